@@ -1,0 +1,69 @@
+# The few commands a person needs. `make help` lists them.
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE   ?= $(or $(MESHWRIGHT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/meshwright)
+VERSION := 1.32.0-alpha.eed52ebb66ad
+CATALOG := $(CACHE)/catalog
+# The lab makes network namespaces: that takes root, or a user namespace of one's own.
+INSIDE  := $(if $(filter 0,$(shell id -u)),,unshare -r)
+export MESHWRIGHT_CATALOG ?= $(CATALOG)
+
+.PHONY: help
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
+
+.PHONY: prerequisites
+prerequisites: # What a machine needs, each named with the command that installs it
+	@e2e/lab/prerequisites.sh
+
+.PHONY: lab
+lab: prerequisites ## Build the lab's programs: Kubernetes, istiod, kwok, helm (once; about 12 minutes on two cores)
+	@e2e/lab/build.sh >/dev/null
+
+.PHONY: build
+build: ## Build the operator, with debug checks
+	@cargo build --quiet --locked --package meshwright
+
+.PHONY: release
+release: ## Build the operator for use
+	@cargo build --locked --release --package meshwright
+
+.PHONY: catalog
+catalog: lab build ## Import Istio's charts from its Go module into the catalog
+	@e2e/lab/catalog.sh "$(VERSION)" "$(CATALOG)"
+
+.PHONY: demo
+demo: lab release catalog ## Show the whole main job on real components (DEMO_EXIT=1: end by itself)
+	@cargo build --quiet --locked --package meshwright-e2e --bins
+	@MESHWRIGHT_BIN="$${CARGO_TARGET_DIR:-target}/release/meshwright" $(INSIDE) "$${CARGO_TARGET_DIR:-target}/debug/meshwright-demo"
+
+.PHONY: test
+test: lint catalog ## Everything: format, lints, unit, differential and lab tests
+	@cargo test --locked --workspace --exclude meshwright-e2e
+	@cargo test --locked --package meshwright-e2e --no-run
+	@$(INSIDE) cargo test --locked --package meshwright-e2e -- --test-threads=$${LAB_THREADS:-2}
+
+.PHONY: unit
+unit: ## Only the tests that need no lab
+	@cargo test --locked --workspace --exclude meshwright-e2e --lib
+
+.PHONY: lint
+lint: ## Format and lints
+	@cargo fmt --all --check
+	@cargo clippy --quiet --locked --workspace --all-targets -- --deny warnings
+
+.PHONY: deny
+deny: ## Licences and sources of dependencies (needs cargo-deny)
+	@cargo deny check licenses bans sources
+
+.PHONY: generate
+generate: catalog ## Make the committed files that are generated: CRD, RBAC and its document
+	@e2e/lab/generate.sh
+
+.PHONY: bench
+bench: lab release catalog ## Measure functions (criterion) and the whole process on the lab, and print a table
+	@cargo bench --locked --package meshwright-chart
+	@cargo build --quiet --locked --package meshwright-e2e --bins
+	@MESHWRIGHT_BIN="$${CARGO_TARGET_DIR:-target}/release/meshwright" $(INSIDE) "$${CARGO_TARGET_DIR:-target}/debug/meshwright-bench"

@@ -1,0 +1,278 @@
+//! Condition types and reasons, and how a condition changes.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// The kinds of condition that a `MeshInstallation` has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ConditionType {
+    /// The mesh is as the spec says and works. Unknown while it is being brought there.
+    Ready,
+    /// The operator is at work; absent when it isn't.
+    Reconciling,
+    /// The operator can't go on without a person; absent when it can.
+    Stalled,
+    /// The mesh that runs serves, whatever becomes of the spec. The one to alert on.
+    Available,
+    /// Pods have proxies of this mesh; says why a removal waits.
+    InUse,
+}
+
+impl ConditionType {
+    /// The type as status spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Reconciling => "Reconciling",
+            Self::Stalled => "Stalled",
+            Self::Available => "Available",
+            Self::InUse => "InUse",
+        }
+    }
+}
+
+/// A condition's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It doesn't.
+    False,
+    /// Not known, or not yet.
+    Unknown,
+}
+
+impl ConditionStatus {
+    /// The status as Kubernetes spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+impl From<bool> for ConditionStatus {
+    fn from(holds: bool) -> Self {
+        if holds { Self::True } else { Self::False }
+    }
+}
+
+/// Declares [`Reason`] once: variants, their spelling and the list of them all can't drift apart.
+macro_rules! reasons {
+    ($($(#[$doc:meta])+ $name:ident,)+) => {
+        /// Why a condition is as it is, and what an Event is about: one fixed word for tools to go
+        /// by. What differs from case to case is in the message.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason {
+            $($(#[$doc])+ $name,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of their declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// The reason as conditions, Events and metrics spell it.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// All is as the spec says.
+    Healthy,
+    /// Objects of the spec are being written.
+    Applying,
+    /// Objects are written; their pods aren't ready yet.
+    WaitingForRollout,
+    /// CRDs are written; the API server doesn't serve them yet.
+    WaitingForCrds,
+    /// A webhook has no caBundle yet, so the API server can't call it.
+    WaitingForCaBundle,
+    /// The namespace is being deleted; it can be made again when it is gone.
+    NamespaceTerminating,
+    /// The mesh was ready and part of it no longer is.
+    ComponentsNotReady,
+    /// A probe pod came back from the injector without a proxy.
+    NotInjected,
+    /// The API server could not call a webhook of the mesh.
+    WebhookFailed,
+    /// Something that isn't the mesh's (a quota, a policy) refused the probe pod.
+    ProbeRefused,
+    /// The spec says something that can't be done.
+    InvalidSpec,
+    /// The catalog has no such version.
+    VersionNotInCatalog,
+    /// The version exists but can't run on this Kubernetes.
+    VersionNotSupported,
+    /// The mesh runs another version, and moving it is not supported yet.
+    UpgradeNotSupported,
+    /// The release in the catalog isn't what its digests say.
+    CatalogDamaged,
+    /// A chart of the release can't be rendered with these values.
+    RenderFailed,
+    /// An object of that name is there and isn't this installation's.
+    ForeignObject,
+    /// The cluster has another `MeshInstallation`, which came first.
+    AnotherInstallation,
+    /// The operator lacks a right.
+    Forbidden,
+    /// The API server refused an object as invalid.
+    ObjectRefused,
+    /// The API server could not be reached, or answered with an error that may pass.
+    ApiUnavailable,
+    /// `spec.paused` is set.
+    Paused,
+    /// The mesh is being removed.
+    Uninstalling,
+    /// Pods have proxies of this mesh.
+    ProxiesPresent,
+    /// No pod has a proxy of this mesh.
+    NoProxies,
+    /// istiod serves and injection works.
+    Serving,
+    /// istiod doesn't serve, or injection doesn't work.
+    NotServing,
+    /// The mesh has been installed for the first time. An Event only.
+    Installed,
+    /// A changed spec has been rolled out. An Event only.
+    Updated,
+    /// An object was changed or deleted by another and was put right. An Event only.
+    Healed,
+    /// The mesh has been removed. An Event only.
+    Uninstalled,
+    /// The mesh was left running and the operator's marks taken off. An Event only.
+    Orphaned,
+}
+
+/// The longest message that the API server accepts in a condition, in bytes.
+const MAX_MESSAGE: usize = 32_768;
+
+/// Sets a condition. `lastTransitionTime` is kept while the status stays the same, so that it says
+/// since when; everything else is as given. The list stays sorted by type, so that the same state
+/// is the same list whatever led to it.
+pub fn set(
+    conditions: &mut Vec<Condition>,
+    condition_type: ConditionType,
+    status: ConditionStatus,
+    reason: Reason,
+    message: impl Into<String>,
+    generation: i64,
+    now: &Time,
+) {
+    let since = get(conditions, condition_type)
+        .filter(|old| old.status == status.as_str())
+        .map_or_else(|| now.clone(), |old| old.last_transition_time.clone());
+    remove(conditions, condition_type);
+    conditions.push(Condition {
+        type_: condition_type.as_str().to_owned(),
+        status: status.as_str().to_owned(),
+        reason: reason.as_str().to_owned(),
+        message: shorten(message.into()),
+        observed_generation: Some(generation),
+        last_transition_time: since,
+    });
+    conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+}
+
+/// Takes a condition out, if it is there.
+pub fn remove(conditions: &mut Vec<Condition>, condition_type: ConditionType) {
+    conditions.retain(|condition| condition.type_ != condition_type.as_str());
+}
+
+/// The condition of that type.
+#[must_use]
+pub fn get(conditions: &[Condition], condition_type: ConditionType) -> Option<&Condition> {
+    conditions.iter().find(|condition| condition.type_ == condition_type.as_str())
+}
+
+/// Whether the condition of that type is there and True.
+#[must_use]
+pub fn is_true(conditions: &[Condition], condition_type: ConditionType) -> bool {
+    get(conditions, condition_type).is_some_and(|condition| condition.status == ConditionStatus::True.as_str())
+}
+
+/// Cuts a message that the API server would refuse, at a character boundary.
+fn shorten(mut message: String) -> String {
+    let end = message.floor_char_boundary(MAX_MESSAGE);
+    message.truncate(end);
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Time {
+        Time(k8s_openapi::jiff::Timestamp::from_second(second).unwrap())
+    }
+
+    fn ready(conditions: &mut Vec<Condition>, status: ConditionStatus, reason: Reason, now: i64) {
+        set(conditions, ConditionType::Ready, status, reason, reason.as_str(), now, &at(now));
+    }
+
+    #[test]
+    fn the_transition_time_moves_only_with_the_status() {
+        let mut conditions = Vec::new();
+        ready(&mut conditions, ConditionStatus::Unknown, Reason::Applying, 1);
+        ready(&mut conditions, ConditionStatus::Unknown, Reason::WaitingForRollout, 2);
+        let condition = get(&conditions, ConditionType::Ready).unwrap();
+        assert_eq!(condition.last_transition_time, at(1));
+        assert_eq!(condition.reason, "WaitingForRollout");
+        assert_eq!(condition.observed_generation, Some(2));
+
+        ready(&mut conditions, ConditionStatus::True, Reason::Healthy, 3);
+        let condition = get(&conditions, ConditionType::Ready).unwrap();
+        assert_eq!(condition.last_transition_time, at(3));
+        assert_eq!(conditions.len(), 1);
+    }
+
+    #[test]
+    fn the_same_state_is_the_same_list_whatever_came_first() {
+        let types = [ConditionType::Stalled, ConditionType::Ready, ConditionType::Available];
+        let build = |order: &mut dyn Iterator<Item = ConditionType>| {
+            let mut conditions = Vec::new();
+            for condition_type in order {
+                set(&mut conditions, condition_type, ConditionStatus::True, Reason::Healthy, "", 1, &at(1));
+            }
+            conditions
+        };
+        assert_eq!(build(&mut types.into_iter()), build(&mut types.into_iter().rev()));
+    }
+
+    #[test]
+    fn a_removed_condition_is_gone_and_the_others_stay() {
+        let mut conditions = Vec::new();
+        ready(&mut conditions, ConditionStatus::True, Reason::Healthy, 1);
+        set(&mut conditions, ConditionType::Stalled, ConditionStatus::True, Reason::InvalidSpec, "", 1, &at(1));
+        remove(&mut conditions, ConditionType::Stalled);
+        remove(&mut conditions, ConditionType::InUse);
+        assert!(get(&conditions, ConditionType::Stalled).is_none());
+        assert!(is_true(&conditions, ConditionType::Ready));
+        assert!(!is_true(&conditions, ConditionType::Stalled));
+    }
+
+    #[test]
+    fn a_message_longer_than_the_api_server_takes_is_cut_between_characters() {
+        let mut conditions = Vec::new();
+        let message = "x".to_owned() + &"é".repeat(MAX_MESSAGE);
+        set(&mut conditions, ConditionType::Ready, ConditionStatus::False, Reason::RenderFailed, message, 1, &at(1));
+        assert_eq!(get(&conditions, ConditionType::Ready).unwrap().message.len(), MAX_MESSAGE - 1);
+    }
+
+    #[test]
+    fn every_reason_is_what_kubernetes_accepts_as_one() {
+        for reason in Reason::ALL {
+            let text = reason.as_str();
+            assert!(text.chars().all(|c| c.is_ascii_alphanumeric()), "{text}");
+            assert!(text.starts_with(|c: char| c.is_ascii_uppercase()) && text.len() <= 128, "{text}");
+        }
+    }
+}

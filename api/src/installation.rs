@@ -1,0 +1,263 @@
+//! The custom resource itself and the parts of its spec that concern the whole installation.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{ControlPlane, FreeForm, Gateway, Injector, MeshInstallationStatus, Proxy, is_default, rules};
+
+/// What the mesh should be. Everything but `version` has a default.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "meshwright.dev",
+    version = "v1alpha1",
+    kind = "MeshInstallation",
+    plural = "meshinstallations",
+    singular = "meshinstallation",
+    shortname = "mi",
+    category = "mesh",
+    status = "MeshInstallationStatus",
+    derive = "PartialEq",
+    doc = "MeshInstallation says which Istio mesh the cluster has. The operator installs it, keeps it as written here, and reports its state in status.",
+    printcolumn(
+        name = "Version",
+        type_ = "string",
+        json_path = ".status.version['running','resolved']",
+        description = "The version that runs or, before one does, the one being installed"
+    ),
+    printcolumn(
+        name = "Profile",
+        type_ = "string",
+        json_path = ".spec.profile",
+        description = "The profile that the installation starts from"
+    ),
+    printcolumn(
+        name = "Phase",
+        type_ = "string",
+        json_path = ".status.phase",
+        description = "What the operator is doing"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status",
+        description = "Whether the mesh is as the spec says and works"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.message",
+        description = "The state in one sentence"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    validation = rules::name_fits_a_label(),
+    validation = rules::name_is_no_components(),
+    validation = rules::name_is_no_gateways()
+)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshInstallationSpec {
+    /// The Istio version: a release such as `1.31.2`, or a minor such as `"1.31"`, which means the
+    /// newest patch of it that the operator's catalog has, never a pre-release. Quote a minor:
+    /// without quotes YAML reads a number. A minor is resolved again only when the spec changes;
+    /// status.version.resolved has the result.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(
+        validation = rules::version_has_no_v(),
+        validation = rules::version_is_well_formed()
+    )]
+    pub version: String,
+    /// What the installation starts from: `default` for production, `demo` for trying Istio out
+    /// (small resources, access logs, every trace kept), `minimal` for a control plane alone. No
+    /// profile brings gateways: list them in `gateways`. Default: `default`.
+    #[serde(default)]
+    pub profile: Profile,
+    /// The control plane's namespace, made if it doesn't exist. It can't be changed later.
+    /// Default: `istio-system`.
+    #[serde(default = "istio_system")]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(
+        validation = rules::is_dns_label("namespace"),
+        validation = rules::namespace_stays()
+    )]
+    pub namespace: String,
+    /// Labels put on the control plane's namespace.
+    /// Example: `{pod-security.kubernetes.io/enforce: baseline}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub namespace_labels: BTreeMap<String, String>,
+    /// The istiod Deployment: replicas, resources, environment, placement.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub control_plane: ControlPlane,
+    /// Which pods get a sidecar proxy.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub injector: Injector,
+    /// The sidecar proxies: resources, logs, and which traffic goes through them.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub proxy: Proxy,
+    /// Gateways: Envoys at the edge of the mesh, each a Deployment and a Service. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub gateways: Vec<Gateway>,
+    /// Istio's `MeshConfig`, merged over the profile's. Example: `{enableTracing: true}`.
+    #[serde(default, skip_serializing_if = "FreeForm::is_empty")]
+    pub mesh_config: FreeForm,
+    /// Further values for Istio's charts, merged last. Keys that the operator must own are refused.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub values: ChartValues,
+    /// Where images come from and how they are pulled.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub images: Images,
+    /// True: the operator writes nothing but status, until this is false again. Default: false.
+    #[serde(default)]
+    pub paused: bool,
+    /// What happens when this `MeshInstallation` is deleted.
+    #[serde(default)]
+    pub deletion: Deletion,
+}
+
+impl MeshInstallationSpec {
+    /// The namespace of a gateway of this installation: its own, or else the control plane's.
+    #[must_use]
+    pub fn gateway_namespace<'a>(&'a self, gateway: &'a Gateway) -> &'a str {
+        gateway.namespace.as_deref().unwrap_or(&self.namespace)
+    }
+}
+
+fn istio_system() -> String {
+    "istio-system".to_owned()
+}
+
+/// What an installation starts from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// For production.
+    #[default]
+    Default,
+    /// For trying Istio out.
+    Demo,
+    /// A control plane alone.
+    Minimal,
+}
+
+impl Profile {
+    /// The profile's name as the spec spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Demo => "demo",
+            Self::Minimal => "minimal",
+        }
+    }
+}
+
+/// Values for Istio's charts, beside those that the operator makes from the rest of the spec.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ChartValues {
+    /// Values of the `base` chart (CRDs and cluster roles).
+    #[serde(default, skip_serializing_if = "FreeForm::is_empty")]
+    pub base: FreeForm,
+    /// Values of the `istiod` chart. Example: `{global: {logging: {level: "default:debug"}}}`.
+    #[serde(default, skip_serializing_if = "FreeForm::is_empty")]
+    pub istiod: FreeForm,
+}
+
+/// Where images come from and how they are pulled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Images {
+    /// Registry and path that hold Istio's images. Default: the release's own.
+    /// Example: `registry.example.com/istio`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::is_registry())]
+    pub registry: Option<String>,
+    /// When the nodes pull images. Default: Kubernetes' own, `IfNotPresent` for a fixed tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "PullPolicy")]
+    pub pull_policy: Option<PullPolicy>,
+    /// Names of Secrets with registry credentials; they must exist in every namespace that runs
+    /// istiod, a gateway or a sidecar. Example: `[registry-key]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub pull_secrets: Vec<String>,
+}
+
+/// When a node pulls an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PullPolicy {
+    /// Every time a pod starts.
+    Always,
+    /// When the node hasn't got it.
+    IfNotPresent,
+    /// Never; the node must have it.
+    Never,
+}
+
+impl PullPolicy {
+    /// The policy as a container's `imagePullPolicy` spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}
+
+/// What happens when the `MeshInstallation` is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Deletion {
+    /// `Uninstall` (default) removes the mesh. `Orphan` leaves it running and only takes the
+    /// operator's marks off.
+    #[serde(default)]
+    pub policy: DeletionPolicy,
+    /// While pods still have proxies of this mesh: `Wait` (default) holds the removal and says so in
+    /// the condition `InUse`; `Proceed` removes the mesh all the same.
+    #[serde(default)]
+    pub while_in_use: InUsePolicy,
+    /// Istio's CRDs: `Keep` (default), or `Delete` them and every Istio object in the cluster.
+    #[serde(default)]
+    pub crds: CrdPolicy,
+}
+
+/// Whether the mesh goes with its `MeshInstallation`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// The mesh is removed.
+    #[default]
+    Uninstall,
+    /// The mesh stays and is nobody's.
+    Orphan,
+}
+
+/// Whether a mesh in use may be removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum InUsePolicy {
+    /// Not before its last proxy is gone.
+    #[default]
+    Wait,
+    /// At once.
+    Proceed,
+}
+
+/// Whether Istio's CRDs go with the mesh.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CrdPolicy {
+    /// They stay, with every object of theirs.
+    #[default]
+    Keep,
+    /// They go, and every object of theirs with them.
+    Delete,
+}

@@ -1,0 +1,43 @@
+//! The `MeshInstallation` API: its types, CRD, conditions and reasons.
+//!
+//! This crate is what another program needs to read or write a `MeshInstallation`. It has no
+//! client, does no I/O and reads no clock; callers pass the time in.
+
+pub mod conditions;
+mod control_plane;
+mod crd;
+mod free_form;
+mod gateway;
+mod injector;
+mod installation;
+mod pods;
+mod proxy;
+mod rules;
+pub mod situation;
+mod status;
+pub mod version;
+
+#[cfg(test)]
+mod tests;
+
+pub use control_plane::{ControlPlane, EnvVar};
+pub use crd::{CrdYamlError, crd, crd_yaml};
+pub use free_form::FreeForm;
+pub use gateway::{Direction, ExternalTrafficPolicy, Gateway, GatewayPort, GatewayService, Protocol, ServiceType};
+pub use injector::Injector;
+pub use installation::{
+    ChartValues, CrdPolicy, Deletion, DeletionPolicy, Images, InUsePolicy, MeshInstallation, MeshInstallationSpec,
+    Profile, PullPolicy,
+};
+pub use pods::{Autoscaling, Resources};
+pub use proxy::{AccessLog, AccessLogEncoding, Proxy, ProxyLogLevel};
+pub use status::{
+    CaSource, CaStatus, ComponentStatus, GatewayPortStatus, GatewayStatus, MeshInstallationStatus, NodePortOrigin,
+    NodePortStatus, Phase, VersionStatus,
+};
+
+/// True for a value that is its type's default: such fields are left out of what is written, so
+/// that an object read and written back is the one the user wrote.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

@@ -1,0 +1,195 @@
+//! The CEL rules of the CRD, with the message that a user reads when one refuses.
+//!
+//! Rules stand here rather than in the types' attributes so that those stay readable, and so that
+//! fields of one kind have one rule. Lists and strings that a rule walks over need an upper bound in
+//! the schema: the API server refuses a CRD whose rules could cost too much.
+
+use kube::core::{Message, Rule};
+
+/// Names that Istio's other components have, as Helm releases and as Deployments.
+const COMPONENTS: &str = "['istiod', 'istio-base', 'istio-cni', 'ztunnel']";
+
+/// A label of the domain name system, as namespaces are.
+const DNS_LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+
+fn rule(cel: impl Into<String>, message: impl Into<String>) -> Rule {
+    Rule::new(cel).message(Message::Message(message.into()))
+}
+
+/// On the root: the name is written on every object of the mesh.
+pub(crate) fn name_fits_a_label() -> Rule {
+    rule(
+        "size(self.metadata.name) <= 63",
+        "metadata.name must have at most 63 characters: it becomes a label value on every object of the mesh",
+    )
+}
+
+/// On the root: tools that track objects by `app.kubernetes.io/instance`, such as Argo CD, would
+/// take the component for part of whatever made the `MeshInstallation`.
+pub(crate) fn name_is_no_components() -> Rule {
+    rule(
+        format!("!(self.metadata.name in {COMPONENTS})"),
+        "metadata.name must not be istiod, istio-base, istio-cni or ztunnel: \
+         tools that read app.kubernetes.io/instance would mix it up with that component",
+    )
+}
+
+/// On the root, for the same reason.
+pub(crate) fn name_is_no_gateways() -> Rule {
+    rule(
+        "!has(self.spec.gateways) || !self.spec.gateways.exists(g, g.name == self.metadata.name)",
+        "metadata.name must not be the name of one of its gateways: \
+         tools that read app.kubernetes.io/instance would mix them up",
+    )
+}
+
+/// On a version. What begins with a v is left to [`version_has_no_v`], which has the better message.
+pub(crate) fn version_is_well_formed() -> Rule {
+    let number = "(0|[1-9][0-9]*)";
+    let identifier = "(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)";
+    rule(
+        format!("self.matches('^[vV]?{number}[.]{number}([.]{number}(-{identifier}([.]{identifier})*)?)?$')"),
+        "version must be a minor such as 1.31, a release such as 1.31.2, \
+         or a pre-release such as 1.32.0-alpha.1",
+    )
+}
+
+/// On a version.
+pub(crate) fn version_has_no_v() -> Rule {
+    rule("!self.matches('^[vV][0-9]')", "write the version without a leading v, for example 1.31 or 1.31.2")
+}
+
+/// On the namespace of the control plane: a mesh can't be moved.
+pub(crate) fn namespace_stays() -> Rule {
+    rule("self == oldSelf", "namespace can't be changed; make a new MeshInstallation for another namespace")
+}
+
+/// On the name of a namespace; `what` begins the message.
+pub(crate) fn is_dns_label(what: &str) -> Rule {
+    rule(
+        format!("self.matches('{DNS_LABEL}')"),
+        format!("{what} must be a DNS label: lower-case letters, digits and '-'"),
+    )
+}
+
+/// On the name of a gateway, which is the name of a Service too, and those begin with a letter.
+pub(crate) fn is_service_name() -> Rule {
+    rule(
+        "self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+        "a gateway's name must be a DNS label: \
+         lower-case letters, digits and '-', beginning with a letter",
+    )
+}
+
+/// On the name of a gateway.
+pub(crate) fn is_no_component() -> Rule {
+    rule(
+        format!("!(self in {COMPONENTS})"),
+        "istiod, istio-base, istio-cni and ztunnel are names of other components; \
+         choose another name for the gateway",
+    )
+}
+
+/// On a workload; `what` is how the message calls it.
+pub(crate) fn replicas_or_autoscaling(what: &str) -> Rule {
+    rule("!(has(self.replicas) && has(self.autoscaling))", format!("set {what} replicas or autoscaling, not both"))
+}
+
+/// On an autoscaling range.
+pub(crate) fn min_up_to_max() -> Rule {
+    rule("self.min <= self.max", "autoscaling.min must not be above autoscaling.max")
+}
+
+/// The type of a gateway's Service in CEL, as [`crate::Gateway::service_type`] has it in Rust.
+const SERVICE_TYPE: &str = "(has(self.service.type) ? self.service.type : \
+    (self.direction == 'Egress' ? 'ClusterIP' : 'LoadBalancer'))";
+
+/// On a gateway.
+pub(crate) fn node_port_fits_type() -> Rule {
+    rule(
+        format!(
+            "!has(self.service) || !has(self.service.ports) || {SERVICE_TYPE} != 'ClusterIP' \
+             || self.service.ports.all(p, !has(p.nodePort))"
+        ),
+        "a nodePort needs a service of type NodePort or LoadBalancer; this gateway's is ClusterIP",
+    )
+}
+
+/// On a gateway.
+pub(crate) fn traffic_policy_fits_type() -> Rule {
+    rule(
+        format!(
+            "!has(self.service) || !has(self.service.externalTrafficPolicy) \
+             || {SERVICE_TYPE} != 'ClusterIP'"
+        ),
+        "externalTrafficPolicy needs a service of type NodePort or LoadBalancer; \
+         this gateway's is ClusterIP",
+    )
+}
+
+/// On a gateway.
+pub(crate) fn load_balancer_fields_fit_type() -> Rule {
+    rule(
+        format!(
+            "!has(self.service) || {SERVICE_TYPE} == 'LoadBalancer' \
+             || !(has(self.service.loadBalancerClass) || has(self.service.loadBalancerSourceRanges) \
+             || has(self.service.allocateLoadBalancerNodePorts))"
+        ),
+        "loadBalancerClass, loadBalancerSourceRanges and allocateLoadBalancerNodePorts \
+         need a service of type LoadBalancer",
+    )
+}
+
+/// On the ports of a gateway.
+pub(crate) fn ports_are_distinct() -> Rule {
+    rule(
+        "self.all(p, self.exists_one(q, q.port == p.port && q.protocol == p.protocol))",
+        "two ports of a gateway have the same port and protocol",
+    )
+}
+
+/// On the ports of a gateway; one number can serve TCP and UDP.
+pub(crate) fn node_ports_are_distinct() -> Rule {
+    rule(
+        "self.all(p, !has(p.nodePort) || self.exists_one(q, \
+         has(q.nodePort) && q.nodePort == p.nodePort && q.protocol == p.protocol))",
+        "two ports of a gateway ask for the same nodePort",
+    )
+}
+
+/// On a list of address ranges.
+pub(crate) fn are_ranges(field: &str) -> Rule {
+    rule("self.all(r, isCIDR(r))", format!("{field} must be a list of CIDRs such as 10.0.0.0/8"))
+}
+
+/// On a list of address ranges that can be the one entry `*`.
+pub(crate) fn are_ranges_or_all(field: &str) -> Rule {
+    rule(
+        "self.exists(r, r == '*') ? size(self) == 1 : self.all(r, isCIDR(r))",
+        format!("{field} must be [\"*\"] or a list of CIDRs such as 10.0.0.0/8"),
+    )
+}
+
+const IS_PORT: &str = "p.matches('^[1-9][0-9]*$') && int(p) <= 65535";
+
+/// On a list of ports.
+pub(crate) fn are_ports(field: &str) -> Rule {
+    rule(format!("self.all(p, {IS_PORT})"), format!("{field} must be a list of ports between \"1\" and \"65535\""))
+}
+
+/// On a list of ports that can be the one entry `*`.
+pub(crate) fn are_ports_or_all(field: &str) -> Rule {
+    rule(
+        format!("self.exists(p, p == '*') ? size(self) == 1 : self.all(p, {IS_PORT})"),
+        format!("{field} must be [\"*\"] or a list of ports between \"1\" and \"65535\""),
+    )
+}
+
+/// On the registry of the images.
+pub(crate) fn is_registry() -> Rule {
+    rule(
+        "!self.endsWith('/') && !self.contains('://')",
+        "images.registry must be a host and path without scheme and without a trailing slash, \
+         for example registry.example.com/istio",
+    )
+}

@@ -1,0 +1,151 @@
+//! The CRD as it is committed and installed.
+
+use std::{fs, path::Path};
+
+use kube::core::cel::Validator;
+use serde_json::{Value, json};
+
+use super::{schema, yaml};
+use crate::{MeshInstallationStatus, crd_yaml};
+
+/// Calls `check` with every schema below this one and its path.
+fn each_schema(path: &str, schema: &Value, check: &mut dyn FnMut(&str, &Value)) {
+    check(path, schema);
+    for (name, child) in schema["properties"].as_object().into_iter().flatten() {
+        each_schema(&format!("{path}.{name}"), child, check);
+    }
+    for (key, mark) in [("items", "[]"), ("additionalProperties", "{}")] {
+        if schema[key].is_object() {
+            each_schema(&format!("{path}{mark}"), &schema[key], check);
+        }
+    }
+}
+
+#[test]
+fn the_committed_crd_is_the_one_that_the_types_make() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/crd/meshinstallations.yaml");
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert!(committed == crd_yaml().unwrap(), "config/crd/meshinstallations.yaml is out of date; run: make generate");
+}
+
+#[test]
+fn names_and_scope_never_change() {
+    let crd = yaml(&crd_yaml().unwrap());
+    assert_eq!(crd["metadata"]["name"], "meshinstallations.meshwright.dev");
+    assert_eq!(crd["spec"]["scope"], "Cluster");
+    assert_eq!(
+        crd["spec"]["names"],
+        json!({
+            "kind": "MeshInstallation", "plural": "meshinstallations", "singular": "meshinstallation",
+            "shortNames": ["mi"], "categories": ["mesh"],
+        })
+    );
+    assert_eq!(crd["spec"]["versions"][0]["name"], "v1alpha1");
+    assert_eq!(crd["spec"]["versions"][0]["subresources"], json!({ "status": {} }));
+}
+
+#[test]
+fn the_columns_are_those_that_a_person_looks_for() {
+    let crd = yaml(&crd_yaml().unwrap());
+    let columns = crd["spec"]["versions"][0]["additionalPrinterColumns"].as_array().unwrap();
+    let names: Vec<_> = columns.iter().map(|column| column["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["Version", "Profile", "Phase", "Ready", "Message", "Age"]);
+}
+
+#[test]
+fn it_fits_into_the_annotation_of_a_client_side_apply() {
+    assert!(crd_yaml().unwrap().len() < 200_000);
+}
+
+#[test]
+fn a_new_object_shows_that_nobody_has_looked_at_it() {
+    let default = &schema()["properties"]["status"]["default"];
+    assert_eq!(default, &json!({ "observedGeneration": -1 }));
+    assert_eq!(serde_json::to_value(MeshInstallationStatus::default()).unwrap(), *default);
+}
+
+#[test]
+fn an_explicit_null_means_the_default() {
+    each_schema("", &schema(), &mut |path, schema| {
+        assert!(schema.get("nullable").is_none(), "{path} is nullable");
+    });
+}
+
+#[test]
+fn no_integer_has_a_format_that_the_api_server_warns_of() {
+    each_schema("", &schema(), &mut |path, schema| {
+        let format = schema["format"].as_str().unwrap_or_default();
+        assert!(!format.starts_with("uint"), "{path} has format {format}");
+    });
+}
+
+#[test]
+fn every_field_of_ours_says_what_it_does() {
+    let kubernetes = ["affinity", "tolerations", "neverInjectSelector", "alwaysInjectSelector"];
+    each_schema("", &schema()["properties"]["spec"], &mut |path, schema| {
+        let inside =
+            kubernetes.iter().any(|name| path.contains(&format!("{name}.")) || path.contains(&format!("{name}[]")));
+        let unnamed = path.ends_with("[]") || path.ends_with("{}");
+        assert!(inside || unnamed || schema["description"].is_string(), "spec{path} has no description");
+    });
+}
+
+#[test]
+fn an_optional_choice_is_described_by_its_field() {
+    let service = &schema()["properties"]["spec"]["properties"]["gateways"]["items"]["properties"]["service"];
+    let described = service["properties"]["type"]["description"].as_str().unwrap();
+    assert!(described.contains("default for ingress"), "{described}");
+    assert!(service.get("required").is_none());
+}
+
+#[test]
+fn free_form_parts_keep_what_we_do_not_know() {
+    let spec = &schema()["properties"]["spec"]["properties"];
+    let parts = [
+        &spec["meshConfig"],
+        &spec["values"]["properties"]["base"],
+        &spec["values"]["properties"]["istiod"],
+        &spec["gateways"]["items"]["properties"]["values"],
+    ];
+    for part in parts {
+        assert_eq!(part["x-kubernetes-preserve-unknown-fields"], true);
+    }
+}
+
+#[test]
+fn lists_that_people_patch_are_keyed_by_name() {
+    let spec = &schema()["properties"]["spec"]["properties"];
+    let gateway = &spec["gateways"]["items"]["properties"];
+    let lists =
+        [&spec["gateways"], &spec["controlPlane"]["properties"]["env"], &gateway["service"]["properties"]["ports"]];
+    for list in lists {
+        assert_eq!(list["x-kubernetes-list-type"], "map");
+        assert_eq!(list["x-kubernetes-list-map-keys"], json!(["name"]));
+    }
+}
+
+#[test]
+fn bounds_are_written_as_whole_numbers() {
+    let crd = yaml(&crd_yaml().unwrap());
+    let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+    let port =
+        &spec["gateways"]["items"]["properties"]["service"]["properties"]["ports"]["items"]["properties"]["port"];
+    assert_eq!((port["minimum"].as_i64(), port["maximum"].as_i64()), (Some(1), Some(65_535)));
+}
+
+#[test]
+fn quantities_are_what_kubernetes_takes() {
+    let spec = &schema()["properties"]["spec"]["properties"];
+    let quantity = &spec["controlPlane"]["properties"]["resources"]["properties"]["requests"]["additionalProperties"];
+    assert_eq!(quantity["x-kubernetes-int-or-string"], true);
+    // The CEL engine is the regular expression engine at hand.
+    let rule = format!("self.matches({})", quantity["pattern"]);
+    let matcher = json!({ "type": "string", "x-kubernetes-validations": [{ "rule": rule }] });
+    let accepts = |text: &str| Validator::new().validate(&matcher, &json!(text), None).is_ok();
+    for right in ["1", "500m", "0.5", "2Gi", "128Mi", "1e3", "100k", "1.5Gi", "250u"] {
+        assert!(accepts(right), "{right}");
+    }
+    for wrong in ["", "1x", "2GB", "-1", "1 Gi", "Gi", "1e", "1,5"] {
+        assert!(!accepts(wrong), "{wrong}");
+    }
+}

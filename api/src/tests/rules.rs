@@ -1,0 +1,302 @@
+//! Every CEL rule, both ways.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{complaints, installation, schema};
+use crate::version::VersionRequest;
+
+/// A rule, by its message, with specs that it lets pass and specs that it alone refuses.
+struct Case {
+    message: &'static str,
+    passes: &'static [&'static str],
+    refuses: &'static [&'static str],
+}
+
+const CASES: &[Case] = &[
+    Case {
+        message: "write the version without a leading v, for example 1.31 or 1.31.2",
+        passes: &["version: '1.31'"],
+        refuses: &["version: v1.31", "version: V1.31.2"],
+    },
+    Case {
+        message: "version must be a minor such as 1.31, a release such as 1.31.2, or a pre-release such as 1.32.0-alpha.1",
+        passes: &["version: 1.31.2", "version: 1.32.0-alpha.eed52ebb66ad"],
+        refuses: &["version: latest", "version: '1'", "version: 1.031.0"],
+    },
+    Case {
+        message: "namespace must be a DNS label: lower-case letters, digits and '-'",
+        passes: &["namespace: istio-system", "namespace: 1mesh"],
+        refuses: &["namespace: Istio", "namespace: istio.system", "namespace: istio-"],
+    },
+    Case {
+        message: "set the control plane's replicas or autoscaling, not both",
+        passes: &["controlPlane: {replicas: 2}", "controlPlane: {autoscaling: {max: 3}}"],
+        refuses: &["controlPlane: {replicas: 2, autoscaling: {max: 3}}"],
+    },
+    Case {
+        message: "autoscaling.min must not be above autoscaling.max",
+        passes: &["controlPlane: {autoscaling: {min: 3, max: 3}}", "gateways: [{name: gw, autoscaling: {max: 1}}]"],
+        refuses: &[
+            "controlPlane: {autoscaling: {min: 4, max: 3}}",
+            "gateways: [{name: gw, autoscaling: {min: 2, max: 1}}]",
+        ],
+    },
+    Case {
+        message: "set the gateway's replicas or autoscaling, not both",
+        passes: &["gateways: [{name: gw, replicas: 0}, {name: gw2, autoscaling: {max: 3}}]"],
+        refuses: &["gateways: [{name: gw, replicas: 1, autoscaling: {max: 3}}]"],
+    },
+    Case {
+        message: "a gateway's name must be a DNS label: lower-case letters, digits and '-', beginning with a letter",
+        passes: &["gateways: [{name: istio-ingressgateway}]", "gateways: [{name: g}]"],
+        refuses: &["gateways: [{name: 1gw}]", "gateways: [{name: gw.a}]", "gateways: [{name: gw-}]"],
+    },
+    Case {
+        message: "istiod, istio-base, istio-cni and ztunnel are names of other components; choose another name for the gateway",
+        passes: &["gateways: [{name: istiod-gateway}]"],
+        refuses: &["gateways: [{name: istiod}]", "gateways: [{name: ztunnel}]"],
+    },
+    Case {
+        message: "a gateway's namespace must be a DNS label: lower-case letters, digits and '-'",
+        passes: &["gateways: [{name: gw, namespace: edge}]", "gateways: [{name: gw}]"],
+        refuses: &["gateways: [{name: gw, namespace: Edge}]"],
+    },
+    Case {
+        message: "a nodePort needs a service of type NodePort or LoadBalancer; this gateway's is ClusterIP",
+        passes: &[
+            "gateways: [{name: gw, service: {type: NodePort, ports: [{name: a, port: 80, nodePort: 30401}]}}]",
+            "gateways: [{name: gw, service: {ports: [{name: a, port: 80, nodePort: 30401}]}}]",
+            "gateways: [{name: gw, direction: Egress, service: {ports: [{name: a, port: 80}]}}]",
+        ],
+        refuses: &[
+            "gateways: [{name: gw, service: {type: ClusterIP, ports: [{name: a, port: 80, nodePort: 30401}]}}]",
+            "gateways: [{name: gw, direction: Egress, service: {ports: [{name: a, port: 80, nodePort: 30401}]}}]",
+        ],
+    },
+    Case {
+        message: "externalTrafficPolicy needs a service of type NodePort or LoadBalancer; this gateway's is ClusterIP",
+        passes: &[
+            "gateways: [{name: gw, service: {externalTrafficPolicy: Local}}]",
+            "gateways: [{name: gw, service: {type: NodePort, externalTrafficPolicy: Cluster}}]",
+        ],
+        refuses: &[
+            "gateways: [{name: gw, service: {type: ClusterIP, externalTrafficPolicy: Local}}]",
+            "gateways: [{name: gw, direction: Egress, service: {externalTrafficPolicy: Local}}]",
+        ],
+    },
+    Case {
+        message: "loadBalancerClass, loadBalancerSourceRanges and allocateLoadBalancerNodePorts need a service of type LoadBalancer",
+        passes: &[
+            "gateways: [{name: gw, service: {loadBalancerClass: a, allocateLoadBalancerNodePorts: false}}]",
+            "gateways: [{name: gw, direction: Egress, service: {type: LoadBalancer, loadBalancerClass: a}}]",
+        ],
+        refuses: &[
+            "gateways: [{name: gw, service: {type: NodePort, loadBalancerClass: a}}]",
+            "gateways: [{name: gw, service: {type: NodePort, loadBalancerSourceRanges: [10.0.0.0/8]}}]",
+            "gateways: [{name: gw, direction: Egress, service: {allocateLoadBalancerNodePorts: false}}]",
+        ],
+    },
+    Case {
+        message: "two ports of a gateway have the same port and protocol",
+        passes: &[
+            "gateways: [{name: gw, service: {ports: [{name: a, port: 443}, {name: b, port: 443, protocol: UDP}]}}]",
+            "gateways: [{name: gw, service: {ports: [{name: a, port: 80}]}}, {name: gw2, service: {ports: [{name: a, port: 80}]}}]",
+        ],
+        refuses: &["gateways: [{name: gw, service: {ports: [{name: a, port: 80}, {name: b, port: 80}]}}]"],
+    },
+    Case {
+        message: "two ports of a gateway ask for the same nodePort",
+        passes: &[
+            "gateways: [{name: gw, service: {ports: [{name: a, port: 80, nodePort: 30401}, {name: b, port: 81, nodePort: 30402}, {name: c, port: 82}]}}]",
+            "gateways: [{name: gw, service: {ports: [{name: a, port: 443, nodePort: 30401}, {name: b, port: 443, nodePort: 30401, protocol: UDP}]}}]",
+        ],
+        refuses: &[
+            "gateways: [{name: gw, service: {ports: [{name: a, port: 80, nodePort: 30401}, {name: b, port: 81, nodePort: 30401}]}}]",
+        ],
+    },
+    Case {
+        message: "loadBalancerSourceRanges must be a list of CIDRs such as 10.0.0.0/8",
+        passes: &["gateways: [{name: gw, service: {loadBalancerSourceRanges: [203.0.113.0/24, '2001:db8::/32']}}]"],
+        refuses: &["gateways: [{name: gw, service: {loadBalancerSourceRanges: [203.0.113.7]}}]"],
+    },
+    Case {
+        message: "includeIPRanges must be [\"*\"] or a list of CIDRs such as 10.0.0.0/8",
+        passes: &["proxy: {includeIPRanges: ['*']}", "proxy: {includeIPRanges: [10.0.0.0/8, 'fd00::/8']}"],
+        refuses: &["proxy: {includeIPRanges: ['*', 10.0.0.0/8]}", "proxy: {includeIPRanges: [10.0.0.0]}"],
+    },
+    Case {
+        message: "excludeIPRanges must be a list of CIDRs such as 10.0.0.0/8",
+        passes: &["proxy: {excludeIPRanges: [169.254.169.254/32]}"],
+        refuses: &["proxy: {excludeIPRanges: ['*']}", "proxy: {excludeIPRanges: [metadata.internal]}"],
+    },
+    Case {
+        message: "includeInboundPorts must be [\"*\"] or a list of ports between \"1\" and \"65535\"",
+        passes: &["proxy: {includeInboundPorts: ['*']}", "proxy: {includeInboundPorts: ['1', '65535']}"],
+        refuses: &[
+            "proxy: {includeInboundPorts: ['*', '80']}",
+            "proxy: {includeInboundPorts: ['0']}",
+            "proxy: {includeInboundPorts: ['65536']}",
+            "proxy: {includeInboundPorts: ['http']}",
+        ],
+    },
+    Case {
+        message: "excludeInboundPorts must be a list of ports between \"1\" and \"65535\"",
+        passes: &["proxy: {excludeInboundPorts: ['9100']}"],
+        refuses: &["proxy: {excludeInboundPorts: ['*']}", "proxy: {excludeInboundPorts: ['99999']}"],
+    },
+    Case {
+        message: "includeOutboundPorts must be a list of ports between \"1\" and \"65535\"",
+        passes: &["proxy: {includeOutboundPorts: ['3306']}"],
+        refuses: &["proxy: {includeOutboundPorts: ['*']}", "proxy: {includeOutboundPorts: ['080']}"],
+    },
+    Case {
+        message: "excludeOutboundPorts must be a list of ports between \"1\" and \"65535\"",
+        passes: &["proxy: {excludeOutboundPorts: ['5432']}"],
+        refuses: &["proxy: {excludeOutboundPorts: ['*']}", "proxy: {excludeOutboundPorts: ['-1']}"],
+    },
+    Case {
+        message: "images.registry must be a host and path without scheme and without a trailing slash, for example registry.example.com/istio",
+        passes: &["images: {registry: 'registry.example.com:5000/istio'}"],
+        refuses: &["images: {registry: 'https://registry.example.com'}", "images: {registry: registry.example.com/}"],
+    },
+];
+
+/// Rules that need more than a spec; each has a test of its own below.
+const NAME_TOO_LONG: &str =
+    "metadata.name must have at most 63 characters: it becomes a label value on every object of the mesh";
+const NAME_OF_COMPONENT: &str = "metadata.name must not be istiod, istio-base, istio-cni or ztunnel: tools that read app.kubernetes.io/instance would mix it up with that component";
+const NAME_OF_GATEWAY: &str = "metadata.name must not be the name of one of its gateways: tools that read app.kubernetes.io/instance would mix them up";
+const NAMESPACE_IMMUTABLE: &str = "namespace can't be changed; make a new MeshInstallation for another namespace";
+
+fn new(name: &str, spec: &str) -> Vec<String> {
+    complaints(&installation(name, spec), None)
+}
+
+#[test]
+fn each_rule_lets_pass_what_is_right() {
+    for case in CASES {
+        for spec in case.passes {
+            assert_eq!(new("mesh", spec), Vec::<String>::new(), "{spec}");
+        }
+    }
+}
+
+#[test]
+fn each_rule_refuses_what_is_wrong_and_says_what_would_be_right() {
+    for case in CASES {
+        for spec in case.refuses {
+            let complaints = new("mesh", spec);
+            assert!(complaints.iter().any(|complaint| complaint == case.message), "{spec}: {complaints:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_but_the_rule_meant_refuses() {
+    for case in CASES {
+        for spec in case.refuses {
+            assert_eq!(new("mesh", spec).len(), 1, "{spec}");
+        }
+    }
+}
+
+#[test]
+fn a_name_longer_than_a_label_value_is_refused() {
+    assert_eq!(new(&"m".repeat(63), ""), Vec::<String>::new());
+    assert_eq!(new(&"m".repeat(64), ""), [NAME_TOO_LONG]);
+}
+
+#[test]
+fn a_name_that_is_a_components_is_refused() {
+    assert_eq!(new("istiod-prod", ""), Vec::<String>::new());
+    for name in ["istiod", "istio-base", "istio-cni", "ztunnel"] {
+        assert_eq!(new(name, ""), [NAME_OF_COMPONENT], "{name}");
+    }
+}
+
+#[test]
+fn a_name_that_is_also_a_gateways_is_refused() {
+    assert_eq!(new("mesh", "gateways: [{name: edge}]"), Vec::<String>::new());
+    assert_eq!(new("edge", "gateways: [{name: other}, {name: edge}]"), [NAME_OF_GATEWAY]);
+}
+
+#[test]
+fn the_namespace_stays_as_it_was_made() {
+    let made = installation("mesh", "namespace: istio-system");
+    let same = installation("mesh", "{namespace: istio-system, profile: demo}");
+    let moved = installation("mesh", "namespace: mesh-system");
+    assert_eq!(complaints(&same, Some(&made)), Vec::<String>::new());
+    assert_eq!(complaints(&moved, Some(&made)), [NAMESPACE_IMMUTABLE]);
+}
+
+#[test]
+fn the_namespace_cannot_be_set_on_an_object_that_left_it_out() {
+    let made = installation("mesh", "");
+    assert_eq!(complaints(&installation("mesh", "namespace: other"), Some(&made)), [NAMESPACE_IMMUTABLE]);
+}
+
+#[test]
+fn the_schema_and_the_parser_agree_on_what_a_version_is() {
+    let texts = [
+        "1.31",
+        "1.31.2",
+        "0.0",
+        "10.20.30",
+        "1.32.0-alpha.1",
+        "1.32.0-alpha.eed52ebb66ad",
+        "1.32.0-rc.0",
+        "1.32.0-0a",
+        "1.32.0--",
+        "1",
+        "1.",
+        ".1",
+        "1.31.",
+        "1.x",
+        "01.31",
+        "1.031",
+        "1.31.02",
+        "1.32.0-",
+        "1.32.0-01",
+        "1.32.0-a..b",
+        "1.32-alpha",
+        "1.31.2+solo",
+        "1.31.2.3",
+        "latest",
+        "v1.31",
+        "V1.31.2",
+        "v",
+        "version",
+        " 1.31",
+        "1.31 ",
+        "1,31",
+    ];
+    for text in texts {
+        let schema_accepts = new("mesh", &format!("version: {text:?}")).is_empty();
+        assert_eq!(schema_accepts, text.parse::<VersionRequest>().is_ok(), "{text:?}");
+    }
+}
+
+#[test]
+fn no_rule_is_without_a_case() {
+    let mut expected: BTreeSet<String> = CASES.iter().map(|case| case.message.to_owned()).collect();
+    expected.extend([NAME_TOO_LONG, NAME_OF_COMPONENT, NAME_OF_GATEWAY, NAMESPACE_IMMUTABLE].map(str::to_owned));
+    let mut found = BTreeSet::new();
+    collect_messages(&schema(), &mut found);
+    assert_eq!(found, expected);
+}
+
+fn collect_messages(schema: &Value, found: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(fields) => {
+            let rules = fields.get("x-kubernetes-validations").and_then(Value::as_array);
+            for rule in rules.into_iter().flatten() {
+                found.insert(rule["message"].as_str().unwrap().to_owned());
+            }
+            fields.values().for_each(|field| collect_messages(field, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_messages(item, found)),
+        _ => {}
+    }
+}

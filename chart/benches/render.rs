@@ -1,0 +1,47 @@
+//! How long Istio's charts take to render, with parsed charts at hand and from files, and beside it what `helm
+//! template` takes for the same. Needs the lab (`make lab`).
+
+#[path = "../tests/lab/mod.rs"]
+mod lab;
+
+use std::{hint::black_box, time::Instant};
+
+use criterion::Criterion;
+use lab::{CHARTS, KUBE_VERSION, Lab, capabilities, release};
+use meshwright_chart::{Chart, Limits, documents};
+use serde_json::json;
+
+fn render(chart: &Chart, name: &str, namespace: &str) -> usize {
+    let rendered = chart
+        .render(&release(name, namespace), &json!({}), &capabilities(KUBE_VERSION), &Limits::default())
+        .expect("the chart renders");
+    rendered.iter().map(|one| one.text.len()).sum()
+}
+
+fn main() {
+    let lab = Lab::find();
+    let mut criterion = Criterion::default().configure_from_args().sample_size(20);
+    let charts: Vec<Chart> = CHARTS.iter().map(|(_, folder, ..)| lab.chart(folder)).collect();
+    for (chart, (name, folder, release_name, namespace)) in charts.iter().zip(CHARTS) {
+        criterion.bench_function(&format!("{name} warm"), |b| b.iter(|| render(black_box(chart), release_name, namespace)));
+        criterion.bench_function(&format!("{name} cold"), |b| {
+            b.iter(|| render(&lab.chart(black_box(folder)), release_name, namespace));
+        });
+    }
+    let installation = || charts.iter().zip(CHARTS).take(3).map(|(chart, (_, _, name, ns))| render(chart, name, ns)).sum::<usize>();
+    criterion.bench_function("base + istiod + gateway warm", |b| b.iter(installation));
+    let (_, _, base, namespace) = CHARTS[0];
+    let crds = charts[0].render(&release(base, namespace), &json!({}), &capabilities(KUBE_VERSION), &Limits::default());
+    let crds = crds.expect("the chart renders");
+    criterion.bench_function("base to objects", |b| b.iter(|| crds.iter().flat_map(documents).filter(Result::is_ok).count()));
+    criterion.final_summary();
+
+    let values = lab.write_values("none", &json!({}));
+    for (name, folder, release_name, namespace) in CHARTS {
+        let started = Instant::now();
+        for _ in 0..10 {
+            lab.helm_template((name, folder, release_name, namespace, KUBE_VERSION), &values).expect("helm renders");
+        }
+        println!("helm template {name}: {:.1} ms a run", started.elapsed().as_secs_f64() * 100.0);
+    }
+}

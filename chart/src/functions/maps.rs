@@ -1,0 +1,138 @@
+//! Dictionaries. `set`, `unset` and the merges change their first argument in place, as in sprig.
+
+use std::sync::Arc;
+
+use super::mismatch;
+use crate::{
+    budget::{Budget, Stop},
+    format,
+    value::{Entries, List, Map, Value},
+};
+
+type Result = std::result::Result<Value, Stop>;
+
+/// There is no cluster here: an empty map, as `helm template` gives.
+pub fn lookup(_: &[Value], _: &Budget) -> Result {
+    Ok(Value::Map(Map::default()))
+}
+
+/// Keys and values in turn; a last key without a value gets an empty string.
+pub fn dict(values: &[Value], budget: &Budget) -> Result {
+    let mut entries = Entries::new();
+    for pair in values.chunks(2) {
+        let [key, value @ ..] = pair else { return mismatch() };
+        let key = match key {
+            Value::Str(key) => key.clone(),
+            other => format::display(other, budget)?.into(),
+        };
+        entries.insert(key, value.first().cloned().unwrap_or_else(|| Value::text("")));
+    }
+    Ok(Value::Map(Map::new(entries)))
+}
+
+/// `dig "a" "b" fallback map`: the keys first, the map last.
+pub fn dig(values: &[Value], _: &Budget) -> Result {
+    let [keys @ .., fallback, Value::Map(map)] = values else {
+        return Err(Stop::failed("dig needs keys, a default and, last, a map"));
+    };
+    let mut at = Value::Map(map.clone());
+    if keys.is_empty() {
+        return Err(Stop::failed("dig needs at least three arguments"));
+    }
+    for key in keys {
+        let (Value::Str(key), Value::Map(map)) = (key, &at) else {
+            return Err(Stop::failed(format!("dig can't look for a {} in a {}", key.type_name(), at.type_name())));
+        };
+        let Some(next) = map.get(key) else { return Ok(fallback.clone()) };
+        at = next;
+    }
+    Ok(at)
+}
+
+pub fn deep_copy(values: &[Value], budget: &Budget) -> Result {
+    let [value] = values else { return mismatch() };
+    value.deep_copy(budget)
+}
+
+pub fn has_key(values: &[Value], _: &Budget) -> Result {
+    let [Value::Map(map), Value::Str(key)] = values else { return mismatch() };
+    Ok(Value::Bool(map.borrow().contains_key(&**key)))
+}
+
+/// A new map of those of the keys that are there; the values are shared.
+pub fn pick(values: &[Value], _: &Budget) -> Result {
+    let [Value::Map(map), keys @ ..] = values else { return mismatch() };
+    let mut picked = Entries::new();
+    for key in keys {
+        let Value::Str(key) = key else { return mismatch() };
+        if let Some(value) = map.get(key) {
+            picked.insert(key.clone(), value);
+        }
+    }
+    Ok(Value::Map(Map::new(picked)))
+}
+
+pub fn set(values: &[Value], budget: &Budget) -> Result {
+    let [Value::Map(map), Value::Str(key), value] = values else { return mismatch() };
+    map.set(key.clone(), value.clone(), budget)?;
+    Ok(Value::Map(map.clone()))
+}
+
+pub fn unset(values: &[Value], _: &Budget) -> Result {
+    let [Value::Map(map), Value::Str(key)] = values else { return mismatch() };
+    map.remove(key);
+    Ok(Value::Map(map.clone()))
+}
+
+pub fn merge(values: &[Value], budget: &Budget) -> Result {
+    merge_all(values, false, budget)
+}
+
+pub fn merge_overwrite(values: &[Value], budget: &Budget) -> Result {
+    merge_all(values, true, budget)
+}
+
+fn merge_all(values: &[Value], overwrite: bool, budget: &Budget) -> Result {
+    let [Value::Map(target), sources @ ..] = values else { return mismatch() };
+    for source in sources {
+        let Value::Map(source) = source else { return mismatch() };
+        merge_into(target, source, overwrite, budget)?;
+    }
+    Ok(Value::Map(target.clone()))
+}
+
+/// Sprig's merges are mergo's. With `overwrite` the source wins, null and empty values included; without it the
+/// source only fills what is missing or empty. Maps on both sides merge in place; lists are never joined.
+fn merge_into(target: &Map, source: &Map, overwrite: bool, budget: &Budget) -> std::result::Result<(), Stop> {
+    let _level = budget.enter()?;
+    // The source may be the target, or lie within it.
+    let entries: Vec<(Arc<str>, Value)> = source.borrow().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    for (key, value) in entries {
+        budget.spend(1)?;
+        let present = target.get(&key);
+        let replace = match (&value, &present) {
+            (Value::Nil, _) => overwrite,
+            (Value::Map(from), Some(Value::Map(into))) => {
+                merge_into(into, from, overwrite, budget)?;
+                into.borrow().is_empty()
+            }
+            (_, None) => true,
+            (_, Some(kept)) => overwrite || !kept.is_true(),
+        };
+        if replace {
+            target.set(key, value, budget)?;
+        }
+    }
+    Ok(())
+}
+
+/// The parts of a text, as a map with keys `_0`, `_1` and so on.
+pub fn numbered<'t>(parts: impl Iterator<Item = &'t str>) -> Value {
+    let entries = parts.enumerate().map(|(at, part)| (format!("_{at}").into(), Value::text(part)));
+    Value::Map(Map::new(entries.collect()))
+}
+
+/// Parts of a text as a list.
+pub fn listed<'t>(parts: impl Iterator<Item = &'t str>) -> Value {
+    Value::List(List::new(parts.map(Value::text).collect()))
+}

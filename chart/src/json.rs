@@ -1,0 +1,107 @@
+//! JSON as Go's `json.MarshalIndent` writes it, HTML characters escaped.
+
+use crate::{
+    budget::{Budget, Stop},
+    number,
+    value::Value,
+};
+
+/// Two spaces a level, keys in order, as sprig's `toPrettyJson`.
+pub fn pretty(value: &Value, budget: &Budget) -> Result<String, Stop> {
+    let mut out = String::new();
+    write_value(&mut out, value, 0, budget)?;
+    Ok(out)
+}
+
+fn write_value(out: &mut String, value: &Value, depth: usize, budget: &Budget) -> Result<(), Stop> {
+    let _level = budget.enter()?;
+    budget.spend(1)?;
+    budget.fits(out.len())?;
+    match value {
+        Value::Nil => out.push_str("null"),
+        Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
+        Value::Int(value) => out.push_str(&format!("{value}")),
+        Value::Float(value) => out.push_str(&number::json_float(*value).ok_or_else(|| {
+            Stop::failed(format!("{value} has no form in JSON; use a finite number"))
+        })?),
+        Value::Str(value) => write_string(out, value),
+        Value::List(list) if list.items().is_empty() => out.push_str("[]"),
+        Value::List(list) => {
+            out.push('[');
+            for (index, item) in list.items().iter().enumerate() {
+                begin_line(out, index, depth + 1);
+                write_value(out, item, depth + 1, budget)?;
+            }
+            end_lines(out, depth);
+            out.push(']');
+        }
+        Value::Map(map) if map.borrow().is_empty() => out.push_str("{}"),
+        Value::Map(map) => {
+            out.push('{');
+            for (index, (key, item)) in map.borrow().iter().enumerate() {
+                begin_line(out, index, depth + 1);
+                write_string(out, key);
+                out.push_str(": ");
+                write_value(out, item, depth + 1, budget)?;
+            }
+            end_lines(out, depth);
+            out.push('}');
+        }
+        Value::Host(_) => return Err(Stop::failed("an object of the engine has no form in JSON; name one of its fields")),
+    }
+    Ok(())
+}
+
+fn begin_line(out: &mut String, index: usize, depth: usize) {
+    if index > 0 {
+        out.push(',');
+    }
+    end_lines(out, depth);
+}
+
+fn end_lines(out: &mut String, depth: usize) {
+    out.push('\n');
+    out.extend(std::iter::repeat_n("  ", depth));
+}
+
+fn write_string(out: &mut String, text: &str) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\0'..='\u{1f}' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pretty_of(json: &str) -> String {
+        pretty(&Value::from_json(&serde_json::from_str(json).unwrap()), &Budget::default()).unwrap()
+    }
+
+    #[test]
+    fn lines_are_indented_by_two_spaces_and_empty_collections_stay_short() {
+        assert_eq!(
+            pretty_of(r#"{"b":[1,{"c":null}],"a":{},"d":[]}"#),
+            "{\n  \"a\": {},\n  \"b\": [\n    1,\n    {\n      \"c\": null\n    }\n  ],\n  \"d\": []\n}"
+        );
+    }
+
+    #[test]
+    fn html_characters_are_escaped_as_go_does() {
+        assert_eq!(pretty_of(r#""<a href='x'>&\u2028\u0001""#), r#""\u003ca href='x'\u003e\u0026\u2028\u0001""#);
+    }
+}

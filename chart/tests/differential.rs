@@ -1,0 +1,202 @@
+//! Whole charts rendered here and by `helm template`, over chart profiles, platforms, compatibility versions and
+//! value files: the same objects, and the same text to the last character. Needs the lab (`make lab`).
+
+mod lab;
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Mutex, atomic::{AtomicUsize, Ordering}},
+};
+
+use lab::{CHARTS, KUBE_VERSION, Lab, capabilities, helm_documents, own_documents, release};
+use meshwright_chart::{Chart, Limits, RenderError, Rendered, documents};
+use serde_json::{Map, Value, json};
+
+const PROFILES: [&str; 5] = ["ambient", "demo", "preview", "remote", "stable"];
+const PLATFORMS: [&str; 6] = ["gke", "k3d", "k3s", "microk8s", "minikube", "openshift"];
+const COMPATIBILITY: [&str; 6] = ["1.25", "1.26", "1.27", "1.28", "1.29", "1.30"];
+const THREADS: usize = 2;
+
+/// One render to compare.
+struct Case {
+    label: String,
+    chart: usize,
+    kube_version: &'static str,
+    values: Value,
+}
+
+#[test]
+fn every_chart_renders_as_helm_renders_it() {
+    let lab = Lab::find();
+    let charts: Vec<Chart> = CHARTS.iter().map(|(_, folder, ..)| lab.chart(folder)).collect();
+    let cases = cases();
+    let (next, differences) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(difference) = compare(&lab, &charts[case.chart], case) {
+                        differences.lock().unwrap().push(format!("{}:\n{difference}", case.label));
+                    }
+                }
+            });
+        }
+    });
+    let differences = differences.into_inner().unwrap();
+    let shown = differences.iter().take(20).map(String::as_str).collect::<Vec<_>>().join("\n\n");
+    assert!(differences.is_empty(), "{} of {} renders differ\n{shown}", differences.len(), cases.len());
+    assert!(cases.len() > 600, "only {} cases", cases.len());
+}
+
+#[test]
+fn rendering_twice_gives_the_same_bytes() {
+    let lab = Lab::find();
+    for (name, folder, release_name, namespace) in CHARTS {
+        let values = value_files().remove("awkward").and_then(|all| all.get(name).cloned()).unwrap_or(json!({}));
+        let render = || {
+            lab.chart(folder)
+                .render(&release(release_name, namespace), &values, &capabilities(KUBE_VERSION), &Limits::default())
+                .unwrap()
+        };
+        assert_eq!(render(), render(), "{name}");
+    }
+}
+
+#[test]
+fn what_the_charts_refuse_is_refused_in_their_words() {
+    let lab = Lab::find();
+    let refused = value_files().remove("refused").unwrap();
+    for (name, folder, release_name, namespace) in CHARTS {
+        let values = &refused[name];
+        let file = lab.write_values(name, values);
+        let helm = lab.helm_template((name, folder, release_name, namespace, KUBE_VERSION), &file).unwrap_err();
+        let own = lab
+            .chart(folder)
+            .render(&release(release_name, namespace), values, &capabilities(KUBE_VERSION), &Limits::default())
+            .unwrap_err();
+        match own {
+            RenderError::Refused { message, .. } => assert!(helm.contains(message.trim()), "{helm}\n{message}"),
+            RenderError::Schema { problems, .. } => assert!(helm.contains("schema"), "{helm}\n{problems:?}"),
+            RenderError::Template { problem, .. } => assert!(helm.contains(&problem), "{helm}\n{problem}"),
+            other => panic!("{name}: {other}"),
+        }
+    }
+}
+
+/// All combinations that are compared: profile by platform, profile by value file, and compatibility versions.
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let files = value_files();
+    assert!(files.len() >= 10, "only {} value files", files.len());
+    let optional = |names: &[&'static str]| -> Vec<Option<&'static str>> {
+        std::iter::once(None).chain(names.iter().copied().map(Some)).collect()
+    };
+    for (chart, (name, ..)) in CHARTS.iter().enumerate() {
+        let mut add = |label: String, values: Value| {
+            let kube_version = if label.contains("gke") { "v1.33.4-gke.1245000" } else { KUBE_VERSION };
+            cases.push(Case { label: format!("{name} {label}"), chart, kube_version, values });
+        };
+        for profile in optional(&PROFILES) {
+            for platform in optional(&PLATFORMS) {
+                let values = with(json!({}), [("profile", profile), ("platform", platform)]);
+                add(format!("profile {profile:?} platform {platform:?}"), values);
+            }
+            for (file, all) in &files {
+                if let Some(values) = all.get(*name) {
+                    add(format!("profile {profile:?} values {file}"), with(values.clone(), [("profile", profile)]));
+                }
+            }
+        }
+        for version in COMPATIBILITY {
+            let values = with(json!({}), [("compatibilityVersion", Some(version)), ("profile", Some("demo"))]);
+            add(format!("compatibility {version}"), values);
+        }
+    }
+    cases
+}
+
+fn with<const N: usize>(mut values: Value, settings: [(&str, Option<&str>); N]) -> Value {
+    let map = values.as_object_mut().expect("values are a map");
+    for (key, value) in settings {
+        if let Some(value) = value {
+            map.entry(key).or_insert_with(|| value.into());
+        }
+    }
+    values
+}
+
+/// The committed value files: below the name of a chart what that chart is given.
+fn value_files() -> BTreeMap<String, Map<String, Value>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/values");
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let rendered = Rendered { template: path.display().to_string(), text };
+        let Value::Object(values) = documents(&rendered).next().unwrap().unwrap() else { panic!("{path:?} is no map") };
+        files.insert(path.file_stem().unwrap().to_string_lossy().into_owned(), values);
+    }
+    files
+}
+
+fn compare(lab: &Lab, chart: &Chart, case: &Case) -> Result<(), String> {
+    let (name, folder, release_name, namespace) = CHARTS[case.chart];
+    let file = lab.write_values(&case.label.replace(|c: char| !c.is_alphanumeric(), "-"), &case.values);
+    let helm = lab.helm_template((name, folder, release_name, namespace, case.kube_version), &file);
+    let own = chart.render(
+        &release(release_name, namespace),
+        &case.values,
+        &capabilities(case.kube_version),
+        &Limits::default(),
+    );
+    match (helm, own) {
+        (Err(_), Err(_)) => Ok(()),
+        (Ok(_), Err(error)) => Err(format!("only Helm renders this; here: {error}")),
+        (Err(error), Ok(_)) => Err(format!("only Helm refuses this: {error}")),
+        (Ok(helm), Ok(own)) => compare_outputs(&helm, &own),
+    }
+}
+
+fn compare_outputs(helm: &str, own: &[Rendered]) -> Result<(), String> {
+    let expected = helm_documents(helm);
+    let mut seen = 0;
+    for rendered in own {
+        let (source, found) = (&rendered.template, own_documents(&rendered.text));
+        let mut wanted = expected.get(source).cloned().unwrap_or_default();
+        seen += usize::from(!wanted.is_empty());
+        compare_objects(source, &wanted, &found)?;
+        // Helm sorts by kind what comes out of one file; within it nothing else is changed.
+        let mut found = found;
+        wanted.sort();
+        found.sort();
+        if wanted != found {
+            return Err(format!("{source}: text differs\n{}", diff(&wanted.join("\n---\n"), &found.join("\n---\n"))));
+        }
+    }
+    if seen == expected.len() { Ok(()) } else { Err("Helm has output of templates that gave none here".into()) }
+}
+
+fn compare_objects(source: &str, wanted: &[String], found: &[String]) -> Result<(), String> {
+    let (wanted, found) = (objects(source, wanted)?, objects(source, found)?);
+    if wanted == found {
+        return Ok(());
+    }
+    let show = |objects: &[Value]| objects.iter().map(|o| format!("{o:#}")).collect::<Vec<_>>().join("\n");
+    Err(format!("{source}: objects differ ({} and {})\n{}", wanted.len(), found.len(), diff(&show(&wanted), &show(&found))))
+}
+
+/// The objects of one template, in an order of their own.
+fn objects(source: &str, texts: &[String]) -> Result<Vec<Value>, String> {
+    let rendered = Rendered { template: source.to_owned(), text: texts.join("\n---\n") };
+    let mut objects: Vec<Value> = documents(&rendered).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    objects.sort_by_key(Value::to_string);
+    Ok(objects)
+}
+
+fn diff(wanted: &str, found: &str) -> String {
+    let diff = similar::TextDiff::from_lines(wanted, found);
+    let text = diff.unified_diff().header("helm", "here").to_string();
+    let cut = |line: &str| line.chars().take(200).collect::<String>();
+    text.lines().take(40).map(cut).collect::<Vec<_>>().join("\n")
+}

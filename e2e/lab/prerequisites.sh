@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Checks what a machine needs to build and run the lab, and names what is missing with the command that installs it.
+# On a CI runner (CI=true, root) the missing Debian packages are installed.
+set -euo pipefail
+
+# command:debian package
+tools=(ip:iproute2 setpriv:util-linux unshare:util-linux nsenter:util-linux cc:gcc column:bsdextrautils)
+packages=() missing=()
+for entry in "${tools[@]}"; do
+	IFS=: read -r tool package <<<"$entry"
+	command -v "$tool" >/dev/null 2>&1 || { missing+=("$tool"); packages+=("$package"); }
+done
+if [ ${#missing[@]} -gt 0 ]; then
+	if [ "${CI-}" = true ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+		apt-get update -qq && apt-get install -y -qq "${packages[@]}" >/dev/null
+	else
+		echo "missing: ${missing[*]}; install with: apt-get install ${packages[*]}" >&2
+		exit 1
+	fi
+fi
+command -v cargo >/dev/null 2>&1 || { echo "missing: cargo; install Rust 1.95 or newer with rustup" >&2; exit 1; }
+command -v go >/dev/null 2>&1 || { echo "missing: go; install Go 1.26 or newer" >&2; exit 1; }

@@ -1,0 +1,76 @@
+//! Who talks to the API server, and the kubeconfigs for it.
+
+use std::path::{Path, PathBuf};
+
+use kube::Client;
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use serde_json::json;
+
+use crate::{LabError, net};
+
+/// The port of every lab's API server: each lab has a network of its own.
+pub(crate) const PORT: u16 = 6443;
+
+/// A user of the lab's API server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct User {
+    pub(crate) name: &'static str,
+    group: &'static str,
+}
+
+impl User {
+    /// The person or test that works with the lab.
+    pub(crate) const ADMIN: Self = Self { name: "lab-admin", group: "system:masters" };
+    /// The pod runner; a user of its own, so that the audit log tells its writes apart.
+    pub(crate) const RUNNER: Self = Self { name: "lab-runner", group: "system:masters" };
+    pub(crate) const KWOK: Self = Self { name: "lab-kwok", group: "system:masters" };
+    pub(crate) const CONTROLLERS: Self = Self { name: "system:kube-controller-manager", group: "" };
+    pub(crate) const SCHEDULER: Self = Self { name: "system:kube-scheduler", group: "" };
+    const ALL: [Self; 5] = [Self::ADMIN, Self::RUNNER, Self::KWOK, Self::CONTROLLERS, Self::SCHEDULER];
+
+    /// Tokens guard nothing here: nobody outside the lab's network can reach its server.
+    fn token(self) -> String {
+        format!("{}-token", self.name.replace(':', "-"))
+    }
+}
+
+/// The API server's `--token-auth-file`.
+pub(crate) fn token_file() -> String {
+    let line = |user: &User| format!("{},{},{},\"{}\"", user.token(), user.name, user.name, user.group);
+    User::ALL.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A kubeconfig for one of the users.
+pub(crate) fn kubeconfig(user: User, authority: &Path) -> String {
+    render(user.name, authority, &json!({"token": user.token()}))
+}
+
+/// A kubeconfig that reads its token from a file.
+pub(crate) fn kubeconfig_with_token_file(user: &str, authority: &Path, token: &Path) -> String {
+    render(user, authority, &json!({"tokenFile": token}))
+}
+
+/// JSON, which every reader of kubeconfigs takes, being YAML.
+fn render(user: &str, authority: &Path, credentials: &serde_json::Value) -> String {
+    let server = format!("https://{}:{PORT}", net::SERVER);
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "lab", "cluster": {"server": server, "certificate-authority": authority}}],
+        "users": [{"name": user, "user": credentials}],
+        "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": user}}],
+        "current-context": "lab",
+    });
+    format!("{config:#}\n")
+}
+
+/// A client from a kubeconfig. It doesn't retry by itself: what the server said is what the caller sees.
+pub(crate) async fn client(path: &Path) -> Result<Client, LabError> {
+    let failed =
+        |error: &dyn std::fmt::Display| LabError::Kubeconfig { path: PathBuf::from(path), detail: error.to_string() };
+    let kubeconfig = Kubeconfig::read_from(path).map_err(|error| failed(&error))?;
+    let options = KubeConfigOptions::default();
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| failed(&error))?;
+    config.default_retry = false;
+    Client::try_from(config).map_err(|error| failed(&error))
+}

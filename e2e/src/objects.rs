@@ -1,0 +1,142 @@
+//! Small objects that tests need over and over.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use kube::api::{Api, ListParams, PostParams};
+use kube::{Client, ResourceExt as _};
+use serde_json::json;
+
+use crate::wait::{self, WaitError};
+use crate::{LabError, NodeSpec};
+
+/// Makes a namespace with the given labels, and waits until Pods can be created in it.
+pub async fn namespace(client: &Client, name: &str, labels: &[(&str, &str)]) -> Result<(), LabError> {
+    let labels: BTreeMap<_, _> = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let mut namespace = Namespace::default();
+    namespace.metadata.name = Some(name.to_owned());
+    namespace.metadata.labels = Some(labels);
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let created = namespaces.create(&PostParams::default(), &namespace).await;
+    created.map_err(LabError::api(format!("create the namespace {name}")))?;
+    // Admission refuses Pods until the controller has made the namespace's default ServiceAccount.
+    let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::namespaced(client.clone(), name);
+    wait::until(wait::PATIENCE, format!("the default ServiceAccount of {name}"), async || {
+        accounts.get("default").await.map_err(|error| error.to_string())
+    })
+    .await
+    .map_err(|error| LabError::Waited(Box::new(error)))?;
+    Ok(())
+}
+
+/// A Deployment of `replicas` plain Pods, which kwok makes ready; the Pods carry the label `app: <name>`.
+#[must_use]
+pub fn deployment(name: &str, replicas: i32) -> Deployment {
+    let labels = json!({"app": name});
+    let container = json!({"name": "app", "image": "registry.example/shop/app:1", "ports": [{"containerPort": 8080}]});
+    let deployment = json!({
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    });
+    // The shape is fixed above; a mistake in it would leave an empty object, which the server refuses.
+    serde_json::from_value(deployment).unwrap_or_default()
+}
+
+/// A Pod with one plain container and the given labels.
+#[must_use]
+pub fn pod(name: &str, labels: &[(&str, &str)]) -> Pod {
+    let labels: BTreeMap<_, _> = labels.iter().copied().collect();
+    let container = json!({"name": "app", "image": "registry.example/shop/app:1"});
+    let pod = json!({"metadata": {"name": name, "labels": labels}, "spec": {"containers": [container]}});
+    serde_json::from_value(pod).unwrap_or_default()
+}
+
+/// Creates `count` Deployments of one Pod each, `workload-0` and so on, and waits until all their Pods are ready.
+pub async fn workload(client: &Client, count: usize, namespace: &str) -> Result<(), LabError> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    for n in 0..count {
+        let name = format!("workload-{n}");
+        let created = deployments.create(&PostParams::default(), &deployment(&name, 1)).await;
+        created.map_err(LabError::api(format!("create the Deployment {namespace}/{name}")))?;
+    }
+    wait::until(wait::PATIENCE, format!("{count} Deployments in {namespace} to be ready"), async || {
+        let list = deployments.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let ready = list.iter().filter(|deployment| rolled_out(deployment).is_ok()).count();
+        if ready >= count { Ok(()) } else { Err(format!("{ready} are")) }
+    })
+    .await
+    .map_err(|error| LabError::Waited(Box::new(error)))
+}
+
+/// Waits until a Deployment is rolled out and all its Pods are ready.
+pub async fn deployment_ready(client: &Client, namespace: &str, name: &str) -> Result<Deployment, WaitError> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    wait::until(wait::PATIENCE, format!("the Deployment {namespace}/{name} to be ready"), async || {
+        let deployment = deployments.get(name).await.map_err(|error| error.to_string())?;
+        rolled_out(&deployment)?;
+        Ok(deployment)
+    })
+    .await
+}
+
+/// Whether a Deployment's controller has seen its latest generation and every Pod is of it and ready; else what is.
+pub fn rolled_out(deployment: &Deployment) -> Result<(), String> {
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let status = deployment.status.clone().unwrap_or_default();
+    let (updated, ready) = (status.updated_replicas.unwrap_or(0), status.ready_replicas.unwrap_or(0));
+    let total = status.replicas.unwrap_or(0);
+    let seen = status.observed_generation >= deployment.metadata.generation;
+    if seen && updated == wanted && ready == wanted && total == wanted {
+        Ok(())
+    } else {
+        Err(format!("{ready} ready and {updated} updated of {total}, {wanted} wanted, latest generation seen: {seen}"))
+    }
+}
+
+/// The names of the Pods with a label, sorted.
+pub async fn pod_names(client: &Client, namespace: &str, selector: &str) -> Result<Vec<String>, LabError> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let list = pods.list(&ListParams::default().labels(selector)).await;
+    let list = list.map_err(LabError::api(format!("list the Pods with {selector} in {namespace}")))?;
+    let mut names: Vec<_> = list.iter().map(kube::ResourceExt::name_any).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Makes a Node as a kubelet registers one; kwok makes it Ready.
+pub(crate) async fn node(client: &Client, spec: &NodeSpec, address: std::net::Ipv4Addr) -> Result<(), LabError> {
+    let mut labels = spec.labels.clone();
+    for (key, value) in [("hostname", spec.name.as_str()), ("os", "linux"), ("arch", "amd64")] {
+        labels.entry(format!("kubernetes.io/{key}")).or_insert_with(|| value.to_owned());
+    }
+    let node = json!({
+        "metadata": {"name": spec.name, "labels": labels},
+        "spec": {"providerID": spec.provider_id},
+        "status": {
+            "capacity": spec.allocatable,
+            "allocatable": spec.allocatable,
+            "addresses": [
+                {"type": "InternalIP", "address": address.to_string()},
+                {"type": "Hostname", "address": spec.name},
+            ],
+            "nodeInfo": {
+                "architecture": "amd64", "operatingSystem": "linux", "kubeletVersion": "v1.36.3", "osImage": "lab",
+                "bootID": "", "containerRuntimeVersion": "lab://1", "kernelVersion": "6", "kubeProxyVersion": "",
+                "machineID": "", "systemUUID": "",
+            },
+        },
+    });
+    let node: Node = serde_json::from_value(node)
+        .map_err(|error| LabError::Manifest { origin: format!("the Node {}", spec.name), detail: error.to_string() })?;
+    let nodes: Api<Node> = Api::all(client.clone());
+    nodes
+        .create(&PostParams::default(), &node)
+        .await
+        .map_err(LabError::api(format!("create the Node {}", node.name_any())))?;
+    Ok(())
+}

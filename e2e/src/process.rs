@@ -1,0 +1,102 @@
+//! Processes that can't outlive the thread that started them.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use crate::LabError;
+
+/// A command that the kernel kills when the calling thread ends, however it ends. It gets a process group of its own,
+/// so that a Ctrl-C on the terminal reaches us first.
+pub(crate) fn bound_to_this_thread(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program).stdin(Stdio::null()).process_group(0);
+    command
+}
+
+/// Sends a command's output to the end of a file.
+pub(crate) fn log_to(command: &mut Command, log: &Path) -> Result<(), LabError> {
+    let file = OpenOptions::new().create(true).append(true).open(log).map_err(LabError::file(log))?;
+    let copy = file.try_clone().map_err(LabError::file(log))?;
+    command.stdout(file).stderr(copy);
+    Ok(())
+}
+
+/// One program of the control plane; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    name: &'static str,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts `program` in `dir`, with nothing of our environment but `PATH`.
+    pub(crate) fn start(
+        name: &'static str,
+        program: &Path,
+        args: &[String],
+        dir: &Path,
+        log: PathBuf,
+    ) -> Result<Self, LabError> {
+        let mut command = bound_to_this_thread(program);
+        command.args(args).current_dir(dir).env_clear().env("HOME", dir);
+        if let Some(path) = std::env::var_os("PATH") {
+            command.env("PATH", path);
+        }
+        log_to(&mut command, &log)?;
+        let child = command.spawn().map_err(|source| LabError::Spawn { program: name.to_owned(), source })?;
+        Ok(Self { name, child, log })
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Kills it and waits until it is gone.
+    pub(crate) fn stop(&mut self) {
+        // There is nothing to save: what must outlast an API server lies in etcd, and etcd's data goes with the lab.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// The end of its log.
+    pub(crate) fn log_tail(&self) -> String {
+        tail(&self.log, 4 * 1024)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The last `bytes` of a file, from the start of a line; empty if it can't be read.
+pub(crate) fn tail(path: &Path, bytes: u64) -> String {
+    let read = || -> std::io::Result<(bool, Vec<u8>)> {
+        let mut file = File::open(path)?;
+        let start = file.metadata()?.len().saturating_sub(bytes);
+        file.seek(SeekFrom::Start(start))?;
+        let mut content = Vec::new();
+        file.read_to_end(&mut content)?;
+        Ok((start > 0, content))
+    };
+    let Ok((cut, content)) = read() else { return String::new() };
+    let text = String::from_utf8_lossy(&content);
+    match text.split_once('\n') {
+        Some((_, rest)) if cut => rest.to_owned(),
+        _ => text.into_owned(),
+    }
+}

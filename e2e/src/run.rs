@@ -1,0 +1,110 @@
+//! Runs a test in a lab of its own, on a thread of its own.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+
+use crate::{Lab, LabError, LabOptions};
+
+/// What the body of a test returns: any error, by `?`.
+pub type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Runs a test in a lab. An error, a panic, or a program of the control plane that died fails the calling test,
+/// after a dump of what a person would ask for.
+///
+/// ```no_run
+/// use meshwright_e2e::{LabOptions, run};
+/// run(LabOptions::default(), async |lab| {
+///     lab.client().apiserver_version().await?;
+///     Ok(())
+/// });
+/// ```
+pub fn run<F>(options: LabOptions, test: F)
+where
+    F: AsyncFnOnce(&mut Lab) -> TestResult + Send,
+{
+    if Lab::is_external() && options.own {
+        eprintln!("not for external clusters: this test needs a lab of its own");
+        return;
+    }
+    let outcome = on_own_thread(|| {
+        let runtime = runtime()?;
+        let mut lab = runtime.block_on(Lab::start(options)).map_err(|error| error.to_string())?;
+        let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(test(&mut lab))));
+        let failure = match outcome {
+            Ok(Ok(())) => lab.ended_program().map(Failure::Error),
+            Ok(Err(error)) => Some(Failure::Error(error.to_string())),
+            Err(panic) => Some(Failure::Panic(panic)),
+        };
+        if failure.is_some() {
+            let dump = runtime.block_on(async { tokio::time::timeout(Duration::from_mins(1), lab.dump()).await });
+            eprintln!("{}", dump.unwrap_or_else(|_| "the API server didn't answer in time for a dump".to_owned()));
+        }
+        runtime.block_on(lab.stop());
+        failure.map_or(Ok(()), Err)
+    });
+    match outcome {
+        Ok(()) => {}
+        Err(Failure::Panic(panic)) => resume_unwind(panic),
+        Err(Failure::Error(error)) => {
+            eprintln!("the test failed: {error}");
+            resume_unwind(Box::new(error));
+        }
+    }
+}
+
+/// Runs `work` in a lab and returns what it returned; for programs, such as the demo, that aren't tests.
+pub fn with_lab<F, T>(options: LabOptions, work: F) -> TestResult<T>
+where
+    F: AsyncFnOnce(&mut Lab) -> TestResult<T> + Send,
+    T: Send,
+{
+    let outcome = on_own_thread(|| {
+        let runtime = runtime()?;
+        let mut lab = runtime.block_on(Lab::start(options)).map_err(|error| error.to_string())?;
+        let result = runtime.block_on(work(&mut lab));
+        runtime.block_on(lab.stop());
+        result.map_err(|error| Failure::Error(error.to_string()))
+    });
+    outcome.map_err(|failure| match failure {
+        Failure::Error(error) => error.into(),
+        Failure::Panic(panic) => resume_unwind(panic),
+    })
+}
+
+enum Failure {
+    Error(String),
+    Panic(Box<dyn Any + Send>),
+}
+
+impl From<String> for Failure {
+    fn from(error: String) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// A network namespace belongs to a thread. One that is the lab's alone leaves the caller's as it was, and its end is
+/// what the kernel takes the lab's processes away for.
+fn on_own_thread<T: Send>(work: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {
+    std::thread::scope(|scope| {
+        let name = std::thread::current().name().unwrap_or("lab").to_owned();
+        let thread = std::thread::Builder::new().name(name).spawn_scoped(scope, work);
+        match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| Err(Failure::Panic(panic))),
+            Err(error) => Err(Failure::Error(format!("no thread for the lab: {error}"))),
+        }
+    })
+}
+
+/// One thread only: its blocking helpers are started by it and inherit its network.
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| format!("no runtime for the lab: {error}"))
+}
+
+/// So that a failed start reads like any other failure.
+impl From<LabError> for Failure {
+    fn from(error: LabError) -> Self {
+        Self::Error(error.to_string())
+    }
+}

@@ -1,0 +1,215 @@
+//! Wrong input is told with field, value and remedy; nothing is half-done, and mending the resource is enough.
+
+use std::path::Path;
+use std::process::Command;
+
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use meshwright_api::conditions::ConditionType;
+use meshwright_e2e::mesh::{Mesh, NAME, VERSION, small};
+use meshwright_e2e::{Lab, LabOptions, Programs, TestResult, objects, run, wait};
+use serde_json::{Value, json};
+
+fn with(field: &str, value: Value) -> Value {
+    let mut spec = small();
+    spec[field] = value;
+    spec
+}
+
+/// Applies a spec that can't be followed; checks the reason and that the message says all of `words`.
+async fn stalls(mesh: &Mesh, spec: Value, reason: &str, words: &[&str]) -> TestResult {
+    mesh.apply(NAME, spec).await?;
+    let stalled = mesh.wait_for(NAME, ConditionType::Stalled, "True", Some(reason)).await?;
+    let message = stalled.status.and_then(|status| status.message).unwrap_or_default();
+    for word in words {
+        assert!(message.contains(word), "{word:?} is missing in: {message}");
+    }
+    Ok(())
+}
+
+async fn nothing_was_made(lab: &Lab) -> TestResult {
+    let mesh = Mesh::of(lab.client());
+    assert!(mesh.api("apps/v1", "Deployment", Some("istio-system")).get_opt("istiod").await?.is_none());
+    let webhooks = mesh.api("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration", None);
+    assert!(webhooks.get_opt("istio-sidecar-injector").await?.is_none());
+    Ok(())
+}
+
+#[test]
+fn the_schema_refuses_what_it_can_with_field_value_and_remedy() {
+    run(LabOptions::default(), async |lab| {
+        let mesh = Mesh::operator(lab).await?;
+        let refused = async |spec: Value| -> TestResult<String> {
+            match mesh.apply(NAME, spec.clone()).await {
+                Ok(_) => Err(format!("{spec} was accepted").into()),
+                Err(error) => Ok(error.to_string()),
+            }
+        };
+        let cases = [
+            (with("gatewayz", json!([])), vec!["gatewayz"]),
+            (with("profile", json!("ambiguous")), vec!["spec.profile", "ambiguous", "demo"]),
+            (with("version", json!("v1.31")), vec!["spec.version", "without a leading v"]),
+            (with("version", json!("latest")), vec!["spec.version", "1.31.2"]),
+            (with("gateways", json!([{"name": "istiod"}])), vec!["istiod", "another name"]),
+            (with("gateways", json!([{"name": "a"}, {"name": "a"}])), vec!["spec.gateways"]),
+        ];
+        for (spec, words) in cases {
+            let error = refused(spec).await?;
+            for word in words {
+                assert!(error.contains(word), "{word:?} is missing in: {error}");
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_spec_that_cannot_be_followed_stalls_and_mending_it_is_enough() {
+    run(LabOptions::default(), async |lab| {
+        let mesh = Mesh::operator(lab).await?;
+        stalls(&mesh, with("version", json!("1.31.7")), "VersionNotInCatalog", &["1.31.7", VERSION]).await?;
+        stalls(&mesh, with("version", json!("1.32")), "VersionNotInCatalog", &["1.32", "pre-release", VERSION]).await?;
+        stalls(&mesh, with("version", json!("1.0.9")), "VersionNotSupported", &["1.0", "Kubernetes", VERSION]).await?;
+        let owned = json!({"istiod": {"global": {"hub": "example.com/x"}}});
+        stalls(&mesh, with("values", owned), "InvalidSpec", &["spec.values.istiod.global.hub", "spec.images.registry"])
+            .await?;
+        let twice = json!({"istiod": {"env": {"A": "2"}}});
+        let mut spec = with("values", twice);
+        spec["controlPlane"] = json!({"env": [{"name": "A", "value": "1"}]});
+        stalls(&mesh, spec, "InvalidSpec", &["spec.values.istiod.env.A", "spec.controlPlane.env[A]"]).await?;
+        let clash = json!([{"name": "istio-reader-service-account"}]);
+        stalls(&mesh, with("gateways", clash), "RenderFailed", &["istio-reader-service-account", "rename"]).await?;
+        nothing_was_made(lab).await?;
+
+        mesh.apply(NAME, small()).await?;
+        mesh.wait_ready(NAME).await?;
+
+        // Now that a mesh runs, a bad spec leaves it alone, and it is healed all the same.
+        stalls(&mesh, with("version", json!("1.31.7")), "VersionNotInCatalog", &["1.31.7"]).await?;
+        mesh.api("apps/v1", "Deployment", Some("istio-system")).delete("istiod", &DeleteParams::default()).await?;
+        mesh.deployment_ready("istio-system", "istiod").await?;
+        mesh.wait_for(NAME, ConditionType::Available, "True", None).await?;
+        mesh.apply(NAME, small()).await?;
+        mesh.wait_ready(NAME).await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn an_object_of_somebody_else_is_named_and_not_touched() {
+    run(LabOptions::default(), async |lab| {
+        let mesh = Mesh::operator(lab).await?;
+        objects::namespace(&lab.client(), "istio-system", &[]).await?;
+        let maps = mesh.api("v1", "ConfigMap", Some("istio-system"));
+        let theirs =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio"}, "data": {"mesh": "mine"}});
+        maps.create(&PostParams::default(), &serde_json::from_value(theirs)?).await?;
+        stalls(&mesh, small(), "ForeignObject", &["ConfigMap istio-system/istio"]).await?;
+        nothing_was_made(lab).await?;
+        assert_eq!(maps.get("istio").await?.data["data"]["mesh"], "mine");
+
+        maps.delete("istio", &DeleteParams::default()).await?;
+        mesh.wait_ready(NAME).await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_namespace_that_is_being_deleted_is_waited_for() {
+    run(LabOptions::default(), async |lab| {
+        let mesh = Mesh::operator(lab).await?;
+        objects::namespace(&lab.client(), "istio-system", &[]).await?;
+        let maps = mesh.api("v1", "ConfigMap", Some("istio-system"));
+        let held = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "held", "finalizers": ["example.com/hold"]}});
+        maps.create(&PostParams::default(), &serde_json::from_value(held)?).await?;
+        mesh.api("v1", "Namespace", None).delete("istio-system", &DeleteParams::default()).await?;
+        mesh.apply(NAME, small()).await?;
+        mesh.wait_for(NAME, ConditionType::Ready, "Unknown", Some("NamespaceTerminating")).await?;
+        let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        maps.patch("held", &PatchParams::default(), &free).await?;
+        wait::until(wait::PATIENCE, "the namespace to be made again", async || {
+            let found = mesh.api("v1", "Namespace", None).get_opt("istio-system").await.map_err(|e| e.to_string())?;
+            match found {
+                Some(namespace) if namespace.metadata.deletion_timestamp.is_none() => Ok(()),
+                other => Err(format!("{:?}", other.map(|n| n.metadata.deletion_timestamp))),
+            }
+        })
+        .await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn an_edit_in_the_middle_of_an_install_wins() {
+    run(LabOptions::default(), async |lab| {
+        let mesh = Mesh::operator(lab).await?;
+        mesh.apply(NAME, small()).await?;
+        let edited = with("meshConfig", json!({"accessLogFile": "/dev/stderr"}));
+        mesh.apply(NAME, edited).await?;
+        mesh.wait_ready(NAME).await?;
+        let map = mesh.api("v1", "ConfigMap", Some("istio-system")).get("istio").await?;
+        let config = map.data["data"]["mesh"].as_str().unwrap_or_default().to_owned();
+        assert!(config.contains("accessLogFile: /dev/stderr"), "{config}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_second_installation_stalls_until_the_first_is_gone() {
+    run(LabOptions::default(), async |lab| {
+        let mesh = Mesh::ready(lab).await?;
+        let mut second = small();
+        second["namespace"] = "istio-two".into();
+        mesh.apply("second", second).await?;
+        let stalled = mesh.wait_for("second", ConditionType::Stalled, "True", Some("AnotherInstallation")).await?;
+        assert!(stalled.status.and_then(|s| s.message).is_some_and(|message| message.contains(NAME)));
+        mesh.delete(NAME, &DeleteParams::default()).await?;
+        mesh.wait_ready("second").await?;
+        Ok(())
+    });
+}
+
+/// A catalog with the real release and one whose istiod chart fails to render.
+fn catalog_with_a_broken_release(folder: &Path) -> TestResult {
+    let programs = Programs::find()?;
+    let charts = folder.join("charts");
+    let status = Command::new(programs.path("export-charts")).arg(&charts).status()?;
+    assert!(status.success());
+    let add = |version: &str| -> TestResult {
+        let output = Command::new(meshwright_e2e::mesh::binary()?)
+            .args(["catalog", "add", "--version", version, "--source", "test", "--from"])
+            .arg(&charts)
+            .arg("--catalog")
+            .arg(folder.join("catalog"))
+            .output()?;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    };
+    std::fs::create_dir_all(folder.join("catalog"))?;
+    add(VERSION)?;
+    let template = charts.join("charts/istio-control/istio-discovery/templates/broken.yaml");
+    std::fs::write(template, "{{ fail \"broken on purpose\" }}\n")?;
+    add("1.31.9")
+}
+
+#[test]
+fn a_chart_that_fails_to_render_or_is_damaged_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    catalog_with_a_broken_release(folder.path()).unwrap();
+    let catalog = folder.path().join("catalog");
+    let options = LabOptions { catalog: Some(catalog.clone()), ..LabOptions::default() }.needs_own_lab();
+    run(options, async |lab| {
+        let mesh = Mesh::operator(lab).await?;
+        stalls(&mesh, with("version", json!("1.31.9")), "RenderFailed", &["istiod", "broken on purpose"]).await?;
+        nothing_was_made(lab).await?;
+        let chart = catalog.join("1.31.9/charts/istiod/values.yaml");
+        let mut text = std::fs::read_to_string(&chart)?;
+        text.push_str("# changed\n");
+        std::fs::write(&chart, text)?;
+        let mut spec = with("version", json!("1.31.9"));
+        spec["proxy"] = json!({"logLevel": "debug"});
+        stalls(&mesh, spec, "CatalogDamaged", &["istiod", "1.31.9", "damaged"]).await?;
+        mesh.apply(NAME, small()).await?;
+        mesh.wait_ready(NAME).await?;
+        Ok(())
+    });
+}

@@ -1,0 +1,11 @@
+//! The operator on real components: each test has a cluster of its own, with the operator running in it from
+//! config/, as its own ServiceAccount.
+
+mod bad_input;
+mod healing;
+mod install;
+mod leadership;
+mod readiness;
+mod rights;
+mod silence;
+mod uninstall;

@@ -1,0 +1,60 @@
+//! A right that is missing shows, with its name, and the operator goes on by itself when it is back.
+
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
+use meshwright_api::conditions::ConditionType;
+use meshwright_e2e::mesh::{Mesh, NAME, small};
+use meshwright_e2e::{LabOptions, TestResult, run, wait};
+use serde_json::{Value, json};
+
+/// Takes a verb on a resource out of the operator's ClusterRole; answers the role as it was.
+async fn take_away(mesh: &Mesh, resource: &str, verb: &str) -> TestResult<Value> {
+    let roles = mesh.api("rbac.authorization.k8s.io/v1", "ClusterRole", None);
+    let role = serde_json::to_value(roles.get("meshwright").await?)?;
+    let mut changed = role.clone();
+    for rule in changed["rules"].as_array_mut().into_iter().flatten() {
+        let named = |list: &Value, name: &str| list.as_array().is_some_and(|l| l.iter().any(|v| v == name));
+        if named(&rule["resources"], resource)
+            && let Some(verbs) = rule["verbs"].as_array_mut()
+        {
+            verbs.retain(|v| v != verb);
+        }
+    }
+    let rules = changed["rules"].as_array().cloned().unwrap_or_default();
+    let rules: Vec<Value> =
+        rules.into_iter().filter(|r| r["verbs"].as_array().is_some_and(|v| !v.is_empty())).collect();
+    assert_ne!(Some(&rules), role["rules"].as_array(), "{verb} {resource} is a right of the operator");
+    set_rules(&roles, &json!(rules)).await?;
+    Ok(role["rules"].clone())
+}
+
+async fn set_rules(roles: &Api<DynamicObject>, rules: &Value) -> TestResult {
+    roles.patch("meshwright", &PatchParams::default(), &Patch::Merge(&json!({"rules": rules}))).await?;
+    Ok(())
+}
+
+#[test]
+fn a_missing_right_is_named_in_a_condition_and_an_event_and_its_return_is_enough() {
+    run(LabOptions::default(), async |lab| {
+        let mesh = Mesh::operator(lab).await?;
+        let rules = take_away(&mesh, "services", "patch").await?;
+        mesh.apply(NAME, small()).await?;
+        let stuck = mesh.wait_for(NAME, ConditionType::Ready, "Unknown", Some("Forbidden")).await?;
+        let message = stuck.status.and_then(|status| status.message).unwrap_or_default();
+        assert!(message.contains("Service istio-system/istiod") && message.contains("cannot patch"), "{message}");
+
+        let events = mesh.api("events.k8s.io/v1", "Event", Some("default"));
+        wait::until(wait::PATIENCE, "an Event that names the right", async || {
+            let list = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+            let found = list.iter().any(|event| {
+                event.data["reason"] == "Forbidden"
+                    && event.data["note"].as_str().is_some_and(|note| note.contains("cannot patch"))
+            });
+            if found { Ok(()) } else { Err(format!("{} Events", list.items.len())) }
+        })
+        .await?;
+
+        set_rules(&mesh.api("rbac.authorization.k8s.io/v1", "ClusterRole", None), &rules).await?;
+        mesh.wait_ready(NAME).await?;
+        Ok(())
+    });
+}

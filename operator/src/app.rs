@@ -1,0 +1,202 @@
+//! The composition root: makes the parts, runs them as one set of tasks, and ends the process when one of them ends.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use meshwright_chart::Capabilities;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::apply::{Applier, Inventory, Prober, Reader, Revisions, watch_all};
+use crate::controller::{self, Context, EventSink, Options};
+use crate::runtime::admin::{Admin, AdminArgs, AdminError, AdminServer, Heartbeat};
+use crate::runtime::client::{Clients, ConnectError};
+use crate::runtime::leader::{Leader, LeaderArgs, LeaderConfig, LeaderState, LeaseLostError};
+use crate::runtime::metrics::Metrics;
+use crate::runtime::ready::Readiness;
+use crate::runtime::shutdown::{InstallSignalsError, Outcome, Signals};
+use crate::runtime::telemetry::{self, InitLogsError, LogArgs};
+
+/// The loop that proves the process alive goes round this often; three rounds missed are a failure.
+const BEAT: Duration = Duration::from_secs(10);
+/// Threads: two serve the watches and the API; rendering has its own.
+const THREADS: usize = 2;
+
+/// The operator could not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Logging could not be set up.
+    #[error("setting up logs failed")]
+    Logs(#[source] InitLogsError),
+    /// The async runtime could not be made.
+    #[error("starting the async runtime failed")]
+    Runtime(#[source] std::io::Error),
+    /// Signals could not be taken over.
+    #[error("taking over signals failed")]
+    Signals(#[source] InstallSignalsError),
+    /// No cluster.
+    #[error("connecting to the cluster failed")]
+    Connect(#[source] ConnectError),
+    /// The API server didn't tell its version.
+    #[error("asking the API server for its version failed")]
+    ServerVersion(#[source] Box<kube::Error>),
+    /// The admin server failed.
+    #[error("the admin server failed")]
+    Admin(#[source] AdminError),
+    /// Leadership was lost.
+    #[error("leadership was lost")]
+    Lease(#[source] LeaseLostError),
+    /// A task ended that should have gone on.
+    #[error("a part of the operator ended unexpectedly: {0}")]
+    TaskEnded(&'static str),
+}
+
+/// Runs the operator until a signal, a lost lease or the end of one of its parts.
+pub fn run(
+    options: Options,
+    admin: &AdminArgs,
+    leader: &LeaderArgs,
+    log: &LogArgs,
+) -> Result<ExitCode, RunError> {
+    telemetry::init(log).map_err(RunError::Logs)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build()
+        .map_err(RunError::Runtime)?;
+    let outcome = runtime.block_on(async {
+        let signals = Signals::install().map_err(RunError::Signals)?;
+        let drain = CancellationToken::new();
+        Ok(signals.guard(drain.clone(), operate(options, admin, leader, drain)).await)
+    })?;
+    // Tasks that hang in a request must not hold the process up.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match outcome {
+        Outcome::Finished(result) => result.map(|()| ExitCode::SUCCESS),
+        Outcome::Aborted(signal) => Ok(ExitCode::from(signal.exit_code())),
+    }
+}
+
+/// Everything between the first and the last request.
+async fn operate(
+    options: Options,
+    admin: &AdminArgs,
+    leader: &LeaderArgs,
+    drain: CancellationToken,
+) -> Result<(), RunError> {
+    let clients = Clients::infer().await.map_err(RunError::Connect)?;
+    let readiness = Readiness::new(drain.clone());
+    let metrics = Metrics::new();
+    let state = Admin::new(readiness.clone(), metrics.clone());
+    let server = AdminServer::bind(admin.admin_address, state.clone()).await.map_err(RunError::Admin)?;
+    let finished = CancellationToken::new();
+    let admin_task = tokio::spawn(server.serve(finished.clone()));
+
+    let inventory = Inventory::default();
+    let (changed, triggers) = mpsc::unbounded_channel();
+    let mut watches = JoinSet::new();
+    watch_all(&mut watches, &clients.watches, &inventory, &readiness, &changed);
+
+    let config = LeaderConfig::new(leader, &clients.namespace);
+    let (identity, namespace) = (config.identity.clone(), config.namespace.clone());
+    let (election, leadership) = Leader::new(&clients, config);
+    let election_over = CancellationToken::new();
+    let mut election = tokio::spawn(election.run(election_over.clone()));
+    state.watch(beat(inventory.clone(), drain.clone()));
+
+    let lead = async {
+        if !leads(leadership, &metrics, &drain).await {
+            return Ok(());
+        }
+        info!(identity, "leading");
+        let (events, write_events) = EventSink::new(clients.requests.clone(), Some(identity.clone()));
+        let events_task = tokio::spawn(write_events);
+        let context =
+            context(options, &clients, &namespace, inventory, &metrics, events, &changed).await?;
+        controller::run(context, triggers, drain.clone()).await;
+        // The controller and its sink are gone: what was noted is written, if that doesn't take too long.
+        let _ = tokio::time::timeout(Duration::from_secs(2), events_task).await;
+        if drain.is_cancelled() { Ok(()) } else { Err(RunError::TaskEnded("the controller")) }
+    };
+    let result = tokio::select! {
+        result = lead => result,
+        lost = &mut election => Err(match lost {
+            Ok(Err(lost)) => RunError::Lease(lost),
+            _ => RunError::TaskEnded("the leader election"),
+        }),
+        _ = watches.join_next() => Err(RunError::TaskEnded("a watch")),
+    };
+    if let Err(failure) = &result {
+        error!(error = %failure, "ending");
+    }
+    // The lease is given back last, when nothing writes any more.
+    election_over.cancel();
+    let _ = tokio::time::timeout(Duration::from_secs(5), election).await;
+    finished.cancel();
+    let _ = admin_task.await;
+    result
+}
+
+/// Waits for leadership; false when the process is told to stop first.
+async fn leads(
+    mut leadership: watch::Receiver<LeaderState>,
+    metrics: &Metrics,
+    drain: &CancellationToken,
+) -> bool {
+    loop {
+        let state = leadership.borrow_and_update().clone();
+        metrics.set_leader(&state);
+        if state == LeaderState::Leading {
+            return true;
+        }
+        tokio::select! {
+            changed = leadership.changed() => if changed.is_err() { return false },
+            () = drain.cancelled() => return false,
+        }
+    }
+}
+
+/// A heartbeat that stops when the runtime or the inventory hangs.
+fn beat(inventory: Inventory, drain: CancellationToken) -> Heartbeat {
+    let heartbeat = Heartbeat::new(BEAT * 3);
+    let beating = heartbeat.clone();
+    tokio::spawn(async move {
+        while drain.run_until_cancelled(tokio::time::sleep(BEAT)).await.is_some() {
+            let _ = inventory.len();
+            beating.beat();
+        }
+    });
+    heartbeat
+}
+
+async fn context(
+    options: Options,
+    clients: &Clients,
+    namespace: &str,
+    inventory: Inventory,
+    metrics: &Metrics,
+    events: EventSink,
+    changed: &mpsc::UnboundedSender<String>,
+) -> Result<Context, RunError> {
+    let version =
+        clients.requests.apiserver_version().await.map_err(|e| RunError::ServerVersion(Box::new(e)))?;
+    info!(kubernetes = version.git_version, "connected");
+    let requests = clients.requests.clone();
+    let prober = Prober::new(requests.clone(), options.probe_interval, changed.clone(), metrics.clone());
+    Ok(Context {
+        capabilities: Capabilities { kube_version: version.git_version, api_versions: std::collections::BTreeSet::new() },
+        reader: Reader::new(requests.clone(), inventory.clone()),
+        applier: Applier::new(requests.clone(), inventory.clone(), metrics.clone()),
+        revisions: Revisions::new(requests, namespace),
+        clients: clients.clone(),
+        metrics: metrics.clone(),
+        memory: controller::Memory::default(),
+        store: None,
+        options,
+        inventory,
+        prober,
+        events,
+    })
+}

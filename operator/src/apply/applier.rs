@@ -1,0 +1,226 @@
+//! Writes: server-side apply, targeted removal of additions, deletes, and taking our marks off.
+
+use std::sync::Arc;
+
+use futures::{StreamExt as _, stream};
+use kube::Client;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use tracing::{debug, info};
+
+use super::error::ApplyError;
+use super::inventory::Inventory;
+use super::reader::{REQUEST_DEADLINE, api, to_value};
+use crate::mesh::drift;
+use crate::mesh::effective::effective;
+use crate::mesh::kind::Kind;
+use crate::mesh::live::{Facts, LiveObjects};
+use crate::mesh::object::{
+    COMPONENT_LABEL, Desired, FIELD_MANAGER, HASH_ANNOTATION, INSTALLATION_LABEL, ObjectKey, RELEASE_ANNOTATION, Stage,
+    UID_ANNOTATION,
+};
+use crate::runtime::metrics::{Metrics, WriteVerb};
+use crate::mesh::plan::{Action, Applied, Plan, Prepared, Removal, Step, Waiting};
+
+/// Writes at a time within a stage.
+const CONCURRENCY: usize = 8;
+
+/// Carries plans out.
+#[derive(Clone)]
+pub struct Applier {
+    client: Client,
+    inventory: Inventory,
+    metrics: Metrics,
+}
+
+impl Applier {
+    /// An applier that keeps what the server answers in the inventory.
+    #[must_use]
+    pub const fn new(client: Client, inventory: Inventory, metrics: Metrics) -> Self {
+        Self { client, inventory, metrics }
+    }
+
+    /// Carries a plan out, stage by stage, as far as it goes now: what has to wait is told, and not waited for.
+    pub async fn apply(&self, installation: &str, plan: Plan<Prepared>) -> Plan<Applied> {
+        // Destructured in full, so that a new part of the plan can't be forgotten here.
+        let Plan { steps, prune, refusals, gateways_may_start, state: Prepared } = plan;
+        let mut applied = Applied { failures: Vec::new(), waiting: None, written: Vec::new() };
+        let all: Vec<Arc<Desired>> = steps.iter().map(|step| Arc::clone(&step.desired)).collect();
+        for stage in steps.chunk_by(|a, b| a.desired.stage == b.desired.stage) {
+            let Some(first) = stage.first() else { continue };
+            let at = first.desired.stage;
+            if at > Stage::Definitions && applied.waiting.is_none() {
+                applied.waiting = self.open_definitions(installation, &all);
+            }
+            let blocked = matches!(applied.waiting, Some(Waiting::Definitions(_)));
+            if at == Stage::GatewayWorkloads && !gateways_may_start && stage.iter().any(starts_pods) {
+                applied.waiting.get_or_insert(Waiting::Injection);
+                continue;
+            }
+            // What exists is put right even so; only what is new waits for what it stands on.
+            let broken = applied.failures.iter().any(|failure| !is_known(&self.inventory, installation, &all, failure));
+            let due = stage
+                .iter()
+                .filter(|step| step.action != Action::Keep)
+                .filter(|step| !((blocked || broken) && step.action == Action::Create))
+                .cloned()
+                .collect();
+            self.apply_stage(due, &mut applied).await;
+        }
+        if refusals.is_empty() && applied.failures.is_empty() && applied.waiting.is_none() {
+            for removal in &prune {
+                match self.delete(removal).await {
+                    Ok(()) => info!(object = %removal.key, "pruned"),
+                    Err(error) => applied.failures.push(error),
+                }
+            }
+        }
+        Plan { steps, prune, refusals, gateways_may_start, state: applied }
+    }
+
+    async fn apply_stage(&self, due: Vec<Step>, applied: &mut Applied) {
+        let write = |step: Step| async move {
+            let result = self.carry_out(&step).await;
+            (step, result)
+        };
+        let mut writes = stream::iter(due).map(write).buffer_unordered(CONCURRENCY);
+        while let Some((step, result)) = writes.next().await {
+            match result {
+                Ok(()) => applied.written.push((step.desired.key.clone(), step.action)),
+                Err(error) => applied.failures.push(error),
+            }
+        }
+    }
+
+    fn open_definitions(&self, installation: &str, all: &[Arc<Desired>]) -> Option<Waiting> {
+        let live = self.inventory.snapshot(installation, all);
+        let open: Vec<String> = all
+            .iter()
+            .filter(|d| d.key.kind == Kind::CustomResourceDefinition)
+            .filter(|d| {
+                live.get(&d.key).is_none_or(|live| live.facts != (Facts::Definition { established: true }))
+            })
+            .map(|d| d.key.name.clone())
+            .collect();
+        (!open.is_empty()).then_some(Waiting::Definitions(open))
+    }
+
+    async fn carry_out(&self, step: &Step) -> Result<(), ApplyError> {
+        let desired = &step.desired;
+        debug!(object = %desired.key, action = ?step.action, "writing");
+        match &step.action {
+            Action::Keep => Ok(()),
+            // Without force a create that finds an object made a moment ago is refused, not taken over.
+            Action::Create => self.patch(desired, desired.value(), false).await,
+            Action::Update(_) => {
+                let wanted = self.with_never_owned_left_out(desired).await?;
+                self.patch(desired, wanted, true).await?;
+                // The answer tells at once whether additions remain; they take one targeted patch more.
+                Ok(())
+            }
+            Action::TakeOut(_) => self.take_out(desired).await,
+        }
+    }
+
+    /// Who owns which field is only to be seen on the live object; few kinds have such fields.
+    async fn with_never_owned_left_out(&self, desired: &Desired) -> Result<Value, ApplyError> {
+        let contested = match desired.key.kind {
+            Kind::ValidatingWebhookConfiguration => true,
+            Kind::Deployment => desired.value().pointer("/spec/replicas").is_none(),
+            _ => false,
+        };
+        if !contested {
+            return Ok(desired.value());
+        }
+        let live = self.read(&desired.key).await?;
+        Ok(live.map_or_else(|| desired.value(), |live| effective(desired.value(), &live)))
+    }
+
+    async fn read(&self, key: &ObjectKey) -> Result<Option<Value>, ApplyError> {
+        let found = api(&self.client, key).get_opt(&key.name).await;
+        found
+            .map(|object| object.as_ref().map(to_value))
+            .map_err(|source| ApplyError::Read { key: key.clone(), source: Box::new(source) })
+    }
+
+    async fn patch(&self, desired: &Arc<Desired>, wanted: Value, force: bool) -> Result<(), ApplyError> {
+        let key = &desired.key;
+        let mut params = PatchParams::apply(FIELD_MANAGER);
+        params.force = force;
+        self.metrics.wrote(WriteVerb::Apply);
+        let api = api(&self.client, key);
+        let answer = within_deadline(api.patch(&key.name, &params, &Patch::Apply(&wanted)))
+            .await
+            .map_err(|source| ApplyError::Apply { key: key.clone(), source: Box::new(source) })?;
+        self.inventory.applied(desired, &to_value(&answer));
+        Ok(())
+    }
+
+    async fn take_out(&self, desired: &Arc<Desired>) -> Result<(), ApplyError> {
+        let key = &desired.key;
+        let Some(live) = self.read(key).await? else { return Ok(()) };
+        let wanted = effective(desired.value(), &live);
+        let Some(patch) = drift::extras_patch(&drift::drift(&wanted, &live), &live) else { return Ok(()) };
+        self.metrics.wrote(WriteVerb::Patch);
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let api = api(&self.client, key);
+        let answer = within_deadline(api.patch(&key.name, &params, &Patch::Json::<()>(patch)))
+            .await
+            .map_err(|source| ApplyError::TakeOut { key: key.clone(), source: Box::new(source) })?;
+        self.inventory.applied(desired, &to_value(&answer));
+        Ok(())
+    }
+
+    /// Deletes an object if it still is the one that was meant. Workloads take their pods along before they are gone.
+    pub async fn delete(&self, removal: &Removal) -> Result<(), ApplyError> {
+        let key = &removal.key;
+        let propagation =
+            if key.kind == Kind::Deployment { PropagationPolicy::Foreground } else { PropagationPolicy::Background };
+        let params = DeleteParams {
+            propagation_policy: Some(propagation),
+            preconditions: Some(Preconditions { uid: Some(removal.uid.clone()), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        self.metrics.wrote(WriteVerb::Delete);
+        match within_deadline(api(&self.client, key).delete(&key.name, &params)).await {
+            Ok(_) => Ok(()),
+            // Gone, or another object of that name by now: not the one that was meant.
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+            Err(source) => Err(ApplyError::Delete { key: key.clone(), source: Box::new(source) }),
+        }
+    }
+
+    /// Takes our marks off an object and leaves it as it is.
+    pub async fn release(&self, key: &ObjectKey) -> Result<(), ApplyError> {
+        let patch = json!({"metadata": {
+            "labels": {INSTALLATION_LABEL: null, COMPONENT_LABEL: null},
+            "annotations": {UID_ANNOTATION: null, HASH_ANNOTATION: null, RELEASE_ANNOTATION: null},
+        }});
+        self.metrics.wrote(WriteVerb::Patch);
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        match within_deadline(api(&self.client, key).patch(&key.name, &params, &Patch::Merge(&patch))).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(source) => Err(ApplyError::Release { key: key.clone(), source: Box::new(source) }),
+        }
+    }
+}
+
+/// A new pod template or a new Deployment starts pods.
+fn starts_pods(step: &Step) -> bool {
+    matches!(step.action, Action::Create | Action::Update(_))
+}
+
+fn is_known(inventory: &Inventory, installation: &str, all: &[Arc<Desired>], failure: &ApplyError) -> bool {
+    let live: LiveObjects = inventory.snapshot(installation, all);
+    live.contains_key(failure.key())
+}
+
+/// Runs a request, which fails as a time-out does when it takes too long.
+pub(super) async fn within_deadline<T>(
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, kube::Error> {
+    timeout(REQUEST_DEADLINE, request).await.unwrap_or_else(|elapsed| Err(kube::Error::Service(elapsed.into())))
+}
+

@@ -1,0 +1,201 @@
+//! The inventory: every live object that carries our mark, as the watches and our own writes last saw it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+
+use crate::mesh::drift::fingerprint;
+use crate::mesh::effective::effective;
+use crate::mesh::kind::Kind;
+use crate::mesh::live::{Live, LiveObjects};
+use crate::mesh::object::{Desired, ObjectKey};
+
+/// Shared between the watches, which fill it, and reconciles, which read it. Cloning shares.
+#[derive(Clone, Default)]
+pub struct Inventory {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    live: LiveObjects,
+    desired: HashMap<ObjectKey, Arc<Desired>>,
+    /// What the server made of our last apply: hash of the desired state, and fingerprint of the answer.
+    accepted: HashMap<ObjectKey, (String, String)>,
+    trouble: BTreeMap<Kind, String>,
+    synced: BTreeSet<Kind>,
+}
+
+impl State {
+    fn reduce(&self, key: &ObjectKey, object: &Value) -> Live {
+        let desired = self.desired.get(key).map(Arc::as_ref);
+        let accepted = match (self.accepted.get(key), desired) {
+            (Some((hash, print)), Some(desired)) if *hash == desired.hash => Some(print.as_str()),
+            _ => None,
+        };
+        Live::of(key.kind, object, desired, accepted)
+    }
+}
+
+impl Inventory {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here is left half-done by a panic: each change is one insertion or removal.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in an object as a watch saw it. Returns the installation to reconcile, if anything that matters changed.
+    #[must_use]
+    pub fn observe(&self, key: ObjectKey, object: &Value) -> Option<String> {
+        let mut state = self.lock();
+        let new = state.reduce(&key, object);
+        let old = state.live.get(&key);
+        if old.is_some_and(|old| old.uid == new.uid && old.resource_version >= new.resource_version) {
+            return None;
+        }
+        // The old mark counts too: whoever lost an object must hear of it.
+        let installation =
+            new.marks.installation.clone().or_else(|| old.and_then(|old| old.marks.installation.clone()));
+        let matters = old.is_none_or(|old| {
+            old.uid != new.uid
+                || old.facts != new.facts
+                || old.drift != new.drift
+                || old.marks != new.marks
+                || old.deleting != new.deleting
+        });
+        state.live.insert(key, new);
+        installation.filter(|_| matters)
+    }
+
+    /// Takes in that an object is gone, or no longer carries our mark. Returns the installation to reconcile.
+    #[must_use]
+    pub fn forget(&self, key: &ObjectKey, last: &Value) -> Option<String> {
+        let mut state = self.lock();
+        let gone = state.reduce(key, last);
+        let known = state.live.get(key)?;
+        // A watch may tell of an end after we have brought the object back already.
+        if known.uid != gone.uid || known.resource_version > gone.resource_version {
+            return None;
+        }
+        state.live.remove(key).and_then(|live| live.marks.installation)
+    }
+
+    /// Takes in the whole list of a kind after a watch began anew: what is not in it is gone.
+    #[must_use]
+    pub fn retain(&self, kind: Kind, keys: &BTreeSet<ObjectKey>) -> Vec<String> {
+        let mut state = self.lock();
+        let mut lost = Vec::new();
+        state.live.retain(|key, live| {
+            let keep = key.kind != kind || keys.contains(key);
+            if !keep {
+                lost.extend(live.marks.installation.clone());
+            }
+            keep
+        });
+        state.synced.insert(kind);
+        state.trouble.remove(&kind);
+        lost
+    }
+
+    /// Takes in an object as the server answered to our own apply: whatever it made of our words is no drift.
+    pub fn applied(&self, desired: &Arc<Desired>, answer: &Value) {
+        let mut state = self.lock();
+        let print = fingerprint(&effective(desired.value(), answer), answer);
+        state.accepted.insert(desired.key.clone(), (desired.hash.clone(), print));
+        state.desired.insert(desired.key.clone(), Arc::clone(desired));
+        let live = state.reduce(&desired.key, answer);
+        state.live.insert(desired.key.clone(), live);
+    }
+
+    /// Takes in an object that was read because the watches don't know it, or knew it before its desired state.
+    pub fn read(&self, key: &ObjectKey, object: &Value) {
+        let mut state = self.lock();
+        let live = state.reduce(key, object);
+        state.live.insert(key.clone(), live);
+    }
+
+    /// Sets what is desired of an installation. What was judged against another desired state is unchecked again.
+    pub fn expect(&self, installation: &str, desired: &[Arc<Desired>]) {
+        let mut state = self.lock();
+        let wanted: BTreeMap<&ObjectKey, &Arc<Desired>> = desired.iter().map(|d| (&d.key, d)).collect();
+        let outdated: Vec<ObjectKey> = state
+            .desired
+            .keys()
+            .filter(|key| {
+                !wanted.contains_key(key)
+                    && state.live.get(key).is_none_or(|l| l.marks.installation.as_deref() == Some(installation))
+            })
+            .cloned()
+            .collect();
+        for key in outdated {
+            state.desired.remove(&key);
+            state.accepted.remove(&key);
+        }
+        for desired in desired {
+            let known = state.desired.get(&desired.key).is_some_and(|old| old.hash == desired.hash);
+            if !known {
+                state.desired.insert(desired.key.clone(), Arc::clone(desired));
+                if let Some(live) = state.live.get_mut(&desired.key) {
+                    live.drift = crate::mesh::live::Drift::Unchecked;
+                }
+            }
+        }
+    }
+
+    /// The live objects among `keys`, and all that carry the installation's mark.
+    #[must_use]
+    pub fn snapshot(&self, installation: &str, keys: &[Arc<Desired>]) -> LiveObjects {
+        let state = self.lock();
+        let wanted: BTreeSet<&ObjectKey> = keys.iter().map(|d| &d.key).collect();
+        state
+            .live
+            .iter()
+            .filter(|(key, live)| {
+                wanted.contains(key) || live.marks.installation.as_deref() == Some(installation)
+            })
+            .map(|(key, live)| (key.clone(), live.clone()))
+            .collect()
+    }
+
+    /// Namespace and name of each Deployment of an installation.
+    #[must_use]
+    pub fn workload_names(&self, installation: &str) -> Vec<(String, String)> {
+        let state = self.lock();
+        state
+            .live
+            .iter()
+            .filter(|(key, live)| {
+                key.kind == Kind::Deployment && live.marks.installation.as_deref() == Some(installation)
+            })
+            .map(|(key, _)| (key.namespace.clone().unwrap_or_default(), key.name.clone()))
+            .collect()
+    }
+
+    /// Notes that a kind can't be watched, and why.
+    pub fn note_trouble(&self, kind: Kind, error: String) {
+        self.lock().trouble.insert(kind, error);
+    }
+
+    /// The kinds that were never listed yet or can't be watched, with the last error.
+    #[must_use]
+    pub fn unsynced(&self) -> Vec<(Kind, Option<String>)> {
+        let state = self.lock();
+        Kind::ALL
+            .into_iter()
+            .filter(|kind| !state.synced.contains(kind))
+            .map(|kind| (kind, state.trouble.get(&kind).cloned()))
+            .collect()
+    }
+
+    /// Number of live objects known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().live.len()
+    }
+
+    /// Whether no live object is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

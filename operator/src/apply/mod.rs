@@ -1,0 +1,18 @@
+//! EFFECTS: everything that reads live objects for the controller or writes them. What to write is decided in
+//! [`crate::mesh`]; here it only happens. Nothing else in the crate writes mesh objects.
+
+mod applier;
+mod error;
+mod inventory;
+mod probe;
+mod reader;
+mod revisions;
+mod watch;
+
+pub use applier::Applier;
+pub use error::{ApplyError, ErrorClass};
+pub use inventory::Inventory;
+pub use probe::{Prober, Proof};
+pub use reader::Reader;
+pub use revisions::{RevisionError, Revisions};
+pub use watch::watch_all;

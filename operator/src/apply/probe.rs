@@ -1,0 +1,156 @@
+//! Runs the proof of injection beside the reconciles: a webhook that doesn't answer takes ten seconds to say so.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use kube::api::{Api, DynamicObject, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use tokio::sync::mpsc;
+use tracing::{debug, info};
+
+use super::reader::to_value;
+use crate::mesh::object::FIELD_MANAGER;
+use crate::runtime::metrics::{Metrics, ProbeResult};
+use crate::mesh::probe::{Outcome, Template, judge_pod, judge_refusal, pod};
+
+/// The newest proof of one installation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// What it was made of: webhooks, endpoints, configuration.
+    pub inputs: String,
+    /// What it showed.
+    pub outcome: Outcome,
+    /// When.
+    pub at: Instant,
+}
+
+/// Runs proofs, one at a time per installation, and tells when the outcome changes. Cloning shares.
+#[derive(Clone)]
+pub struct Prober {
+    client: Client,
+    interval: Duration,
+    changed: mpsc::UnboundedSender<String>,
+    metrics: Metrics,
+    state: Arc<Mutex<HashMap<String, Slot>>>,
+}
+
+#[derive(Default)]
+struct Slot {
+    proof: Option<Proof>,
+    running: bool,
+    failures: u32,
+}
+
+/// The pause after a first failed proof; it doubles up to [`LONGEST_RETRY`].
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LONGEST_RETRY: Duration = Duration::from_secs(15);
+/// An API server gives a webhook at most 30 s.
+const PROBE_DEADLINE: Duration = Duration::from_secs(35);
+
+impl Prober {
+    /// A prober. An outcome is looked at again after `interval` even when nothing gives cause to.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        interval: Duration,
+        changed: mpsc::UnboundedSender<String>,
+        metrics: Metrics,
+    ) -> Self {
+        Self { client, interval, changed, metrics, state: Arc::default() }
+    }
+
+    /// The newest proof. Starts a new one when there is none, when its inputs have changed, when it has failed and the
+    /// pause is over, or when it is old. The second value says when to ask again.
+    #[must_use]
+    pub fn consult(&self, installation: &str, namespace: &str, inputs: &str) -> (Option<Proof>, Duration) {
+        let now = Instant::now();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = state.entry(installation.to_owned()).or_default();
+        let due = slot.proof.as_ref().map_or(now, |proof| {
+            if proof.inputs != inputs {
+                return now;
+            }
+            proof.at
+                + match proof.outcome {
+                    Outcome::Proved(_) => self.interval,
+                    _ => (FIRST_RETRY * 2u32.saturating_pow(slot.failures.min(8))).min(LONGEST_RETRY),
+                }
+        });
+        if due <= now && !slot.running {
+            slot.running = true;
+            self.start(installation.to_owned(), namespace.to_owned(), inputs.to_owned());
+        }
+        (slot.proof.clone(), due.saturating_duration_since(now).max(FIRST_RETRY))
+    }
+
+    /// Forgets an installation.
+    pub fn forget(&self, installation: &str) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).remove(installation);
+    }
+
+    fn start(&self, installation: String, namespace: String, inputs: String) {
+        let prober = self.clone();
+        tokio::spawn(async move {
+            let outcome = prober.run(&namespace).await;
+            prober.finish(&installation, inputs, outcome);
+        });
+    }
+
+    fn finish(&self, installation: &str, inputs: String, outcome: Option<Outcome>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(slot) = state.get_mut(installation) else { return };
+        slot.running = false;
+        let Some(outcome) = outcome else {
+            // Nothing was learnt; the next consultation tries again.
+            let _ = self.changed.send(installation.to_owned());
+            return;
+        };
+        self.metrics.probed(result(&outcome));
+        let proved = matches!(outcome, Outcome::Proved(_));
+        slot.failures = if proved { 0 } else { slot.failures.saturating_add(1) };
+        let news = slot.proof.as_ref().is_none_or(|old| old.outcome != outcome || old.inputs != inputs);
+        if news {
+            info!(installation, outcome = outcome.name(), "proof of injection");
+            let _ = self.changed.send(installation.to_owned());
+        }
+        slot.proof = Some(Proof { inputs, outcome, at: Instant::now() });
+    }
+
+    /// One dry run, and a second one with the gateway's template where Pod Security refuses the sidecar's.
+    async fn run(&self, namespace: &str) -> Option<Outcome> {
+        let outcome = self.dry_run(namespace, Template::Sidecar).await?;
+        if outcome.refused_by_pod_security()
+            && let Some(second @ Outcome::Proved(_)) = self.dry_run(namespace, Template::Gateway).await
+        {
+            return Some(second);
+        }
+        Some(outcome)
+    }
+
+    async fn dry_run(&self, namespace: &str, template: Template) -> Option<Outcome> {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Pod"));
+        let pods: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
+        let wanted: DynamicObject = serde_json::from_value(pod(namespace, template)).ok()?;
+        let params = PostParams { dry_run: true, field_manager: Some(FIELD_MANAGER.into()) };
+        match tokio::time::timeout(PROBE_DEADLINE, pods.create(&params, &wanted)).await {
+            Ok(Ok(created)) => Some(judge_pod(&to_value(&created))),
+            Ok(Err(kube::Error::Api(status))) => judge_refusal(status.code, &status.message),
+            Ok(Err(error)) => {
+                debug!(error = %error, "the proof of injection could not be asked for");
+                None
+            }
+            Err(_) => Some(Outcome::WebhookFailed("the API server did not answer within 35 s".into())),
+        }
+    }
+}
+
+const fn result(outcome: &Outcome) -> ProbeResult {
+    match outcome {
+        Outcome::Proved(_) => ProbeResult::Proved,
+        Outcome::NotInjected => ProbeResult::NotInjected,
+        Outcome::WebhookFailed(_) => ProbeResult::WebhookFailed,
+        Outcome::RefusedByOther { .. } | Outcome::NotAllowed(_) => ProbeResult::RefusedByOther,
+    }
+}

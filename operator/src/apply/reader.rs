@@ -1,0 +1,141 @@
+//! Reads of single objects: only where the watches can't know the answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Client;
+use kube::api::{Api, DynamicObject, ObjectMeta};
+use meshwright_api::CaStatus;
+use serde_json::Value;
+
+use super::applier::within_deadline;
+use super::error::ApplyError;
+use super::inventory::Inventory;
+use crate::mesh::live::Drift;
+use crate::mesh::object::{Desired, ObjectKey};
+
+/// Reads at a time. CRDs are large; a few at a time keep the peak of memory low.
+const CONCURRENCY: usize = 6;
+
+/// Reads live objects.
+#[derive(Clone)]
+pub struct Reader {
+    client: Client,
+    inventory: Inventory,
+}
+
+/// The API of one object's kind, in its namespace if it has one.
+pub(super) fn api(client: &Client, key: &ObjectKey) -> Api<DynamicObject> {
+    let resource = key.kind.api_resource();
+    match &key.namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    }
+}
+
+/// An object as plain JSON.
+pub(super) fn to_value(object: &DynamicObject) -> Value {
+    serde_json::to_value(object).unwrap_or_default()
+}
+
+impl Reader {
+    /// A reader that keeps what it reads in the inventory.
+    #[must_use]
+    pub const fn new(client: Client, inventory: Inventory) -> Self {
+        Self { client, inventory }
+    }
+
+    /// Makes the inventory complete for these objects: reads those that it doesn't know (which may exist without our
+    /// mark) and those that it saw before it knew what is desired of them.
+    pub async fn complete(&self, installation: &str, desired: &[Arc<Desired>]) -> Result<(), ApplyError> {
+        let known = self.inventory.snapshot(installation, desired);
+        let open = desired
+            .iter()
+            .filter(|d| known.get(&d.key).is_none_or(|live| live.drift == Drift::Unchecked))
+            .map(|d| d.key.clone())
+            .collect::<Vec<_>>();
+        let mut reads = stream::iter(open).map(|key| self.read(key)).buffer_unordered(CONCURRENCY);
+        while let Some(result) = reads.next().await {
+            result?;
+        }
+        Ok(())
+    }
+
+    async fn read(&self, key: ObjectKey) -> Result<(), ApplyError> {
+        let found = api(&self.client, &key).get_opt(&key.name).await;
+        match found {
+            Ok(Some(object)) => self.inventory.read(&key, &to_value(&object)),
+            Ok(None) => {}
+            Err(source) => return Err(ApplyError::Read { key, source: Box::new(source) }),
+        }
+        Ok(())
+    }
+}
+
+/// How long a request may take before it counts as failed; the client's own time-outs are per read.
+pub(super) const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Label that the injector puts on pods whose proxy is theirs, and not a gateway.
+const PROXIED: &str = "security.istio.io/tlsMode=istio";
+/// Pods counted at a time.
+const PAGE: u32 = 500;
+/// What istiod makes for itself in the mesh's namespace.
+const ISTIODS_OWN: [(&str, &str); 6] = [
+    ("Secret", "istio-ca-secret"),
+    ("ConfigMap", "istio-ca-root-cert"),
+    ("ConfigMap", "istio-leader"),
+    ("ConfigMap", "istio-namespace-controller-election"),
+    ("ConfigMap", "istio-gateway-status-leader"),
+    ("ConfigMap", "istio-ip-autoallocate"),
+];
+
+impl Reader {
+    /// How many pods have a proxy of the mesh, the operator's own gateways aside.
+    pub async fn pods_with_proxy(&self, installation: &str) -> Result<usize, kube::Error> {
+        use kube::api::{ListParams, PartialObjectMeta};
+        let resource = kube::core::ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
+        let pods: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.client.clone(), &resource);
+        let gateways = self.inventory.workload_names(installation);
+        let mut params = ListParams::default().labels(PROXIED).limit(PAGE);
+        let mut count = 0;
+        loop {
+            let page = within_deadline(pods.list_metadata(&params)).await?;
+            count += page.items.iter().filter(|pod| !belongs_to(&pod.metadata, &gateways)).count();
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(count),
+            }
+        }
+    }
+
+    /// What istiod made for itself in the mesh's namespace and left there.
+    pub async fn left_behind(&self, namespace: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        for (kind, name) in ISTIODS_OWN {
+            let resource = kube::core::ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk("", "v1", kind));
+            let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
+            // Only a report: what can't be seen is left out of it.
+            if matches!(within_deadline(api.get_metadata_opt(name)).await, Ok(Some(_))) {
+                found.push(format!("{kind} {namespace}/{name}"));
+            }
+        }
+        found
+    }
+
+    /// The mesh's certificate authority, from the root that istiod publishes.
+    pub async fn certificate_authority(&self, namespace: &str) -> Option<CaStatus> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
+        let published = within_deadline(api.get_opt("istio-ca-root-cert")).await.ok()??;
+        crate::mesh::authority::read(published.data?.get("root-cert.pem")?)
+    }
+}
+
+/// Whether a pod belongs to one of these workloads of its namespace.
+fn belongs_to(pod: &ObjectMeta, workloads: &[(String, String)]) -> bool {
+    let label = |key: &str| pod.labels.as_ref().and_then(|labels| labels.get(key));
+    workloads.iter().any(|(namespace, name)| {
+        pod.namespace.as_deref() == Some(namespace) && label("app.kubernetes.io/name") == Some(name)
+    })
+}

@@ -1,0 +1,206 @@
+//! ControllerRevisions in the operator's own namespace: the operator's memory.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
+use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt as _};
+use serde_json::json;
+use tracing::warn;
+
+use super::applier::within_deadline;
+use super::error::ErrorClass;
+use crate::mesh::object::{FIELD_MANAGER, INSTALLATION_LABEL, UID_ANNOTATION};
+use crate::mesh::revision::{Record, ResolvedInputs, Verdict};
+
+const VERDICT_ANNOTATION: &str = "meshwright.dev/verdict";
+/// Records kept per installation: enough history for a person, little enough for etcd.
+const KEPT: usize = 5;
+
+/// A request about the memory failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RevisionError {
+    /// Reading it.
+    #[error("listing ControllerRevisions of {installation} failed: {source}")]
+    List {
+        /// Whose.
+        installation: String,
+        /// Cause.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// Writing a record, or deleting one.
+    #[error("writing ControllerRevision {name} failed: {source}")]
+    Write {
+        /// Which.
+        name: String,
+        /// Cause.
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+impl RevisionError {
+    /// Its class.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::List { source, .. } | Self::Write { source, .. } => ErrorClass::of(source),
+        }
+    }
+}
+
+/// The memory. Read once per installation and kept, since only the leader writes it. Cloning shares.
+#[derive(Clone)]
+pub struct Revisions {
+    api: Api<ControllerRevision>,
+    known: Arc<Mutex<HashMap<String, Vec<Record>>>>,
+}
+
+impl Revisions {
+    /// The memory in the operator's namespace.
+    #[must_use]
+    pub fn new(client: Client, namespace: &str) -> Self {
+        Self { api: Api::namespaced(client, namespace), known: Arc::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Record>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The records of an installation, oldest first.
+    pub async fn of(&self, installation: &str) -> Result<Vec<Record>, RevisionError> {
+        if let Some(known) = self.lock().get(installation) {
+            return Ok(known.clone());
+        }
+        let params = ListParams::default().labels(&format!("{INSTALLATION_LABEL}={installation}"));
+        let list = within_deadline(self.api.list(&params)).await.map_err(|source| RevisionError::List {
+            installation: installation.to_owned(),
+            source: Box::new(source),
+        })?;
+        let mut records: Vec<Record> = list.items.into_iter().filter_map(record).collect();
+        records.sort_by_key(|record| record.number);
+        self.lock().insert(installation.to_owned(), records.clone());
+        Ok(records)
+    }
+
+    /// Remembers accepted inputs. Does nothing where they are the newest remembered already.
+    pub async fn accept(&self, installation: &str, uid: &str, inputs: &ResolvedInputs) -> Result<Record, RevisionError> {
+        let records = self.of(installation).await?;
+        let name = inputs.record_name(installation);
+        if let Some(last) = records.last()
+            && last.name == name
+        {
+            return Ok(last.clone());
+        }
+        let number = records.last().map_or(0, |last| last.number) + 1;
+        let fail = |source| RevisionError::Write { name: name.clone(), source: Box::new(source) };
+        if records.iter().any(|record| record.name == name) {
+            // An old spec is wanted again: the same record, as the newest, to be judged anew.
+            let patch = json!({"revision": number, "metadata": {"annotations": {VERDICT_ANNOTATION: null}}});
+            let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+            within_deadline(self.api.patch(&name, &params, &Patch::Merge(&patch))).await.map_err(fail)?;
+        } else {
+            let body = ControllerRevision {
+                metadata: ObjectMeta {
+                    name: Some(name.clone()),
+                    labels: Some([(INSTALLATION_LABEL.to_owned(), installation.to_owned())].into()),
+                    annotations: Some([(UID_ANNOTATION.to_owned(), uid.to_owned())].into()),
+                    ..ObjectMeta::default()
+                },
+                data: Some(RawExtension(serde_json::to_value(inputs).unwrap_or_default())),
+                revision: number,
+            };
+            let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+            match within_deadline(self.api.create(&params, &body)).await {
+                Ok(_) => {}
+                // Written by a leader that died before it could tell.
+                Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+                Err(source) => return Err(fail(source)),
+            }
+        }
+        let record = Record { name, number, inputs: inputs.clone(), verdict: Verdict::Pending };
+        let mut known = self.lock();
+        let list = known.entry(installation.to_owned()).or_default();
+        list.retain(|old| old.name != record.name);
+        list.push(record.clone());
+        Ok(record)
+    }
+
+    /// Marks the newest record as proved, the ones before it as superseded, and drops the oldest ones.
+    pub async fn prove(&self, installation: &str, name: &str) -> Result<(), RevisionError> {
+        let records = self.of(installation).await?;
+        for record in &records {
+            let verdict = match (record.name == name, record.verdict) {
+                (true, Verdict::Proved) | (false, Verdict::Superseded) => continue,
+                (true, _) => Verdict::Proved,
+                (false, _) => Verdict::Superseded,
+            };
+            let patch = json!({"metadata": {"annotations": {VERDICT_ANNOTATION: verdict.as_str()}}});
+            let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+            match within_deadline(self.api.patch(&record.name, &params, &Patch::Merge(&patch))).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.is_not_found() => {
+                    // Somebody deleted our memory: read anew, and write the newest again at the next reconcile.
+                    warn!(name = record.name, "a ControllerRevision is gone; remembering it again");
+                    self.forget(installation);
+                    return Ok(());
+                }
+                Err(source) => {
+                    return Err(RevisionError::Write { name: record.name.clone(), source: Box::new(source) });
+                }
+            }
+            if let Some(known) = self.lock().get_mut(installation).and_then(|l| l.iter_mut().find(|r| r.name == record.name))
+            {
+                known.verdict = verdict;
+            }
+        }
+        let surplus = records.len().saturating_sub(KEPT);
+        for record in records.iter().take(surplus).filter(|record| record.name != name) {
+            self.delete(&record.name).await?;
+            if let Some(list) = self.lock().get_mut(installation) {
+                list.retain(|r| r.name != record.name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes all records of an installation.
+    pub async fn erase(&self, installation: &str) -> Result<(), RevisionError> {
+        self.forget(installation);
+        for record in self.of(installation).await? {
+            self.delete(&record.name).await?;
+        }
+        self.forget(installation);
+        Ok(())
+    }
+
+    /// Forgets what was read, so that it is read again.
+    pub fn forget(&self, installation: &str) {
+        self.lock().remove(installation);
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), RevisionError> {
+        match within_deadline(self.api.delete(name, &DeleteParams::default())).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(source) => Err(RevisionError::Write { name: name.to_owned(), source: Box::new(source) }),
+        }
+    }
+}
+
+/// Reads a record; one that can't be read (written by a newer operator) is left out, and so is never rolled back to.
+fn record(revision: ControllerRevision) -> Option<Record> {
+    let verdict = Verdict::parse(revision.annotations().get(VERDICT_ANNOTATION).map(String::as_str));
+    let name = revision.name_any();
+    let data = revision.data?.0;
+    match serde_json::from_value(data) {
+        Ok(inputs) => Some(Record { name, number: revision.revision, inputs, verdict }),
+        Err(error) => {
+            warn!(name, error = %error, "a ControllerRevision can't be read and is left out");
+            None
+        }
+    }
+}

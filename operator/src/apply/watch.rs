@@ -1,0 +1,105 @@
+//! The watches: one per kind, on our mark, feeding the inventory and telling which installation to look at.
+
+use std::collections::BTreeSet;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use kube::Client;
+use kube::api::{Api, DynamicObject};
+use kube_runtime::{WatchStreamExt as _, watcher};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use super::inventory::Inventory;
+use super::reader::to_value;
+use crate::mesh::kind::Kind;
+use crate::mesh::object::{INSTALLATION_LABEL, ObjectKey};
+use crate::runtime::ready::Readiness;
+
+/// Starts a watch per kind. Each sends the name of an installation when something that matters to it has changed, and
+/// releases its readiness handle when it has seen the whole list once. The tasks end with the set.
+pub fn watch_all(
+    tasks: &mut JoinSet<()>,
+    client: &Client,
+    inventory: &Inventory,
+    readiness: &Readiness,
+    changed: &mpsc::UnboundedSender<String>,
+) {
+    for kind in Kind::ALL {
+        let handle = readiness.handle(kind.plural());
+        let (client, inventory, changed) = (client.clone(), inventory.clone(), changed.clone());
+        tasks.spawn(async move {
+            let mut handle = Some(handle);
+            let mut relisted = BTreeSet::new();
+            let mut events = events(client, kind).boxed();
+            loop {
+                match events.try_next().await {
+                    Ok(Some(event)) => {
+                        let done = matches!(event, watcher::Event::InitDone);
+                        for installation in take_in(kind, event, &inventory, &mut relisted) {
+                            // The receiver is gone only when the process ends.
+                            let _ = changed.send(installation);
+                        }
+                        if done && let Some(handle) = handle.take() {
+                            drop(handle);
+                        }
+                    }
+                    Ok(None) => return,
+                    Err(error) => {
+                        warn!(%kind, error = %error, "a watch failed; it is tried again");
+                        inventory.note_trouble(kind, error.to_string());
+                    }
+                }
+            }
+        });
+    }
+}
+
+fn events(
+    client: Client,
+    kind: Kind,
+) -> impl futures::Stream<Item = Result<watcher::Event<DynamicObject>, watcher::Error>> {
+    let resource = kind.api_resource();
+    // Small pages for what is large: the whole set of definitions at once would set the process's peak of memory.
+    let page = if matches!(kind, Kind::CustomResourceDefinition | Kind::ConfigMap) { 4 } else { 50 };
+    let config = watcher::Config::default().labels(INSTALLATION_LABEL).page_size(page);
+    watcher(Api::all_with(client, &resource), config).default_backoff()
+}
+
+fn key_of(kind: Kind, object: &DynamicObject) -> ObjectKey {
+    ObjectKey {
+        kind,
+        namespace: object.metadata.namespace.clone().filter(|_| kind.namespaced()),
+        name: object.metadata.name.clone().unwrap_or_default(),
+    }
+}
+
+/// Feeds one event to the inventory; answers which installations to look at.
+fn take_in(
+    kind: Kind,
+    event: watcher::Event<DynamicObject>,
+    inventory: &Inventory,
+    relisted: &mut BTreeSet<ObjectKey>,
+) -> Vec<String> {
+    match event {
+        watcher::Event::Init => {
+            relisted.clear();
+            Vec::new()
+        }
+        watcher::Event::InitApply(object) => {
+            let key = key_of(kind, &object);
+            relisted.insert(key.clone());
+            inventory.observe(key, &to_value(&object)).into_iter().collect()
+        }
+        watcher::Event::InitDone => {
+            debug!(%kind, objects = relisted.len(), "listed");
+            inventory.retain(kind, &std::mem::take(relisted))
+        }
+        watcher::Event::Apply(object) => {
+            inventory.observe(key_of(kind, &object), &to_value(&object)).into_iter().collect()
+        }
+        watcher::Event::Delete(object) => {
+            inventory.forget(&key_of(kind, &object), &to_value(&object)).into_iter().collect()
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Releases: which ones there are, what is known about them, and their charts.
+//!
+//! A catalog is a directory with one folder per release:
+//!
+//! ```text
+//! <catalog>/<version>/release.yaml              what it is, where it came from, a digest per chart
+//! <catalog>/<version>/charts/<chart>/...        base, istiod, gateway, cni, ztunnel
+//! ```
+//!
+//! Files are read by [`store`], [`release`] and [`import`] through [`files`], and written by
+//! [`import`] alone. The rest is pure: [`facts`] and [`profiles`] come with the program, [`stamp`]
+//! edits text, [`release_file`] is a format. Nothing here talks to a cluster or reads a clock.
+
+pub mod chart_name;
+pub mod digest;
+pub mod facts;
+mod files;
+pub mod import;
+mod minor;
+pub mod profiles;
+pub mod release;
+pub mod release_file;
+mod stamp;
+pub mod store;
+#[cfg(test)]
+pub(crate) mod tests;
+mod yaml;
+
+pub use chart_name::ChartName;
+pub use digest::Digest;
+pub use facts::Facts;
+pub use profiles::Profile;
+pub use release::Release;
+pub use store::Catalog;
+
+/// An error with all its causes, in one line.
+pub(crate) fn explain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

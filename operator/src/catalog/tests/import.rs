@@ -1,0 +1,189 @@
+//! Imports.
+
+use std::{fs, os::unix::fs::symlink};
+
+use super::*;
+use crate::catalog::{Catalog, ChartName, explain};
+
+const ISTIOD: &str = "manifests/charts/istio-control/istio-discovery";
+
+#[test]
+fn a_source_tree_is_stamped_as_a_release() {
+    let catalog = catalog_with(&["1.31.2"]);
+    let read = |path: &str| fs::read_to_string(catalog.path().join("1.31.2/charts").join(path)).unwrap();
+    let values = read("istiod/values.yaml");
+    assert!(values.contains("hub: registry.istio.io/release\n") && values.contains("tag: 1.31.2\n"), "{values}");
+    assert!(read("ztunnel/values.yaml").contains("tag: 1.31.2\n"));
+    assert!(read("base/Chart.yaml").contains("# Set by the release build\nversion: 1.31.2\nappVersion: 1.31.2\n"));
+    let catalog = Catalog::open(&[catalog.path().to_owned()]).unwrap();
+    let images = catalog.releases()[0].images();
+    assert_eq!((images.hub.as_str(), images.tag.as_str()), ("registry.istio.io/release", "1.31.2"));
+    assert!(images.pullable);
+}
+
+#[test]
+fn older_releases_are_stamped_with_the_hub_of_their_time() {
+    let catalog = catalog_with(&["1.29.6"]);
+    let catalog = Catalog::open(&[catalog.path().to_owned()]).unwrap();
+    assert_eq!(catalog.releases()[0].images().hub, "docker.io/istio");
+}
+
+#[test]
+fn a_development_build_of_a_shortened_commit_has_no_images_and_says_why() {
+    let catalog = catalog_with(&["1.32.0-alpha.eed52ebb66ad"]);
+    let catalog = Catalog::open(&[catalog.path().to_owned()]).unwrap();
+    let images = catalog.releases()[0].images();
+    assert_eq!(images.hub, "registry.istio.io/testing");
+    assert_eq!(images.tag, "1.32.0-alpha.eed52ebb66ad");
+    assert!(!images.pullable);
+    assert!(images.reason.as_ref().unwrap().contains("eed52ebb66ad"));
+}
+
+#[test]
+fn pre_releases_and_whole_commits_have_images() {
+    let whole = format!("1.32.0-alpha.{}", "a".repeat(40));
+    let catalog = catalog_with(&["1.32.0-alpha.1", "1.31.0-rc.0", &whole]);
+    let catalog = Catalog::open(&[catalog.path().to_owned()]).unwrap();
+    assert!(catalog.releases().iter().all(|release| release.images().pullable));
+}
+
+#[test]
+fn an_unpacked_release_keeps_its_hub() {
+    let source = source_tree();
+    for chart in ["base", "istio-control/istio-discovery", "gateway", "istio-cni", "ztunnel"] {
+        let folder = source.path().join("manifests/charts").join(chart);
+        for (file, from, to) in [
+            ("Chart.yaml", "1.0.0", "1.31.2"),
+            ("values.yaml", "dev.example.com/testing", "registry.example.com/own"),
+            ("values.yaml", "latest", "1.31.2-own"),
+        ] {
+            let text = fs::read_to_string(folder.join(file)).unwrap();
+            fs::write(folder.join(file), text.replace(from, to)).unwrap();
+        }
+    }
+    let catalog = TempDir::new().unwrap();
+    add(source.path(), "1.31.2", catalog.path(), false).unwrap();
+    let opened = Catalog::open(&[catalog.path().to_owned()]).unwrap();
+    let images = opened.releases()[0].images();
+    assert_eq!((images.hub.as_str(), images.tag.as_str()), ("registry.example.com/own", "1.31.2-own"));
+    let error = add(source.path(), "1.31.3", catalog.path(), false).unwrap_err();
+    assert_eq!(error.to_string(), "chart base is of version 1.31.2, not 1.31.3: import it under its own version");
+}
+
+#[test]
+fn the_manifests_folder_and_the_charts_folder_will_do_as_well() {
+    let source = source_tree();
+    let catalog = TempDir::new().unwrap();
+    for folder in ["manifests", "manifests/charts"] {
+        add(&source.path().join(folder), "1.31.2", catalog.path(), false).unwrap();
+    }
+    assert!(matches!(
+        add(&source.path().join("manifests/charts/base"), "1.31.2", catalog.path(), false),
+        Err(ImportError::NoCharts { .. })
+    ));
+}
+
+#[test]
+fn a_release_of_the_catalog_can_be_added_to_another() {
+    let first = catalog_with(&["1.31.2"]);
+    let second = TempDir::new().unwrap();
+    add(&first.path().join("1.31.2"), "1.31.2", second.path(), false).unwrap();
+    let both = Catalog::open(&[first.path().to_owned(), second.path().to_owned()]).unwrap();
+    assert_eq!((both.releases().len(), both.broken().len()), (1, 0));
+}
+
+#[test]
+fn the_same_import_twice_changes_nothing() {
+    let source = source_tree();
+    let catalog = TempDir::new().unwrap();
+    let digests = || Catalog::open(&[catalog.path().to_owned()]).unwrap().releases()[0].charts().clone();
+    assert_eq!(add(source.path(), "1.31.2", catalog.path(), false).unwrap(), Outcome::Added);
+    let before = digests();
+    assert_eq!(add(source.path(), "1.31.2", catalog.path(), false).unwrap(), Outcome::Unchanged);
+    assert_eq!(digests(), before);
+}
+
+#[test]
+fn other_content_needs_to_be_asked_for() {
+    let source = source_tree();
+    let catalog = TempDir::new().unwrap();
+    add(source.path(), "1.31.2", catalog.path(), false).unwrap();
+    write(source.path(), &format!("{ISTIOD}/files/data.txt"), "changed\n");
+    let data = || fs::read_to_string(catalog.path().join("1.31.2/charts/istiod/files/data.txt")).unwrap();
+    assert!(matches!(add(source.path(), "1.31.2", catalog.path(), false), Err(ImportError::DifferentContent { .. })));
+    assert_eq!(data(), "data\n");
+    assert_eq!(add(source.path(), "1.31.2", catalog.path(), true).unwrap(), Outcome::Replaced);
+    assert_eq!(data(), "changed\n");
+    assert_eq!(fs::read_dir(catalog.path()).unwrap().count(), 1, "nothing else is left");
+}
+
+#[test]
+fn a_damaged_release_is_mended_by_replacing_it() {
+    let source = source_tree();
+    let catalog = catalog_with(&["1.31.2"]);
+    write(catalog.path(), "1.31.2/charts/base/files/data.txt", "damage\n");
+    assert!(add(source.path(), "1.31.2", catalog.path(), false).is_err());
+    assert_eq!(add(source.path(), "1.31.2", catalog.path(), true).unwrap(), Outcome::Replaced);
+    assert!(Catalog::open(&[catalog.path().to_owned()]).unwrap().releases()[0].verify().is_empty());
+}
+
+#[test]
+fn an_unknown_template_function_is_an_error_that_names_chart_and_template() {
+    let source = source_tree();
+    write(source.path(), &format!("{ISTIOD}/templates/new.yaml"), "a: {{ nosuchfunction 1 }}\n");
+    let catalog = TempDir::new().unwrap();
+    let error = explain(&add(source.path(), "1.31.2", catalog.path(), false).unwrap_err());
+    for part in ["istiod", "new.yaml", "nosuchfunction"] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(fs::read_dir(catalog.path()).unwrap().count(), 0, "nothing was written");
+}
+
+#[test]
+fn a_release_without_istiod_is_refused_and_one_without_ztunnel_is_not() {
+    let source = source_tree();
+    let catalog = TempDir::new().unwrap();
+    fs::remove_dir_all(source.path().join("manifests/charts/ztunnel")).unwrap();
+    add(source.path(), "1.31.2", catalog.path(), false).unwrap();
+    let opened = Catalog::open(&[catalog.path().to_owned()]).unwrap();
+    assert!(!opened.releases()[0].charts().contains_key(&ChartName::Ztunnel));
+    fs::remove_dir_all(source.path().join(ISTIOD)).unwrap();
+    let error = add(source.path(), "1.31.3", catalog.path(), false).unwrap_err();
+    assert!(matches!(error, ImportError::MissingChart { chart: ChartName::Istiod, .. }), "{error}");
+}
+
+#[test]
+fn charts_that_name_different_images_are_no_release() {
+    let source = source_tree();
+    write(source.path(), "manifests/charts/istio-cni/Chart.yaml", "name: cni\nversion: 1.31.2\nappVersion: 1.31.2\n");
+    let catalog = TempDir::new().unwrap();
+    let error = add(source.path(), "1.31.2", catalog.path(), false).unwrap_err();
+    assert!(matches!(error, ImportError::ImagesDiffer { chart: ChartName::Cni, .. }), "{error}");
+}
+
+#[test]
+fn a_chart_in_the_wrong_folder_is_noticed() {
+    let source = source_tree();
+    let chart = source.path().join("manifests/charts/gateway/Chart.yaml");
+    fs::write(&chart, fs::read_to_string(&chart).unwrap().replace("name: gateway", "name: other")).unwrap();
+    let catalog = TempDir::new().unwrap();
+    let error = add(source.path(), "1.31.2", catalog.path(), false).unwrap_err();
+    assert!(matches!(error, ImportError::OtherChart { chart: ChartName::Gateway, .. }), "{error}");
+}
+
+#[test]
+fn a_link_is_refused_since_its_target_has_no_digest() {
+    let source = source_tree();
+    symlink("/etc/hostname", source.path().join("manifests/charts/base/files/link")).unwrap();
+    let catalog = TempDir::new().unwrap();
+    let error = add(source.path(), "1.31.2", catalog.path(), false).unwrap_err();
+    assert!(matches!(error, ImportError::ReadChart { chart: ChartName::Base, .. }), "{error}");
+}
+
+#[test]
+fn charts_of_a_minor_that_nothing_is_known_about_are_refused() {
+    let source = source_tree();
+    let catalog = TempDir::new().unwrap();
+    let error = add(source.path(), "1.99.0", catalog.path(), false).unwrap_err();
+    assert!(error.to_string().contains("nothing is known about Istio 1.99"), "{error}");
+}

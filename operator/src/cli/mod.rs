@@ -1,0 +1,74 @@
+//! The command line: one file per subcommand. Each may do the I/O that its work needs.
+
+mod catalog;
+mod crd;
+mod operator;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Owns the life of an Istio service mesh on Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "meshwright", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the operator (what the Deployment does)
+    Operator(operator::OperatorArgs),
+    /// Maintain a catalog of Istio releases
+    Catalog(catalog::CatalogArgs),
+    /// Print the MeshInstallation CRD
+    Crd,
+}
+
+impl Cli {
+    /// Runs the subcommand; prints its error, if any, with what led to it.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        let result = match self.command {
+            Command::Operator(args) => operator::run(&args).map_err(boxed),
+            Command::Catalog(args) => catalog::run(args).map_err(boxed),
+            Command::Crd => crd::run().map_err(boxed),
+        };
+        result.unwrap_or_else(|error| {
+            eprintln!("meshwright: {}", chain(error.as_ref()));
+            ExitCode::FAILURE
+        })
+    }
+}
+
+fn boxed(error: impl Error + 'static) -> Box<dyn Error> {
+    Box::new(error)
+}
+
+/// An error with its causes; a cause that its parent's text has already is not said twice.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let said = next.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = next.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

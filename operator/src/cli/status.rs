@@ -1,0 +1,167 @@
+//! `meshwright status`: what the operator says about the mesh, as a person would like to read it.
+
+mod line;
+mod picture;
+mod sheet;
+mod show;
+mod text;
+mod watch;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use kube::api::{Api, ListParams};
+use kube::{Client, ResourceExt as _};
+use kube_runtime::watcher;
+use meshwright_api::conditions::{ConditionType, is_true};
+use meshwright_api::{MeshInstallation, MeshInstallationStatus};
+use thiserror::Error;
+
+use crate::runtime::client::{Clients, ConnectError};
+
+pub use picture::picture;
+use show::Screen;
+
+/// Where an installation is not ready, so that a script can tell that from a command that failed.
+const NOT_READY: u8 = 3;
+
+/// Flags of `meshwright status`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit status: 0 when every installation shown is ready, 3 when one is not or there is none, 1 on an error."
+)]
+pub struct StatusArgs {
+    /// The MeshInstallation to show; all of them if absent
+    name: Option<String>,
+    /// Show it again whenever it changes, until interrupted
+    #[arg(long, short)]
+    watch: bool,
+    /// How to show it; json prints the objects themselves, one line for each change with --watch
+    #[arg(long, short, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// The state could not be shown.
+#[derive(Debug, Error)]
+pub enum StatusError {
+    /// The process got no runtime.
+    #[error("can't start a runtime for requests")]
+    StartRuntime(#[source] io::Error),
+    /// The process can't be told of Ctrl-C.
+    #[error("can't listen for an interrupt")]
+    ListenForInterrupt(#[source] io::Error),
+    /// There is no cluster to ask.
+    #[error("can't connect to a cluster")]
+    Connect(#[source] ConnectError),
+    /// The cluster has no such kind.
+    #[error(
+        "this cluster does not know MeshInstallations; install their definition: meshwright crd | kubectl apply -f -"
+    )]
+    NotServed,
+    /// There is no installation of that name.
+    #[error("no MeshInstallation is called {name:?}; {known}")]
+    NotFound {
+        /// What was asked for.
+        name: String,
+        /// Those that there are, as a sentence.
+        known: String,
+    },
+    /// The API server didn't answer, or refused.
+    #[error("can't read MeshInstallations")]
+    List(#[source] Box<kube::Error>),
+    /// The first list of a watch failed.
+    #[error("can't watch MeshInstallations")]
+    Watch(#[source] Box<watcher::Error>),
+    /// The object has no JSON form.
+    #[error("can't write a MeshInstallation as JSON")]
+    Encode(#[source] serde_json::Error),
+    /// Nothing can be printed.
+    #[error("can't print the state")]
+    Print(#[source] io::Error),
+}
+
+/// Shows the installations of the cluster that `KUBECONFIG` names.
+pub fn run(args: &StatusArgs) -> Result<ExitCode, StatusError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.map_err(StatusError::StartRuntime)?.block_on(status(args)) {
+        // Whoever read has read enough: `meshwright status | head`.
+        Err(StatusError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        outcome => outcome,
+    }
+}
+
+async fn status(args: &StatusArgs) -> Result<ExitCode, StatusError> {
+    let clients = Clients::infer().await.map_err(StatusError::Connect)?;
+    let found = find(&clients.requests, args.name.as_deref()).await?;
+    let mut screen = Screen::new(args.output == Output::Json, args.watch, args.name.is_some());
+    screen.show(&found, None)?;
+    let last = if args.watch { watch::watch(&clients, args.name.as_deref(), found, &mut screen).await? } else { found };
+    let ready = !last.is_empty() && last.iter().all(is_ready);
+    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::from(NOT_READY) })
+}
+
+/// The installation of that name, or all, by name.
+async fn find(client: &Client, name: Option<&str>) -> Result<Vec<MeshInstallation>, StatusError> {
+    let api: Api<MeshInstallation> = Api::all(client.clone());
+    let listed = api.list(&ListParams::default()).await;
+    let all = listed.map_err(|error| match error {
+        kube::Error::Api(status) if status.is_not_found() => StatusError::NotServed,
+        error => StatusError::List(Box::new(error)),
+    })?;
+    let names: Vec<String> = all.iter().map(|mesh| format!("{:?}", mesh.name_any())).collect();
+    let found: Vec<_> = all.items.into_iter().filter(|mesh| name.is_none_or(|name| mesh.name_any() == name)).collect();
+    match name {
+        Some(name) if found.is_empty() => Err(StatusError::NotFound { name: name.to_owned(), known: known(&names) }),
+        _ => Ok(found),
+    }
+}
+
+fn known(names: &[String]) -> String {
+    if names.is_empty() { "the cluster has none".to_owned() } else { format!("the cluster has {}", names.join(", ")) }
+}
+
+/// The status, where there is one that the operator wrote: the CRD gives every new object an empty one.
+fn observed(mesh: &MeshInstallation) -> Option<&MeshInstallationStatus> {
+    mesh.status.as_ref().filter(|status| status.observed_generation >= 0)
+}
+
+/// The operator has looked at the present spec.
+fn is_current(mesh: &MeshInstallation) -> bool {
+    let generation = mesh.metadata.generation.unwrap_or_default();
+    observed(mesh).is_some_and(|status| status.observed_generation >= generation)
+}
+
+/// The mesh is as the present spec says, and works.
+fn is_ready(mesh: &MeshInstallation) -> bool {
+    is_current(mesh) && observed(mesh).is_some_and(|status| is_true(&status.conditions, ConditionType::Ready))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_not_there_is_answered_with_those_that_are() {
+        let error = StatusError::NotFound { name: "mesh".into(), known: known(&["\"demo\"".into()]) };
+        assert_eq!(error.to_string(), "no MeshInstallation is called \"mesh\"; the cluster has \"demo\"");
+        assert_eq!(known(&[]), "the cluster has none");
+    }
+
+    #[test]
+    fn a_mesh_is_ready_only_for_the_spec_that_was_looked_at() {
+        let mut mesh = picture::samples::ready();
+        assert!(is_ready(&mesh));
+        mesh.metadata.generation = Some(2);
+        assert!(!is_ready(&mesh));
+        mesh.status = Some(MeshInstallationStatus::default());
+        mesh.metadata.generation = None;
+        assert!(!is_ready(&mesh));
+    }
+}

@@ -1,0 +1,209 @@
+//! The picture of one installation. Pure: what to draw, the time and the width are arguments.
+
+#[cfg(test)]
+pub(super) mod samples;
+#[cfg(test)]
+mod tests;
+
+use anstyle::Style;
+use jiff::{Timestamp, tz};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt as _;
+use meshwright_api::conditions::{ConditionType, get};
+use meshwright_api::{
+    CaSource, CaStatus, ComponentStatus, GatewayPortStatus, GatewayStatus, MeshInstallation, MeshInstallationStatus,
+    Phase, Protocol, ServiceType, VersionStatus,
+};
+
+use super::sheet::{Cell, Row, Sheet};
+use super::text::{BAD, CARE, GOOD, PLAIN, TITLE, clean, paint, span};
+use super::{is_current, observed};
+
+/// A root certificate that ends within so many days deserves a look.
+const CA_SOON: i64 = 30;
+
+/// The state of an installation as a person would like to read it, with colours, in lines of about `width` characters.
+#[must_use]
+pub fn picture(mesh: &MeshInstallation, now: Timestamp, width: usize) -> String {
+    let mut sheet = Sheet::new(width);
+    let status = observed(mesh);
+    let (style, state) = state(mesh);
+    sheet.line(&format!(
+        "{} {}",
+        paint(TITLE, &format!("MeshInstallation {}:", mesh.name_any())),
+        paint(style, &state)
+    ));
+    let Some(status) = status else {
+        sheet.field(
+            "",
+            PLAIN,
+            "",
+            "no operator has looked at it yet; is one running, and may it read MeshInstallations?",
+        );
+        return sheet.finish();
+    };
+    if !is_current(mesh) {
+        sheet.field("Spec", CARE, "changed", "; what follows speaks of the one before");
+    }
+    conditions(&mut sheet, status, now);
+    version(&mut sheet, &mesh.spec.version, &status.version);
+    let place = format!("{}, control plane in {}", mesh.spec.profile.as_str(), clean(&mesh.spec.namespace));
+    sheet.field("Profile", PLAIN, "", &place);
+    if let Some(ca) = &status.ca {
+        authority(&mut sheet, ca, now);
+    }
+    components(&mut sheet, &status.components);
+    for gateway in &status.gateways {
+        draw_gateway(&mut sheet, gateway, service_type(mesh, gateway));
+    }
+    sheet.finish()
+}
+
+fn state(mesh: &MeshInstallation) -> (Style, String) {
+    let phase = observed(mesh).and_then(|status| status.phase);
+    let style = match phase {
+        Some(Phase::Ready) if is_current(mesh) => GOOD,
+        Some(Phase::Degraded | Phase::Stalled) => BAD,
+        _ => CARE,
+    };
+    (style, phase.map_or("not seen yet", Phase::as_str).to_owned())
+}
+
+/// Ready always; of the others those that tell of trouble and don't just repeat it.
+fn conditions(sheet: &mut Sheet, status: &MeshInstallationStatus, now: Timestamp) {
+    let ready = get(&status.conditions, ConditionType::Ready);
+    if let Some(ready) = ready {
+        let style = match ready.status.as_str() {
+            "True" => GOOD,
+            "False" => BAD,
+            _ => CARE,
+        };
+        condition(sheet, ready, style, now);
+    }
+    for other in &status.conditions {
+        let repeats = |ready: &Condition| (&ready.reason, &ready.message) == (&other.reason, &other.message);
+        let style = match (other.type_.as_str(), other.status.as_str()) {
+            ("Ready", _) | ("Available", "True") | ("Reconciling" | "Stalled" | "InUse", "False") => continue,
+            ("Reconciling" | "Stalled", _) if ready.is_some_and(repeats) => continue,
+            ("Available" | "Stalled", _) => BAD,
+            _ => CARE,
+        };
+        condition(sheet, other, style, now);
+    }
+}
+
+fn condition(sheet: &mut Sheet, condition: &Condition, style: Style, now: Timestamp) {
+    let since = span(condition.last_transition_time.0, now);
+    let rest = format!(" for {since}, {}: {}", clean(&condition.reason), clean(&condition.message));
+    sheet.field(&condition.type_, style, &condition.status, &rest);
+}
+
+fn version(sheet: &mut Sheet, asked: &str, version: &VersionStatus) {
+    let (style, head, rest) = match (version.running.as_deref(), version.resolved.as_deref()) {
+        (Some(running), Some(resolved)) if running != resolved => {
+            (PLAIN, running, format!(", moving to {}", clean(resolved)))
+        }
+        (Some(running), _) => (PLAIN, running, String::new()),
+        (None, Some(resolved)) => (CARE, resolved, ", not running yet".to_owned()),
+        (None, None) => (CARE, "none", String::new()),
+    };
+    let spec = if version.resolved.as_deref() == Some(asked) {
+        String::new()
+    } else {
+        format!(" (the spec says {})", clean(asked))
+    };
+    sheet.field("Version", style, &clean(head), &format!("{rest}{spec}"));
+}
+
+fn authority(sheet: &mut Sheet, ca: &CaStatus, now: Timestamp) {
+    let source = match ca.source {
+        CaSource::SelfSigned => "made by istiod",
+        CaSource::External => "given from outside",
+    };
+    let Some(end) = &ca.not_after else {
+        sheet.field("Root CA", PLAIN, "", source);
+        return;
+    };
+    let date = end.0.to_zoned(tz::TimeZone::UTC).date();
+    let days = (end.0.as_second() - now.as_second()) / 86_400;
+    let (style, head, when) = match () {
+        () if end.0 <= now => (BAD, "expired", format!("{} ago", span(end.0, now))),
+        () if days < CA_SOON => (CARE, "expires soon:", format!("in {}", span(now, end.0))),
+        () => (PLAIN, "expires", format!("in {}", span(now, end.0))),
+    };
+    sheet.field("Root CA", style, head, &format!(" {date} ({when}), {source}"));
+}
+
+fn components(sheet: &mut Sheet, components: &[ComponentStatus]) {
+    if components.is_empty() {
+        return;
+    }
+    let rows: Vec<Row> = components.iter().map(component).collect();
+    sheet.blank();
+    sheet.table(&["COMPONENT", "NAMESPACE", "READY", "VERSION"], &rows);
+}
+
+fn component(component: &ComponentStatus) -> Row {
+    let style = if component.ready >= component.desired { GOOD } else { CARE };
+    let or_none = |text: &Option<String>| clean(text.as_deref().unwrap_or("-"));
+    let cells = vec![
+        Cell::new(clean(&component.name)),
+        Cell::new(or_none(&component.namespace)),
+        Cell::styled(style, format!("{}/{}", component.ready, component.desired)),
+        Cell::new(or_none(&component.version)),
+    ];
+    Row { cells, note: component.message.as_deref().map(clean) }
+}
+
+fn service_type(mesh: &MeshInstallation, gateway: &GatewayStatus) -> Option<ServiceType> {
+    let spec = mesh.spec.gateways.iter().find(|spec| spec.name == gateway.name)?;
+    Some(spec.service_type())
+}
+
+fn draw_gateway(sheet: &mut Sheet, gateway: &GatewayStatus, kind: Option<ServiceType>) {
+    let (style, state) = if gateway.ready { (GOOD, "ready") } else { (CARE, "not ready") };
+    let kind_text = kind.map(|kind| format!(", {}", kind.as_str())).unwrap_or_default();
+    let place = clean(&format!("{}/{}", gateway.namespace, gateway.name));
+    sheet.blank();
+    sheet.line(&format!("  {} {}{kind_text}", paint(TITLE, &format!("Gateway {place}:")), paint(style, state)));
+    let addresses: Vec<String> = gateway.addresses.iter().map(|address| clean(address)).collect();
+    match (addresses.is_empty(), kind) {
+        (true, Some(ServiceType::LoadBalancer)) => {
+            sheet.field("Addresses", CARE, "none yet", ": no load balancer has given one");
+        }
+        (true, _) => sheet.field("Addresses", CARE, "none yet", ""),
+        (false, _) => sheet.field("Addresses", PLAIN, "", &addresses.join(", ")),
+    }
+    let ports: Vec<String> = gateway.ports.iter().map(port).collect();
+    sheet.field("Ports", PLAIN, "", &ports.join(", "));
+    if let Some(urls) = kind.and_then(|kind| urls(gateway, kind)) {
+        let note = if kind == Some(ServiceType::ClusterIp) { " (from inside the cluster)" } else { "" };
+        sheet.field("Open", PLAIN, "", &format!("{urls}{note}"));
+    }
+}
+
+fn port(port: &GatewayPortStatus) -> String {
+    let protocol = if port.protocol == Protocol::Udp { "/UDP" } else { "" };
+    let node_port = port.node_port.map(|node_port| format!(" -> {node_port}")).unwrap_or_default();
+    format!("{} {}{protocol}{node_port}", clean(&port.name), port.port)
+}
+
+/// What a person would open: the first address with each port that speaks HTTP, as its name says.
+fn urls(gateway: &GatewayStatus, kind: ServiceType) -> Option<String> {
+    let address = clean(gateway.addresses.first()?);
+    let host = if address.contains(':') { format!("[{address}]") } else { address };
+    let urls: Vec<String> = gateway.ports.iter().filter_map(|port| url(&host, port, kind)).collect();
+    (!urls.is_empty()).then(|| urls.join("  "))
+}
+
+fn url(host: &str, port: &GatewayPortStatus, kind: ServiceType) -> Option<String> {
+    let (scheme, usual) = match port.name.split('-').next()? {
+        _ if port.protocol == Protocol::Udp => return None,
+        "http" | "http2" => ("http", 80),
+        "https" => ("https", 443),
+        _ => return None,
+    };
+    let number = if kind == ServiceType::NodePort { port.node_port? } else { port.port };
+    let number = if number == usual { String::new() } else { format!(":{number}") };
+    Some(format!("{scheme}://{host}{number}/"))
+}

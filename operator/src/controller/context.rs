@@ -1,0 +1,80 @@
+//! What every reconcile is given.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kube::ResourceExt as _;
+use kube::runtime::reflector::Store;
+use meshwright_api::MeshInstallation;
+use meshwright_chart::Capabilities;
+
+use super::Watched;
+use super::events::EventSink;
+use super::memory::Memory;
+use crate::apply::{Applier, Inventory, Prober, Reader, Revisions};
+use crate::runtime::client::Clients;
+use crate::runtime::metrics::Metrics;
+
+/// What a person may set.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Directories of releases.
+    pub catalogs: Vec<PathBuf>,
+    /// How often injection is proved when nothing gives cause to.
+    pub probe_interval: Duration,
+}
+
+/// Everything that a reconcile works with.
+pub struct Context {
+    /// Options.
+    pub options: Options,
+    /// API clients.
+    pub clients: Clients,
+    /// What the charts see of the server.
+    pub capabilities: Capabilities,
+    /// Live objects.
+    pub inventory: Inventory,
+    /// Reads.
+    pub reader: Reader,
+    /// Writes.
+    pub applier: Applier,
+    /// The operator's memory in the cluster.
+    pub revisions: Revisions,
+    /// The proof of injection.
+    pub prober: Prober,
+    /// Events.
+    pub events: EventSink,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// What is kept between reconciles and can be made anew.
+    pub memory: Memory,
+    /// All installations, as watched; set when the controller starts.
+    pub store: Option<Store<Watched>>,
+}
+
+impl Context {
+    /// All installations that can be read, the oldest first.
+    #[must_use]
+    pub fn installations(&self) -> Vec<MeshInstallation> {
+        let mut all: Vec<MeshInstallation> = self
+            .store
+            .iter()
+            .flat_map(Store::state)
+            .filter_map(|watched| watched.0.as_ref().ok().cloned())
+            .collect();
+        all.sort_by_key(|mi| (mi.metadata.creation_timestamp.clone(), mi.name_any()));
+        all
+    }
+
+    /// UIDs of all installations, readable or not.
+    #[must_use]
+    pub fn existing(&self) -> BTreeSet<String> {
+        use kube::Resource as _;
+        self.store
+            .iter()
+            .flat_map(Store::state)
+            .filter_map(|watched| watched.meta().uid.clone())
+            .collect()
+    }
+}

@@ -1,0 +1,56 @@
+//! What ends a reconcile early. What belongs into status is in status; these are for the queue and the log.
+
+use kube::runtime::reflector::ObjectRef;
+
+use super::Watched;
+use crate::apply::{ApplyError, ErrorClass, RevisionError};
+
+/// A reconcile ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The resource is not one that this operator can read.
+    #[error("{0} can't be read; it was probably written for another version of its CRD")]
+    Unreadable(ObjectRef<Watched>),
+    /// The finalizer could not be written.
+    #[error("writing the finalizer of {name} failed: {source}")]
+    Finalizer {
+        /// Which installation.
+        name: String,
+        /// Cause.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// Status could not be written.
+    #[error("writing the status of {name} failed: {source}")]
+    Status {
+        /// Which installation.
+        name: String,
+        /// Cause.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// Pods with a proxy could not be listed.
+    #[error("looking for pods with a proxy failed: {0}")]
+    InUse(#[source] Box<kube::Error>),
+    /// The memory could not be read or written.
+    #[error(transparent)]
+    Memory(RevisionError),
+    /// An object could not be read or written while the installation was taken down.
+    #[error(transparent)]
+    Object(ApplyError),
+}
+
+impl ReconcileError {
+    /// Its class.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Unreadable(_) => ErrorClass::Invalid,
+            Self::Finalizer { source, .. } | Self::Status { source, .. } | Self::InUse(source) => {
+                ErrorClass::of(source)
+            }
+            Self::Memory(error) => error.class(),
+            Self::Object(error) => error.class(),
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Deletion: the finalizer is the only way in which objects go. Works from marks alone, so that a broken spec or a
+//! missing catalog never holds it up.
+
+use std::time::Duration;
+
+use futures::{StreamExt as _, stream};
+use kube::ResourceExt as _;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::controller::Action;
+use kube::runtime::events::EventType;
+use meshwright_api::conditions::Reason;
+use meshwright_api::{CrdPolicy, DeletionPolicy, InUsePolicy, MeshInstallation};
+use serde_json::json;
+use tracing::info;
+
+use super::context::Context;
+use super::error::ReconcileError;
+use super::reconcile::FINALIZER;
+use super::report::report;
+use crate::apply::ApplyError;
+use crate::mesh::health::Blocker;
+use crate::mesh::kind::Kind;
+use crate::mesh::live::LiveObjects;
+use crate::mesh::object::ObjectKey;
+use crate::mesh::plan::Removal;
+use crate::mesh::rollup::Course;
+use crate::mesh::uninstall::{Teardown, next};
+
+/// Requests at a time.
+const CONCURRENCY: usize = 8;
+/// How often pods with a proxy are counted while they hold a deletion up: they are not watched.
+const IN_USE_INTERVAL: Duration = Duration::from_secs(5);
+/// Watches bring us back sooner; this is for what they miss.
+const NEXT_LOOK: Duration = Duration::from_secs(2);
+
+/// Takes the next step of a deletion.
+pub async fn finalize(installation: &MeshInstallation, context: &Context) -> Result<Action, ReconcileError> {
+    if !installation.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+        return Ok(Action::await_change());
+    }
+    let name = installation.name_any();
+    let uid = installation.uid().unwrap_or_default();
+    let mut live = context.inventory.snapshot(&name, &[]);
+    live.retain(|_, live| live.marks.uid.as_deref().is_none_or(|mark| mark == uid));
+    if installation.spec.deletion.policy == DeletionPolicy::Orphan {
+        return orphan(installation, context, &live).await;
+    }
+    let waits = installation.spec.deletion.while_in_use == InUsePolicy::Wait;
+    let begun = live.values().any(|live| live.deleting) || !live.keys().any(|key| key.kind == Kind::Deployment);
+    if waits && !begun {
+        let pods = context.reader.pods_with_proxy(&name).await.map_err(|e| ReconcileError::InUse(Box::new(e)))?;
+        if pods > 0 {
+            let message = format!("{pods} pods still have a proxy of this mesh; restart them without one, or set spec.deletion.whileInUse to Proceed");
+            let blocker = Blocker { reason: Reason::ProxiesPresent, message };
+            report(context, installation, Course::Uninstalling { blocker, in_use: Some(pods) }, None).await?;
+            return Ok(Action::requeue(IN_USE_INTERVAL));
+        }
+    }
+    let delete_definitions = installation.spec.deletion.crds == CrdPolicy::Delete;
+    match next(&live, delete_definitions) {
+        Teardown::Delete(removals) => {
+            tell(installation, context, &removals).await?;
+            delete_all(context, removals).await?;
+            Ok(Action::requeue(NEXT_LOOK))
+        }
+        Teardown::Wait(_) => Ok(Action::requeue(NEXT_LOOK)),
+        Teardown::Release(keys) => {
+            release_all(context, keys).await?;
+            Ok(Action::requeue(NEXT_LOOK))
+        }
+        Teardown::Done => finish(installation, context, Reason::Uninstalled).await,
+    }
+}
+
+async fn tell(
+    installation: &MeshInstallation,
+    context: &Context,
+    removals: &[Removal],
+) -> Result<(), ReconcileError> {
+    info!(installation = installation.name_any(), objects = removals.len(), "deleting");
+    let blocker = Blocker { reason: Reason::Uninstalling, message: "the mesh is being removed".into() };
+    report(context, installation, Course::Uninstalling { blocker, in_use: None }, None).await.map(drop)
+}
+
+async fn delete_all(context: &Context, removals: Vec<Removal>) -> Result<(), ReconcileError> {
+    let deletes =
+        stream::iter(removals).map(|removal| async move { context.applier.delete(&removal).await });
+    all(deletes.buffer_unordered(CONCURRENCY)).await
+}
+
+async fn release_all(context: &Context, keys: Vec<ObjectKey>) -> Result<(), ReconcileError> {
+    let releases = stream::iter(keys).map(|key| async move { context.applier.release(&key).await });
+    all(releases.buffer_unordered(CONCURRENCY)).await
+}
+
+/// Lets all requests end, and tells of the first that failed.
+async fn all(results: impl futures::Stream<Item = Result<(), ApplyError>>) -> Result<(), ReconcileError> {
+    let results: Vec<_> = results.collect().await;
+    results.into_iter().collect::<Result<(), _>>().map_err(ReconcileError::Object)
+}
+
+async fn orphan(
+    installation: &MeshInstallation,
+    context: &Context,
+    live: &LiveObjects,
+) -> Result<Action, ReconcileError> {
+    if live.is_empty() {
+        return finish(installation, context, Reason::Orphaned).await;
+    }
+    release_all(context, live.keys().cloned().collect()).await?;
+    Ok(Action::requeue(NEXT_LOOK))
+}
+
+/// Forgets the installation, tells what istiod left behind, and lets the resource go.
+async fn finish(
+    installation: &MeshInstallation,
+    context: &Context,
+    reason: Reason,
+) -> Result<Action, ReconcileError> {
+    let name = installation.name_any();
+    context.revisions.erase(&name).await.map_err(ReconcileError::Memory)?;
+    let note = match reason {
+        Reason::Uninstalled => {
+            let left = context.reader.left_behind(&installation.spec.namespace).await;
+            let left = if left.is_empty() { "nothing".to_owned() } else { left.join(", ") };
+            format!("the mesh is removed; istiod left behind: {left}")
+        }
+        _ => "the mesh goes on running without an operator".to_owned(),
+    };
+    context.events.publish(installation, EventType::Normal, reason, "Delete", &note);
+    info!(installation = name, note, "finished");
+    context.memory.forget(&name);
+    context.prober.forget(&name);
+    let finalizers: Vec<&String> = installation.finalizers().iter().filter(|f| *f != FINALIZER).collect();
+    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": installation.resource_version()}});
+    let api: Api<MeshInstallation> = Api::all(context.clients.requests.clone());
+    match api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Ok(_) => Ok(Action::await_change()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Action::await_change()),
+        Err(source) => Err(ReconcileError::Finalizer { name, source: Box::new(source) }),
+    }
+}

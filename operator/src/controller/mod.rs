@@ -1,0 +1,63 @@
+//! The driver: observes, calls the pure middle (`crate::mesh`), applies, reports. The only place that knows the order.
+
+mod backoff;
+mod context;
+mod error;
+mod events;
+mod finalize;
+mod memory;
+mod reconcile;
+mod report;
+mod resolve;
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use kube::api::Api;
+use kube::core::DeserializeGuard;
+use kube_runtime::controller::{Config, Controller, Error};
+use kube_runtime::reflector::ObjectRef;
+use kube_runtime::watcher;
+use meshwright_api::MeshInstallation;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+pub use context::{Context, Options};
+pub use error::ReconcileError;
+pub use events::EventSink;
+pub use memory::Memory;
+
+/// The custom resource as it is watched: one that can't be parsed must not end the watch of the others.
+pub type Watched = DeserializeGuard<MeshInstallation>;
+
+/// Installations reconciled at the same time.
+const CONCURRENCY: u16 = 2;
+
+/// Reconciles until the token is cancelled: on every change of an installation, and whenever `changed` names one.
+pub async fn run(
+    mut context: Context,
+    mut changed: mpsc::UnboundedReceiver<String>,
+    token: CancellationToken,
+) {
+    let api: Api<Watched> = Api::all(context.clients.watches.clone());
+    let triggers = futures::stream::poll_fn(move |cx| changed.poll_recv(cx))
+        .map(|name| ObjectRef::<Watched>::new_with(&name, ()));
+    let controller = Controller::new(api, watcher::Config::default())
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .reconcile_on(triggers)
+        .graceful_shutdown_on(token.cancelled_owned());
+    context.store = Some(controller.store());
+    controller
+        .run(reconcile::reconcile, reconcile::on_error, Arc::new(context))
+        .for_each(|result| async {
+            match result {
+                Ok((object, action)) => debug!(installation = %object.name, ?action, "reconciled"),
+                // A change to something of an installation that is gone by now.
+                // Failed reconciles are logged where their pause is chosen.
+                Err(Error::ObjectNotFound(_) | Error::ReconcilerFailed(..)) => {}
+                Err(error) => warn!(error = %error, "the controller's queue failed"),
+            }
+        })
+        .await;
+}

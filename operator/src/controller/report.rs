@@ -1,0 +1,97 @@
+//! Status and Events: what a person is told.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::events::EventType;
+use meshwright_api::conditions::{ConditionType, Reason, get};
+use meshwright_api::{MeshInstallation, MeshInstallationStatus};
+use serde_json::json;
+
+use super::context::Context;
+use super::error::ReconcileError;
+use crate::mesh::plan::Action;
+use crate::mesh::rollup::{Course, Report, rollup};
+
+/// Field manager of status: apart from that of objects, so that neither takes the other's fields.
+const STATUS_MANAGER: &str = "meshwright-status";
+
+/// Works the new status out, writes it where it differs, and tells of what has changed. Answers the new status.
+pub async fn report(
+    context: &Context,
+    installation: &MeshInstallation,
+    course: Course<'_>,
+    ca: Option<meshwright_api::CaStatus>,
+) -> Result<MeshInstallationStatus, ReconcileError> {
+    let previous = installation.status.clone().unwrap_or_default();
+    let generation = installation.metadata.generation.unwrap_or_default();
+    tell_of_heals(context, installation, &course);
+    let input =
+        Report { previous: &previous, generation, desired_version: &installation.spec.version, course, ca };
+    let status = rollup(&input, &Time(Timestamp::now()));
+    if status != previous {
+        write(context, installation, &status).await?;
+        tell_of_turns(context, installation, &previous, &status);
+    }
+    Ok(status)
+}
+
+async fn write(
+    context: &Context,
+    installation: &MeshInstallation,
+    status: &MeshInstallationStatus,
+) -> Result<(), ReconcileError> {
+    let name = installation.name_any();
+    let api: Api<MeshInstallation> = Api::all(context.clients.requests.clone());
+    let body = json!({
+        "apiVersion": "meshwright.dev/v1alpha1",
+        "kind": "MeshInstallation",
+        "metadata": {"name": name, "uid": installation.uid()},
+        "status": status,
+    });
+    let params = PatchParams::apply(STATUS_MANAGER).force();
+    match api.patch_status(&name, &params, &Patch::Apply(&body)).await {
+        Ok(_) => Ok(()),
+        // Deleted meanwhile, or another of that name: nobody is left to be told.
+        Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => Ok(()),
+        Err(source) => Err(ReconcileError::Status { name, source: Box::new(source) }),
+    }
+}
+
+/// An Event for each turn of Ready.
+fn tell_of_turns(
+    context: &Context,
+    installation: &MeshInstallation,
+    previous: &MeshInstallationStatus,
+    status: &MeshInstallationStatus,
+) {
+    let before = get(&previous.conditions, ConditionType::Ready);
+    let Some(now) = get(&status.conditions, ConditionType::Ready) else { return };
+    if before.is_some_and(|before| before.status == now.status && before.reason == now.reason) {
+        return;
+    }
+    let type_ = if now.status == "False" || now.reason == Reason::Forbidden.as_str() {
+        EventType::Warning
+    } else {
+        EventType::Normal
+    };
+    let Some(reason) = Reason::ALL.iter().copied().find(|reason| reason.as_str() == now.reason) else { return };
+    context.events.publish(installation, type_, reason, "Reconcile", &now.message);
+}
+
+/// An Event for each object that was brought back or put right in a mesh that was ready.
+fn tell_of_heals(context: &Context, installation: &MeshInstallation, course: &Course<'_>) {
+    let Course::Followed { plan, proved: true, .. } = course else { return };
+    for (key, action) in &plan.state.written {
+        let what = match action {
+            Action::Keep => continue,
+            Action::Create => "was missing and is back".to_owned(),
+            Action::Update(fields) => format!("was put right: {}", fields.join(", ")),
+            Action::TakeOut(paths) => format!("had additions, which were taken out: {}", paths.join(", ")),
+        };
+        context.metrics.healed(key.kind.name());
+        let action = format!("Heal{}", key.kind.name());
+        context.events.publish(installation, EventType::Normal, Reason::Healed, &action, &format!("{key} {what}"));
+    }
+}

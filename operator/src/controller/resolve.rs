@@ -1,0 +1,178 @@
+//! From a spec to what it stands for: the exact release, validated inputs and desired objects. Reads the catalog.
+
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use kube::ResourceExt as _;
+use meshwright_api::conditions::Reason;
+use meshwright_api::version::VersionRequest;
+use meshwright_api::{Deletion, MeshInstallation, MeshInstallationSpec};
+use semver::Version;
+
+use super::context::Context;
+use crate::catalog::facts::Refusal;
+use crate::catalog::{Catalog, Facts, Profile, Release, explain};
+use crate::mesh::health::Blocker;
+use crate::mesh::object::{Desired, Owner};
+use crate::mesh::problem::sentence;
+use crate::mesh::render::{Charts, render};
+use crate::mesh::revision::{Record, ResolvedInputs};
+use crate::mesh::validate::validate;
+use crate::mesh::validated::Validated;
+
+/// A spec that can be followed.
+#[derive(Debug)]
+pub struct Accepted {
+    /// What is remembered of it.
+    pub inputs: ResolvedInputs,
+    /// What it stands for.
+    pub validated: Validated,
+    /// The objects.
+    pub desired: Vec<Arc<Desired>>,
+}
+
+fn stall(reason: Reason, message: impl Into<String>) -> Blocker {
+    Blocker { reason, message: message.into() }
+}
+
+/// The spec without the switches that don't shape the mesh.
+fn shape(spec: &MeshInstallationSpec) -> MeshInstallationSpec {
+    MeshInstallationSpec { paused: false, deletion: Deletion::default(), ..spec.clone() }
+}
+
+/// Resolves the spec of an installation. `records` are what is remembered of it, oldest first.
+pub async fn resolve(
+    context: &Context,
+    installation: &MeshInstallation,
+    records: &[Record],
+) -> Result<Arc<Accepted>, Blocker> {
+    let spec = shape(&installation.spec);
+    let remembered = records.last().filter(|last| last.inputs.is_for(&spec));
+    if let Some(kept) = remembered.and_then(|record| context.memory.render(installation, &record.inputs)) {
+        return Ok(kept);
+    }
+    let request: VersionRequest =
+        spec.version.parse().map_err(|error| stall(Reason::InvalidSpec, format!("spec.version: {error}")))?;
+    let catalog = open(context).await?;
+    let request = match remembered {
+        // A minor is resolved once per spec: a newer patch in the catalog must not upgrade a mesh by itself. Nor does
+        // the end of a release's life stop what runs.
+        Some(record) => VersionRequest::Exact(record.inputs.version.clone()),
+        None => {
+            supported(context, &request, &catalog)?;
+            request
+        }
+    };
+    let release = catalog
+        .resolve(&request)
+        .map_err(|error| stall(Reason::VersionNotInCatalog, format!("spec.version: {error}")))?;
+    let running = installation.status.as_ref().and_then(|status| status.version.running.as_deref());
+    moves(running, release.version())?;
+    make(context, installation, spec, release).await
+}
+
+/// Whether this cluster can run, and Istio still repairs, what is asked for.
+fn supported(context: &Context, request: &VersionRequest, catalog: &Catalog) -> Result<(), Blocker> {
+    let Ok(kubernetes) = Version::parse(context.capabilities.kube_version.trim_start_matches('v')) else {
+        return Ok(());
+    };
+    let facts = Facts::bundled().map_err(|error| stall(Reason::CatalogDamaged, explain(&error)))?;
+    let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
+    match facts.check(request, &kubernetes, today, &catalog.versions()) {
+        Ok(_) => Ok(()),
+        // What the catalog lacks anyway is better told with the list of what it has.
+        Err(Refusal::UnknownMinor { .. }) if catalog.resolve(request).is_err() => Ok(()),
+        Err(refusal) => Err(stall(Reason::VersionNotSupported, format!("spec.version: {refusal}"))),
+    }
+}
+
+/// Resolves what was accepted last, so that the mesh that runs is looked after while its new spec is no good.
+pub async fn resolve_remembered(
+    context: &Context,
+    installation: &MeshInstallation,
+    record: &Record,
+) -> Result<Arc<Accepted>, Blocker> {
+    let catalog = open(context).await?;
+    let release = catalog
+        .resolve(&VersionRequest::Exact(record.inputs.version.clone()))
+        .map_err(|error| stall(Reason::VersionNotInCatalog, error.to_string()))?;
+    make(context, installation, record.inputs.spec.clone(), release).await
+}
+
+/// Moving a running mesh to another release needs gates and a way back, which this operator doesn't have yet.
+fn moves(running: Option<&str>, wanted: &Version) -> Result<(), Blocker> {
+    match running.and_then(|running| running.parse::<Version>().ok()) {
+        Some(running) if running != *wanted => Err(stall(
+            Reason::UpgradeNotSupported,
+            format!("spec.version: the mesh runs {running}; moving it to {wanted} is not supported yet: set it back to {running}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+async fn open(context: &Context) -> Result<Catalog, Blocker> {
+    let directories = context.options.catalogs.clone();
+    let opened = tokio::task::spawn_blocking(move || Catalog::open(&directories)).await;
+    match opened {
+        Ok(Ok(catalog)) => Ok(catalog),
+        Ok(Err(error)) => Err(stall(Reason::CatalogDamaged, explain(&error))),
+        Err(error) => Err(stall(Reason::CatalogDamaged, format!("reading the catalog failed: {error}"))),
+    }
+}
+
+async fn make(
+    context: &Context,
+    installation: &MeshInstallation,
+    spec: MeshInstallationSpec,
+    release: &Release,
+) -> Result<Arc<Accepted>, Blocker> {
+    let owner = Owner {
+        installation: installation.name_any(),
+        uid: installation.uid().unwrap_or_default(),
+        release: release.version().clone(),
+    };
+    let inputs = ResolvedInputs {
+        version: release.version().clone(),
+        charts: release.charts().iter().map(|(chart, digest)| (chart.to_string(), digest.to_string())).collect(),
+        kubernetes: context.capabilities.kube_version.clone(),
+        spec,
+    };
+    if let Some(kept) = context.memory.render(installation, &inputs) {
+        return Ok(kept);
+    }
+    let release = release.clone();
+    let capabilities = context.capabilities.clone();
+    // Rendering takes tens of milliseconds of pure computation: not on the threads that serve watches.
+    let made = tokio::task::spawn_blocking(move || build(inputs, owner, &release, &capabilities)).await;
+    let accepted =
+        made.unwrap_or_else(|error| Err(stall(Reason::RenderFailed, format!("rendering ended early: {error}"))))?;
+    let accepted = Arc::new(accepted);
+    context.memory.keep_render(installation, Arc::clone(&accepted));
+    Ok(accepted)
+}
+
+fn build(
+    inputs: ResolvedInputs,
+    owner: Owner,
+    release: &Release,
+    capabilities: &meshwright_chart::Capabilities,
+) -> Result<Accepted, Blocker> {
+    let profile =
+        Profile::get(inputs.spec.profile).map_err(|error| stall(Reason::InvalidSpec, format!("spec.profile: {}", explain(&error))))?;
+    let validated = validate(&inputs.spec, owner, &profile)
+        .map_err(|problems| stall(Reason::InvalidSpec, sentence(&problems)))?;
+    let mut charts = Charts::new();
+    for wanted in &validated.releases {
+        if let Entry::Vacant(slot) = charts.entry(wanted.chart) {
+            let chart = release
+                .load_chart(wanted.chart)
+                .map_err(|error| stall(Reason::CatalogDamaged, explain(&error)))?;
+            slot.insert(Arc::new(chart));
+        }
+    }
+    let desired = render(&validated, &charts, capabilities)
+        .map_err(|error| stall(Reason::RenderFailed, explain(&error)))?;
+    Ok(Accepted { inputs, validated, desired })
+}

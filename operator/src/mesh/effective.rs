@@ -1,0 +1,105 @@
+//! The never-own list: what a desired object asks for, given who owns which field of the live one (istio-facts H.2).
+
+use serde_json::Value;
+
+use super::object::FIELD_MANAGER;
+
+/// The desired object, less the fields that somebody else owns by now, and with those that only we own kept alive.
+#[must_use]
+pub fn effective(mut desired: Value, live: &Value) -> Value {
+    match desired.get("kind").and_then(Value::as_str) {
+        Some("ValidatingWebhookConfiguration") => leave_flipped_failure_policy(&mut desired, live),
+        Some("Deployment") => keep_replicas_until_handed_over(&mut desired, live),
+        _ => {}
+    }
+    desired
+}
+
+/// Istiod turns `failurePolicy` from Ignore to Fail once its webhook answers. Applying Ignore again would start a
+/// fight that it wins; leaving the field out once it is istiod's changes nothing.
+fn leave_flipped_failure_policy(desired: &mut Value, live: &Value) {
+    let flipped: Vec<&str> = entries(live)
+        .filter(|hook| hook.get("failurePolicy").and_then(Value::as_str) == Some("Fail"))
+        .filter_map(|hook| hook.get("name").and_then(Value::as_str))
+        .collect();
+    let Some(hooks) = desired.get_mut("webhooks").and_then(Value::as_array_mut) else { return };
+    for hook in hooks {
+        let name = hook.get("name").and_then(Value::as_str).unwrap_or_default();
+        if flipped.contains(&name)
+            && let Some(hook) = hook.as_object_mut()
+        {
+            hook.remove("failurePolicy");
+        }
+    }
+}
+
+fn entries(configuration: &Value) -> impl Iterator<Item = &Value> {
+    configuration.get("webhooks").and_then(Value::as_array).into_iter().flatten()
+}
+
+/// When autoscaling is switched on, `replicas` vanishes from the desired object. Dropping a field that we alone own
+/// would reset it to 1, so the live value is applied until the autoscaler owns it too.
+fn keep_replicas_until_handed_over(desired: &mut Value, live: &Value) {
+    if desired.pointer("/spec/replicas").is_some() {
+        return;
+    }
+    let owners: Vec<&str> = live
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry.pointer("/fieldsV1/f:spec/f:replicas").is_some())
+        .filter_map(|entry| entry.get("manager").and_then(Value::as_str))
+        .collect();
+    if owners == [FIELD_MANAGER]
+        && let Some(replicas) = live.pointer("/spec/replicas")
+        && let Some(spec) = desired.get_mut("spec").and_then(Value::as_object_mut)
+    {
+        spec.insert("replicas".into(), replicas.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn validator(policy: &str) -> Value {
+        json!({"kind": "ValidatingWebhookConfiguration", "webhooks": [{"name": "v", "failurePolicy": policy}]})
+    }
+
+    #[test]
+    fn a_failure_policy_that_istiod_flipped_is_left_to_it() {
+        let wanted = effective(validator("Ignore"), &validator("Fail"));
+        assert_eq!(wanted["webhooks"][0], json!({"name": "v"}));
+    }
+
+    #[test]
+    fn a_failure_policy_that_is_still_ours_is_applied() {
+        assert_eq!(effective(validator("Ignore"), &validator("Ignore")), validator("Ignore"));
+    }
+
+    fn deployment(replicas: Option<i32>, managers: &[&str]) -> Value {
+        let fields: Vec<Value> = managers
+            .iter()
+            .map(|m| json!({"manager": m, "fieldsV1": {"f:spec": {"f:replicas": {}}}}))
+            .collect();
+        let spec = replicas.map_or(json!({}), |r| json!({"replicas": r}));
+        json!({"kind": "Deployment", "metadata": {"managedFields": fields}, "spec": spec})
+    }
+
+    #[test]
+    fn replicas_stay_at_their_live_value_until_the_autoscaler_owns_them() {
+        let wanted = effective(deployment(None, &[]), &deployment(Some(4), &["meshwright"]));
+        assert_eq!(wanted["spec"]["replicas"], 4);
+        let wanted = effective(deployment(None, &[]), &deployment(Some(4), &["meshwright", "kube-controller-manager"]));
+        assert_eq!(wanted["spec"].get("replicas"), None);
+    }
+
+    #[test]
+    fn replicas_that_we_ask_for_are_ours() {
+        let wanted = effective(deployment(Some(2), &[]), &deployment(Some(4), &["meshwright"]));
+        assert_eq!(wanted["spec"]["replicas"], 2);
+    }
+}

@@ -1,0 +1,264 @@
+//! Measured health: what of an applied mesh serves, what is in the way, and what the gateways are reached by.
+
+use std::sync::Arc;
+
+use meshwright_api::conditions::Reason;
+use meshwright_api::{
+    ComponentStatus, GatewayPortStatus, GatewayStatus, NodePortOrigin, NodePortStatus, Protocol,
+};
+
+use super::kind::Kind;
+use super::live::{Facts, LiveObjects, ServiceFacts, Workload};
+use super::object::{Component, Desired, ObjectKey};
+use super::probe::Outcome;
+use super::validated::Validated;
+
+/// What is known of injection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Injection {
+    /// A newer state is being probed; nothing is known of it yet.
+    Pending,
+    /// This was seen, of the state as it is.
+    Seen(Outcome),
+}
+
+/// Health of an installation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Health {
+    /// Per component.
+    pub components: Vec<ComponentStatus>,
+    /// Per gateway.
+    pub gateways: Vec<GatewayStatus>,
+    /// Node ports that the gateways hold.
+    pub node_ports: Vec<NodePortStatus>,
+    /// What is in the way of Ready, worst first.
+    pub blockers: Vec<Blocker>,
+    /// The control plane serves, whatever becomes of a newer spec.
+    pub available: bool,
+}
+
+/// Something in the way of Ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocker {
+    /// As a reason.
+    pub reason: Reason,
+    /// In words.
+    pub message: String,
+}
+
+impl Health {
+    /// Nothing is in the way.
+    #[must_use]
+    pub const fn is_ready(&self) -> bool {
+        self.blockers.is_empty()
+    }
+}
+
+/// Measures an installation.
+#[must_use]
+pub fn measure(
+    validated: &Validated,
+    desired: &[Arc<Desired>],
+    live: &LiveObjects,
+    injection: &Injection,
+) -> Health {
+    let mut blockers = Vec::new();
+    let version = validated.owner.release.to_string();
+    let mut components = vec![
+        base(validated, desired, live, &version, &mut blockers),
+        istiod(validated, desired, live, &version, &mut blockers),
+    ];
+    let available = control_plane(validated, desired, live).is_some_and(|istiod| istiod.available > 0)
+        && !matches!(injection, Injection::Seen(Outcome::WebhookFailed(_) | Outcome::NotInjected));
+    blockers.extend(injection_blocker(injection));
+    let mut gateways = Vec::new();
+    let mut node_ports = Vec::new();
+    for (name, namespace) in validated.gateways() {
+        let workload = workload(live, namespace, name);
+        components.push(component(name, namespace, &version, workload.as_ref()));
+        let ready = workload.as_ref().is_some_and(Workload::rolled_out) || scaled_to_zero(workload.as_ref());
+        if !ready {
+            blockers.push(waiting_for(name, workload.as_ref()));
+        }
+        let service = service(live, namespace, name);
+        node_ports.extend(held_ports(validated, namespace, name, service));
+        gateways.push(gateway(name, namespace, ready, service));
+    }
+    node_ports.sort_by_key(|held| (held.port, held.protocol));
+    Health { components, gateways, node_ports, blockers, available }
+}
+
+fn scaled_to_zero(workload: Option<&Workload>) -> bool {
+    workload.is_some_and(|w| w.observed && w.desired == 0 && w.total == 0)
+}
+
+fn key(kind: Kind, namespace: &str, name: &str) -> ObjectKey {
+    ObjectKey { kind, namespace: Some(namespace.to_owned()), name: name.to_owned() }
+}
+
+fn workload(live: &LiveObjects, namespace: &str, name: &str) -> Option<Workload> {
+    match live.get(&key(Kind::Deployment, namespace, name))?.facts.clone() {
+        Facts::Workload(workload) => Some(workload),
+        _ => None,
+    }
+}
+
+fn service<'a>(live: &'a LiveObjects, namespace: &str, name: &str) -> Option<&'a ServiceFacts> {
+    match &live.get(&key(Kind::Service, namespace, name))?.facts {
+        Facts::Service(service) => Some(service),
+        _ => None,
+    }
+}
+
+/// The control plane's Deployment, as the installation names it.
+fn control_plane(validated: &Validated, desired: &[Arc<Desired>], live: &LiveObjects) -> Option<Workload> {
+    let istiod =
+        desired.iter().find(|d| d.key.kind == Kind::Deployment && d.component == Component::Istiod)?;
+    workload(live, &validated.namespace, &istiod.key.name)
+}
+
+fn component(name: &str, namespace: &str, version: &str, workload: Option<&Workload>) -> ComponentStatus {
+    ComponentStatus {
+        name: name.to_owned(),
+        namespace: Some(namespace.to_owned()),
+        version: Some(version.to_owned()),
+        ready: workload.map_or(0, |w| w.available.min(w.updated)),
+        desired: workload.map_or(1, |w| w.desired),
+        message: workload.and_then(|w| w.complaint.clone()),
+    }
+}
+
+fn waiting_for(name: &str, workload: Option<&Workload>) -> Blocker {
+    let message = match workload {
+        None => format!("{name} has no Deployment yet"),
+        Some(Workload { complaint: Some(complaint), .. }) => format!("{name}: {complaint}"),
+        Some(w) if w.total > w.updated && w.updated >= w.desired => {
+            format!("{name}: {} pods of the old template are still ending", w.total - w.updated)
+        }
+        Some(w) => format!("{name}: {} of {} pods are ready", w.available.min(w.updated), w.desired),
+    };
+    Blocker { reason: Reason::WaitingForRollout, message }
+}
+
+fn base(
+    validated: &Validated,
+    desired: &[Arc<Desired>],
+    live: &LiveObjects,
+    version: &str,
+    blockers: &mut Vec<Blocker>,
+) -> ComponentStatus {
+    let definitions: Vec<&ObjectKey> =
+        desired.iter().map(|d| &d.key).filter(|key| key.kind == Kind::CustomResourceDefinition).collect();
+    let open: Vec<&str> = definitions
+        .iter()
+        .filter(|key| live.get(key).is_none_or(|l| l.facts != Facts::Definition { established: true }))
+        .map(|key| key.name.as_str())
+        .collect();
+    if !open.is_empty() {
+        blockers.push(Blocker {
+            reason: Reason::WaitingForCrds,
+            message: format!("{} of {} CRDs are not served yet", open.len(), definitions.len()),
+        });
+    }
+    let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    ComponentStatus {
+        name: "base".into(),
+        namespace: Some(validated.namespace.clone()),
+        version: Some(version.to_owned()),
+        ready: count(definitions.len() - open.len()),
+        desired: count(definitions.len()),
+        message: None,
+    }
+}
+
+fn istiod(
+    validated: &Validated,
+    desired: &[Arc<Desired>],
+    live: &LiveObjects,
+    version: &str,
+    blockers: &mut Vec<Blocker>,
+) -> ComponentStatus {
+    let workload = control_plane(validated, desired, live);
+    if !workload.as_ref().is_some_and(Workload::rolled_out) {
+        blockers.push(waiting_for("istiod", workload.as_ref()));
+    }
+    for wanted in desired {
+        let Some(found) = live.get(&wanted.key) else { continue };
+        if let Facts::Webhooks { without_ca, .. } = &found.facts
+            && !without_ca.is_empty()
+        {
+            blockers.push(Blocker {
+                reason: Reason::WaitingForCaBundle,
+                message: format!("{}: istiod has not set the caBundle of {}", wanted.key, without_ca.join(", ")),
+            });
+        }
+    }
+    component("istiod", &validated.namespace, version, workload.as_ref())
+}
+
+fn injection_blocker(injection: &Injection) -> Option<Blocker> {
+    let (reason, message) = match injection {
+        Injection::Seen(Outcome::Proved(_)) => return None,
+        Injection::Pending => (Reason::Applying, "injection is not proved yet".to_owned()),
+        Injection::Seen(Outcome::NotInjected) => {
+            (Reason::NotInjected, "a pod that asks for a proxy gets none: no webhook takes it, or the injector's policy skips it".to_owned())
+        }
+        Injection::Seen(Outcome::WebhookFailed(why)) => {
+            (Reason::WebhookFailed, format!("a pod that asks for a proxy is refused by the injector: {why}"))
+        }
+        Injection::Seen(Outcome::RefusedByOther { by, message }) => {
+            (Reason::ProbeRefused, format!("injection can't be proved: {by} refuses the test pod, which is not the mesh's doing: {message}"))
+        }
+        Injection::Seen(Outcome::NotAllowed(why)) => {
+            (Reason::Forbidden, format!("injection can't be proved: {why}"))
+        }
+    };
+    Some(Blocker { reason, message })
+}
+
+fn gateway(name: &str, namespace: &str, ready: bool, service: Option<&ServiceFacts>) -> GatewayStatus {
+    GatewayStatus {
+        name: name.to_owned(),
+        namespace: namespace.to_owned(),
+        ready,
+        addresses: service.map(|s| s.addresses.clone()).unwrap_or_default(),
+        ports: service
+            .into_iter()
+            .flat_map(|s| &s.ports)
+            .map(|port| GatewayPortStatus {
+                name: port.name.clone(),
+                port: port.port,
+                node_port: port.node_port,
+                protocol: protocol(&port.protocol),
+            })
+            .collect(),
+    }
+}
+
+fn held_ports(
+    validated: &Validated,
+    namespace: &str,
+    name: &str,
+    service: Option<&ServiceFacts>,
+) -> Vec<NodePortStatus> {
+    service
+        .into_iter()
+        .flat_map(|s| &s.ports)
+        .filter_map(|port| {
+            let held = port.node_port?;
+            let asked = validated.explicit_node_ports.contains(&held);
+            Some(NodePortStatus {
+                port: held,
+                protocol: protocol(&port.protocol),
+                namespace: namespace.to_owned(),
+                service: name.to_owned(),
+                port_name: port.name.clone(),
+                from: if asked { NodePortOrigin::Spec } else { NodePortOrigin::Cluster },
+            })
+        })
+        .collect()
+}
+
+fn protocol(name: &str) -> Protocol {
+    if name == "UDP" { Protocol::Udp } else { Protocol::Tcp }
+}

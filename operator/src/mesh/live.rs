@@ -1,0 +1,281 @@
+//! Live objects, reduced to what decisions need: identity, marks, drift from the desired state, and the few facts that
+//! readiness and gates read. The object itself is dropped: hundreds of them cost a few KiB.
+
+use serde_json::Value;
+
+use super::drift::{self, Difference, DifferenceKind};
+use super::effective::effective;
+use super::kind::Kind;
+use super::object::{
+    COMPONENT_LABEL, Component, Desired, HASH_ANNOTATION, INSTALLATION_LABEL, ObjectKey, RELEASE_ANNOTATION,
+    UID_ANNOTATION, short_hash,
+};
+
+/// A live object as far as decisions need it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Live {
+    /// UID of the object.
+    pub uid: String,
+    /// Its resource version; newer ones compare greater.
+    pub resource_version: u64,
+    /// Its deletion has begun.
+    pub deleting: bool,
+    /// Whose it is.
+    pub marks: Marks,
+    /// How it compares with what is desired.
+    pub drift: Drift,
+    /// What readiness and gates read.
+    pub facts: Facts,
+}
+
+/// Our marks on a live object; each is `None` where it is missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Name of the installation.
+    pub installation: Option<String>,
+    /// UID of the installation.
+    pub uid: Option<String>,
+    /// Component.
+    pub component: Option<Component>,
+    /// Hash of the desired state that it was last applied from.
+    pub hash: Option<String>,
+    /// Release that it was rendered from, ours or the chart's own label.
+    pub release: Option<semver::Version>,
+}
+
+/// How a live object compares with what is desired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Drift {
+    /// Seen before it was known what is desired.
+    Unchecked,
+    /// As desired.
+    None,
+    /// Fields that we want are missing or different: apply again.
+    Fields(Vec<String>),
+    /// Only additions that must not stay (containers, webhook entries, keys): take them out.
+    Extras(Vec<String>),
+}
+
+/// What readiness and gates read from an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Facts {
+    /// Nothing.
+    Plain,
+    /// A namespace.
+    Namespace {
+        /// It is being deleted: nothing can be created in it.
+        terminating: bool,
+    },
+    /// A CRD.
+    Definition {
+        /// The API server serves it.
+        established: bool,
+    },
+    /// A Deployment.
+    Workload(Workload),
+    /// A webhook configuration.
+    Webhooks {
+        /// Names of entries without a CA bundle.
+        without_ca: Vec<String>,
+        /// Changes when an entry, its service or its CA bundle does.
+        identity: String,
+    },
+    /// A Service.
+    Service(ServiceFacts),
+    /// A ConfigMap; its content's hash.
+    Content(String),
+}
+
+/// The rollout of a Deployment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// The controller has seen the newest generation.
+    pub observed: bool,
+    /// Generation of the spec.
+    pub generation: i64,
+    /// Pods wanted.
+    pub desired: i32,
+    /// Pods of the newest template.
+    pub updated: i32,
+    /// Pods that serve, of any template.
+    pub available: i32,
+    /// Pods in all.
+    pub total: i32,
+    /// Why it doesn't progress, as its conditions say.
+    pub complaint: Option<String>,
+}
+
+impl Workload {
+    /// The rollout is complete for the newest generation: every pod is of the newest template and serves.
+    #[must_use]
+    pub fn rolled_out(&self) -> bool {
+        self.observed
+            && self.updated >= self.desired
+            && self.available >= self.desired
+            && self.total <= self.updated
+            && self.desired > 0
+    }
+}
+
+/// A Service's ports and addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceFacts {
+    /// Type, as in its spec.
+    pub service_type: String,
+    /// Ports.
+    pub ports: Vec<ServicePort>,
+    /// Load balancer addresses, IP or host name.
+    pub addresses: Vec<String>,
+}
+
+/// One port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Name.
+    pub name: String,
+    /// Port.
+    pub port: i32,
+    /// Node port, if it has one.
+    pub node_port: Option<i32>,
+    /// Protocol.
+    pub protocol: String,
+}
+
+impl Live {
+    /// Reduces a live object. `accepted` is the fingerprint that the server answered to our last apply, if any: what
+    /// the server itself made of our words is no drift.
+    #[must_use]
+    pub fn of(kind: Kind, object: &Value, desired: Option<&Desired>, accepted: Option<&str>) -> Self {
+        let text = |path: &str| object.pointer(path).and_then(Value::as_str);
+        Self {
+            uid: text("/metadata/uid").unwrap_or_default().to_owned(),
+            resource_version: text("/metadata/resourceVersion").and_then(|v| v.parse().ok()).unwrap_or_default(),
+            deleting: text("/metadata/deletionTimestamp").is_some(),
+            marks: Marks::of(object),
+            drift: desired.map_or(Drift::Unchecked, |desired| judge(desired, object, accepted)),
+            facts: Facts::of(kind, object),
+        }
+    }
+}
+
+fn judge(desired: &Desired, live: &Value, accepted: Option<&str>) -> Drift {
+    let wanted = effective(desired.value(), live);
+    let differences = drift::drift(&wanted, live);
+    let (extras, fields): (Vec<Difference>, Vec<Difference>) =
+        differences.into_iter().partition(|d| d.kind == DifferenceKind::Extra);
+    let paths = |list: Vec<Difference>| list.into_iter().map(|d| d.path).collect();
+    if !fields.is_empty() && accepted != Some(drift::fingerprint(&wanted, live).as_str()) {
+        return Drift::Fields(paths(fields));
+    }
+    if extras.is_empty() { Drift::None } else { Drift::Extras(paths(extras)) }
+}
+
+impl Marks {
+    /// Reads the marks of an object.
+    #[must_use]
+    pub fn of(object: &Value) -> Self {
+        let read = |table: &str, key: &str| {
+            object.get("metadata").and_then(|m| m.get(table)).and_then(|t| t.get(key)).and_then(Value::as_str)
+        };
+        let release = read("annotations", RELEASE_ANNOTATION).or_else(|| read("labels", "app.kubernetes.io/version"));
+        Self {
+            installation: read("labels", INSTALLATION_LABEL).map(str::to_owned),
+            uid: read("annotations", UID_ANNOTATION).map(str::to_owned),
+            component: read("labels", COMPONENT_LABEL).and_then(Component::from_label),
+            hash: read("annotations", HASH_ANNOTATION).map(str::to_owned),
+            release: release.and_then(|v| v.parse().ok()),
+        }
+    }
+}
+
+impl Facts {
+    /// Reads the facts of an object of this kind.
+    #[must_use]
+    pub fn of(kind: Kind, object: &Value) -> Self {
+        match kind {
+            Kind::Namespace => Self::Namespace {
+                terminating: object.pointer("/status/phase").and_then(Value::as_str) == Some("Terminating"),
+            },
+            Kind::CustomResourceDefinition => {
+                Self::Definition { established: condition(object, "Established").is_some_and(|(status, _)| status) }
+            }
+            Kind::Deployment => Self::Workload(workload(object)),
+            Kind::Service => Self::Service(service(object)),
+            Kind::ConfigMap => {
+                Self::Content(short_hash(object.get("data").map(Value::to_string).unwrap_or_default().as_bytes()))
+            }
+            Kind::MutatingWebhookConfiguration | Kind::ValidatingWebhookConfiguration => webhooks(object),
+            _ => Self::Plain,
+        }
+    }
+}
+
+/// Status and message of a condition.
+fn condition(object: &Value, name: &str) -> Option<(bool, String)> {
+    let list = object.pointer("/status/conditions")?.as_array()?;
+    let found = list.iter().find(|c| c.get("type").and_then(Value::as_str) == Some(name))?;
+    let message = found.get("message").and_then(Value::as_str).unwrap_or_default().to_owned();
+    Some((found.get("status").and_then(Value::as_str) == Some("True"), message))
+}
+
+fn int(object: &Value, path: &str) -> Option<i64> {
+    object.pointer(path).and_then(Value::as_i64)
+}
+
+fn int32(object: &Value, path: &str) -> Option<i32> {
+    int(object, path).and_then(|n| i32::try_from(n).ok())
+}
+
+fn workload(object: &Value) -> Workload {
+    let generation = int(object, "/metadata/generation").unwrap_or_default();
+    let complaint = condition(object, "ReplicaFailure")
+        .filter(|(failing, _)| *failing)
+        .or_else(|| condition(object, "Progressing").filter(|(progressing, _)| !progressing))
+        .map(|(_, message)| message);
+    Workload {
+        observed: int(object, "/status/observedGeneration").unwrap_or(-1) >= generation,
+        generation,
+        desired: int32(object, "/spec/replicas").unwrap_or(1),
+        updated: int32(object, "/status/updatedReplicas").unwrap_or_default(),
+        available: int32(object, "/status/availableReplicas").unwrap_or_default(),
+        total: int32(object, "/status/replicas").unwrap_or_default(),
+        complaint,
+    }
+}
+
+fn service(object: &Value) -> ServiceFacts {
+    let list = |path: &str| object.pointer(path).and_then(Value::as_array).cloned().unwrap_or_default();
+    let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+    let ports = list("/spec/ports")
+        .iter()
+        .map(|port| ServicePort {
+            name: text(port, "name").unwrap_or_default(),
+            port: int32(port, "/port").unwrap_or_default(),
+            node_port: int32(port, "/nodePort").filter(|p| *p > 0),
+            protocol: text(port, "protocol").unwrap_or_else(|| "TCP".into()),
+        })
+        .collect();
+    let addresses = list("/status/loadBalancer/ingress")
+        .iter()
+        .filter_map(|entry| text(entry, "ip").or_else(|| text(entry, "hostname")))
+        .collect();
+    let service_type =
+        object.pointer("/spec/type").and_then(Value::as_str).unwrap_or("ClusterIP").to_owned();
+    ServiceFacts { service_type, ports, addresses }
+}
+
+fn webhooks(object: &Value) -> Facts {
+    let entries = object.get("webhooks").and_then(Value::as_array).cloned().unwrap_or_default();
+    let without_ca = entries
+        .iter()
+        .filter(|hook| {
+            hook.pointer("/clientConfig/caBundle").and_then(Value::as_str).is_none_or(str::is_empty)
+        })
+        .filter_map(|hook| hook.get("name").and_then(Value::as_str).map(str::to_owned))
+        .collect();
+    let identity = short_hash(Value::Array(entries).to_string().as_bytes());
+    Facts::Webhooks { without_ca, identity }
+}
+
+/// Live objects by key.
+pub type LiveObjects = std::collections::BTreeMap<ObjectKey, Live>;

@@ -1,0 +1,94 @@
+//! Merging of Helm values.
+
+use serde_json::{Map, Value};
+
+/// Lays `over` on `base` as Helm lays one values file on another: maps merge, everything else replaces. A null stays: it
+/// tells the chart's renderer to delete the default.
+pub fn merge(base: &mut Value, over: Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(base.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (base, over) => *base = over,
+    }
+}
+
+/// Sets the value at a dotted path, making maps on the way.
+pub fn set(values: &mut Value, path: &str, value: impl Into<Value>) {
+    let nested = path.rsplit('.').fold(value.into(), |inner, key| {
+        let mut map = Map::new();
+        map.insert(key.to_owned(), inner);
+        Value::Object(map)
+    });
+    if values.is_null() {
+        *values = Value::Object(Map::new());
+    }
+    merge(values, nested);
+}
+
+/// The value at a dotted path.
+#[must_use]
+pub fn get<'a>(values: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(values, |at, key| at.get(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn maps_merge_and_lists_replace() {
+        let mut base = json!({"a": {"b": 1, "c": [1, 2]}});
+        merge(&mut base, json!({"a": {"c": [3], "d": 4}}));
+        assert_eq!(base, json!({"a": {"b": 1, "c": [3], "d": 4}}));
+    }
+
+    #[test]
+    fn a_null_is_kept_for_the_chart_to_delete_its_default() {
+        let mut base = json!({"a": {"b": 1}});
+        merge(&mut base, json!({"a": {"b": null}}));
+        assert_eq!(base, json!({"a": {"b": null}}));
+    }
+
+    #[test]
+    fn a_path_is_set_beside_what_is_there() {
+        let mut values = json!({"global": {"hub": "h"}});
+        set(&mut values, "global.proxy.logLevel", "debug");
+        assert_eq!(values, json!({"global": {"hub": "h", "proxy": {"logLevel": "debug"}}}));
+        assert_eq!(get(&values, "global.proxy.logLevel"), Some(&json!("debug")));
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![any::<i32>().prop_map(Value::from), "[a-c]{1,3}".prop_map(Value::from)];
+        leaf.prop_recursive(3, 20, 4, |inner| {
+            prop::collection::btree_map("[a-d]", inner, 0..4).prop_map(|m| Value::Object(m.into_iter().collect()))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn merging_a_value_into_itself_changes_nothing(value in values()) {
+            let mut merged = value.clone();
+            merge(&mut merged, value.clone());
+            prop_assert_eq!(merged, value);
+        }
+
+        #[test]
+        fn whatever_is_laid_on_top_is_found_there(a in values(), b in values()) {
+            fn leaves_hold(over: &Value, merged: &Value) -> bool {
+                match over {
+                    Value::Object(map) => map.iter().all(|(k, v)| merged.get(k).is_some_and(|m| leaves_hold(v, m))),
+                    other => other == merged,
+                }
+            }
+            let mut merged = a;
+            merge(&mut merged, b.clone());
+            prop_assert!(leaves_hold(&b, &merged));
+        }
+    }
+}

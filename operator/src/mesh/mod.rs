@@ -1,0 +1,23 @@
+//! PURE: from a spec to validated inputs, objects, a plan and a status. Nothing in this room does I/O, reads a clock or
+//! draws a random number; what it needs of the world comes as an argument.
+
+pub mod authority;
+pub mod drift;
+pub mod effective;
+pub mod health;
+pub mod kind;
+pub mod live;
+pub mod merge;
+pub mod object;
+pub mod owned_keys;
+pub mod plan;
+pub mod probe;
+pub mod problem;
+pub mod proxy_inputs;
+pub mod render;
+pub mod revision;
+pub mod rollup;
+pub mod uninstall;
+pub mod validate;
+pub mod validated;
+pub mod values;

@@ -1,0 +1,313 @@
+//! Desired objects: what an installation wants to exist, in which order, and how it is marked as ours.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+
+use super::kind::Kind;
+
+/// Label on every object: the name of the installation.
+pub const INSTALLATION_LABEL: &str = "meshwright.dev/installation";
+/// Label on every object: the component that it belongs to.
+pub const COMPONENT_LABEL: &str = "meshwright.dev/component";
+/// Annotation on every object: the UID of the installation.
+pub const UID_ANNOTATION: &str = "meshwright.dev/installation-uid";
+/// Annotation on every object: the hash of the desired state it was last applied from.
+pub const HASH_ANNOTATION: &str = "meshwright.dev/desired-hash";
+/// Annotation on every object: the release that it was rendered from; shared objects never go back behind it.
+pub const RELEASE_ANNOTATION: &str = "meshwright.dev/release";
+/// Field manager of everything that we apply.
+pub const FIELD_MANAGER: &str = "meshwright";
+
+/// Which object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace; `None` for cluster-scoped kinds.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
+            None => write!(f, "{} {}", self.kind, self.name),
+        }
+    }
+}
+
+/// A part of the mesh that is installed, judged and removed as one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Component {
+    /// Namespaces that the mesh needs.
+    Namespaces,
+    /// CRDs and what all revisions share.
+    Base,
+    /// The control plane and the injector.
+    Istiod,
+    /// One gateway, by its name.
+    Gateway(String),
+}
+
+const GATEWAY_PREFIX: &str = "gateway.";
+
+impl fmt::Display for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Namespaces => f.write_str("namespaces"),
+            Self::Base => f.write_str("base"),
+            Self::Istiod => f.write_str("istiod"),
+            Self::Gateway(name) => write!(f, "{GATEWAY_PREFIX}{name}"),
+        }
+    }
+}
+
+impl Component {
+    /// Reads the value of [`COMPONENT_LABEL`].
+    #[must_use]
+    pub fn from_label(value: &str) -> Option<Self> {
+        match value {
+            "namespaces" => Some(Self::Namespaces),
+            "base" => Some(Self::Base),
+            "istiod" => Some(Self::Istiod),
+            _ => value.strip_prefix(GATEWAY_PREFIX).map(|name| Self::Gateway(name.to_owned())),
+        }
+    }
+}
+
+/// When an object is applied, relative to the others. Everything of one stage may be applied at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stage {
+    /// Namespaces.
+    Namespaces,
+    /// CRDs; the next stages wait until they are established.
+    Definitions,
+    /// Service accounts and their rights.
+    Identity,
+    /// Configuration: istiod never starts injecting if its injector ConfigMap is missing when it starts.
+    Configuration,
+    /// Services.
+    Services,
+    /// The control plane's workloads and what guards them.
+    ControlPlane,
+    /// Validating webhooks and policies.
+    Validation,
+    /// Mutating webhooks, last: until istiod has filled in its certificate they refuse what they match.
+    Injection,
+    /// All of a gateway but its pods.
+    Gateways,
+    /// Gateway pods, which exist only through injection.
+    GatewayWorkloads,
+}
+
+impl Stage {
+    /// The stage of an object.
+    #[must_use]
+    pub fn of(kind: Kind, component: &Component) -> Self {
+        if matches!(component, Component::Gateway(_)) {
+            return if kind == Kind::Deployment { Self::GatewayWorkloads } else { Self::Gateways };
+        }
+        match kind {
+            Kind::Namespace => Self::Namespaces,
+            Kind::CustomResourceDefinition => Self::Definitions,
+            Kind::ServiceAccount | Kind::ClusterRole | Kind::ClusterRoleBinding | Kind::Role | Kind::RoleBinding => {
+                Self::Identity
+            }
+            Kind::ConfigMap => Self::Configuration,
+            Kind::Service | Kind::NetworkPolicy => Self::Services,
+            Kind::Deployment | Kind::HorizontalPodAutoscaler | Kind::PodDisruptionBudget => Self::ControlPlane,
+            Kind::ValidatingAdmissionPolicy
+            | Kind::ValidatingAdmissionPolicyBinding
+            | Kind::ValidatingWebhookConfiguration => Self::Validation,
+            Kind::MutatingWebhookConfiguration => Self::Injection,
+        }
+    }
+}
+
+/// Whose objects these are, and from which release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Name of the installation.
+    pub installation: String,
+    /// Its UID.
+    pub uid: String,
+    /// The exact release.
+    pub release: semver::Version,
+}
+
+/// An object as it shall be. Kept as compact JSON: the parsed form of all CRDs takes ten times the memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Desired {
+    /// Which object.
+    pub key: ObjectKey,
+    /// What it belongs to.
+    pub component: Component,
+    /// When it is applied.
+    pub stage: Stage,
+    /// Hash of the object before our hash annotation was added.
+    pub hash: String,
+    body: Box<[u8]>,
+}
+
+/// Why a rendered document can't become a desired object.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmitObjectError {
+    /// It has no apiVersion, kind or name.
+    #[error("a rendered document lacks {0}")]
+    Incomplete(&'static str),
+    /// Its kind is not in the table of kinds.
+    #[error("{api_version} {kind} {name:?} is of a kind that Meshwright does not manage")]
+    UnknownKind {
+        /// The document's apiVersion.
+        api_version: String,
+        /// The document's kind.
+        kind: String,
+        /// The document's name.
+        name: String,
+    },
+    /// It could not be written as JSON.
+    #[error("{key} can't be written as JSON")]
+    Encode {
+        /// Which object.
+        key: ObjectKey,
+        /// Cause.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Desired {
+    /// Takes a rendered document in: checks its kind, gives it its namespace and our marks, and hashes it.
+    pub fn admit(
+        mut object: Value,
+        component: &Component,
+        owner: &Owner,
+        default_namespace: &str,
+    ) -> Result<Self, AdmitObjectError> {
+        let text = |path: &str| object.pointer(path).and_then(Value::as_str).map(str::to_owned);
+        let api_version = text("/apiVersion").ok_or(AdmitObjectError::Incomplete("apiVersion"))?;
+        let kind_name = text("/kind").ok_or(AdmitObjectError::Incomplete("kind"))?;
+        let name = text("/metadata/name").ok_or(AdmitObjectError::Incomplete("metadata.name"))?;
+        let Some(kind) = Kind::of(&api_version, &kind_name) else {
+            return Err(AdmitObjectError::UnknownKind { api_version, kind: kind_name, name });
+        };
+        let namespace =
+            kind.namespaced().then(|| text("/metadata/namespace").unwrap_or_else(|| default_namespace.to_owned()));
+        let key = ObjectKey { kind, namespace, name };
+
+        let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else {
+            return Err(AdmitObjectError::Incomplete("metadata"));
+        };
+        match &key.namespace {
+            Some(namespace) => metadata.insert("namespace".into(), namespace.as_str().into()),
+            None => metadata.remove("namespace"),
+        };
+        insert_all(
+            metadata,
+            "labels",
+            [(INSTALLATION_LABEL, owner.installation.clone()), (COMPONENT_LABEL, component.to_string())],
+        );
+        insert_all(
+            metadata,
+            "annotations",
+            [(UID_ANNOTATION, owner.uid.clone()), (RELEASE_ANNOTATION, owner.release.to_string())],
+        );
+
+        let encode = |object: &Value, key: &ObjectKey| {
+            serde_json::to_vec(object).map_err(|source| AdmitObjectError::Encode { key: key.clone(), source })
+        };
+        let hash = short_hash(&encode(&object, &key)?);
+        if let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+            annotations.insert(HASH_ANNOTATION.into(), hash.as_str().into());
+        }
+        let body = encode(&object, &key)?.into_boxed_slice();
+        Ok(Self { stage: Stage::of(kind, component), component: component.clone(), key, hash, body })
+    }
+
+    /// The object itself, parsed anew at each call.
+    #[must_use]
+    pub fn value(&self) -> Value {
+        // The bytes were written by `admit`; they parse.
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+}
+
+/// Adds entries to the table under `table`, which is made if absent or null.
+fn insert_all<const N: usize>(parent: &mut Map<String, Value>, table: &str, entries: [(&str, String); N]) {
+    let mut map = match parent.remove(table) {
+        Some(Value::Object(map)) => map,
+        _ => Map::new(),
+    };
+    map.extend(entries.into_iter().map(|(key, value)| (key.to_owned(), Value::String(value))));
+    parent.insert(table.to_owned(), Value::Object(map));
+}
+
+/// The first 16 hexadecimal digits of a SHA-256: enough to tell versions of one object apart.
+#[must_use]
+pub fn short_hash(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    Sha256::digest(bytes).iter().take(8).fold(String::with_capacity(16), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn owner() -> Owner {
+        Owner { installation: "mesh".into(), uid: "u-1".into(), release: semver::Version::new(1, 31, 2) }
+    }
+
+    #[test]
+    fn marks_go_on_the_object_and_never_into_its_pod_template() {
+        let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "istiod"},
+            "spec": {"template": {"metadata": {"labels": {"app": "istiod"}}}}});
+        let desired = Desired::admit(deployment, &Component::Istiod, &owner(), "istio-system").unwrap();
+        let value = desired.value();
+        assert_eq!(value["metadata"]["labels"][INSTALLATION_LABEL], "mesh");
+        assert_eq!(value["metadata"]["annotations"][UID_ANNOTATION], "u-1");
+        assert_eq!(value["metadata"]["namespace"], "istio-system");
+        assert_eq!(value["spec"]["template"]["metadata"], json!({"labels": {"app": "istiod"}}));
+    }
+
+    #[test]
+    fn the_hash_changes_with_the_content_and_only_then() {
+        let make = |data: &str| {
+            let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio"}, "data": {"mesh": data}});
+            Desired::admit(map, &Component::Istiod, &owner(), "istio-system").unwrap().hash
+        };
+        assert_eq!(make("a"), make("a"));
+        assert_ne!(make("a"), make("b"));
+    }
+
+    #[test]
+    fn an_unknown_kind_is_named() {
+        let gateway = json!({"apiVersion": "networking.istio.io/v1", "kind": "Gateway", "metadata": {"name": "g"}});
+        let error = Desired::admit(gateway, &Component::Base, &owner(), "x").unwrap_err();
+        assert!(error.to_string().contains("networking.istio.io/v1 Gateway \"g\""), "{error}");
+    }
+
+    #[test]
+    fn the_mutating_webhook_is_the_last_of_the_control_plane_and_gateway_pods_come_after_it() {
+        let stage = |kind| Stage::of(kind, &Component::Istiod);
+        assert!(Kind::ALL.into_iter().all(|kind| stage(kind) <= stage(Kind::MutatingWebhookConfiguration)));
+        let gateway = Component::Gateway("ingress".into());
+        assert!(Kind::ALL.into_iter().all(|kind| Stage::of(kind, &gateway) > Stage::Injection));
+        assert!(Stage::of(Kind::Deployment, &gateway) > Stage::of(Kind::Service, &gateway));
+    }
+
+    #[test]
+    fn component_labels_round_trip() {
+        for component in [Component::Namespaces, Component::Base, Component::Istiod, Component::Gateway("a".into())] {
+            assert_eq!(Component::from_label(&component.to_string()), Some(component));
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The plan: for every desired object what is to be done with the live one, what is to be pruned, and what forbids all
+//! of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::kind::Kind;
+use super::live::{Drift, Facts, Live, LiveObjects};
+use super::object::{Desired, ObjectKey, Owner, Stage};
+
+/// A plan in one of its states: [`Prepared`] or [`Applied`]. Status is computed from applied plans only.
+#[derive(Debug)]
+pub struct Plan<S> {
+    /// One step per desired object, in the order of stages.
+    pub steps: Vec<Step>,
+    /// What is ours and no longer desired.
+    pub prune: Vec<Removal>,
+    /// Why nothing at all may be written.
+    pub refusals: Vec<Refusal>,
+    /// Whether gateway pods may be created or changed: the control plane injects.
+    pub gateways_may_start: bool,
+    /// State of the plan.
+    pub state: S,
+}
+
+/// Not applied yet.
+#[derive(Debug)]
+pub struct Prepared;
+
+/// Applied, as far as it went.
+#[derive(Debug)]
+pub struct Applied {
+    /// What failed.
+    pub failures: Vec<crate::apply::ApplyError>,
+    /// What the later stages wait for.
+    pub waiting: Option<Waiting>,
+    /// Objects that were brought back or put right, for Events and metrics.
+    pub written: Vec<(ObjectKey, Action)>,
+}
+
+/// What later stages wait for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// These CRDs are not served yet.
+    Definitions(Vec<String>),
+    /// Gateways wait until injection is proved.
+    Injection,
+}
+
+/// One desired object and what is to be done.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The object.
+    pub desired: Arc<Desired>,
+    /// What is to be done.
+    pub action: Action,
+}
+
+/// What is to be done with an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// As desired.
+    Keep,
+    /// It isn't there.
+    Create,
+    /// It differs in these fields, or was applied from another desired state.
+    Update(Vec<String>),
+    /// Others added what must not stay.
+    TakeOut(Vec<String>),
+}
+
+/// An object to delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// Which.
+    pub key: ObjectKey,
+    /// Only if it still is this very object.
+    pub uid: String,
+}
+
+/// Why nothing may be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// An object of that name belongs to somebody else; `holder` names them where a mark does.
+    Foreign {
+        /// Which.
+        key: ObjectKey,
+        /// The other installation.
+        holder: Option<String>,
+    },
+    /// The namespace is being deleted.
+    Terminating(String),
+}
+
+/// Makes the plan. `existing` holds the UIDs of all installations in the cluster: a mark with another UID is nobody's.
+#[must_use]
+pub fn plan(
+    desired: &[Arc<Desired>],
+    live: &LiveObjects,
+    owner: &Owner,
+    existing: &BTreeSet<String>,
+    gateways_may_start: bool,
+) -> Plan<Prepared> {
+    let mut refusals = Vec::new();
+    let mut steps: Vec<Step> = desired
+        .iter()
+        .map(|desired| {
+            let found = live.get(&desired.key);
+            if let Some(refusal) = found.and_then(|live| refusal(desired, live, owner, existing)) {
+                refusals.push(refusal);
+            }
+            Step { desired: Arc::clone(desired), action: action(desired, found, owner) }
+        })
+        .collect();
+    steps.sort_by(|a, b| (a.desired.stage, &a.desired.key).cmp(&(b.desired.stage, &b.desired.key)));
+    let wanted: BTreeSet<&ObjectKey> = desired.iter().map(|d| &d.key).collect();
+    let mut prune: Vec<(Stage, Removal)> = live
+        .iter()
+        .filter(|(key, live)| !wanted.contains(key) && !key.kind.shared() && !live.deleting && is_ours(live, owner))
+        .map(|(key, live)| (stage_of(key, live), Removal { key: key.clone(), uid: live.uid.clone() }))
+        .collect();
+    // Backwards: who depends on others goes first.
+    prune.sort_by(|(a, x), (b, y)| b.cmp(a).then_with(|| x.key.cmp(&y.key)));
+    let prune = prune.into_iter().map(|(_, removal)| removal).collect();
+    Plan { steps, prune, refusals, gateways_may_start, state: Prepared }
+}
+
+fn stage_of(key: &ObjectKey, live: &Live) -> Stage {
+    live.marks.component.as_ref().map_or(Stage::Namespaces, |component| Stage::of(key.kind, component))
+}
+
+fn is_ours(live: &Live, owner: &Owner) -> bool {
+    live.marks.installation.as_deref() == Some(&owner.installation) && live.marks.uid.as_deref() == Some(&owner.uid)
+}
+
+fn refusal(desired: &Desired, live: &Live, owner: &Owner, existing: &BTreeSet<String>) -> Option<Refusal> {
+    if live.facts == (Facts::Namespace { terminating: true }) {
+        return Some(Refusal::Terminating(desired.key.name.clone()));
+    }
+    let named = live.marks.installation.as_deref() == Some(&owner.installation);
+    let free = match &live.marks.uid {
+        // One of our two marks is enough: somebody may have edited the other away.
+        Some(uid) if *uid == owner.uid => true,
+        // A mark whose installation is gone (a CR restored from a backup has a new UID) may be taken over.
+        Some(uid) => !existing.contains(uid),
+        None => named,
+    };
+    if desired.key.kind.shared() || free {
+        return None;
+    }
+    Some(Refusal::Foreign { key: desired.key.clone(), holder: live.marks.installation.clone() })
+}
+
+fn action(desired: &Desired, live: Option<&Live>, owner: &Owner) -> Action {
+    let Some(live) = live else { return Action::Create };
+    if live.deleting {
+        // It can't be written now; its disappearance brings us back.
+        return Action::Keep;
+    }
+    if desired.key.kind == Kind::CustomResourceDefinition
+        && live.marks.release.as_ref().is_some_and(|release| *release > owner.release)
+    {
+        // Definitions are shared and never go back: an older installation lives with newer ones.
+        return Action::Keep;
+    }
+    if live.marks.hash.as_deref() != Some(&desired.hash) {
+        return Action::Update(vec!["the desired state".into()]);
+    }
+    match &live.drift {
+        Drift::Unchecked | Drift::None => Action::Keep,
+        Drift::Fields(fields) => Action::Update(fields.clone()),
+        Drift::Extras(paths) => Action::TakeOut(paths.clone()),
+    }
+}
+
+impl<S> Plan<S> {
+    /// Whether everything is as desired and nothing is left to prune.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.prune.is_empty() && self.steps.iter().all(|step| step.action == Action::Keep)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::mesh::live::Live;
+    use crate::mesh::object::Component;
+
+    fn owner() -> Owner {
+        Owner { installation: "mesh".into(), uid: "u-1".into(), release: semver::Version::new(1, 31, 2) }
+    }
+
+    fn desired(kind: &str, api_version: &str, name: &str) -> Arc<Desired> {
+        let object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, "data": {"a": "1"}});
+        Arc::new(Desired::admit(object, &Component::Istiod, &owner(), "istio-system").unwrap())
+    }
+
+    fn live_of(desired: &Desired, edit: impl FnOnce(&mut Value)) -> (ObjectKey, Live) {
+        let mut object = desired.value();
+        object["metadata"]["uid"] = "live".into();
+        object["metadata"]["resourceVersion"] = "7".into();
+        edit(&mut object);
+        (desired.key.clone(), Live::of(desired.key.kind, &object, Some(desired), None))
+    }
+
+    fn make(desired: &[Arc<Desired>], live: Vec<(ObjectKey, Live)>) -> Plan<Prepared> {
+        plan(desired, &live.into_iter().collect(), &owner(), &["u-1".to_owned(), "u-2".to_owned()].into(), true)
+    }
+
+    #[test]
+    fn an_object_that_is_as_desired_is_left_alone() {
+        let map = desired("ConfigMap", "v1", "istio");
+        let live = live_of(&map, |_| ());
+        assert!(make(&[map], vec![live]).is_settled());
+    }
+
+    #[test]
+    fn a_missing_object_is_created_and_an_edited_one_put_right() {
+        let (a, b) = (desired("ConfigMap", "v1", "a"), desired("ConfigMap", "v1", "b"));
+        let live = live_of(&b, |o| o["data"]["a"] = "2".into());
+        let plan = make(&[a, b], vec![live]);
+        assert_eq!(plan.steps[0].action, Action::Create);
+        assert!(matches!(plan.steps[1].action, Action::Update(_)), "{:?}", plan.steps[1]);
+    }
+
+    #[test]
+    fn an_added_key_is_taken_out() {
+        let map = desired("ConfigMap", "v1", "a");
+        let live = live_of(&map, |o| o["data"]["b"] = "2".into());
+        assert!(matches!(make(&[map], vec![live]).steps[0].action, Action::TakeOut(_)));
+    }
+
+    #[test]
+    fn an_unmarked_object_of_that_name_is_refused() {
+        let map = desired("ConfigMap", "v1", "istio");
+        let live = live_of(&map, |o| o["metadata"] = json!({"name": "istio"}));
+        let plan = make(&[Arc::clone(&map)], vec![live]);
+        assert_eq!(plan.refusals, [Refusal::Foreign { key: map.key.clone(), holder: None }]);
+    }
+
+    #[test]
+    fn a_mark_of_a_living_installation_is_refused_and_one_of_a_dead_is_taken_over() {
+        let map = desired("ConfigMap", "v1", "istio");
+        let with_uid = |uid: &str| {
+            live_of(&map, |o| {
+                o["metadata"]["labels"]["meshwright.dev/installation"] = "other".into();
+                o["metadata"]["annotations"]["meshwright.dev/installation-uid"] = uid.into();
+            })
+        };
+        assert_eq!(make(&[Arc::clone(&map)], vec![with_uid("u-2")]).refusals.len(), 1);
+        let plan = make(&[Arc::clone(&map)], vec![with_uid("gone")]);
+        assert_eq!(plan.refusals, []);
+        assert!(matches!(plan.steps[0].action, Action::Update(_)));
+    }
+
+    #[test]
+    fn what_is_ours_and_no_longer_desired_is_pruned_but_never_what_is_shared_or_anothers() {
+        let ours = live_of(&desired("ConfigMap", "v1", "old"), |_| ());
+        let crd = live_of(&desired("CustomResourceDefinition", "apiextensions.k8s.io/v1", "x.istio.io"), |_| ());
+        let stale = live_of(&desired("ConfigMap", "v1", "theirs"), |o| {
+            o["metadata"]["annotations"]["meshwright.dev/installation-uid"] = "u-2".into();
+        });
+        let plan = make(&[], vec![ours.clone(), crd, stale]);
+        assert_eq!(plan.prune, [Removal { key: ours.0, uid: "live".into() }]);
+    }
+
+    #[test]
+    fn a_definition_of_a_newer_release_is_never_taken_back() {
+        let crd = desired("CustomResourceDefinition", "apiextensions.k8s.io/v1", "x.istio.io");
+        let live = live_of(&crd, |o| o["metadata"]["annotations"] = json!({"meshwright.dev/release": "1.32.0"}));
+        assert_eq!(make(&[crd], vec![live]).steps[0].action, Action::Keep);
+    }
+
+    #[test]
+    fn a_terminating_namespace_is_refused_by_name() {
+        let namespace = desired("Namespace", "v1", "istio-system");
+        let live = live_of(&namespace, |o| o["status"] = json!({"phase": "Terminating"}));
+        assert_eq!(make(&[namespace], vec![live]).refusals, [Refusal::Terminating("istio-system".into())]);
+    }
+}

@@ -1,0 +1,197 @@
+//! The proof of injection: a pod that is created in a dry run, and what the API server's answer to it means.
+
+use serde_json::{Value, json};
+
+/// What a dry run of a pod that wants a proxy showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The pod came back with istio-proxy, of this image.
+    Proved(String),
+    /// The pod was let through as it is: no webhook took it.
+    NotInjected,
+    /// The injector's webhook could not be called, or refused the pod.
+    WebhookFailed(String),
+    /// Something that is not the mesh's refuses the pod: says nothing about injection.
+    RefusedByOther {
+        /// What refused it.
+        by: String,
+        /// In its own words.
+        message: String,
+    },
+    /// We may not create pods, so nothing can be proved.
+    NotAllowed(String),
+}
+
+/// Which injection template the pod asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Template {
+    /// The sidecar's: the one that applications get. Its istio-init needs rights that *restricted* denies.
+    Sidecar,
+    /// The gateway's: fits Pod Security *restricted*, since it has no istio-init.
+    Gateway,
+}
+
+/// Name of the pod; it never exists.
+const NAME: &str = "meshwright-injection-probe";
+/// Names of the injector's webhooks end so, whatever revision or tag they belong to.
+const INJECTOR_SUFFIX: &str = "sidecar-injector.istio.io";
+
+/// The pod to create in a dry run.
+#[must_use]
+pub fn pod(namespace: &str, template: Template) -> Value {
+    let mut annotations = json!({});
+    let container_name = match template {
+        Template::Sidecar => "probe",
+        Template::Gateway => {
+            annotations = json!({"inject.istio.io/templates": "gateway"});
+            "istio-proxy"
+        }
+    };
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": NAME,
+            "namespace": namespace,
+            "labels": {"app": NAME, "sidecar.istio.io/inject": "true"},
+            "annotations": annotations,
+        },
+        "spec": {
+            // The namespace's default account may not exist yet; istiod's does.
+            "serviceAccountName": "istiod",
+            "automountServiceAccountToken": false,
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": container_name,
+                "image": "auto",
+                "resources": {"requests": {"cpu": "1m", "memory": "1Mi"}},
+                "securityContext": {
+                    "allowPrivilegeEscalation": false,
+                    "readOnlyRootFilesystem": true,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            }],
+        },
+    })
+}
+
+/// Reads the pod that came back.
+#[must_use]
+pub fn judge_pod(pod: &Value) -> Outcome {
+    ["/spec/containers", "/spec/initContainers"]
+        .into_iter()
+        .filter_map(|path| pod.pointer(path).and_then(Value::as_array))
+        .flatten()
+        .filter(|container| container.get("name").and_then(Value::as_str) == Some("istio-proxy"))
+        .filter_map(|container| container.get("image").and_then(Value::as_str))
+        .find(|image| *image != "auto")
+        .map_or(Outcome::NotInjected, |image| Outcome::Proved(image.to_owned()))
+}
+
+/// Reads a refusal: HTTP status and message. `None` when it says nothing about admission, such as an overloaded server.
+#[must_use]
+pub fn judge_refusal(code: u16, message: &str) -> Option<Outcome> {
+    let other = |by: String| Some(Outcome::RefusedByOther { by, message: message.to_owned() });
+    if let Some(name) = quoted_after(message, "failed calling webhook ").or(quoted_after(message, "admission webhook ")) {
+        return if name.ends_with(INJECTOR_SUFFIX) {
+            Some(Outcome::WebhookFailed(message.to_owned()))
+        } else {
+            other(format!("webhook {name}"))
+        };
+    }
+    if let Some(name) = quoted_after(message, "ValidatingAdmissionPolicy ") {
+        return other(format!("ValidatingAdmissionPolicy {name}"));
+    }
+    if let Some(rest) = message.split("violates PodSecurity ").nth(1) {
+        let level = rest.split('"').nth(1).unwrap_or("of the namespace");
+        return other(format!("PodSecurity {level}"));
+    }
+    if let Some(rest) = message.split("exceeded quota: ").nth(1) {
+        return other(format!("ResourceQuota {}", rest.split(',').next().unwrap_or(rest)));
+    }
+    if message.contains("failed quota: ") || message.contains("LimitRange") {
+        return other("a quota or limit range of the namespace".into());
+    }
+    if code == 403 && message.contains("cannot create resource \"pods\"") {
+        return Some(Outcome::NotAllowed(message.to_owned()));
+    }
+    (code == 403).then(|| Outcome::RefusedByOther { by: "admission".into(), message: message.to_owned() })
+}
+
+/// The text in quotes (double or single) that follows `marker`.
+fn quoted_after<'a>(message: &'a str, marker: &str) -> Option<&'a str> {
+    let rest = message.split(marker).nth(1)?;
+    let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    rest.split(quote).nth(1)
+}
+
+impl Outcome {
+    /// A short name for metrics and reasons.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Proved(_) => "Proved",
+            Self::NotInjected => "NotInjected",
+            Self::WebhookFailed(_) => "WebhookFailed",
+            Self::RefusedByOther { .. } => "RefusedByOther",
+            Self::NotAllowed(_) => "NotAllowed",
+        }
+    }
+
+    /// Refused because of the pod's shape, which the other template may avoid.
+    #[must_use]
+    pub fn refused_by_pod_security(&self) -> bool {
+        matches!(self, Self::RefusedByOther { by, .. } if by.starts_with("PodSecurity"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_with_a_proxy_beside_it_or_before_it_is_proof() {
+        let sidecar = json!({"spec": {"containers": [{"name": "probe", "image": "auto"}],
+            "initContainers": [{"name": "istio-proxy", "image": "hub/proxyv2:1"}]}});
+        assert_eq!(judge_pod(&sidecar), Outcome::Proved("hub/proxyv2:1".into()));
+    }
+
+    #[test]
+    fn a_pod_that_came_back_unchanged_is_not_injected() {
+        assert_eq!(judge_pod(&pod("istio-system", Template::Sidecar)), Outcome::NotInjected);
+        assert_eq!(judge_pod(&pod("istio-system", Template::Gateway)), Outcome::NotInjected);
+    }
+
+    #[test]
+    fn refusals_are_attributed_to_who_made_them() {
+        let cases: &[(u16, &str, &str)] = &[
+            (500, r#"Internal error occurred: failed calling webhook "namespace.sidecar-injector.istio.io": failed to call webhook: Post "https://istiod": connection refused"#, "WebhookFailed"),
+            (400, r#"admission webhook "rev.object.sidecar-injector.istio.io" denied the request: failed to run injection template"#, "WebhookFailed"),
+            (403, r#"admission webhook "policy.example.com" denied the request: no"#, "RefusedByOther"),
+            (500, r#"Internal error occurred: failed calling webhook "policy.example.com": timeout"#, "RefusedByOther"),
+            (422, "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'no-probes' with binding 'b' denied request: no", "RefusedByOther"),
+            (403, r#"pods "x" is forbidden: violates PodSecurity "restricted:latest": unrestricted capabilities"#, "RefusedByOther"),
+            (403, r#"pods "x" is forbidden: exceeded quota: small, requested: pods=1, used: pods=5, limited: pods=5"#, "RefusedByOther"),
+            (403, r#"pods is forbidden: User "system:serviceaccount:a:b" cannot create resource "pods" in API group "" in the namespace "istio-system""#, "NotAllowed"),
+        ];
+        for (code, message, expected) in cases {
+            assert_eq!(judge_refusal(*code, message).unwrap().name(), *expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn who_refused_is_named() {
+        let by = |code, message| match judge_refusal(code, message) {
+            Some(Outcome::RefusedByOther { by, .. }) => by,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(by(422, "ValidatingAdmissionPolicy 'no-probes' with binding"), "ValidatingAdmissionPolicy no-probes");
+        assert_eq!(by(403, "x exceeded quota: small, requested"), "ResourceQuota small");
+        assert_eq!(by(403, r#"violates PodSecurity "restricted:latest": y"#), "PodSecurity restricted:latest");
+    }
+
+    #[test]
+    fn an_overloaded_server_says_nothing_about_injection() {
+        assert_eq!(judge_refusal(429, "too many requests"), None);
+    }
+}

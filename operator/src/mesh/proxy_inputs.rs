@@ -1,0 +1,69 @@
+//! What shapes a gateway's proxy: the injector's gateway template, the values that this template reads, and the proxy
+//! configuration of the mesh. Gateway pods are rolled when these change, and only then.
+
+use serde_json::{Value, json};
+
+use super::merge::get;
+use super::object::short_hash;
+
+/// Annotation on the pod template of gateways.
+pub const PROXY_INPUTS_ANNOTATION: &str = "meshwright.dev/proxy-inputs";
+
+/// What the pods' image is made of, besides what the template names itself: istiod puts it together.
+const IMAGE_VALUES: [&str; 4] = ["global.hub", "global.tag", "global.variant", "global.proxy.image"];
+
+/// The checksum, from the data of the injector's and the mesh's ConfigMaps. `None` if they can't be read.
+#[must_use]
+pub fn proxy_inputs(injector: &Value, mesh: Option<&Value>) -> Option<String> {
+    let config: Value = parse(injector.get("config")?)?;
+    let values: Value = parse(injector.get("values")?)?;
+    let template = config.pointer("/templates/gateway").and_then(Value::as_str)?;
+    let read: Vec<&str> = IMAGE_VALUES.into_iter().chain(paths(template)).collect();
+    let used: Vec<Value> = read.into_iter().map(|path| json!([path, get(&values, path)])).collect();
+    let mesh: Value = mesh.and_then(|data| data.get("mesh")).and_then(parse).unwrap_or_default();
+    let proxy = json!([mesh.get("defaultConfig"), mesh.get("trustDomain")]);
+    Some(short_hash(json!([template, used, proxy]).to_string().as_bytes()))
+}
+
+fn parse(text: &Value) -> Option<Value> {
+    serde_saphyr::from_str(text.as_str()?).ok()
+}
+
+/// The paths behind each `.Values.` in a template.
+fn paths(template: &str) -> impl Iterator<Item = &str> {
+    template.split(".Values.").skip(1).map(|rest| {
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '.' || c == '_')).unwrap_or(rest.len());
+        rest.get(..end).unwrap_or_default().trim_end_matches('.')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inputs(template: &str, values: &Value, mesh: &str) -> String {
+        let config = json!({"templates": {"gateway": template, "sidecar": "x"}}).to_string();
+        let injector = json!({"config": config, "values": values.to_string()});
+        proxy_inputs(&injector, Some(&json!({"mesh": mesh}))).unwrap()
+    }
+
+    #[test]
+    fn a_value_that_the_template_reads_changes_the_checksum_and_another_does_not() {
+        let template = "level={{ .Values.global.proxy.logLevel }}";
+        let values = |level: &str, excluded: &str| {
+            json!({"global": {"proxy": {"logLevel": level, "excludeInboundPorts": excluded}}})
+        };
+        let before = inputs(template, &values("warning", ""), "");
+        assert_ne!(before, inputs(template, &values("debug", ""), ""));
+        assert_eq!(before, inputs(template, &values("warning", "9100"), ""));
+    }
+
+    #[test]
+    fn the_template_the_image_and_the_proxy_configuration_count() {
+        let before = inputs("a", &json!({}), "accessLogFile: /dev/null");
+        assert_ne!(before, inputs("b", &json!({}), "accessLogFile: /dev/null"));
+        assert_ne!(before, inputs("a", &json!({"global": {"tag": "1.2"}}), "accessLogFile: /dev/null"));
+        assert_ne!(before, inputs("a", &json!({}), "defaultConfig: {concurrency: 2}"));
+        assert_eq!(before, inputs("a", &json!({}), "accessLogFile: /dev/stdout"));
+    }
+}

@@ -1,0 +1,173 @@
+//! From [`Validated`] and charts to desired objects.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use meshwright_chart::{Capabilities, Chart, Limits, Release, documents};
+use serde_json::{Value, json};
+
+use super::kind::Kind;
+use super::object::{AdmitObjectError, Component, Desired, ObjectKey};
+use super::proxy_inputs::{PROXY_INPUTS_ANNOTATION, proxy_inputs};
+use super::validated::{ChartRelease, Validated};
+use crate::catalog::ChartName;
+
+/// Charts by name, ready to render.
+pub type Charts = BTreeMap<ChartName, Arc<Chart>>;
+
+/// Rendering failed: nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderMeshError {
+    /// A chart that the installation needs is not among those given.
+    #[error("chart {0} is not in the release")]
+    MissingChart(ChartName),
+    /// A template failed.
+    #[error("release {release}: {source}")]
+    Chart {
+        /// Name of the Helm release.
+        release: String,
+        /// Cause.
+        #[source]
+        source: Box<meshwright_chart::RenderError>,
+    },
+    /// What a template produced is no YAML.
+    #[error("release {release}: {source}")]
+    Document {
+        /// Name of the Helm release.
+        release: String,
+        /// Cause.
+        #[source]
+        source: Box<meshwright_chart::DocumentError>,
+    },
+    /// What a template produced is no object that can be applied.
+    #[error("release {release}, {template}: {source}")]
+    Object {
+        /// Name of the Helm release.
+        release: String,
+        /// The template.
+        template: String,
+        /// Cause.
+        #[source]
+        source: Box<AdmitObjectError>,
+    },
+    /// Two components want the same object.
+    #[error("{first} and {second} both make {key}: rename one")]
+    Clash {
+        /// The object.
+        key: ObjectKey,
+        /// Who made it first.
+        first: Component,
+        /// Who made it again.
+        second: Component,
+    },
+}
+
+/// Renders the whole installation. The same inputs give the same objects, in the same order.
+pub fn render(
+    validated: &Validated,
+    charts: &Charts,
+    capabilities: &Capabilities,
+) -> Result<Vec<Arc<Desired>>, RenderMeshError> {
+    let mut desired: BTreeMap<ObjectKey, Desired> = BTreeMap::new();
+    for namespace in namespaces(validated) {
+        insert(&mut desired, namespace?)?;
+    }
+    let mut injector = Injector::default();
+    for release in &validated.releases {
+        let chart = charts.get(&release.chart).ok_or(RenderMeshError::MissingChart(release.chart))?;
+        render_release(validated, release, chart, capabilities, &mut injector, &mut desired)?;
+    }
+    Ok(desired.into_values().map(Arc::new).collect())
+}
+
+fn namespaces(validated: &Validated) -> impl Iterator<Item = Result<Desired, RenderMeshError>> + '_ {
+    validated.namespaces.iter().map(|(name, labels)| {
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+        Desired::admit(object, &Component::Namespaces, &validated.owner, name).map_err(|source| {
+            RenderMeshError::Object {
+                release: "namespaces".into(),
+                template: name.clone(),
+                source: Box::new(source),
+            }
+        })
+    })
+}
+
+/// The injector's inputs, kept while rendering: gateways are rendered after them.
+#[derive(Default)]
+struct Injector {
+    config: Option<Value>,
+    mesh: Option<Value>,
+}
+
+impl Injector {
+    fn note(&mut self, object: &Value) {
+        match object.pointer("/metadata/name").and_then(Value::as_str) {
+            Some("istio-sidecar-injector") if object.get("data").is_some() => self.config = object.get("data").cloned(),
+            Some("istio") => self.mesh = object.get("data").cloned(),
+            _ => {}
+        }
+    }
+
+    fn checksum(&self) -> Option<String> {
+        proxy_inputs(self.config.as_ref()?, self.mesh.as_ref())
+    }
+}
+
+fn render_release(
+    validated: &Validated,
+    release: &ChartRelease,
+    chart: &Chart,
+    capabilities: &Capabilities,
+    injector: &mut Injector,
+    desired: &mut BTreeMap<ObjectKey, Desired>,
+) -> Result<(), RenderMeshError> {
+    let name = || release.name.clone();
+    let helm_release = Release { name: name(), namespace: release.namespace.clone() };
+    let rendered = chart
+        .render(&helm_release, &release.values, capabilities, &Limits::default())
+        .map_err(|source| RenderMeshError::Chart { release: name(), source: Box::new(source) })?;
+    let checksum = matches!(release.component, Component::Gateway(_)).then(|| injector.checksum()).flatten();
+    for text in rendered {
+        for document in documents(&text) {
+            let mut object = document
+                .map_err(|source| RenderMeshError::Document { release: name(), source: Box::new(source) })?;
+            if release.component == Component::Istiod {
+                injector.note(&object);
+            }
+            if let Some(checksum) = &checksum {
+                annotate_pods(&mut object, checksum);
+            }
+            let admitted = Desired::admit(object, &release.component, &validated.owner, &release.namespace);
+            let object = admitted.map_err(|source| RenderMeshError::Object {
+                release: name(),
+                template: text.template.clone(),
+                source: Box::new(source),
+            })?;
+            insert(desired, object)?;
+        }
+    }
+    Ok(())
+}
+
+/// A gateway's pods are made by the injector, so its inputs are theirs.
+fn annotate_pods(object: &mut Value, checksum: &str) {
+    if object.get("kind").and_then(Value::as_str) != Some(Kind::Deployment.name()) {
+        return;
+    }
+    if let Some(metadata) = object.pointer_mut("/spec/template/metadata") {
+        super::merge::merge(metadata, json!({"annotations": {PROXY_INPUTS_ANNOTATION: checksum}}));
+    }
+}
+
+fn insert(desired: &mut BTreeMap<ObjectKey, Desired>, object: Desired) -> Result<(), RenderMeshError> {
+    if let Some(first) = desired.get(&object.key) {
+        return Err(RenderMeshError::Clash {
+            key: object.key.clone(),
+            first: first.component.clone(),
+            second: object.component,
+        });
+    }
+    desired.insert(object.key.clone(), object);
+    Ok(())
+}

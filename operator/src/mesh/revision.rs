@@ -1,0 +1,90 @@
+//! What the operator remembers: the resolved inputs of one accepted spec, as a ControllerRevision holds them.
+
+use std::collections::BTreeMap;
+
+use meshwright_api::MeshInstallationSpec;
+use semver::Version;
+use serde::{Deserialize, Serialize};
+
+use super::object::short_hash;
+
+/// Everything that a render of an accepted spec depends on, so that it can be made again exactly.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolvedInputs {
+    /// The spec as it was accepted.
+    pub spec: MeshInstallationSpec,
+    /// The exact release; a minor is resolved only once per spec.
+    pub version: Version,
+    /// Digest of each chart that was used.
+    pub charts: BTreeMap<String, String>,
+    /// Version of the API server, as the charts saw it.
+    pub kubernetes: String,
+}
+
+/// What became of an accepted spec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// Accepted, not judged yet.
+    Pending,
+    /// It became Ready.
+    Proved,
+    /// A later one was proved.
+    Superseded,
+}
+
+impl Verdict {
+    /// As the annotation on the ControllerRevision spells it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Proved => "proved",
+            Self::Superseded => "superseded",
+        }
+    }
+
+    /// Reads the annotation; what is missing or strange is not judged yet.
+    #[must_use]
+    pub fn parse(text: Option<&str>) -> Self {
+        match text {
+            Some("proved") => Self::Proved,
+            Some("superseded") => Self::Superseded,
+            _ => Self::Pending,
+        }
+    }
+}
+
+/// One remembered spec.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Name of the ControllerRevision.
+    pub name: String,
+    /// Rising number.
+    pub number: i64,
+    /// Inputs.
+    pub inputs: ResolvedInputs,
+    /// Verdict.
+    pub verdict: Verdict,
+}
+
+impl ResolvedInputs {
+    /// The name of the record: the same inputs always have the same.
+    #[must_use]
+    pub fn record_name(&self, installation: &str) -> String {
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        format!("{installation}-{}", short_hash(&text))
+    }
+
+    /// Whether this record was made for the same wishes, switches that don't shape the mesh aside.
+    #[must_use]
+    pub fn is_for(&self, spec: &MeshInstallationSpec) -> bool {
+        let shape = |spec: &MeshInstallationSpec| {
+            let mut spec = spec.clone();
+            spec.paused = false;
+            spec.deletion = meshwright_api::Deletion::default();
+            spec
+        };
+        shape(&self.spec) == shape(spec)
+    }
+}

@@ -1,0 +1,316 @@
+//! From what was applied and measured to status. Pure: the time and the generation are arguments.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use meshwright_api::conditions::{ConditionStatus, ConditionType, Reason, remove, set};
+use meshwright_api::situation::Situation;
+use meshwright_api::{CaStatus, MeshInstallationStatus, Phase};
+
+use super::health::{Blocker, Health};
+use super::plan::{Applied, Plan, Waiting};
+use crate::apply::{ApplyError, ErrorClass};
+
+/// Everything that status says, at one moment.
+pub struct Report<'a> {
+    /// Status as it was.
+    pub previous: &'a MeshInstallationStatus,
+    /// Generation that was looked at.
+    pub generation: i64,
+    /// `spec.version` as it was written.
+    pub desired_version: &'a str,
+    /// What became of the spec.
+    pub course: Course<'a>,
+    /// The mesh's certificate authority, where it was looked at.
+    pub ca: Option<CaStatus>,
+}
+
+/// What became of the spec.
+pub enum Course<'a> {
+    /// It can't be followed until a person changes something; the mesh that runs, if any, was looked after.
+    Stalled {
+        /// Why.
+        blocker: Blocker,
+        /// The mesh that runs.
+        running: Option<&'a Health>,
+    },
+    /// It is being followed.
+    Followed {
+        /// What was done.
+        plan: &'a Plan<Applied>,
+        /// What was measured then.
+        health: &'a Health,
+        /// The exact release.
+        version: &'a semver::Version,
+        /// This very spec has been Ready before.
+        proved: bool,
+    },
+    /// Nothing may be written.
+    Paused {
+        /// Whether all is as the spec wants it, by the last plan.
+        applied: bool,
+        /// What was measured.
+        health: &'a Health,
+        /// The exact release.
+        version: &'a semver::Version,
+    },
+    /// Something that isn't the spec's fault stands in the way before anything could be planned.
+    Hindered {
+        /// What.
+        blocker: Blocker,
+        /// This very spec has been Ready before.
+        proved: bool,
+    },
+    /// The installation is being removed.
+    Uninstalling {
+        /// What is going on.
+        blocker: Blocker,
+        /// How many pods still have a proxy, when they are waited for.
+        in_use: Option<usize>,
+    },
+}
+
+/// What the situation is, why, and in which phase.
+struct Judgement {
+    situation: Situation,
+    phase: Phase,
+    blocker: Blocker,
+}
+
+/// The new status.
+#[must_use]
+pub fn rollup(report: &Report<'_>, now: &Time) -> MeshInstallationStatus {
+    let mut status = report.previous.clone();
+    status.observed_generation = report.generation;
+    status.version.desired = Some(report.desired_version.to_owned());
+    if report.ca.is_some() {
+        status.ca.clone_from(&report.ca);
+    }
+    let judgement = judge(report);
+    if let Some(health) = health(&report.course) {
+        show(health, &mut status, report.generation, now);
+    }
+    match &report.course {
+        Course::Followed { version, .. } | Course::Paused { version, .. } => {
+            status.version.resolved = Some(version.to_string());
+            if judgement.situation == Situation::Healthy && status.version.running != status.version.resolved {
+                status.version.previous = status.version.running.take();
+                status.version.running.clone_from(&status.version.resolved);
+            }
+        }
+        _ => {}
+    }
+    let Judgement { situation, phase, blocker: Blocker { reason, message } } = judgement;
+    situation.write(&mut status.conditions, reason, &message, report.generation, now);
+    in_use(report, &mut status, now);
+    status.phase = Some(phase);
+    status.message = Some(message);
+    status
+}
+
+const fn health<'a>(course: &Course<'a>) -> Option<&'a Health> {
+    match course {
+        Course::Stalled { running, .. } => *running,
+        Course::Followed { health, .. } | Course::Paused { health, .. } => Some(health),
+        Course::Hindered { .. } | Course::Uninstalling { .. } => None,
+    }
+}
+
+fn show(health: &Health, status: &mut MeshInstallationStatus, generation: i64, now: &Time) {
+    status.components.clone_from(&health.components);
+    status.gateways.clone_from(&health.gateways);
+    status.node_ports.clone_from(&health.node_ports);
+    let (reason, message) = if health.available {
+        (Reason::Serving, "the control plane serves")
+    } else {
+        (Reason::NotServing, "no istiod serves")
+    };
+    let available = ConditionStatus::from(health.available);
+    set(&mut status.conditions, ConditionType::Available, available, reason, message, generation, now);
+}
+
+fn in_use(report: &Report<'_>, status: &mut MeshInstallationStatus, now: &Time) {
+    let Course::Uninstalling { in_use: Some(pods), .. } = report.course else {
+        remove(&mut status.conditions, ConditionType::InUse);
+        return;
+    };
+    let message = format!("{pods} pods still have a proxy of this mesh");
+    let (value, reason) = (ConditionStatus::True, Reason::ProxiesPresent);
+    set(&mut status.conditions, ConditionType::InUse, value, reason, message, report.generation, now);
+}
+
+fn judge(report: &Report<'_>) -> Judgement {
+    let under_way = if report.previous.version.running.is_some() { Phase::Updating } else { Phase::Installing };
+    let retrying = |blocker: Blocker, proved: bool| {
+        // What refuses the test pod is not the mesh: nothing is known, rather than something broken.
+        let (situation, phase) = match (proved, blocker.reason) {
+            (true, Reason::ProbeRefused) => (Situation::Progressing, Phase::Ready),
+            (true, _) => (Situation::Retrying, Phase::Degraded),
+            (false, _) => (Situation::Progressing, under_way),
+        };
+        Judgement { situation, phase, blocker }
+    };
+    match &report.course {
+        Course::Stalled { blocker, .. } => {
+            Judgement { situation: Situation::Stalled, phase: Phase::Stalled, blocker: blocker.clone() }
+        }
+        Course::Hindered { blocker, proved } => retrying(blocker.clone(), *proved),
+        Course::Uninstalling { blocker, .. } => {
+            Judgement { situation: Situation::Progressing, phase: Phase::Uninstalling, blocker: blocker.clone() }
+        }
+        Course::Paused { applied, health, .. } => paused(*applied, health),
+        Course::Followed { plan, health, version, proved } => {
+            let blocker = plan
+                .state
+                .failures
+                .first()
+                .map(failure)
+                .or_else(|| plan.state.waiting.as_ref().map(waiting))
+                .or_else(|| health.blockers.first().cloned());
+            match blocker {
+                None => healthy(version),
+                // A look that is still under way takes nothing back.
+                Some(blocker) if blocker.reason == Reason::Applying && *proved && was_ready(report) => healthy(version),
+                Some(blocker) => retrying(blocker, *proved),
+            }
+        }
+    }
+}
+
+fn healthy(version: &semver::Version) -> Judgement {
+    let blocker = Blocker { reason: Reason::Healthy, message: format!("Istio {version} is ready") };
+    Judgement { situation: Situation::Healthy, phase: Phase::Ready, blocker }
+}
+
+fn was_ready(report: &Report<'_>) -> bool {
+    meshwright_api::conditions::is_true(&report.previous.conditions, ConditionType::Ready)
+}
+
+fn paused(applied: bool, health: &Health) -> Judgement {
+    if !applied {
+        let message = "paused before this spec was applied: nothing is written until spec.paused is false";
+        let blocker = Blocker { reason: Reason::Paused, message: message.into() };
+        return Judgement { situation: Situation::PausedNotApplied, phase: Phase::Paused, blocker };
+    }
+    let (reason, message) = health.blockers.iter().find(|b| b.reason != Reason::Applying).map_or_else(
+        || (Reason::Paused, "paused; the mesh is ready and is not healed while paused".to_owned()),
+        |blocker| (blocker.reason, format!("paused; {}", blocker.message)),
+    );
+    let situation = Situation::PausedApplied { healthy: reason == Reason::Paused };
+    Judgement { situation, phase: Phase::Paused, blocker: Blocker { reason, message } }
+}
+
+fn waiting(waiting: &Waiting) -> Blocker {
+    match waiting {
+        Waiting::Definitions(open) => Blocker {
+            reason: Reason::WaitingForCrds,
+            message: format!("waiting until {} CRDs are served", open.len()),
+        },
+        Waiting::Injection => Blocker {
+            reason: Reason::WaitingForRollout,
+            message: "gateways wait until istiod injects".into(),
+        },
+    }
+}
+
+/// A failed request as a blocker.
+#[must_use]
+pub fn failure(error: &ApplyError) -> Blocker {
+    Blocker { reason: reason_of(error.class()), message: error.to_string() }
+}
+
+/// The reason that a class of errors shows.
+#[must_use]
+pub const fn reason_of(class: ErrorClass) -> Reason {
+    match class {
+        ErrorClass::Forbidden => Reason::Forbidden,
+        ErrorClass::Invalid => Reason::ObjectRefused,
+        ErrorClass::Conflict => Reason::ForeignObject,
+        ErrorClass::Transient => Reason::ApiUnavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meshwright_api::conditions::get;
+
+    use super::*;
+
+    fn now() -> Time {
+        Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH)
+    }
+
+    fn health(blockers: Vec<Blocker>) -> Health {
+        Health { components: vec![], gateways: vec![], node_ports: vec![], blockers, available: true }
+    }
+
+    fn plan() -> Plan<Applied> {
+        let state = Applied { failures: vec![], waiting: None, written: vec![] };
+        Plan { steps: vec![], prune: vec![], refusals: vec![], gateways_may_start: true, state }
+    }
+
+    fn follow(previous: &MeshInstallationStatus, health: &Health, proved: bool) -> MeshInstallationStatus {
+        let version = semver::Version::new(1, 31, 2);
+        let course = Course::Followed { plan: &plan(), health, version: &version, proved };
+        rollup(&Report { previous, generation: 3, desired_version: "1.31", course, ca: None }, &now())
+    }
+
+    fn ready(status: &MeshInstallationStatus) -> (&str, &str) {
+        let ready = get(&status.conditions, ConditionType::Ready).unwrap();
+        (&ready.status, &ready.reason)
+    }
+
+    fn blocked(reason: Reason) -> Health {
+        health(vec![Blocker { reason, message: "x".into() }])
+    }
+
+    #[test]
+    fn an_installation_in_progress_is_unknown_and_then_ready_with_its_version() {
+        let first = follow(&MeshInstallationStatus::default(), &blocked(Reason::WaitingForRollout), false);
+        assert_eq!(ready(&first), ("Unknown", "WaitingForRollout"));
+        assert_eq!(first.phase, Some(Phase::Installing));
+        assert_eq!(first.version.running, None);
+        let second = follow(&first, &health(vec![]), false);
+        assert_eq!(ready(&second), ("True", "Healthy"));
+        assert_eq!(second.version.running.as_deref(), Some("1.31.2"));
+        assert_eq!(second.observed_generation, 3);
+    }
+
+    #[test]
+    fn a_spec_that_was_ready_before_is_not_ready_when_something_breaks() {
+        let status = follow(&MeshInstallationStatus::default(), &blocked(Reason::WaitingForRollout), true);
+        assert_eq!(ready(&status), ("False", "WaitingForRollout"));
+        assert_eq!(status.phase, Some(Phase::Degraded));
+    }
+
+    #[test]
+    fn a_probe_under_way_takes_nothing_back_from_a_ready_mesh() {
+        let before = follow(&MeshInstallationStatus::default(), &health(vec![]), true);
+        assert_eq!(follow(&before, &blocked(Reason::Applying), true), before);
+        assert_eq!(ready(&follow(&MeshInstallationStatus::default(), &blocked(Reason::Applying), true)).0, "False");
+    }
+
+    #[test]
+    fn a_refused_probe_is_unknown_and_no_failure_of_the_mesh() {
+        let status = follow(&MeshInstallationStatus::default(), &blocked(Reason::ProbeRefused), true);
+        assert_eq!(ready(&status), ("Unknown", "ProbeRefused"));
+        assert_eq!(get(&status.conditions, ConditionType::Available).unwrap().status, "True");
+    }
+
+    #[test]
+    fn a_stalled_spec_keeps_the_running_mesh_available() {
+        let running = health(vec![]);
+        let blocker = Blocker { reason: Reason::VersionNotInCatalog, message: "no".into() };
+        let course = Course::Stalled { blocker, running: Some(&running) };
+        let previous = MeshInstallationStatus::default();
+        let report = Report { previous: &previous, generation: 4, desired_version: "9.9", course, ca: None };
+        let status = rollup(&report, &now());
+        assert_eq!(ready(&status), ("False", "VersionNotInCatalog"));
+        assert_eq!(get(&status.conditions, ConditionType::Available).unwrap().status, "True");
+        assert!(get(&status.conditions, ConditionType::Reconciling).is_none());
+    }
+
+    #[test]
+    fn the_same_report_gives_the_same_status() {
+        let once = follow(&MeshInstallationStatus::default(), &health(vec![]), true);
+        assert_eq!(follow(&once, &health(vec![]), true), once);
+    }
+}

@@ -1,0 +1,160 @@
+//! From the raw spec to [`Validated`], or to all that is wrong with it at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use meshwright_api::{Gateway, MeshInstallationSpec};
+use serde_json::Value;
+
+use super::object::{Component, Owner};
+use super::owned_keys::{Scope, owned_keys};
+use super::problem::Problem;
+use super::validated::{ChartRelease, Validated};
+use super::values::{self, FromProfile, NATIVE_SIDECARS};
+use crate::catalog::{ChartName, Profile};
+
+/// Names of our Helm releases that no installation and no gateway may have.
+const RELEASE_NAMES: [&str; 4] = ["istio-base", "istiod", "istio-cni", "ztunnel"];
+/// Names and annotations that belong to other objects of the mesh's namespace.
+const LONGEST_GATEWAY_NAME: usize = 53;
+
+/// Checks the spec and resolves it into charts and values.
+pub fn validate(spec: &MeshInstallationSpec, owner: Owner, profile: &Profile) -> Result<Validated, Vec<Problem>> {
+    let mut problems = Vec::new();
+    installation_name(spec, &owner, &mut problems);
+    namespace_labels(spec, &mut problems);
+    chart_values(spec, &mut problems);
+    environment(spec, &mut problems);
+    gateways(spec, &mut problems);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let from = |chart: ChartName| FromProfile { chart_profile: profile.chart_profile(), values: profile.values(chart) };
+    let mut releases = vec![
+        ChartRelease {
+            chart: ChartName::Base,
+            name: "istio-base".into(),
+            namespace: spec.namespace.clone(),
+            component: Component::Base,
+            values: values::base(spec, from(ChartName::Base)),
+        },
+        ChartRelease {
+            chart: ChartName::Istiod,
+            name: "istiod".into(),
+            namespace: spec.namespace.clone(),
+            component: Component::Istiod,
+            values: values::istiod(spec, from(ChartName::Istiod)),
+        },
+    ];
+    releases.extend(sorted_gateways(spec).map(|gateway| ChartRelease {
+        chart: ChartName::Gateway,
+        name: gateway.name.clone(),
+        namespace: spec.gateway_namespace(gateway).to_owned(),
+        component: Component::Gateway(gateway.name.clone()),
+        values: values::gateway(spec, gateway),
+    }));
+    let mut namespaces: BTreeMap<String, BTreeMap<String, String>> =
+        spec.gateways.iter().map(|g| (spec.gateway_namespace(g).to_owned(), BTreeMap::new())).collect();
+    namespaces.insert(spec.namespace.clone(), spec.namespace_labels.clone());
+    let explicit_node_ports =
+        spec.gateways.iter().flat_map(|g| g.service.ports.iter().filter_map(|port| port.node_port)).collect();
+    Ok(Validated { owner, namespace: spec.namespace.clone(), namespaces, releases, explicit_node_ports })
+}
+
+/// By name: the order in which gateways are listed means nothing.
+fn sorted_gateways(spec: &MeshInstallationSpec) -> impl Iterator<Item = &Gateway> {
+    spec.gateways.iter().map(|g| (&g.name, g)).collect::<BTreeMap<_, _>>().into_values()
+}
+
+fn installation_name(spec: &MeshInstallationSpec, owner: &Owner, problems: &mut Vec<Problem>) {
+    let name = owner.installation.as_str();
+    let gateway = spec.gateways.iter().any(|gateway| gateway.name == name);
+    if gateway || RELEASE_NAMES.contains(&name) {
+        problems.push(Problem::new(
+            "metadata.name",
+            format!(
+                "{name:?} is the name of one of the mesh's own releases; tools that track app.kubernetes.io/instance \
+                 would mix them up: choose another"
+            ),
+        ));
+    }
+}
+
+fn namespace_labels(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
+    for key in spec.namespace_labels.keys() {
+        if matches!(key.as_str(), "istio-injection" | "istio.io/rev") {
+            problems.push(Problem::new(
+                format!("spec.namespaceLabels[{key}]"),
+                "injection can't be switched on where the control plane runs: without a running istiod no pod of it \
+                 could start; leave it out",
+            ));
+        } else if key.starts_with("meshwright.dev/") || key == "kubernetes.io/metadata.name" {
+            problems.push(Problem::new(format!("spec.namespaceLabels[{key}]"), "is set by others; leave it out"));
+        }
+    }
+}
+
+fn chart_values(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
+    let base = Value::Object(spec.values.base.0.clone());
+    let istiod = Value::Object(spec.values.istiod.0.clone());
+    problems.extend(owned_keys(Scope::Base, &base, "spec.values.base"));
+    problems.extend(owned_keys(Scope::Istiod, &istiod, "spec.values.istiod"));
+    for gateway in &spec.gateways {
+        let values = Value::Object(gateway.values.0.clone());
+        let field = format!("spec.gateways[{}].values", gateway.name);
+        problems.extend(owned_keys(Scope::Gateway, &values, &field));
+    }
+}
+
+/// A variable set in two places would win by accident.
+fn environment(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
+    let mut seen: BTreeMap<&str, String> = BTreeMap::new();
+    let mut note = |name, source: String, problems: &mut Vec<Problem>| {
+        if let Some(first) = seen.get(name) {
+            problems.push(Problem::new(source, format!("{name:?} is set by {first} too: set it once")));
+        } else {
+            seen.insert(name, source);
+        }
+    };
+    if spec.proxy.native_sidecar.is_some() {
+        note(NATIVE_SIDECARS, "spec.proxy.nativeSidecar".into(), problems);
+    }
+    for variable in &spec.control_plane.env {
+        note(&variable.name, format!("spec.controlPlane.env[{}]", variable.name), problems);
+    }
+    if let Some(Value::Object(env)) = spec.values.istiod.0.get("env") {
+        for name in env.keys() {
+            note(name, format!("spec.values.istiod.env.{name}"), problems);
+        }
+    }
+}
+
+fn gateways(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
+    let mut names = BTreeSet::new();
+    let mut node_ports: BTreeMap<(i32, &str), &str> = BTreeMap::new();
+    for gateway in &spec.gateways {
+        let field = format!("spec.gateways[{}]", gateway.name);
+        if RELEASE_NAMES.contains(&gateway.name.as_str()) {
+            let message = format!("{:?} is the name of a component of the mesh: choose another", gateway.name);
+            problems.push(Problem::new(format!("{field}.name"), message));
+        }
+        if gateway.name.len() > LONGEST_GATEWAY_NAME {
+            let message = format!("has {} characters; {LONGEST_GATEWAY_NAME} is the most", gateway.name.len());
+            problems.push(Problem::new(format!("{field}.name"), message));
+        }
+        if !names.insert(&gateway.name) {
+            problems.push(Problem::new(format!("{field}.name"), "two gateways have this name: rename one"));
+        }
+        for port in &gateway.service.ports {
+            let Some(node_port) = port.node_port else { continue };
+            let key = (node_port, port.protocol.as_str());
+            if let Some(other) = node_ports.insert(key, &gateway.name)
+                && other != gateway.name
+            {
+                problems.push(Problem::new(
+                    format!("{field}.service.ports[{}].nodePort", port.name),
+                    format!("{node_port} is asked for by gateway {other} too: choose another"),
+                ));
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! From typed fields to chart values.
+
+use meshwright_api::{Autoscaling, Gateway, MeshInstallationSpec, Resources};
+use serde_json::{Map, Value, json};
+
+use super::merge::{merge, set};
+
+/// What the bundled profile contributes to a chart.
+#[derive(Clone, Copy, Debug)]
+pub struct FromProfile<'a> {
+    /// The charts' own profile, if ours builds on one.
+    pub chart_profile: Option<&'a str>,
+    /// Our values.
+    pub values: Option<&'a Value>,
+}
+
+impl FromProfile<'_> {
+    fn start(self) -> Value {
+        let mut values = self.values.cloned().unwrap_or_else(|| Value::Object(Map::new()));
+        if let Some(profile) = self.chart_profile {
+            set(&mut values, "profile", profile);
+        }
+        values
+    }
+}
+
+/// Values of the base chart.
+#[must_use]
+pub fn base(spec: &MeshInstallationSpec, profile: FromProfile<'_>) -> Value {
+    let mut values = profile.start();
+    set(&mut values, "global.istioNamespace", spec.namespace.as_str());
+    pull_secrets(spec, &mut values, "global.imagePullSecrets");
+    merge(&mut values, Value::Object(spec.values.base.0.clone()));
+    values
+}
+
+/// Values of the istiod chart.
+#[must_use]
+pub fn istiod(spec: &MeshInstallationSpec, profile: FromProfile<'_>) -> Value {
+    let mut values = profile.start();
+    set(&mut values, "global.istioNamespace", spec.namespace.as_str());
+    if let Some(registry) = &spec.images.registry {
+        set(&mut values, "global.hub", registry.as_str());
+    }
+    if let Some(policy) = spec.images.pull_policy {
+        set(&mut values, "global.imagePullPolicy", policy.as_str());
+    }
+    pull_secrets(spec, &mut values, "global.imagePullSecrets");
+    control_plane(spec, &mut values);
+    injector(spec, &mut values);
+    proxy(spec, &mut values);
+    if !spec.mesh_config.is_empty() {
+        set(&mut values, "meshConfig", Value::Object(spec.mesh_config.0.clone()));
+    }
+    merge(&mut values, Value::Object(spec.values.istiod.0.clone()));
+    values
+}
+
+fn pull_secrets(spec: &MeshInstallationSpec, values: &mut Value, path: &str) {
+    if !spec.images.pull_secrets.is_empty() {
+        set(values, path, json!(spec.images.pull_secrets));
+    }
+}
+
+fn control_plane(spec: &MeshInstallationSpec, values: &mut Value) {
+    let wanted = &spec.control_plane;
+    if let Some(replicas) = wanted.replicas {
+        set(values, "autoscaleEnabled", false);
+        set(values, "replicaCount", replicas);
+    }
+    if let Some(Autoscaling { min, max, target_cpu }) = &wanted.autoscaling {
+        set(values, "autoscaleEnabled", true);
+        set(values, "autoscaleMin", *min);
+        set(values, "autoscaleMax", *max);
+        set(values, "cpu.targetAverageUtilization", *target_cpu);
+    }
+    resources(&wanted.resources, values, "resources");
+    for variable in &wanted.env {
+        // Names may contain dots, so they are no path.
+        set(values, "env", json!({&variable.name: &variable.value}));
+    }
+    if let Some(native) = spec.proxy.native_sidecar {
+        set(values, "env", json!({NATIVE_SIDECARS: native.to_string()}));
+    }
+    placement(&wanted.node_selector, &wanted.tolerations, wanted.affinity.as_ref(), values);
+    if !wanted.pod_annotations.is_empty() {
+        set(values, "podAnnotations", json!(wanted.pod_annotations));
+    }
+}
+
+/// The variable of istiod that `spec.proxy.nativeSidecar` sets.
+pub const NATIVE_SIDECARS: &str = "ENABLE_NATIVE_SIDECARS";
+
+fn resources(wanted: &Resources, values: &mut Value, path: &str) {
+    if *wanted != Resources::default() {
+        set(values, path, json!(wanted));
+    }
+}
+
+fn placement(
+    node_selector: &std::collections::BTreeMap<String, String>,
+    tolerations: &[k8s_openapi::api::core::v1::Toleration],
+    affinity: Option<&k8s_openapi::api::core::v1::Affinity>,
+    values: &mut Value,
+) {
+    if !node_selector.is_empty() {
+        set(values, "nodeSelector", json!(node_selector));
+    }
+    if !tolerations.is_empty() {
+        set(values, "tolerations", json!(tolerations));
+    }
+    if let Some(affinity) = affinity {
+        set(values, "affinity", json!(affinity));
+    }
+}
+
+fn injector(spec: &MeshInstallationSpec, values: &mut Value) {
+    let wanted = &spec.injector;
+    let under = |key: &str| format!("sidecarInjectorWebhook.{key}");
+    if let Some(on) = wanted.enable_namespaces_by_default {
+        set(values, &under("enableNamespacesByDefault"), on);
+    }
+    if let Some(on) = wanted.rewrite_app_http_probe {
+        set(values, &under("rewriteAppHTTPProbe"), on);
+    }
+    if !wanted.never_inject_selector.is_empty() {
+        set(values, &under("neverInjectSelector"), json!(wanted.never_inject_selector));
+    }
+    if !wanted.always_inject_selector.is_empty() {
+        set(values, &under("alwaysInjectSelector"), json!(wanted.always_inject_selector));
+    }
+    if !wanted.injected_annotations.is_empty() {
+        set(values, &under("injectedAnnotations"), json!(wanted.injected_annotations));
+    }
+}
+
+fn proxy(spec: &MeshInstallationSpec, values: &mut Value) {
+    let wanted = &spec.proxy;
+    resources(&wanted.resources, values, "global.proxy.resources");
+    if let Some(level) = wanted.log_level {
+        set(values, "global.proxy.logLevel", level.as_str());
+    }
+    if let Some(log) = &wanted.access_log {
+        set(values, "meshConfig.accessLogFile", log.file.as_str());
+        set(values, "meshConfig.accessLogEncoding", log.encoding.as_mesh_config());
+    }
+    if let Some(hold) = wanted.hold_application_until_proxy_starts {
+        set(values, "global.proxy.holdApplicationUntilProxyStarts", hold);
+    }
+    let lists = [
+        ("includeIPRanges", &wanted.include_ip_ranges),
+        ("excludeIPRanges", &wanted.exclude_ip_ranges),
+        ("includeInboundPorts", &wanted.include_inbound_ports),
+        ("excludeInboundPorts", &wanted.exclude_inbound_ports),
+        ("includeOutboundPorts", &wanted.include_outbound_ports),
+        ("excludeOutboundPorts", &wanted.exclude_outbound_ports),
+    ];
+    for (key, list) in lists {
+        if !list.is_empty() {
+            set(values, &format!("global.proxy.{key}"), list.join(","));
+        }
+    }
+}
+
+/// Values of the gateway chart for one gateway.
+#[must_use]
+pub fn gateway(spec: &MeshInstallationSpec, gateway: &Gateway) -> Value {
+    let mut values = json!({"service": {"type": gateway.service_type().as_str()}});
+    if let Some(policy) = spec.images.pull_policy {
+        set(&mut values, "imagePullPolicy", policy.as_str());
+    }
+    if !spec.images.pull_secrets.is_empty() {
+        let names: Vec<Value> = spec.images.pull_secrets.iter().map(|name| json!({"name": name})).collect();
+        set(&mut values, "imagePullSecrets", names);
+    }
+    service(gateway, &mut values);
+    if let Some(replicas) = gateway.replicas {
+        set(&mut values, "autoscaling.enabled", false);
+        set(&mut values, "replicaCount", replicas);
+    }
+    if let Some(Autoscaling { min, max, target_cpu }) = &gateway.autoscaling {
+        set(&mut values, "autoscaling.enabled", true);
+        set(&mut values, "autoscaling.minReplicas", *min);
+        set(&mut values, "autoscaling.maxReplicas", *max);
+        set(&mut values, "autoscaling.targetCPUUtilizationPercentage", *target_cpu);
+    }
+    resources(&gateway.resources, &mut values, "resources");
+    placement(&gateway.node_selector, &gateway.tolerations, gateway.affinity.as_ref(), &mut values);
+    if !gateway.pod_annotations.is_empty() {
+        set(&mut values, "podAnnotations", json!(gateway.pod_annotations));
+    }
+    merge(&mut values, Value::Object(gateway.values.0.clone()));
+    values
+}
+
+fn service(gateway: &Gateway, values: &mut Value) {
+    let wanted = &gateway.service;
+    if !wanted.ports.is_empty() {
+        let ports: Vec<Value> = wanted
+            .ports
+            .iter()
+            .map(|port| {
+                let mut entry = json!({
+                    "name": port.name,
+                    "port": port.port,
+                    "targetPort": port.target_port.unwrap_or(port.port),
+                    "protocol": port.protocol.as_str(),
+                });
+                if let Some(node_port) = port.node_port {
+                    set(&mut entry, "nodePort", node_port);
+                }
+                entry
+            })
+            .collect();
+        set(values, "service.ports", ports);
+    }
+    if !wanted.annotations.is_empty() {
+        set(values, "service.annotations", json!(wanted.annotations));
+    }
+    if let Some(class) = &wanted.load_balancer_class {
+        set(values, "service.loadBalancerClass", class.as_str());
+    }
+    if !wanted.load_balancer_source_ranges.is_empty() {
+        set(values, "service.loadBalancerSourceRanges", json!(wanted.load_balancer_source_ranges));
+    }
+    if let Some(policy) = wanted.external_traffic_policy {
+        set(values, "service.externalTrafficPolicy", policy.as_str());
+    }
+    if let Some(allocate) = wanted.allocate_load_balancer_node_ports {
+        set(values, "service.allocateLoadBalancerNodePorts", allocate);
+    }
+}

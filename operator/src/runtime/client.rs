@@ -1,0 +1,124 @@
+//! Clients of the Kubernetes API, with the time limits that a controller needs.
+//!
+//! kube's own defaults never time out a request and retry some answers up to 15 times inside one call, which hides
+//! an API server in trouble from the controller's backoff. Requests here fail within seconds and are never repeated
+//! behind the caller's back.
+
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use axum::http::header::USER_AGENT;
+use kube::config::InferConfigError;
+use kube::{Client, Config};
+use thiserror::Error;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+// The server ends a watch after 290 s unless it is asked otherwise. A connection that is silent for longer is dead;
+// the limit also covers the lists that a watcher makes.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(310);
+const AGENT: &str = concat!("meshwright/", env!("CARGO_PKG_VERSION"));
+
+/// No client could be made.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// Neither a kubeconfig nor a pod's service account was found.
+    #[error("no cluster to talk to: give KUBECONFIG, or run in a pod with a service account")]
+    InferConfig(#[source] Box<InferConfigError>),
+    /// The configuration was found and can't be used.
+    #[error("can't make a client for the cluster at {url}")]
+    BuildClient {
+        /// The API server's address.
+        url: String,
+        /// What is wrong with the configuration.
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+/// Clients of one cluster. Clones share connections.
+#[derive(Clone)]
+pub struct Clients {
+    /// For everything that is one request and one answer: fails when no byte comes for 30 seconds.
+    pub requests: Client,
+    /// For watches only, which may be silent for minutes.
+    pub watches: Client,
+    /// The namespace of the kubeconfig's context or of the pod.
+    pub namespace: String,
+}
+
+impl Clients {
+    /// Clients of the cluster that `KUBECONFIG` or `~/.kube/config` names, or else of the one that this pod is in.
+    pub async fn infer() -> Result<Self, ConnectError> {
+        let config = Config::infer().await.map_err(|source| ConnectError::InferConfig(Box::new(source)))?;
+        Self::from_config(config)
+    }
+
+    /// Clients of the cluster that `config` describes; its time limits and retries are replaced. Needs a tokio runtime.
+    pub fn from_config(config: Config) -> Result<Self, ConnectError> {
+        let build = |config: Config| {
+            let url = config.cluster_url.to_string();
+            Client::try_from(config).map_err(|source| ConnectError::BuildClient { url, source: Box::new(source) })
+        };
+        Ok(Self {
+            requests: build(limited(config.clone(), REQUEST_TIMEOUT))?,
+            namespace: config.default_namespace.clone(),
+            watches: build(limited(config, WATCH_TIMEOUT))?,
+        })
+    }
+}
+
+fn limited(mut config: Config, read_timeout: Duration) -> Config {
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(read_timeout);
+    config.write_timeout = Some(REQUEST_TIMEOUT);
+    // Otherwise the time that a pooled connection lay idle counts against the next answer.
+    config.reset_reader_on_write = true;
+    config.default_retry = false;
+    config.headers.retain(|(name, _)| name != USER_AGENT);
+    config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn config(url: &str) -> Config {
+        Config::new(url.parse().unwrap())
+    }
+
+    #[test]
+    fn nothing_is_retried_behind_the_callers_back_and_everything_has_a_limit() {
+        let requests = limited(config("http://127.0.0.1:1"), REQUEST_TIMEOUT);
+        assert!(!requests.default_retry);
+        assert_eq!(requests.connect_timeout, Some(Duration::from_secs(5)));
+        assert_eq!(requests.read_timeout, Some(Duration::from_secs(30)));
+        assert!(requests.reset_reader_on_write);
+        // A shorter limit would cut watches that the server keeps open and silent for 290 s.
+        assert!(WATCH_TIMEOUT > Duration::from_secs(290));
+    }
+
+    #[tokio::test]
+    async fn an_overloaded_server_is_asked_once_and_told_who_asks() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let head: Vec<String> =
+                BufReader::new(&stream).lines().map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
+            (&stream)
+                .write_all(b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                .unwrap();
+            head
+        });
+        // A second attempt would find nobody who accepts, and hang until the connection times out.
+        let answer = Clients::from_config(config(&url)).unwrap().requests.apiserver_version().await;
+        assert!(answer.is_err());
+        let head = server.join().unwrap();
+        assert!(head.contains(&format!("user-agent: meshwright/{}", env!("CARGO_PKG_VERSION"))), "{head:?}");
+    }
+}
