@@ -1,10 +1,18 @@
 //! Go's `fmt` verbs, as far as templates use them, and `strconv.Quote`.
 
+use std::fmt;
+
 use crate::{
     budget::{Budget, Stop},
     number,
     value::Value,
 };
+
+/// Appends formatted text.
+pub fn put(out: &mut String, text: fmt::Arguments<'_>) {
+    // Writing to a String can't fail.
+    let _ = fmt::Write::write_fmt(out, text);
+}
 
 /// What Go prints for a missing value at the end of a pipeline; Helm takes it out of the finished text.
 pub const NO_VALUE: &str = "<no value>";
@@ -32,7 +40,7 @@ fn write_value(out: &mut String, value: &Value, budget: &Budget) -> Result<(), S
     match value {
         Value::Nil => out.push_str("<nil>"),
         Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
-        Value::Int(value) => out.push_str(&format!("{value}")),
+        Value::Int(value) => out.push_str(&value.to_string()),
         Value::Float(value) => out.push_str(&number::go_float(*value)),
         Value::Str(value) => out.push_str(value),
         Value::List(list) => {
@@ -91,10 +99,12 @@ pub fn sprintf(format: &str, values: &[Value], budget: &Budget) -> Result<String
             Some('%') => out.push('%'),
             Some(verb @ ('s' | 'v' | 'd' | 'q' | 't')) => match values.next() {
                 Some(value) => write_verb(&mut out, verb, value, budget)?,
-                None => out.push_str(&format!("%!{verb}(MISSING)")),
+                None => put(&mut out, format_args!("%!{verb}(MISSING)")),
             },
             Some(verb) => {
-                return Err(Stop::failed(format!("printf: %{verb} in {format:?} is not supported; use one of %s %v %d %q %t")));
+                return Err(Stop::failed(format!(
+                    "printf: %{verb} in {format:?} is not supported; use one of %s %v %d %q %t"
+                )));
             }
             None => out.push_str("%!(NOVERB)"),
         }
@@ -108,7 +118,7 @@ pub fn sprintf(format: &str, values: &[Value], budget: &Budget) -> Result<String
                 value => format!("{}={}", value.type_name(), display(value, budget)?),
             });
         }
-        out.push_str(&format!("%!(EXTRA {})", extra.join(", ")));
+        put(&mut out, format_args!("%!(EXTRA {})", extra.join(", ")));
     }
     Ok(out)
 }
@@ -124,11 +134,11 @@ fn write_verb(out: &mut String, verb: char, value: &Value, budget: &Budget) -> R
             Ok(())
         }
         (_, Value::Nil) => {
-            out.push_str(&format!("%!{verb}(<nil>)"));
+            put(out, format_args!("%!{verb}(<nil>)"));
             Ok(())
         }
         (_, value) => {
-            out.push_str(&format!("%!{verb}({}={})", value.type_name(), display(value, budget)?));
+            put(out, format_args!("%!{verb}({}={})", value.type_name(), display(value, budget)?));
             Ok(())
         }
     }
@@ -150,10 +160,10 @@ pub fn quote(text: &str) -> String {
             '\t' => out.push_str("\\t"),
             '\u{b}' => out.push_str("\\v"),
             ' '..='~' => out.push(c),
-            '\0'..='\u{7f}' => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            '\0'..='\u{7f}' => put(&mut out, format_args!("\\x{:02x}", u32::from(c))),
             c if is_printable(c) => out.push(c),
-            '\0'..='\u{ffff}' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push_str(&format!("\\U{:08x}", u32::from(c))),
+            '\0'..='\u{ffff}' => put(&mut out, format_args!("\\u{:04x}", u32::from(c))),
+            c => put(&mut out, format_args!("\\U{:08x}", u32::from(c))),
         }
     }
     out.push('"');

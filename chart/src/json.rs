@@ -2,6 +2,7 @@
 
 use crate::{
     budget::{Budget, Stop},
+    format::put,
     number,
     value::Value,
 };
@@ -20,10 +21,11 @@ fn write_value(out: &mut String, value: &Value, depth: usize, budget: &Budget) -
     match value {
         Value::Nil => out.push_str("null"),
         Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
-        Value::Int(value) => out.push_str(&format!("{value}")),
-        Value::Float(value) => out.push_str(&number::json_float(*value).ok_or_else(|| {
-            Stop::failed(format!("{value} has no form in JSON; use a finite number"))
-        })?),
+        Value::Int(value) => out.push_str(&value.to_string()),
+        Value::Float(value) => out.push_str(
+            &number::json_float(*value)
+                .ok_or_else(|| Stop::failed(format!("{value} has no form in JSON; use a finite number")))?,
+        ),
         Value::Str(value) => write_string(out, value),
         Value::List(list) if list.items().is_empty() => out.push_str("[]"),
         Value::List(list) => {
@@ -47,7 +49,9 @@ fn write_value(out: &mut String, value: &Value, depth: usize, budget: &Budget) -
             end_lines(out, depth);
             out.push('}');
         }
-        Value::Host(_) => return Err(Stop::failed("an object of the engine has no form in JSON; name one of its fields")),
+        Value::Host(_) => {
+            return Err(Stop::failed("an object of the engine has no form in JSON; name one of its fields"));
+        }
     }
     Ok(())
 }
@@ -76,7 +80,7 @@ fn write_string(out: &mut String, text: &str) {
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
             '\0'..='\u{1f}' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+                put(out, format_args!("\\u{:04x}", u32::from(c)));
             }
             c => out.push(c),
         }

@@ -62,8 +62,8 @@ pub struct Capabilities {
 pub struct Limits {
     /// Bytes of all rendered texts together, and of any single text on the way there.
     pub max_output_bytes: usize,
-    /// Steps of evaluation: nodes visited, values copied, characters parsed. Istio's largest chart takes about a
-    /// million.
+    /// Steps of evaluation: nodes visited, values copied, characters parsed. Istio's largest chart takes a few
+    /// millions.
     pub max_steps: u64,
 }
 

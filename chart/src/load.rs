@@ -65,7 +65,9 @@ impl Chart {
         let name = text_field(&metadata, "name");
         let values = values(&name, files.remove("values.yaml"))?;
         let schema = match files.remove("values.schema.json") {
-            Some(text) => Some(Schema::parse(&text).map_err(|problem| LoadError::Schema { chart: name.clone(), problem })?),
+            Some(text) => {
+                Some(Schema::parse(&text).map_err(|problem| LoadError::Schema { chart: name.clone(), problem })?)
+            }
             None => None,
         };
         let mut sources = BTreeMap::new();
@@ -95,16 +97,19 @@ impl Chart {
     }
 
     /// The chart's name as `Chart.yaml` has it.
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The chart's own version.
+    #[must_use]
     pub fn version(&self) -> &str {
         &self.version
     }
 
     /// The version of what the chart installs; empty if it doesn't say.
+    #[must_use]
     pub fn app_version(&self) -> &str {
         &self.app_version
     }

@@ -97,7 +97,9 @@ mod tests {
 
     #[test]
     fn yaml_writes_whole_numbers_as_integers() {
-        for (value, text) in [(1e6, "1000000"), (1e20, "1e+20"), (0.5, "0.5"), (1_234_567.5, "1.2345675e+06"), (-0.0, "0")] {
+        for (value, text) in
+            [(1e6, "1000000"), (1e20, "1e+20"), (0.5, "0.5"), (1_234_567.5, "1.2345675e+06"), (-0.0, "0")]
+        {
             assert_eq!(yaml_float(value).as_deref(), Some(text));
         }
     }

@@ -8,7 +8,10 @@ use crate::{
     Capabilities, Chart, Limits, Release, RenderError, Rendered,
     budget::{Budget, Stop},
     format,
-    template::eval::{Engine, Hosts, Stopped},
+    template::{
+        eval::{Engine, Hosts},
+        frame::Stopped,
+    },
     value::{Entries, Host, Map, Value},
     values,
 };

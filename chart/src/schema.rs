@@ -9,10 +9,29 @@ const MAX_DEPTH: usize = 64;
 
 /// Keywords that restrict values and that this validator does not implement.
 const UNSUPPORTED: [&str; 23] = [
-    "$dynamicRef", "$recursiveRef", "contains", "contentEncoding", "contentMediaType", "dependencies",
-    "dependentRequired", "dependentSchemas", "else", "exclusiveMaximum", "exclusiveMinimum", "if", "maxContains",
-    "maxProperties", "minContains", "minProperties", "multipleOf", "patternProperties", "prefixItems",
-    "propertyNames", "then", "unevaluatedItems", "unevaluatedProperties",
+    "$dynamicRef",
+    "$recursiveRef",
+    "contains",
+    "contentEncoding",
+    "contentMediaType",
+    "dependencies",
+    "dependentRequired",
+    "dependentSchemas",
+    "else",
+    "exclusiveMaximum",
+    "exclusiveMinimum",
+    "if",
+    "maxContains",
+    "maxProperties",
+    "minContains",
+    "minProperties",
+    "multipleOf",
+    "patternProperties",
+    "prefixItems",
+    "propertyNames",
+    "then",
+    "unevaluatedItems",
+    "unevaluatedProperties",
 ];
 
 /// A parsed schema.
@@ -168,12 +187,11 @@ impl Problems<'_> {
         for (key, value) in entries {
             let place = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             match (properties.and_then(|known| known.get(key)), words.get("additionalProperties")) {
-                (Some(schema), _) => self.look(schema, value, &place, depth + 1),
                 (None, Some(Value::Bool(false))) => {
                     let known: Vec<_> = properties.into_iter().flat_map(Map::keys).map(String::as_str).collect();
                     self.add(&place, format_args!("unknown; known here are {}", known.join(", ")));
                 }
-                (None, Some(schema)) => self.look(schema, value, &place, depth + 1),
+                (Some(schema), _) | (None, Some(schema)) => self.look(schema, value, &place, depth + 1),
                 (None, None) => {}
             }
         }
@@ -226,7 +244,6 @@ impl Problems<'_> {
 /// Numbers are equal by value, whether written with a fraction or not.
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
-        #[expect(clippy::float_cmp, reason = "the schema's number and the value's are read the same way")]
         (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
         _ => a == b,
     }
@@ -263,10 +280,7 @@ mod tests {
         let found = problems(&schema, &json!({"service": {"ports": [{"port": 80}, {"port": "http"}, {}]}}));
         assert_eq!(
             found,
-            [
-                "service.ports[1].port: must be of type integer, but is \"http\"",
-                "service.ports[2]: port is required",
-            ]
+            ["service.ports[1].port: must be of type integer, but is \"http\"", "service.ports[2]: port is required",]
         );
     }
 
@@ -294,7 +308,8 @@ mod tests {
 
     #[test]
     fn keywords_that_would_be_ignored_are_refused() {
-        for schema in [json!({"properties": {"a": {"if": {}}}}), json!({"$ref": "http://x/y"}), json!({"pattern": "("})] {
+        for schema in [json!({"properties": {"a": {"if": {}}}}), json!({"$ref": "http://x/y"}), json!({"pattern": "("})]
+        {
             assert!(Schema::parse(&schema.to_string()).is_err(), "{schema}");
         }
         assert!(Schema::parse(r#"{"description": "x", "defaults": {}}"#).is_ok());

@@ -65,7 +65,10 @@ mod tests {
     #[test]
     fn null_removes_the_charts_key_and_stays_elsewhere() {
         assert_eq!(
-            coalesced(&json!({"a": null, "b": {"c": null, "e": null}, "x": null}), &json!({"a": {"k": 1}, "b": {"c": 1, "d": 2}})),
+            coalesced(
+                &json!({"a": null, "b": {"c": null, "e": null}, "x": null}),
+                &json!({"a": {"k": 1}, "b": {"c": 1, "d": 2}})
+            ),
             json!({"b": {"d": 2, "e": null}, "x": null})
         );
     }
@@ -80,6 +83,9 @@ mod tests {
 
     #[test]
     fn what_is_no_map_replaces_a_map_and_the_other_way_round() {
-        assert_eq!(coalesced(&json!({"a": 1, "b": {"x": 1}}), &json!({"a": {"k": 1}, "b": 2})), json!({"a": 1, "b": {"x": 1}}));
+        assert_eq!(
+            coalesced(&json!({"a": 1, "b": {"x": 1}}), &json!({"a": {"k": 1}, "b": 2})),
+            json!({"a": 1, "b": {"x": 1}})
+        );
     }
 }

@@ -1,12 +1,22 @@
 //! Whole charts rendered here and by `helm template`, over chart profiles, platforms, compatibility versions and
 //! value files: the same objects, and the same text to the last character. Needs the lab (`make lab`).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed expectation ends the run"
+)]
 
 mod lab;
 
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{Mutex, atomic::{AtomicUsize, Ordering}},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use lab::{CHARTS, KUBE_VERSION, Lab, capabilities, helm_documents, own_documents, release};
@@ -134,7 +144,9 @@ fn value_files() -> BTreeMap<String, Map<String, Value>> {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
         let rendered = Rendered { template: path.display().to_string(), text };
-        let Value::Object(values) = documents(&rendered).next().unwrap().unwrap() else { panic!("{path:?} is no map") };
+        let Value::Object(values) = documents(&rendered).next().unwrap().unwrap() else {
+            panic!("{} is no map", path.display())
+        };
         files.insert(path.file_stem().unwrap().to_string_lossy().into_owned(), values);
     }
     files
@@ -183,7 +195,12 @@ fn compare_objects(source: &str, wanted: &[String], found: &[String]) -> Result<
         return Ok(());
     }
     let show = |objects: &[Value]| objects.iter().map(|o| format!("{o:#}")).collect::<Vec<_>>().join("\n");
-    Err(format!("{source}: objects differ ({} and {})\n{}", wanted.len(), found.len(), diff(&show(&wanted), &show(&found))))
+    Err(format!(
+        "{source}: objects differ ({} and {})\n{}",
+        wanted.len(),
+        found.len(),
+        diff(&show(&wanted), &show(&found))
+    ))
 }
 
 /// The objects of one template, in an order of their own.

@@ -1,7 +1,7 @@
 //! Server-side apply of manifests, in the order that a cluster needs.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
@@ -15,20 +15,15 @@ use crate::{Lab, LabError};
 pub const MANAGER: &str = "meshwright-lab";
 
 impl Lab {
-    /// Applies every YAML document of the files in a directory: namespaces first, then `CustomResourceDefinitions`, then
-    /// the rest, in the order of the files' names.
-    pub async fn apply_dir(&self, path: impl AsRef<Path>) -> Result<(), LabError> {
-        let path = path.as_ref();
-        let mut files = Vec::new();
-        for entry in std::fs::read_dir(path).map_err(LabError::file(path))? {
-            files.push(entry.map_err(LabError::file(path))?.path());
-        }
-        files.retain(|file| matches!(file.extension().and_then(std::ffi::OsStr::to_str), Some("yaml" | "yml")));
-        files.sort();
+    /// Applies every YAML document of the files in directories: namespaces first, then `CustomResourceDefinitions`, then
+    /// the rest, in the order of the directories and of the files' names.
+    pub async fn apply_dirs(&self, paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<(), LabError> {
         let mut objects = Vec::new();
-        for file in &files {
-            let text = std::fs::read_to_string(file).map_err(LabError::file(file))?;
-            objects.extend(parse(&file.display().to_string(), &text)?);
+        for path in paths {
+            for file in manifests(path.as_ref())? {
+                let text = std::fs::read_to_string(&file).map_err(LabError::file(&file))?;
+                objects.extend(parse(&file.display().to_string(), &text)?);
+            }
         }
         apply_all(&self.client(), objects).await
     }
@@ -37,6 +32,17 @@ impl Lab {
     pub async fn apply_yaml(&self, origin: &str, text: &str) -> Result<(), LabError> {
         apply_all(&self.client(), parse(origin, text)?).await
     }
+}
+
+/// The YAML files of a directory, by name.
+fn manifests(path: &Path) -> Result<Vec<PathBuf>, LabError> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(LabError::file(path))? {
+        files.push(entry.map_err(LabError::file(path))?.path());
+    }
+    files.retain(|file| matches!(file.extension().and_then(std::ffi::OsStr::to_str), Some("yaml" | "yml")));
+    files.sort();
+    Ok(files)
 }
 
 /// The objects of a YAML text, the items of Lists among them; empty documents and kustomizations are left out.

@@ -37,9 +37,7 @@ fn config() -> PathBuf {
 impl Mesh {
     /// Installs CRD, rights and the operator as a person does, and waits until both replicas are ready.
     pub async fn operator(lab: &Lab) -> TestResult<Self> {
-        for part in ["crd", "rbac", "manager"] {
-            lab.apply_dir(config().join(part)).await?;
-        }
+        lab.apply_dirs(["crd", "rbac", "manager"].map(|part| config().join(part))).await?;
         objects::deployment_ready(&lab.client(), OPERATOR_NAMESPACE, "meshwright").await?;
         Ok(Self::of(lab.client()))
     }

@@ -99,6 +99,7 @@ pub fn index(values: &[Value], _: &Budget) -> Result {
 }
 
 /// The first that is not empty.
+#[expect(clippy::unnecessary_wraps, reason = "all functions of the table have one type")]
 pub fn coalesce(values: &[Value], _: &Budget) -> Result {
     Ok(values.iter().find(|value| value.is_true()).cloned().unwrap_or_default())
 }
@@ -145,6 +146,7 @@ pub fn has(values: &[Value], budget: &Budget) -> Result {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "all functions of the table have one type")]
 pub fn list(values: &[Value], _: &Budget) -> Result {
     Ok(Value::List(List::new(values.to_vec())))
 }

@@ -12,6 +12,7 @@ use crate::{
 };
 
 pub use text::parse_int;
+pub use yaml::from_yaml;
 
 /// The type of an argument, checked as Go's reflection does: a float is no int, nil is no string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,13 +56,14 @@ pub enum Body {
     Special(Special),
 }
 
-/// Functions that need the evaluator: they run templates, or don't evaluate all of their arguments.
+/// Functions that need the evaluator: they run templates, don't evaluate all of their arguments, or remember.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Special {
     And,
     Or,
     Include,
     Tpl,
+    FromYaml,
 }
 
 /// The function of that name.
@@ -130,7 +132,7 @@ static TABLE: &[Function] = &[
     plain("trimPrefix", &[Str, Str], text::trim_prefix),
     plain("trimSuffix", &[Str, Str], text::trim_suffix),
     plain("trunc", &[Int, Str], text::trunc),
-    plain("fromYaml", &[Str], yaml::from_yaml),
+    special("fromYaml", &[Str], None, Special::FromYaml),
     plain("toYaml", &[Any], yaml::to_yaml),
     plain("toPrettyJson", &[Any], yaml::to_pretty_json),
 ];

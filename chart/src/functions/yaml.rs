@@ -11,8 +11,7 @@ use crate::{
 type Result = std::result::Result<Value, Stop>;
 
 /// A map from YAML. As in Helm an error does not stop the template: it lies under the key `Error`.
-pub fn from_yaml(values: &[Value], budget: &Budget) -> Result {
-    let [Value::Str(text)] = values else { return mismatch() };
+pub fn from_yaml(text: &str, budget: &Budget) -> Result {
     budget.spend(u64::try_from(text.len()).unwrap_or(u64::MAX))?;
     let problem = match yaml::parse(text) {
         Ok(serde_json::Value::Null) => return Ok(Value::Map(Map::default())),

@@ -32,7 +32,12 @@ fn an_unknown_function_is_an_error_at_load_that_names_template_and_line() {
 
 #[test]
 fn malformed_parts_are_named() {
-    for (path, text) in [("templates/a.yaml", "{{ if"), ("values.yaml", "- a"), ("values.schema.json", "{"), ("charts/x/Chart.yaml", "")] {
+    for (path, text) in [
+        ("templates/a.yaml", "{{ if"),
+        ("values.yaml", "- a"),
+        ("values.schema.json", "{"),
+        ("charts/x/Chart.yaml", ""),
+    ] {
         let error = Chart::from_files(files(&[(path, text)])).unwrap_err().to_string();
         assert!(error.contains(path.split('/').next_back().unwrap()), "{error}");
     }

@@ -51,15 +51,21 @@ fn templates_run_in_reverse_order_and_share_what_they_set() {
     ]);
     let out = render_with(&chart, &json!({"b": {"c": 3}, "defaults": {"b": {}}}), &Limits::default());
     // `defaults` ends up inside of itself: refused rather than looping for ever.
-    assert!(matches!(out, Err(RenderError::Template { ref template, .. }) if template == "c/templates/zzz.yaml"), "{out:?}");
+    assert!(
+        matches!(out, Err(RenderError::Template { ref template, .. }) if template == "c/templates/zzz.yaml"),
+        "{out:?}"
+    );
 }
 
 #[test]
 fn what_an_early_template_sets_a_later_one_sees() {
     let chart = chart(&[
         ("values.yaml", "inner: {a: 1}\n"),
-        ("templates/zzz.yaml", "{{- $d := $.Values.inner }}{{ $_ := unset $.Values \"inner\" }}\
-            {{- $_ := set $ \"Values\" (mustMergeOverwrite $d $.Values) }}"),
+        (
+            "templates/zzz.yaml",
+            "{{- $d := $.Values.inner }}{{ $_ := unset $.Values \"inner\" }}\
+            {{- $_ := set $ \"Values\" (mustMergeOverwrite $d $.Values) }}",
+        ),
         ("templates/b.yaml", "b: {{ .Values.a }} {{ .Values.x }}"),
         ("templates/a.yaml", "a: {{ .Values.a }}"),
     ]);
@@ -85,7 +91,8 @@ fn a_chart_that_says_no_is_quoted_with_its_place() {
 
 #[test]
 fn notes_run_for_their_refusals_but_are_no_output() {
-    let refusing = chart(&[("templates/NOTES.txt", "Installed! {{ if .Values.old }}{{ fail \"old is gone\" }}{{ end }}")]);
+    let refusing =
+        chart(&[("templates/NOTES.txt", "Installed! {{ if .Values.old }}{{ fail \"old is gone\" }}{{ end }}")]);
     assert_eq!(render_with(&refusing, &json!({}), &Limits::default()).unwrap(), []);
     assert!(render_with(&refusing, &json!({"old": 1}), &Limits::default()).is_err());
 }
@@ -99,7 +106,10 @@ fn values_that_break_the_schema_never_reach_a_template() {
     let error = render_with(&chart, &json!({"replicas": "two", "x": 1}), &Limits::default()).unwrap_err();
     let RenderError::Schema { problems, .. } = error else { panic!("{error}") };
     assert_eq!(problems.len(), 2);
-    assert!(matches!(render_with(&chart, &json!([1]), &Limits::default()), Err(RenderError::Values { found: "a list", .. })));
+    assert!(matches!(
+        render_with(&chart, &json!([1]), &Limits::default()),
+        Err(RenderError::Values { found: "a list", .. })
+    ));
 }
 
 #[test]
@@ -124,7 +134,8 @@ fn limits_stop_what_would_not_end() {
 
 #[test]
 fn output_counts_over_all_templates() {
-    let chart = chart(&[("templates/a.yaml", "{{ repeat 600 \"x\" }}"), ("templates/b.yaml", "{{ repeat 600 \"x\" }}")]);
+    let chart =
+        chart(&[("templates/a.yaml", "{{ repeat 600 \"x\" }}"), ("templates/b.yaml", "{{ repeat 600 \"x\" }}")]);
     let limits = Limits { max_output_bytes: 1000, ..Limits::default() };
     assert!(matches!(render_with(&chart, &json!({}), &limits), Err(RenderError::Limit { limit: "much output", .. })));
 }

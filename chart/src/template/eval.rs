@@ -1,15 +1,16 @@
 //! Runs a template's tree over values, with Go's scoping, nil handling and reference semantics.
 
-use std::{cell::Cell, collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     ast::{Command, Expr, Node, Pipeline, Template},
+    frame::{Eval, Frame, Stopped},
     parser,
 };
 use crate::{
     budget::{Budget, Stop},
     format,
-    functions::{Body, Function, Param, Special},
+    functions::{self, Body, Function, Param, Special},
     value::{Host, Map, Value},
 };
 
@@ -31,16 +32,6 @@ pub trait Hosts {
     fn member(&self, host: Host, name: &str, arguments: &[Value]) -> Option<Value>;
 }
 
-/// Where evaluation stopped, and why.
-#[derive(Debug)]
-pub struct Stopped {
-    pub template: Arc<str>,
-    pub line: u32,
-    pub stop: Stop,
-}
-
-type Eval<T> = Result<T, Stopped>;
-
 /// What a block of nodes ended with.
 #[derive(PartialEq)]
 enum Flow {
@@ -56,50 +47,19 @@ pub struct Engine<'a> {
     pub budget: &'a Budget,
     /// What `tpl` has defined, innermost last.
     overlays: Vec<Templates>,
-}
-
-/// One execution of one template: its variables and the line it is at.
-struct Frame {
-    template: Arc<str>,
-    line: Cell<u32>,
-    variables: Vec<(Arc<str>, Value)>,
-}
-
-impl Frame {
-    fn new(template: &Arc<str>, data: &Value) -> Self {
-        let variables = vec![("$".into(), data.clone())];
-        Self { template: template.clone(), line: Cell::new(1), variables }
-    }
-
-    fn stopped(&self, stop: Stop) -> Stopped {
-        Stopped { template: self.template.clone(), line: self.line.get(), stop }
-    }
-
-    fn fail<T>(&self, message: impl Into<String>) -> Eval<T> {
-        Err(self.stopped(Stop::failed(message)))
-    }
-
-    fn variable(&self, name: &str) -> Value {
-        self.variables.iter().rev().find(|(known, _)| **known == *name).map(|(_, value)| value.clone()).unwrap_or_default()
-    }
-
-    fn bind(&mut self, name: &Arc<str>, value: Value, assigns: bool) {
-        let known = self.variables.iter_mut().rev().find(|(known, _)| assigns && known == name);
-        match known {
-            Some((_, slot)) => *slot = value,
-            None => self.variables.push((name.clone(), value)),
-        }
-    }
+    /// The text that `fromYaml` read last, and what it found. Istio's base chart reads each of its large CRDs twice.
+    last_yaml: Option<(Arc<str>, Value)>,
 }
 
 impl<'a> Engine<'a> {
     pub fn new(templates: &'a Templates, hosts: &'a dyn Hosts, budget: &'a Budget) -> Self {
-        Self { templates, hosts, budget, overlays: Vec::new() }
+        Self { templates, hosts, budget, overlays: Vec::new(), last_yaml: None }
     }
 
     /// Runs a template by name, appending to `out`.
     pub fn run(&mut self, name: &str, data: &Value, out: &mut String) -> Eval<()> {
-        let found = self.overlays.iter().rev().find_map(|overlay| overlay.get(name)).or_else(|| self.templates.get(name));
+        let found =
+            self.overlays.iter().rev().find_map(|overlay| overlay.get(name)).or_else(|| self.templates.get(name));
         let Some(template) = found.cloned() else {
             let stop = Stop::failed(format!("there is no template {name:?}"));
             return Err(Stopped { template: name.into(), line: 0, stop });
@@ -328,6 +288,7 @@ impl<'a> Engine<'a> {
             Body::Plain(run) => run(&values, self.budget),
             Body::Special(Special::Include) => return self.include(&values).inspect(|_| frame.line.set(line)),
             Body::Special(Special::Tpl) => return self.tpl(frame, &values),
+            Body::Special(Special::FromYaml) => self.read_yaml(&values),
             Body::Special(Special::And | Special::Or) => Ok(Value::Nil),
         };
         let result = result.and_then(|value| match &value {
@@ -385,6 +346,17 @@ impl<'a> Engine<'a> {
             self.run(name, data, &mut out)?;
         }
         Ok(Value::text(out))
+    }
+
+    /// A value of its own for every call, also where the text is the one that was read last.
+    fn read_yaml(&mut self, values: &[Value]) -> Result<Value, Stop> {
+        let [Value::Str(text)] = values else { return Ok(Value::Nil) };
+        if let Some((_, value)) = self.last_yaml.as_ref().filter(|(known, _)| Arc::ptr_eq(known, text)) {
+            return value.deep_copy(self.budget);
+        }
+        let value = functions::from_yaml(text, self.budget)?;
+        self.last_yaml = Some((text.clone(), value.deep_copy(self.budget)?));
+        Ok(value)
     }
 
     /// Parses a text as a template that sees, and may add to, the templates around it, and runs it.

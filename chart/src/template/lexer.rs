@@ -229,15 +229,25 @@ mod tests {
         assert_eq!(
             kinds("a \n {{- b -}} \n c {{ d }} e"),
             [
-                (Text, "a"), (Open, ""), (Word, "b"), (Close, "-}}"), (Text, "c "), (Open, ""), (Word, "d"),
-                (Close, "}}"), (Text, " e"),
+                (Text, "a"),
+                (Open, ""),
+                (Word, "b"),
+                (Close, "-}}"),
+                (Text, "c "),
+                (Open, ""),
+                (Word, "d"),
+                (Close, "}}"),
+                (Text, " e"),
             ]
         );
     }
 
     #[test]
     fn comments_vanish_and_may_trim() {
-        assert_eq!(kinds("a {{- /* x }} */ -}} b{{/* y */}}c"), [(Kind::Text, "a"), (Kind::Text, "b"), (Kind::Text, "c")]);
+        assert_eq!(
+            kinds("a {{- /* x }} */ -}} b{{/* y */}}c"),
+            [(Kind::Text, "a"), (Kind::Text, "b"), (Kind::Text, "c")]
+        );
     }
 
     #[test]
@@ -246,9 +256,22 @@ mod tests {
         assert_eq!(
             kinds(r#"{{$x := (.a.b | . $.c -1.5e-3 "q\"}}" `r` 'c')}}"#),
             [
-                (Open, ""), (Variable, "$x"), (Declare, ":="), (LeftParen, "("), (Field, ".a"), (Field, ".b"),
-                (Pipe, "|"), (Dot, "."), (Variable, "$"), (Field, ".c"), (Number, "-1.5e-3"),
-                (Quoted, r#""q\"}}""#), (Quoted, "`r`"), (Char, "'c'"), (RightParen, ")"), (Close, "}}"),
+                (Open, ""),
+                (Variable, "$x"),
+                (Declare, ":="),
+                (LeftParen, "("),
+                (Field, ".a"),
+                (Field, ".b"),
+                (Pipe, "|"),
+                (Dot, "."),
+                (Variable, "$"),
+                (Field, ".c"),
+                (Number, "-1.5e-3"),
+                (Quoted, r#""q\"}}""#),
+                (Quoted, "`r`"),
+                (Char, "'c'"),
+                (RightParen, ")"),
+                (Close, "}}"),
             ]
         );
     }

@@ -2,6 +2,7 @@
 
 pub mod ast;
 pub mod eval;
+pub mod frame;
 mod lexer;
 mod parser;
 mod text;

@@ -19,7 +19,7 @@ pub fn parse(name: &str, source: &str) -> Result<Vec<Template>, SyntaxError> {
     let mut parser =
         Parser { tokens: &tokens, at: 0, variables: vec!["$".into()], nesting: 0, loops: 0, defined: Vec::new() };
     let body = match parser.block(true)? {
-        (body, End::Eof) => body,
+        (body, Stop::Eof) => body,
         (_, end) => return parser.error(format!("unexpected {}", end.word())),
     };
     let mut templates = vec![Template { name: name.into(), body }];
@@ -28,7 +28,7 @@ pub fn parse(name: &str, source: &str) -> Result<Vec<Template>, SyntaxError> {
 }
 
 /// What ended a block.
-enum End {
+enum Stop {
     Eof,
     End,
     Else,
@@ -36,7 +36,7 @@ enum End {
     ElseChain(&'static str),
 }
 
-impl End {
+impl Stop {
     fn word(&self) -> &'static str {
         match self {
             Self::Eof => "end of file",
@@ -116,7 +116,7 @@ impl<'s> Parser<'_, 's> {
     }
 
     /// Everything up to an `end`, an `else`, or the end of the file. Only the outermost block may hold `define`.
-    fn block(&mut self, outermost: bool) -> Result<(Block, End), SyntaxError> {
+    fn block(&mut self, outermost: bool) -> Result<(Block, Stop), SyntaxError> {
         let mut nodes = Vec::new();
         loop {
             if let Some(text) = self.take(Kind::Text) {
@@ -124,22 +124,22 @@ impl<'s> Parser<'_, 's> {
                 continue;
             }
             if self.take(Kind::Open).is_none() {
-                return Ok((nodes.into(), End::Eof));
+                return Ok((nodes.into(), Stop::Eof));
             }
             self.skip_space();
             if self.take_word("end") {
                 self.close("end")?;
-                return Ok((nodes.into(), End::End));
+                return Ok((nodes.into(), Stop::End));
             }
             if self.take_word("else") {
                 self.skip_space();
                 for word in ["if", "with"] {
                     if self.take_word(word) {
-                        return Ok((nodes.into(), End::ElseChain(word)));
+                        return Ok((nodes.into(), Stop::ElseChain(word)));
                     }
                 }
                 self.close("else")?;
-                return Ok((nodes.into(), End::Else));
+                return Ok((nodes.into(), Stop::Else));
             }
             if self.take_word("define") {
                 if !outermost {
@@ -209,7 +209,7 @@ impl<'s> Parser<'_, 's> {
         let outer = std::mem::replace(&mut self.variables, vec!["$".into()]);
         let loops = std::mem::take(&mut self.loops);
         let (body, end) = self.nested(|p| p.block(false))?;
-        let End::End = end else { return self.error(format!("unexpected {} in define", end.word())) };
+        let Stop::End = end else { return self.error(format!("unexpected {} in define", end.word())) };
         self.variables = outer;
         self.loops = loops;
         self.defined.push(Template { name, body });
@@ -223,10 +223,10 @@ impl<'s> Parser<'_, 's> {
         let (then, end) = self.block(false)?;
         self.loops -= usize::from(word == "range");
         let otherwise = match end {
-            End::End => Block::default(),
-            End::ElseChain(next) if next == word => Box::new([self.nested(|p| p.control(next))?]),
-            End::Else => match self.block(false)? {
-                (otherwise, End::End) => otherwise,
+            Stop::End => Block::default(),
+            Stop::ElseChain(next) if next == word => Box::new([self.nested(|p| p.control(next))?]),
+            Stop::Else => match self.block(false)? {
+                (otherwise, Stop::End) => otherwise,
                 (_, end) => return self.error(format!("expected {{{{end}}}} of {word}, found {}", end.word())),
             },
             end => return self.error(format!("unexpected {} in {word}", end.word())),
@@ -368,10 +368,9 @@ fn word(token: Token<'_>) -> Result<Expr, SyntaxError> {
         "true" => Ok(Expr::Bool(true)),
         "false" => Ok(Expr::Bool(false)),
         "nil" => Ok(Expr::Nil),
-        name => functions::find(name).map(Expr::Function).ok_or_else(|| SyntaxError {
-            line: token.line,
-            kind: SyntaxErrorKind::UnknownFunction(name.to_owned()),
-        }),
+        name => functions::find(name)
+            .map(Expr::Function)
+            .ok_or_else(|| SyntaxError { line: token.line, kind: SyntaxErrorKind::UnknownFunction(name.to_owned()) }),
     }
 }
 

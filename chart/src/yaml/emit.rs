@@ -139,7 +139,9 @@ impl Emitter<'_> {
                 self.text(text, indent, key);
                 return Ok(());
             }
-            Value::Host(_) => return Err(Stop::failed("an object of the engine has no form in YAML; name one of its fields")),
+            Value::Host(_) => {
+                return Err(Stop::failed("an object of the engine has no form in YAML; name one of its fields"));
+            }
         };
         self.space();
         self.put(&word);
@@ -275,8 +277,8 @@ fn compare_keys(a: &str, b: &str) -> Ordering {
         (false, false) => {}
     }
     // A zero inside a number counts as a digit of it; leading zeros don't.
-    let inside = (x == '0' || y == '0')
-        && left.iter().take(at).rev().take_while(|c| c.is_ascii_digit()).any(|c| *c != '0');
+    let inside =
+        (x == '0' || y == '0') && left.iter().take(at).rev().take_while(|c| c.is_ascii_digit()).any(|c| *c != '0');
     let number = |chars: &[char]| {
         let digits = chars.iter().skip(at).map_while(|c| c.to_digit(10));
         digits.fold((i64::from(inside), 0_usize), |(number, count), digit| {

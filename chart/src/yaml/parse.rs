@@ -62,6 +62,6 @@ mod tests {
 
     #[test]
     fn an_error_names_the_line() {
-        assert_eq!(parse("a: 1\nb: [\n").unwrap_err().line.is_some(), true);
+        assert!(parse("a: 1\nb: [\n").unwrap_err().line.is_some());
     }
 }

@@ -92,7 +92,8 @@ pub fn shape(text: &str) -> Shape {
         first = false;
     }
     let start = text.starts_with("---") || text.starts_with("...");
-    let ends_blank = text.starts_with(' ') || text.ends_with(' ') || text.starts_with(is_break) || text.ends_with(is_break);
+    let ends_blank =
+        text.starts_with(' ') || text.ends_with(' ') || text.starts_with(is_break) || text.ends_with(is_break);
     let unsafe_anywhere = seen.break_after_space || seen.special;
     Shape {
         plain: !(ends_blank || seen.space_after_break || unsafe_anywhere || seen.breaks || seen.indicator || start),
@@ -152,9 +153,35 @@ mod tests {
     #[test]
     fn what_a_reader_would_take_for_something_else_is_no_string() {
         for text in [
-            "yes", "NO", "on", "y", "~", "", "null", "1", "-1", "+1", "0777", "0x1F", "0b11", "0o17", "1_000", "1.5",
-            ".5", "1.", "1e3", "-1.5E-3", ".inf", "-.INF", ".NaN", "12:30:45", "1:30", "2001-01-01",
-            "2001-1-1t1:2:3.5Z", "2001-01-01 10:11:12", "<<",
+            "yes",
+            "NO",
+            "on",
+            "y",
+            "~",
+            "",
+            "null",
+            "1",
+            "-1",
+            "+1",
+            "0777",
+            "0x1F",
+            "0b11",
+            "0o17",
+            "1_000",
+            "1.5",
+            ".5",
+            "1.",
+            "1e3",
+            "-1.5E-3",
+            ".inf",
+            "-.INF",
+            ".NaN",
+            "12:30:45",
+            "1:30",
+            "2001-01-01",
+            "2001-1-1t1:2:3.5Z",
+            "2001-01-01 10:11:12",
+            "<<",
         ] {
             assert!(!reads_as_string(text), "{text}");
         }
@@ -163,8 +190,24 @@ mod tests {
     #[test]
     fn what_only_looks_like_something_else_stays_plain() {
         for text in [
-            "yess", "nope", "1.2.3", "1m", "08x", "0x", "2001-13-01", "2001-02-30", "-", "--x", ".x", "+", "=", "15021a",
-            "12:60a", "1.30-dev", "1e", "e3",
+            "yess",
+            "nope",
+            "1.2.3",
+            "1m",
+            "08x",
+            "0x",
+            "2001-13-01",
+            "2001-02-30",
+            "-",
+            "--x",
+            ".x",
+            "+",
+            "=",
+            "15021a",
+            "12:60a",
+            "1.30-dev",
+            "1e",
+            "e3",
         ] {
             assert!(reads_as_string(text), "{text}");
         }
@@ -175,7 +218,9 @@ mod tests {
         for text in ["a b", "a:b", "a#b", "http://x", "-a", "?a", "a, b", "[", "a[0]"] {
             assert_eq!(shape(text).plain, text != "[", "{text}");
         }
-        for text in ["a: b", "a:", "a #b", "#a", "- a", "-", "*", " a", "a ", "a\nb", "---", "--- a", "@a", "`a", "%a", "\ta"] {
+        for text in
+            ["a: b", "a:", "a #b", "#a", "- a", "-", "*", " a", "a ", "a\nb", "---", "--- a", "@a", "`a", "%a", "\ta"]
+        {
             assert!(!shape(text).plain, "{text}");
         }
         assert!(shape(": a").single && !shape("a\tb").single && shape("a\nb").literal && !shape("a \nb").literal);

@@ -50,7 +50,11 @@ impl Lab {
     }
 
     /// What `helm template` prints, or what it complains about.
-    pub fn helm_template(&self, (_, folder, release, namespace, kube): Target<'_>, values: &Path) -> Result<String, String> {
+    pub fn helm_template(
+        &self,
+        (_, folder, release, namespace, kube): Target<'_>,
+        values: &Path,
+    ) -> Result<String, String> {
         let mut command = Command::new(&self.helm);
         command.args(["template", release]).arg(self.chart_dir(folder)).args(["--namespace", namespace]);
         command.args(["--kube-version", kube]).arg("--values").arg(values);
@@ -70,8 +74,8 @@ impl Lab {
         let mut text = String::new();
         for c in values.to_string().chars() {
             match c {
-                ' '..='~' => text.push(c),
-                c => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| text.push_str(&format!("\\u{unit:04x}"))),
+                '\u{80}'..='\u{ffff}' => text.extend(format!("\\u{:04x}", u32::from(c)).chars()),
+                c => text.push(c),
             }
         }
         std::fs::write(&path, text).expect("the temporary folder can be written");
@@ -85,7 +89,11 @@ pub type Target<'a> = (&'a str, &'a str, &'a str, &'a str, &'a str);
 fn printed_by_build() -> PathBuf {
     let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e/lab/build.sh");
     let output = Command::new("bash").arg(&build).arg("--print").output().expect("bash runs");
-    assert!(output.status.success(), "the lab is not built; run: make lab\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "the lab is not built; run: make lab\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
 }
 

@@ -196,7 +196,8 @@ fn a_chart_that_fails_to_render_or_is_damaged_is_named() {
     let folder = tempfile::tempdir().unwrap();
     catalog_with_a_broken_release(folder.path()).unwrap();
     let catalog = folder.path().join("catalog");
-    let options = LabOptions { catalog: Some(catalog.clone()), ..LabOptions::default() }.needs_own_lab();
+    let mut options = LabOptions::default().needs_own_lab();
+    options.catalog = Some(catalog.clone());
     run(options, async |lab| {
         let mesh = Mesh::operator(lab).await?;
         stalls(&mesh, with("version", json!("1.31.9")), "RenderFailed", &["istiod", "broken on purpose"]).await?;

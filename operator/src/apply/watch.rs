@@ -41,7 +41,7 @@ pub fn watch_all(
                             let _ = changed.send(installation);
                         }
                         if done && let Some(handle) = handle.take() {
-                            drop(handle);
+                            handle.release();
                         }
                     }
                     Ok(None) => return,

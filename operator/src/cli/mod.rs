@@ -3,6 +3,8 @@
 mod catalog;
 mod crd;
 mod operator;
+mod rbac;
+mod status;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -21,10 +23,14 @@ pub struct Cli {
 enum Command {
     /// Run the operator (what the Deployment does)
     Operator(operator::OperatorArgs),
+    /// Show the mesh of the cluster: state, components, gateways and their ports
+    Status(status::StatusArgs),
     /// Maintain a catalog of Istio releases
     Catalog(catalog::CatalogArgs),
     /// Print the MeshInstallation CRD
     Crd,
+    /// Print the rights that the operator needs for a catalog's releases
+    Rbac(rbac::RbacArgs),
 }
 
 impl Cli {
@@ -33,8 +39,10 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let result = match self.command {
             Command::Operator(args) => operator::run(&args).map_err(boxed),
+            Command::Status(args) => status::run(&args).map_err(boxed),
             Command::Catalog(args) => catalog::run(args).map_err(boxed),
             Command::Crd => crd::run().map_err(boxed),
+            Command::Rbac(args) => rbac::run(&args).map_err(boxed),
         };
         result.unwrap_or_else(|error| {
             eprintln!("meshwright: {}", chain(error.as_ref()));

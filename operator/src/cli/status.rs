@@ -20,7 +20,6 @@ use thiserror::Error;
 
 use crate::runtime::client::{Clients, ConnectError};
 
-pub use picture::picture;
 use show::Screen;
 
 /// Where an installation is not ready, so that a script can tell that from a command that failed.
@@ -112,7 +111,8 @@ async fn find(client: &Client, name: Option<&str>) -> Result<Vec<MeshInstallatio
     let api: Api<MeshInstallation> = Api::all(client.clone());
     let listed = api.list(&ListParams::default()).await;
     let all = listed.map_err(|error| match error {
-        kube::Error::Api(status) if status.is_not_found() => StatusError::NotServed,
+        // An unknown path is answered by a plain text, which has no reason to go by.
+        kube::Error::Api(status) if status.code == 404 => StatusError::NotServed,
         error => StatusError::List(Box::new(error)),
     })?;
     let names: Vec<String> = all.iter().map(|mesh| format!("{:?}", mesh.name_any())).collect();

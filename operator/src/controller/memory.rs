@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use kube::ResourceExt as _;
 use meshwright_api::MeshInstallation;
@@ -14,6 +15,7 @@ use crate::mesh::revision::ResolvedInputs;
 pub struct Memory {
     renders: Mutex<HashMap<String, Arc<Accepted>>>,
     failures: Mutex<HashMap<String, u32>>,
+    told: Mutex<HashMap<String, Instant>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -49,9 +51,22 @@ impl Memory {
         lock(&self.failures).remove(installation);
     }
 
+    /// Notes that status was written now.
+    pub fn told(&self, installation: &str) {
+        lock(&self.told).insert(installation.to_owned(), Instant::now());
+    }
+
+    /// How much of `interval` is left since status was written last; `None` when it is over.
+    #[must_use]
+    pub fn rest(&self, installation: &str, interval: Duration) -> Option<Duration> {
+        let since = lock(&self.told).get(installation)?.elapsed();
+        interval.checked_sub(since).filter(|rest| !rest.is_zero())
+    }
+
     /// Forgets an installation.
     pub fn forget(&self, installation: &str) {
         lock(&self.renders).remove(installation);
+        lock(&self.told).remove(installation);
         self.clear_failures(installation);
     }
 }

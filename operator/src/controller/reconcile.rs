@@ -32,6 +32,8 @@ use crate::runtime::metrics::ReconcileResult;
 
 /// On every installation that we look after: deletion is ours to carry out.
 pub const FINALIZER: &str = "meshwright.dev/uninstall";
+/// After a write that left something to do.
+const SOON: Duration = Duration::from_millis(50);
 /// An installation is looked at again after this long, even if nothing happened.
 const RESYNC: Duration = Duration::from_mins(5);
 
@@ -201,8 +203,8 @@ async fn settle(
         None => Course::Followed { plan: applied, health: &health, version: &accepted.inputs.version, proved },
     };
     let ca = authority(context, installation, accepted, &health).await;
-    let status = report(context, installation, course, ca).await?;
-    if stands && !proved && is_true(&status.conditions, ConditionType::Ready) {
+    let told = report(context, installation, course, ca).await?;
+    if stands && !proved && is_true(&told.status.conditions, ConditionType::Ready) {
         let record = accepted.inputs.record_name(&name);
         context.revisions.prove(&name, &record).await.map_err(ReconcileError::Memory)?;
         info!(installation = name, version = %accepted.inputs.version, "ready");
@@ -219,8 +221,8 @@ async fn settle(
         (false, false) => ReconcileResult::Unchanged,
     };
     // Additions that an apply left behind, or objects whose end was not seen yet.
-    let again = if unsettled && wrote { Duration::from_millis(50) } else { look_again.min(RESYNC) };
-    Ok((result, Action::requeue(again)))
+    let again = if unsettled && wrote { SOON } else { look_again.min(RESYNC) };
+    Ok((result, Action::requeue(told.rest.map_or(again, |rest| rest.min(again)))))
 }
 
 async fn hindered(

@@ -1,5 +1,7 @@
 //! Status and Events: what a person is told.
 
+use std::time::Duration;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -12,29 +14,47 @@ use serde_json::json;
 use super::context::Context;
 use super::error::ReconcileError;
 use crate::mesh::plan::Action;
-use crate::mesh::rollup::{Course, Report, rollup};
+use crate::mesh::rollup::{Course, Report, is_turn, rollup};
 
+/// Progress (so many of so many pods) is told no more often than this; every turn is told at once.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 /// Field manager of status: apart from that of objects, so that neither takes the other's fields.
 const STATUS_MANAGER: &str = "meshwright-status";
 
-/// Works the new status out, writes it where it differs, and tells of what has changed. Answers the new status.
+/// Works the new status out, writes it where it differs, and tells of what has changed. Answers what came of it.
 pub async fn report(
     context: &Context,
     installation: &MeshInstallation,
     course: Course<'_>,
     ca: Option<meshwright_api::CaStatus>,
-) -> Result<MeshInstallationStatus, ReconcileError> {
+) -> Result<Told, ReconcileError> {
     let previous = installation.status.clone().unwrap_or_default();
     let generation = installation.metadata.generation.unwrap_or_default();
     tell_of_heals(context, installation, &course);
     let input =
         Report { previous: &previous, generation, desired_version: &installation.spec.version, course, ca };
     let status = rollup(&input, &Time(Timestamp::now()));
-    if status != previous {
-        write(context, installation, &status).await?;
-        tell_of_turns(context, installation, &previous, &status);
+    if status == previous {
+        return Ok(Told { status, rest: None });
     }
-    Ok(status)
+    let name = installation.name_any();
+    if !is_turn(&previous, &status)
+        && let Some(rest) = context.memory.rest(&name, PROGRESS_INTERVAL)
+    {
+        return Ok(Told { status, rest: Some(rest) });
+    }
+    write(context, installation, &status).await?;
+    context.memory.told(&name);
+    tell_of_turns(context, installation, &previous, &status);
+    Ok(Told { status, rest: None })
+}
+
+/// What came of a report.
+pub struct Told {
+    /// The newest status, written or not.
+    pub status: MeshInstallationStatus,
+    /// Progress that is held back: tell it after this long.
+    pub rest: Option<Duration>,
 }
 
 async fn write(

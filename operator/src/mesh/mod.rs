@@ -16,6 +16,7 @@ pub mod problem;
 pub mod proxy_inputs;
 pub mod render;
 pub mod revision;
+pub mod rights;
 pub mod rollup;
 pub mod uninstall;
 pub mod validate;

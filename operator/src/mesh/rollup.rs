@@ -200,15 +200,33 @@ fn paused(applied: bool, health: &Health) -> Judgement {
 
 fn waiting(waiting: &Waiting) -> Blocker {
     match waiting {
-        Waiting::Definitions(open) => Blocker {
-            reason: Reason::WaitingForCrds,
-            message: format!("waiting until {} CRDs are served", open.len()),
-        },
+        Waiting::Definitions(_) => {
+            Blocker { reason: Reason::WaitingForCrds, message: "waiting until the CRDs are served".into() }
+        }
         Waiting::Injection => Blocker {
             reason: Reason::WaitingForRollout,
             message: "gateways wait until istiod injects".into(),
         },
     }
+}
+
+/// Whether a status says something new, rather than how far the same thing has come: a turn is told at once, progress
+/// may wait for the next telling.
+#[must_use]
+pub fn is_turn(previous: &MeshInstallationStatus, status: &MeshInstallationStatus) -> bool {
+    let gist = |status: &MeshInstallationStatus| {
+        let conditions: Vec<(String, String, String)> = status
+            .conditions
+            .iter()
+            .map(|c| {
+                let told = c.status != "Unknown" && c.type_ != ConditionType::Reconciling.as_str();
+                let reason = if told { c.reason.clone() } else { String::new() };
+                (c.type_.clone(), c.status.clone(), reason)
+            })
+            .collect();
+        (conditions, status.phase, status.observed_generation, status.version.clone())
+    };
+    gist(previous) != gist(status)
 }
 
 /// A failed request as a blocker.

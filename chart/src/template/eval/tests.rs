@@ -48,7 +48,10 @@ fn values_print_as_in_go() {
 fn conditions_go_by_emptiness() {
     check(&[
         ("{{ if .e }}x{{ else if .s }}y{{ else }}z{{ end }}", "y"),
-        ("{{ if .em }}x{{ end }}{{ if .el }}x{{ end }}{{ if .none }}x{{ end }}{{ if .f }}x{{ end }}{{ if 0 }}x{{ end }}", ""),
+        (
+            "{{ if .em }}x{{ end }}{{ if .el }}x{{ end }}{{ if .none }}x{{ end }}{{ if .f }}x{{ end }}{{ if 0 }}x{{ end }}",
+            "",
+        ),
         ("{{ with .m.b }}{{ .c }}{{ else }}none{{ end }}{{ with .em }}x{{ else }}{{ .n }}{{ end }}", "21"),
         ("{{ with .e }}x{{ else with .s }}{{ . }}{{ end }}", "text"),
         ("{{ with $x := .s }}{{ $x }}{{ . }}{{ end }}", "texttext"),
@@ -137,6 +140,11 @@ fn changes_of_a_map_are_seen_by_everyone() {
         ("{{ range $k, $v := .m }}{{ $_ := unset $.m $k }}{{ end }}{{ .m }}", "map[]"),
         ("{{ $c := deepCopy .m }}{{ $_ := set $c.b \"c\" 9 }}{{ .m.b.c }}{{ $c.b.c }}", "29"),
     ]);
+}
+
+#[test]
+fn each_reading_of_a_yaml_text_gives_a_value_of_its_own() {
+    check(&[("{{ $y := \"a: 1\" }}{{ $_ := set ($y | fromYaml) \"a\" 2 }}{{ ($y | fromYaml).a }}", "1")]);
 }
 
 #[test]

@@ -49,8 +49,8 @@ fn texts_of_several_lines_are_literals() {
 
 #[test]
 fn long_lines_are_folded_at_eighty_columns() {
-    let words = vec!["word"; 20].join(" ");
-    let folded = format!("a: {}\n  {}", vec!["word"; 16].join(" "), vec!["word"; 4].join(" "));
+    let words = ["word"; 20].join(" ");
+    let folded = format!("a: {}\n  {}", ["word"; 16].join(" "), ["word"; 4].join(" "));
     assert_eq!(yaml(&json!({ "a": words })), folded);
 }
 
@@ -93,7 +93,8 @@ fn any_value() -> impl Strategy<Value = Json> {
     leaf.prop_recursive(4, 40, 5, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(Json::from),
-            prop::collection::btree_map(any_text(), inner, 0..5).prop_map(|map| Json::Object(map.into_iter().collect())),
+            prop::collection::btree_map(any_text(), inner, 0..5)
+                .prop_map(|map| Json::Object(map.into_iter().collect())),
         ]
     })
 }

@@ -171,6 +171,7 @@ fn draw_gateway(sheet: &mut Sheet, gateway: &GatewayStatus, kind: Option<Service
         (true, Some(ServiceType::LoadBalancer)) => {
             sheet.field("Addresses", CARE, "none yet", ": no load balancer has given one");
         }
+        (true, Some(ServiceType::NodePort)) => sheet.field("Addresses", PLAIN, "", "those of the nodes"),
         (true, _) => sheet.field("Addresses", CARE, "none yet", ""),
         (false, _) => sheet.field("Addresses", PLAIN, "", &addresses.join(", ")),
     }

@@ -49,13 +49,13 @@ fn integer(number: &Number) -> Option<i128> {
     })
 }
 
-/// Whether the API server may leave the value out: nothing is in it, nor in what it holds.
+/// Whether the API server may leave the value out, since nothing is in it.
 pub(super) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => text.is_empty(),
         Value::Array(elements) => elements.is_empty(),
-        Value::Object(fields) => fields.values().all(is_empty),
+        Value::Object(fields) => fields.is_empty(),
         Value::Bool(_) | Value::Number(_) => false,
     }
 }

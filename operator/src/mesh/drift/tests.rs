@@ -223,6 +223,31 @@ fn a_definition_with_the_servers_defaults_is_as_desired() {
 }
 
 #[test]
+fn in_the_schema_of_a_definition_names_have_no_meaning_of_their_own() {
+    let properties = |selector: Value, default: &str| {
+        let properties = json!({"selector": selector, "limits": {"default": default}});
+        json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+               "spec": {"versions": [{"schema": {"openAPIV3Schema": {"properties": properties}}}]}})
+    };
+    let desired = properties(json!({"type": "object"}), "1");
+    assert_none(&desired, &properties(json!({"type": "object", "title": "added"}), "1"));
+    let path = "spec.versions[0].schema.openAPIV3Schema.properties.limits.default";
+    assert_eq!(found(&desired, &properties(json!({"type": "object"}), "1000m")), changed(path));
+}
+
+#[test]
+fn of_metadata_only_labels_and_annotations_are_ours() {
+    let object = |metadata: Value| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
+    let desired =
+        object(json!({"labels": {"a": "b"}, "resourceVersion": "1", "finalizers": ["x"], "ownerReferences": []}));
+    assert_none(
+        &desired,
+        &object(json!({"labels": {"a": "b"}, "resourceVersion": "2", "ownerReferences": [{"uid": "u"}]})),
+    );
+    assert_eq!(found(&desired, &object(json!({}))), missing("metadata.labels"));
+}
+
+#[test]
 fn an_ingress_rule_that_was_narrowed_is_a_difference() {
     let desired = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
                          "spec": {"podSelector": {}, "ingress": [{"ports": [{"port": 15017}]}]}});

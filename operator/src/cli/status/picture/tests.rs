@@ -56,7 +56,7 @@ MeshInstallation demo: Installing
     container discovery: ImagePullBackOff
 
   Gateway istio-system/istio-ingressgateway: not ready, NodePort
-  Addresses    none yet
+  Addresses    those of the nodes
 ";
     assert_eq!(drawn(&installing(), 44), expected);
 }

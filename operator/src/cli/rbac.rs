@@ -1,0 +1,159 @@
+//! `meshwright rbac`: the operator's rights for the releases of a catalog, as manifests or as a document.
+
+use std::collections::btree_map::Entry;
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use meshwright_api::{MeshInstallationSpec, Profile as ProfileName};
+use meshwright_chart::Capabilities;
+use semver::Version;
+use serde_json::json;
+
+use crate::catalog::{Catalog, Profile, Release};
+use crate::mesh::object::{Desired, Owner};
+use crate::mesh::problem::sentence;
+use crate::mesh::render::{Charts, render};
+use crate::mesh::rights::{Placement, Rights, RightsError};
+use crate::mesh::validate::validate;
+
+/// Flags of `meshwright rbac`.
+#[derive(Args, Debug)]
+pub struct RbacArgs {
+    /// Directories of Istio releases, as `meshwright catalog` makes them; the rights are those that all of them need
+    #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", value_delimiter = ':', required = true, value_name = "DIR")]
+    catalogs: Vec<PathBuf>,
+    /// Namespace of the mesh's control plane
+    #[arg(long, default_value = "istio-system")]
+    namespace: String,
+    /// Namespace of the operator
+    #[arg(long, default_value = "meshwright-system", value_name = "NAMESPACE")]
+    operator_namespace: String,
+    /// Print the document that tells of each right who needs it, instead of manifests
+    #[arg(long)]
+    document: bool,
+}
+
+/// The rights could not be worked out.
+#[derive(Debug, thiserror::Error)]
+pub enum RbacError {
+    /// The catalog can't be read.
+    #[error("opening the catalog failed")]
+    Catalog(#[source] Box<dyn Error>),
+    /// There is nothing to work them out from.
+    #[error("the catalog has no release that can be used: add one with `meshwright catalog add`")]
+    Empty,
+    /// A release can't be rendered with one of the profiles.
+    #[error("rendering Istio {version} with profile {profile} failed: {reason}")]
+    Render {
+        /// The release.
+        version: Version,
+        /// The profile.
+        profile: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// The releases' roles can't be held.
+    #[error("working out the rights failed")]
+    Rights(#[source] RightsError),
+    /// The manifests can't be written as YAML.
+    #[error("writing the manifests as YAML failed")]
+    Write(#[source] Box<serde_saphyr::ser::Error>),
+}
+
+const PROFILES: [ProfileName; 3] = [ProfileName::Default, ProfileName::Demo, ProfileName::Minimal];
+/// A namespace that is not the control plane's: what a gateway needs there, it needs anywhere.
+const ELSEWHERE: &str = "gateways";
+/// Charts ask for no more than `major.minor`, and no role depends on it.
+const KUBERNETES: &str = "v1.36.0";
+
+/// Prints the rights.
+pub fn run(args: &RbacArgs) -> Result<ExitCode, RbacError> {
+    let catalog = Catalog::open(&args.catalogs).map_err(|error| RbacError::Catalog(error.into()))?;
+    let mut objects = Vec::new();
+    for release in catalog.releases() {
+        for profile in PROFILES {
+            let rendered = objects_of(release, profile, &args.namespace);
+            objects.extend(rendered.map_err(|reason| RbacError::Render {
+                version: release.version().clone(),
+                profile: profile.as_str(),
+                reason,
+            })?);
+        }
+    }
+    if objects.is_empty() {
+        return Err(RbacError::Empty);
+    }
+    let placement = Placement { operator: args.operator_namespace.clone(), mesh: args.namespace.clone() };
+    let rights = Rights::of(placement, objects.iter().map(Arc::as_ref)).map_err(RbacError::Rights)?;
+    let versions: Vec<String> = catalog.versions().into_iter().map(ToString::to_string).collect();
+    let made = format!("Generated for Istio {}; don't edit. To renew: make generate", versions.join(", "));
+    if args.document {
+        print!("{}", rights.document(&made));
+    } else {
+        print!("{}", yaml(&rights, &made)?);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn yaml(rights: &Rights, made: &str) -> Result<String, RbacError> {
+    let mut text = format!("# {made}\n");
+    for manifest in rights.manifests() {
+        let document = serde_saphyr::to_string(&manifest).map_err(|error| RbacError::Write(Box::new(error)))?;
+        text.push_str("---\n");
+        text.push_str(&document);
+    }
+    Ok(text)
+}
+
+/// All that a release makes of a profile with a gateway.
+fn objects_of(release: &Release, profile: ProfileName, namespace: &str) -> Result<Vec<Arc<Desired>>, String> {
+    let spec = spec(release.version(), profile, namespace).map_err(|error| error.to_string())?;
+    let owner = Owner { installation: "rights".into(), uid: String::new(), release: release.version().clone() };
+    let profile = Profile::get(profile).map_err(|error| error.to_string())?;
+    let validated = validate(&spec, owner, &profile).map_err(|problems| sentence(&problems))?;
+    let mut charts = Charts::new();
+    for wanted in &validated.releases {
+        if let Entry::Vacant(slot) = charts.entry(wanted.chart) {
+            slot.insert(Arc::new(release.load_chart(wanted.chart).map_err(|error| super::chain(&error))?));
+        }
+    }
+    let capabilities =
+        Capabilities { kube_version: KUBERNETES.into(), api_versions: std::collections::BTreeSet::new() };
+    render(&validated, &charts, &capabilities).map_err(|error| super::chain(&error))
+}
+
+fn spec(version: &Version, profile: ProfileName, namespace: &str) -> Result<MeshInstallationSpec, serde_json::Error> {
+    serde_json::from_value(json!({
+        "version": version.to_string(),
+        "profile": profile,
+        "namespace": namespace,
+        "gateways": [{"name": "gateway", "namespace": ELSEWHERE}],
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_specs_that_are_rendered_are_good_for_every_profile() {
+        for profile in PROFILES {
+            let spec = spec(&Version::new(1, 31, 2), profile, "mesh").unwrap();
+            assert_eq!((spec.profile, spec.namespace.as_str()), (profile, "mesh"));
+            let gateway = spec.gateways.first().unwrap();
+            assert_ne!(spec.gateway_namespace(gateway), spec.namespace);
+        }
+    }
+
+    #[test]
+    fn manifests_are_separate_documents_below_a_line_that_says_how_they_were_made() {
+        let placement = Placement { operator: "meshwright-system".into(), mesh: "istio-system".into() };
+        let rights = Rights::of(placement, []).unwrap();
+        let text = yaml(&rights, "made by hand").unwrap();
+        assert!(text.starts_with("# made by hand\n---\n"));
+        assert_eq!(text.matches("\n---\n").count(), rights.manifests().len());
+    }
+}

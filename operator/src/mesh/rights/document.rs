@@ -1,0 +1,142 @@
+//! The rights as a document: each with who needs it and what breaks without it.
+
+use std::fmt::Write as _;
+
+use k8s_openapi::api::rbac::v1::PolicyRule;
+
+use super::needs::{Need, Reach, needs};
+use super::rule::Rules;
+use super::{ACCOUNT, MESH_ROLE, Rights};
+
+const NEEDS_HEAD: &str = "| resource | verbs | what for | without it |\n|---|---|---|---|\n";
+const GRANTED_HEAD: &str = "| resource | verbs |\n|---|---|\n";
+
+impl Rights {
+    /// The document, in Markdown. `made` is its first line and says where it comes from.
+    #[must_use]
+    pub fn document(&self, made: &str) -> String {
+        let (operator, mesh) = (&self.placement.operator, &self.placement.mesh);
+        let mut text = format!("<!-- {made} -->\n{}", intro(operator, mesh));
+        let cluster = format!("In the whole cluster: ClusterRole `{ACCOUNT}`");
+        let in_mesh = format!("In the mesh's namespace `{mesh}`: Role `{MESH_ROLE}`");
+        let own = format!("In the operator's namespace `{operator}`: Role `{ACCOUNT}`");
+        for (title, reach) in [(cluster, Reach::Cluster), (in_mesh, Reach::Mesh), (own, Reach::Operator)] {
+            let _ = write!(text, "\n## {title}\n\n### What the operator does itself\n\n{}", needs_table(reach));
+            let granted = self.granted_tables(reach);
+            if !granted.is_empty() {
+                let _ = write!(text, "\n### Held to be granted\n{granted}");
+            }
+        }
+        text
+    }
+
+    fn granted_tables(&self, reach: Reach) -> String {
+        let mut text = String::new();
+        for (role, granted) in &self.granted {
+            let rules = match reach {
+                Reach::Cluster => &granted.in_cluster,
+                Reach::Mesh => &granted.in_mesh,
+                Reach::Operator => continue,
+            };
+            let table = granted_table(rules);
+            if !table.is_empty() {
+                let _ = write!(text, "\n#### {role}\n\n{GRANTED_HEAD}{table}");
+            }
+        }
+        text
+    }
+}
+
+fn intro(operator: &str, mesh: &str) -> String {
+    format!(
+        "\
+# What Meshwright may do, and why
+
+The operator acts as ServiceAccount `{ACCOUNT}` in namespace `{operator}`. Its rights are those in `rbac.yaml`, and they
+are of two sorts:
+
+- **What the operator does itself.** Each right is listed with what it is for and what happens without it.
+- **Held to be granted.** Istio's charts make roles for istiod and for gateways, and Kubernetes lets nobody make a role
+  that allows more than he may do himself. So the operator has to hold all that these roles allow, though it does none
+  of it. Without one of these rights that role is not applied: `Ready` is False with reason `Forbidden`, the message
+  names the right, and the mesh stays as it was until the right is there. The way round would be the verbs `escalate`
+  and `bind`, by which the operator could give itself any right at all: it has neither.
+
+Four things to know before granting this:
+
+- **Secrets.** Reading all Secrets is istiod's right (certificates of gateways, remote clusters) and each gateway's;
+  writing them in `{mesh}` is istiod's too, for its CA. The operator must hold both to grant them. Itself it asks for
+  the metadata of one Secret, `istio-ca-secret`.
+- **Pods.** Injection is proved by creating a pod in a dry run. RBAC knows no right to dry runs alone, so the operator
+  may create pods in `{mesh}`, which is a real right: such a pod can use any ServiceAccount and any Secret there.
+- **Workloads.** Gateways may be in any namespace, so the operator may write Deployments and Services in all of them, as
+  istiod may.
+- **Wildcards** stand only where a role of Istio's has one.
+
+Each right is that of the charts as the profiles have them. Values that make a chart's role allow more (for istiod
+`taint.enabled`, `global.istiod.enableAnalysis`, `env.EXTERNAL_CA`, `env.ENABLE_CLUSTER_TRUST_BUNDLE_API` and
+`env.MCS_API_GROUP`) take the same rights here: add them in a role of your own. For a mesh in another namespace or for
+another release, print the manifests anew: `meshwright rbac --namespace NAMESPACE --catalog DIR`.
+
+Removing these manifests with `kubectl delete` removes namespace `{mesh}` with all that is in it: remove the mesh first,
+and leave the Namespace out if it holds anything else.
+"
+    )
+}
+
+fn needs_table(reach: Reach) -> String {
+    let mut text = NEEDS_HEAD.to_owned();
+    let mut rows: Vec<Need> = needs().filter(|need| need.reach == reach).collect();
+    rows.sort_by_key(|need| (need.group, need.resource, need.name, need.verbs));
+    // What is said of several resources alike is said once.
+    let mut said: Vec<(Need, Vec<String>)> = Vec::new();
+    for need in rows {
+        let resource = resource(need.group, need.resource, need.name);
+        match said
+            .iter_mut()
+            .find(|(other, _)| (other.verbs, other.why, other.without) == (need.verbs, need.why, need.without))
+        {
+            Some((_, resources)) => resources.push(resource),
+            None => said.push((need, vec![resource])),
+        }
+    }
+    for (need, resources) in said {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} |",
+            resources.join(", "),
+            need.verbs.join(", "),
+            need.why,
+            need.without
+        );
+    }
+    text
+}
+
+fn granted_table(rules: &Rules) -> String {
+    let rows = rules.reduced().policies().into_iter().map(|rule| {
+        let what = resources(&rule).join(", ");
+        format!("| {what} | {} |\n", rule.verbs.join(", "))
+    });
+    rows.collect()
+}
+
+fn resources(rule: &PolicyRule) -> Vec<String> {
+    let names = rule.resource_names.as_deref().map(|names| names.join(", "));
+    let mut all = Vec::new();
+    for group in rule.api_groups.iter().flatten() {
+        for name in rule.resources.iter().flatten() {
+            all.push(resource(group, name, names.as_deref()));
+        }
+    }
+    all.extend(rule.non_resource_urls.iter().flatten().map(|path| format!("path `{path}`")));
+    all
+}
+
+/// As `kubectl auth can-i` takes it: `resource.group/subresource`; those of the core group have no group.
+fn resource(group: &str, resource: &str, name: Option<&str>) -> String {
+    let (object, part) = resource.split_once('/').map_or((resource, ""), |(object, part)| (object, part));
+    let (dot, slash) = (if group.is_empty() { "" } else { "." }, if part.is_empty() { "" } else { "/" });
+    let only = name.map(|name| format!(" (only {name})")).unwrap_or_default();
+    format!("`{object}{dot}{group}{slash}{part}`{only}")
+}
