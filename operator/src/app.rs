@@ -54,12 +54,7 @@ pub enum RunError {
 }
 
 /// Runs the operator until a signal, a lost lease or the end of one of its parts.
-pub fn run(
-    options: Options,
-    admin: &AdminArgs,
-    leader: &LeaderArgs,
-    log: &LogArgs,
-) -> Result<ExitCode, RunError> {
+pub fn run(options: Options, admin: &AdminArgs, leader: &LeaderArgs, log: &LogArgs) -> Result<ExitCode, RunError> {
     telemetry::init(log).map_err(RunError::Logs)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
@@ -113,8 +108,7 @@ async fn operate(
         info!(identity, "leading");
         let (events, write_events) = EventSink::new(clients.requests.clone(), Some(identity.clone()));
         let events_task = tokio::spawn(write_events);
-        let context =
-            context(options, &clients, &namespace, inventory, &metrics, events, &changed).await?;
+        let context = context(options, &clients, &namespace, inventory, &metrics, events, &changed).await?;
         controller::run(context, triggers, drain.clone()).await;
         // The controller and its sink are gone: what was noted is written, if that doesn't take too long.
         let _ = tokio::time::timeout(Duration::from_secs(2), events_task).await;
@@ -140,11 +134,7 @@ async fn operate(
 }
 
 /// Waits for leadership; false when the process is told to stop first.
-async fn leads(
-    mut leadership: watch::Receiver<LeaderState>,
-    metrics: &Metrics,
-    drain: &CancellationToken,
-) -> bool {
+async fn leads(mut leadership: watch::Receiver<LeaderState>, metrics: &Metrics, drain: &CancellationToken) -> bool {
     loop {
         let state = leadership.borrow_and_update().clone();
         metrics.set_leader(&state);
@@ -180,13 +170,15 @@ async fn context(
     events: EventSink,
     changed: &mpsc::UnboundedSender<String>,
 ) -> Result<Context, RunError> {
-    let version =
-        clients.requests.apiserver_version().await.map_err(|e| RunError::ServerVersion(Box::new(e)))?;
+    let version = clients.requests.apiserver_version().await.map_err(|e| RunError::ServerVersion(Box::new(e)))?;
     info!(kubernetes = version.git_version, "connected");
     let requests = clients.requests.clone();
     let prober = Prober::new(requests.clone(), options.probe_interval, changed.clone(), metrics.clone());
     Ok(Context {
-        capabilities: Capabilities { kube_version: version.git_version, api_versions: std::collections::BTreeSet::new() },
+        capabilities: Capabilities {
+            kube_version: version.git_version,
+            api_versions: std::collections::BTreeSet::new(),
+        },
         reader: Reader::new(requests.clone(), inventory.clone()),
         applier: Applier::new(requests.clone(), inventory.clone(), metrics.clone()),
         revisions: Revisions::new(requests, namespace),

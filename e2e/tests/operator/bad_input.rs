@@ -6,7 +6,7 @@ use std::process::Command;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use meshwright_api::conditions::ConditionType;
 use meshwright_e2e::mesh::{Mesh, NAME, VERSION, small};
-use meshwright_e2e::{Lab, LabOptions, Programs, TestResult, objects, run, wait};
+use meshwright_e2e::{Lab, LabOptions, Programs, TestResult, run, wait};
 use serde_json::{Value, json};
 
 fn with(field: &str, value: Value) -> Value {
@@ -98,7 +98,6 @@ fn a_spec_that_cannot_be_followed_stalls_and_mending_it_is_enough() {
 fn an_object_of_somebody_else_is_named_and_not_touched() {
     run(LabOptions::default(), async |lab| {
         let mesh = Mesh::operator(lab).await?;
-        objects::namespace(&lab.client(), "istio-system", &[]).await?;
         let maps = mesh.api("v1", "ConfigMap", Some("istio-system"));
         let theirs =
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio"}, "data": {"mesh": "mine"}});
@@ -117,7 +116,6 @@ fn an_object_of_somebody_else_is_named_and_not_touched() {
 fn a_namespace_that_is_being_deleted_is_waited_for() {
     run(LabOptions::default(), async |lab| {
         let mesh = Mesh::operator(lab).await?;
-        objects::namespace(&lab.client(), "istio-system", &[]).await?;
         let maps = mesh.api("v1", "ConfigMap", Some("istio-system"));
         let held = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "held", "finalizers": ["example.com/hold"]}});
         maps.create(&PostParams::default(), &serde_json::from_value(held)?).await?;

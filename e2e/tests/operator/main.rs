@@ -1,6 +1,13 @@
 //! The operator on real components: each test has a cluster of its own, with the operator running in it from
 //! config/, as its own ServiceAccount.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::default_trait_access,
+    clippy::similar_names,
+    reason = "a test that panics is a test that fails"
+)]
+
 mod bad_input;
 mod healing;
 mod install;

@@ -20,8 +20,8 @@ use crate::mesh::object::{
     COMPONENT_LABEL, Desired, FIELD_MANAGER, HASH_ANNOTATION, INSTALLATION_LABEL, ObjectKey, RELEASE_ANNOTATION, Stage,
     UID_ANNOTATION,
 };
-use crate::runtime::metrics::{Metrics, WriteVerb};
 use crate::mesh::plan::{Action, Applied, Plan, Prepared, Removal, Step, Waiting};
+use crate::runtime::metrics::{Metrics, WriteVerb};
 
 /// Writes at a time within a stage.
 const CONCURRENCY: usize = 8;
@@ -98,9 +98,7 @@ impl Applier {
         let open: Vec<String> = all
             .iter()
             .filter(|d| d.key.kind == Kind::CustomResourceDefinition)
-            .filter(|d| {
-                live.get(&d.key).is_none_or(|live| live.facts != (Facts::Definition { established: true }))
-            })
+            .filter(|d| live.get(&d.key).is_none_or(|live| live.facts != (Facts::Definition { established: true })))
             .map(|d| d.key.name.clone())
             .collect();
         (!open.is_empty()).then_some(Waiting::Definitions(open))
@@ -223,4 +221,3 @@ pub(super) async fn within_deadline<T>(
 ) -> Result<T, kube::Error> {
     timeout(REQUEST_DEADLINE, request).await.unwrap_or_else(|elapsed| Err(kube::Error::Service(elapsed.into())))
 }
-

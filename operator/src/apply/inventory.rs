@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::mesh::drift::fingerprint;
 use crate::mesh::effective::effective;
 use crate::mesh::kind::Kind;
-use crate::mesh::live::{Live, LiveObjects};
+use crate::mesh::live::{Drift, Live, LiveObjects};
 use crate::mesh::object::{Desired, ObjectKey};
 
 /// Shared between the watches, which fill it, and reconciles, which read it. Cloning shares.
@@ -104,7 +104,15 @@ impl Inventory {
         state.accepted.insert(desired.key.clone(), (desired.hash.clone(), print));
         state.desired.insert(desired.key.clone(), Arc::clone(desired));
         let live = state.reduce(&desired.key, answer);
-        state.live.insert(desired.key.clone(), live);
+        match state.live.get_mut(&desired.key) {
+            // A watch has seen a later state than this answer, judged by what was desired before.
+            Some(known) if known.uid == live.uid && known.resource_version > live.resource_version => {
+                known.drift = Drift::Unchecked;
+            }
+            _ => {
+                state.live.insert(desired.key.clone(), live);
+            }
+        }
     }
 
     /// Takes in an object that was read because the watches don't know it, or knew it before its desired state.
@@ -136,7 +144,7 @@ impl Inventory {
             if !known {
                 state.desired.insert(desired.key.clone(), Arc::clone(desired));
                 if let Some(live) = state.live.get_mut(&desired.key) {
-                    live.drift = crate::mesh::live::Drift::Unchecked;
+                    live.drift = Drift::Unchecked;
                 }
             }
         }
@@ -150,9 +158,7 @@ impl Inventory {
         state
             .live
             .iter()
-            .filter(|(key, live)| {
-                wanted.contains(key) || live.marks.installation.as_deref() == Some(installation)
-            })
+            .filter(|(key, live)| wanted.contains(key) || live.marks.installation.as_deref() == Some(installation))
             .map(|(key, live)| (key.clone(), live.clone()))
             .collect()
     }

@@ -12,8 +12,8 @@ use tracing::{debug, info};
 
 use super::reader::to_value;
 use crate::mesh::object::FIELD_MANAGER;
-use crate::runtime::metrics::{Metrics, ProbeResult};
 use crate::mesh::probe::{Outcome, Template, judge_pod, judge_refusal, pod};
+use crate::runtime::metrics::{Metrics, ProbeResult};
 
 /// The newest proof of one installation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,12 +52,7 @@ const PROBE_DEADLINE: Duration = Duration::from_secs(35);
 impl Prober {
     /// A prober. An outcome is looked at again after `interval` even when nothing gives cause to.
     #[must_use]
-    pub fn new(
-        client: Client,
-        interval: Duration,
-        changed: mpsc::UnboundedSender<String>,
-        metrics: Metrics,
-    ) -> Self {
+    pub fn new(client: Client, interval: Duration, changed: mpsc::UnboundedSender<String>, metrics: Metrics) -> Self {
         Self { client, interval, changed, metrics, state: Arc::default() }
     }
 

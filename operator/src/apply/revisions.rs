@@ -87,7 +87,12 @@ impl Revisions {
     }
 
     /// Remembers accepted inputs. Does nothing where they are the newest remembered already.
-    pub async fn accept(&self, installation: &str, uid: &str, inputs: &ResolvedInputs) -> Result<Record, RevisionError> {
+    pub async fn accept(
+        &self,
+        installation: &str,
+        uid: &str,
+        inputs: &ResolvedInputs,
+    ) -> Result<Record, RevisionError> {
         let records = self.of(installation).await?;
         let name = inputs.record_name(installation);
         if let Some(last) = records.last()
@@ -152,7 +157,8 @@ impl Revisions {
                     return Err(RevisionError::Write { name: record.name.clone(), source: Box::new(source) });
                 }
             }
-            if let Some(known) = self.lock().get_mut(installation).and_then(|l| l.iter_mut().find(|r| r.name == record.name))
+            if let Some(known) =
+                self.lock().get_mut(installation).and_then(|l| l.iter_mut().find(|r| r.name == record.name))
             {
                 known.verdict = verdict;
             }

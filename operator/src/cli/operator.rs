@@ -31,9 +31,6 @@ pub struct OperatorArgs {
 
 /// Runs the operator until it is told to stop.
 pub fn run(args: &OperatorArgs) -> Result<ExitCode, RunError> {
-    let options = Options {
-        catalogs: args.catalogs.clone(),
-        probe_interval: Duration::from_secs(args.probe_interval),
-    };
+    let options = Options { catalogs: args.catalogs.clone(), probe_interval: Duration::from_secs(args.probe_interval) };
     app::run(options, &args.admin, &args.leader, &args.log)
 }

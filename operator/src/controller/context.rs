@@ -57,12 +57,8 @@ impl Context {
     /// All installations that can be read, the oldest first.
     #[must_use]
     pub fn installations(&self) -> Vec<MeshInstallation> {
-        let mut all: Vec<MeshInstallation> = self
-            .store
-            .iter()
-            .flat_map(Store::state)
-            .filter_map(|watched| watched.0.as_ref().ok().cloned())
-            .collect();
+        let mut all: Vec<MeshInstallation> =
+            self.store.iter().flat_map(Store::state).filter_map(|watched| watched.0.as_ref().ok().cloned()).collect();
         all.sort_by_key(|mi| (mi.metadata.creation_timestamp.clone(), mi.name_any()));
         all
     }
@@ -71,10 +67,6 @@ impl Context {
     #[must_use]
     pub fn existing(&self) -> BTreeSet<String> {
         use kube::Resource as _;
-        self.store
-            .iter()
-            .flat_map(Store::state)
-            .filter_map(|watched| watched.meta().uid.clone())
-            .collect()
+        self.store.iter().flat_map(Store::state).filter_map(|watched| watched.meta().uid.clone()).collect()
     }
 }

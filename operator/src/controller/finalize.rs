@@ -50,7 +50,9 @@ pub async fn finalize(installation: &MeshInstallation, context: &Context) -> Res
     if waits && !begun {
         let pods = context.reader.pods_with_proxy(&name).await.map_err(|e| ReconcileError::InUse(Box::new(e)))?;
         if pods > 0 {
-            let message = format!("{pods} pods still have a proxy of this mesh; restart them without one, or set spec.deletion.whileInUse to Proceed");
+            let message = format!(
+                "{pods} pods still have a proxy of this mesh; restart them without one, or set spec.deletion.whileInUse to Proceed"
+            );
             let blocker = Blocker { reason: Reason::ProxiesPresent, message };
             report(context, installation, Course::Uninstalling { blocker, in_use: Some(pods) }, None).await?;
             return Ok(Action::requeue(IN_USE_INTERVAL));
@@ -72,19 +74,14 @@ pub async fn finalize(installation: &MeshInstallation, context: &Context) -> Res
     }
 }
 
-async fn tell(
-    installation: &MeshInstallation,
-    context: &Context,
-    removals: &[Removal],
-) -> Result<(), ReconcileError> {
+async fn tell(installation: &MeshInstallation, context: &Context, removals: &[Removal]) -> Result<(), ReconcileError> {
     info!(installation = installation.name_any(), objects = removals.len(), "deleting");
     let blocker = Blocker { reason: Reason::Uninstalling, message: "the mesh is being removed".into() };
     report(context, installation, Course::Uninstalling { blocker, in_use: None }, None).await.map(drop)
 }
 
 async fn delete_all(context: &Context, removals: Vec<Removal>) -> Result<(), ReconcileError> {
-    let deletes =
-        stream::iter(removals).map(|removal| async move { context.applier.delete(&removal).await });
+    let deletes = stream::iter(removals).map(|removal| async move { context.applier.delete(&removal).await });
     all(deletes.buffer_unordered(CONCURRENCY)).await
 }
 
@@ -112,11 +109,7 @@ async fn orphan(
 }
 
 /// Forgets the installation, tells what istiod left behind, and lets the resource go.
-async fn finish(
-    installation: &MeshInstallation,
-    context: &Context,
-    reason: Reason,
-) -> Result<Action, ReconcileError> {
+async fn finish(installation: &MeshInstallation, context: &Context, reason: Reason) -> Result<Action, ReconcileError> {
     let name = installation.name_any();
     context.revisions.erase(&name).await.map_err(ReconcileError::Memory)?;
     let note = match reason {

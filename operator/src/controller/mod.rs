@@ -35,14 +35,10 @@ pub type Watched = DeserializeGuard<MeshInstallation>;
 const CONCURRENCY: u16 = 2;
 
 /// Reconciles until the token is cancelled: on every change of an installation, and whenever `changed` names one.
-pub async fn run(
-    mut context: Context,
-    mut changed: mpsc::UnboundedReceiver<String>,
-    token: CancellationToken,
-) {
+pub async fn run(mut context: Context, mut changed: mpsc::UnboundedReceiver<String>, token: CancellationToken) {
     let api: Api<Watched> = Api::all(context.clients.watches.clone());
-    let triggers = futures::stream::poll_fn(move |cx| changed.poll_recv(cx))
-        .map(|name| ObjectRef::<Watched>::new_with(&name, ()));
+    let triggers =
+        futures::stream::poll_fn(move |cx| changed.poll_recv(cx)).map(|name| ObjectRef::<Watched>::new_with(&name, ()));
     let controller = Controller::new(api, watcher::Config::default())
         .with_config(Config::default().concurrency(CONCURRENCY))
         .reconcile_on(triggers)

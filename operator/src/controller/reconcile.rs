@@ -91,7 +91,9 @@ async fn step(installation: &MeshInstallation, context: &Context) -> Done {
         return finalize(installation, context).await.map(|action| (ReconcileResult::Waiting, action));
     }
     if let Some(first) = another(installation, context) {
-        let message = format!("the cluster has the mesh of {first} already; a second one beside it needs revisions, which are not supported yet: delete one of the two");
+        let message = format!(
+            "the cluster has the mesh of {first} already; a second one beside it needs revisions, which are not supported yet: delete one of the two"
+        );
         let blocker = Blocker { reason: Reason::AnotherInstallation, message };
         report(context, installation, Course::Stalled { blocker, running: None }, None).await?;
         return Ok((ReconcileResult::Invalid, Action::requeue(RESYNC)));
@@ -119,9 +121,10 @@ fn blind(context: &Context) -> Option<Course<'static>> {
         Some((kind, trouble)) if trouble.contains("orbidden") => {
             Blocker { reason: Reason::Forbidden, message: format!("{} can't be watched: {trouble}", kind.plural()) }
         }
-        Some((kind, trouble)) => {
-            Blocker { reason: Reason::ApiUnavailable, message: format!("{} can't be watched: {trouble}", kind.plural()) }
-        }
+        Some((kind, trouble)) => Blocker {
+            reason: Reason::ApiUnavailable,
+            message: format!("{} can't be watched: {trouble}", kind.plural()),
+        },
         None => {
             let message = format!("{} are not listed yet", first.0.plural());
             Blocker { reason: Reason::ApiUnavailable, message }

@@ -56,14 +56,13 @@ pub async fn resolve(
     let request: VersionRequest =
         spec.version.parse().map_err(|error| stall(Reason::InvalidSpec, format!("spec.version: {error}")))?;
     let catalog = open(context).await?;
-    let request = match remembered {
-        // A minor is resolved once per spec: a newer patch in the catalog must not upgrade a mesh by itself. Nor does
-        // the end of a release's life stop what runs.
-        Some(record) => VersionRequest::Exact(record.inputs.version.clone()),
-        None => {
-            supported(context, &request, &catalog)?;
-            request
-        }
+    // A minor is resolved once per spec: a newer patch in the catalog must not upgrade a mesh by itself. Nor does the end
+    // of a release's life stop what runs.
+    let request = if let Some(record) = remembered {
+        VersionRequest::Exact(record.inputs.version.clone())
+    } else {
+        supported(context, &request, &catalog)?;
+        request
     };
     let release = catalog
         .resolve(&request)
@@ -106,7 +105,9 @@ fn moves(running: Option<&str>, wanted: &Version) -> Result<(), Blocker> {
     match running.and_then(|running| running.parse::<Version>().ok()) {
         Some(running) if running != *wanted => Err(stall(
             Reason::UpgradeNotSupported,
-            format!("spec.version: the mesh runs {running}; moving it to {wanted} is not supported yet: set it back to {running}"),
+            format!(
+                "spec.version: the mesh runs {running}; moving it to {wanted} is not supported yet: set it back to {running}"
+            ),
         )),
         _ => Ok(()),
     }
@@ -159,20 +160,19 @@ fn build(
     release: &Release,
     capabilities: &meshwright_chart::Capabilities,
 ) -> Result<Accepted, Blocker> {
-    let profile =
-        Profile::get(inputs.spec.profile).map_err(|error| stall(Reason::InvalidSpec, format!("spec.profile: {}", explain(&error))))?;
-    let validated = validate(&inputs.spec, owner, &profile)
-        .map_err(|problems| stall(Reason::InvalidSpec, sentence(&problems)))?;
+    let profile = Profile::get(inputs.spec.profile)
+        .map_err(|error| stall(Reason::InvalidSpec, format!("spec.profile: {}", explain(&error))))?;
+    let validated =
+        validate(&inputs.spec, owner, &profile).map_err(|problems| stall(Reason::InvalidSpec, sentence(&problems)))?;
     let mut charts = Charts::new();
     for wanted in &validated.releases {
         if let Entry::Vacant(slot) = charts.entry(wanted.chart) {
-            let chart = release
-                .load_chart(wanted.chart)
-                .map_err(|error| stall(Reason::CatalogDamaged, explain(&error)))?;
+            let chart =
+                release.load_chart(wanted.chart).map_err(|error| stall(Reason::CatalogDamaged, explain(&error)))?;
             slot.insert(Arc::new(chart));
         }
     }
-    let desired = render(&validated, &charts, capabilities)
-        .map_err(|error| stall(Reason::RenderFailed, explain(&error)))?;
+    let desired =
+        render(&validated, &charts, capabilities).map_err(|error| stall(Reason::RenderFailed, explain(&error)))?;
     Ok(Accepted { inputs, validated, desired })
 }

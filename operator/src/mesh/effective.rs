@@ -81,10 +81,8 @@ mod tests {
     }
 
     fn deployment(replicas: Option<i32>, managers: &[&str]) -> Value {
-        let fields: Vec<Value> = managers
-            .iter()
-            .map(|m| json!({"manager": m, "fieldsV1": {"f:spec": {"f:replicas": {}}}}))
-            .collect();
+        let fields: Vec<Value> =
+            managers.iter().map(|m| json!({"manager": m, "fieldsV1": {"f:spec": {"f:replicas": {}}}})).collect();
         let spec = replicas.map_or(json!({}), |r| json!({"replicas": r}));
         json!({"kind": "Deployment", "metadata": {"managedFields": fields}, "spec": spec})
     }

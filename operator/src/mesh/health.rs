@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use meshwright_api::conditions::Reason;
-use meshwright_api::{
-    ComponentStatus, GatewayPortStatus, GatewayStatus, NodePortOrigin, NodePortStatus, Protocol,
-};
+use meshwright_api::{ComponentStatus, GatewayPortStatus, GatewayStatus, NodePortOrigin, NodePortStatus, Protocol};
 
 use super::kind::Kind;
 use super::live::{Facts, LiveObjects, ServiceFacts, Workload};
@@ -56,12 +54,7 @@ impl Health {
 
 /// Measures an installation.
 #[must_use]
-pub fn measure(
-    validated: &Validated,
-    desired: &[Arc<Desired>],
-    live: &LiveObjects,
-    injection: &Injection,
-) -> Health {
+pub fn measure(validated: &Validated, desired: &[Arc<Desired>], live: &LiveObjects, injection: &Injection) -> Health {
     let mut blockers = Vec::new();
     let version = validated.owner.release.to_string();
     let mut components = vec![
@@ -112,8 +105,7 @@ fn service<'a>(live: &'a LiveObjects, namespace: &str, name: &str) -> Option<&'a
 
 /// The control plane's Deployment, as the installation names it.
 fn control_plane(validated: &Validated, desired: &[Arc<Desired>], live: &LiveObjects) -> Option<Workload> {
-    let istiod =
-        desired.iter().find(|d| d.key.kind == Kind::Deployment && d.component == Component::Istiod)?;
+    let istiod = desired.iter().find(|d| d.key.kind == Kind::Deployment && d.component == Component::Istiod)?;
     workload(live, &validated.namespace, &istiod.key.name)
 }
 
@@ -200,18 +192,18 @@ fn injection_blocker(injection: &Injection) -> Option<Blocker> {
     let (reason, message) = match injection {
         Injection::Seen(Outcome::Proved(_)) => return None,
         Injection::Pending => (Reason::Applying, "injection is not proved yet".to_owned()),
-        Injection::Seen(Outcome::NotInjected) => {
-            (Reason::NotInjected, "a pod that asks for a proxy gets none: no webhook takes it, or the injector's policy skips it".to_owned())
-        }
+        Injection::Seen(Outcome::NotInjected) => (
+            Reason::NotInjected,
+            "a pod that asks for a proxy gets none: no webhook takes it, or the injector's policy skips it".to_owned(),
+        ),
         Injection::Seen(Outcome::WebhookFailed(why)) => {
             (Reason::WebhookFailed, format!("a pod that asks for a proxy is refused by the injector: {why}"))
         }
-        Injection::Seen(Outcome::RefusedByOther { by, message }) => {
-            (Reason::ProbeRefused, format!("injection can't be proved: {by} refuses the test pod, which is not the mesh's doing: {message}"))
-        }
-        Injection::Seen(Outcome::NotAllowed(why)) => {
-            (Reason::Forbidden, format!("injection can't be proved: {why}"))
-        }
+        Injection::Seen(Outcome::RefusedByOther { by, message }) => (
+            Reason::ProbeRefused,
+            format!("injection can't be proved: {by} refuses the test pod, which is not the mesh's doing: {message}"),
+        ),
+        Injection::Seen(Outcome::NotAllowed(why)) => (Reason::Forbidden, format!("injection can't be proved: {why}")),
     };
     Some(Blocker { reason, message })
 }

@@ -259,8 +259,7 @@ fn service(object: &Value) -> ServiceFacts {
         .iter()
         .filter_map(|entry| text(entry, "ip").or_else(|| text(entry, "hostname")))
         .collect();
-    let service_type =
-        object.pointer("/spec/type").and_then(Value::as_str).unwrap_or("ClusterIP").to_owned();
+    let service_type = object.pointer("/spec/type").and_then(Value::as_str).unwrap_or("ClusterIP").to_owned();
     ServiceFacts { service_type, ports, addresses }
 }
 
@@ -268,9 +267,7 @@ fn webhooks(object: &Value) -> Facts {
     let entries = object.get("webhooks").and_then(Value::as_array).cloned().unwrap_or_default();
     let without_ca = entries
         .iter()
-        .filter(|hook| {
-            hook.pointer("/clientConfig/caBundle").and_then(Value::as_str).is_none_or(str::is_empty)
-        })
+        .filter(|hook| hook.pointer("/clientConfig/caBundle").and_then(Value::as_str).is_none_or(str::is_empty))
         .filter_map(|hook| hook.get("name").and_then(Value::as_str).map(str::to_owned))
         .collect();
     let identity = short_hash(Value::Array(entries).to_string().as_bytes());

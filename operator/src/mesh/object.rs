@@ -86,8 +86,10 @@ pub enum Stage {
     Namespaces,
     /// CRDs; the next stages wait until they are established.
     Definitions,
-    /// Service accounts and their rights.
+    /// Service accounts and roles.
     Identity,
+    /// Bindings, which the API server only takes when their role exists.
+    Bindings,
     /// Configuration: istiod never starts injecting if its injector ConfigMap is missing when it starts.
     Configuration,
     /// Services.
@@ -98,7 +100,9 @@ pub enum Stage {
     Validation,
     /// Mutating webhooks, last: until istiod has filled in its certificate they refuse what they match.
     Injection,
-    /// All of a gateway but its pods.
+    /// A gateway's account and role.
+    GatewayIdentity,
+    /// The rest of a gateway but its pods.
     Gateways,
     /// Gateway pods, which exist only through injection.
     GatewayWorkloads,
@@ -109,14 +113,17 @@ impl Stage {
     #[must_use]
     pub fn of(kind: Kind, component: &Component) -> Self {
         if matches!(component, Component::Gateway(_)) {
-            return if kind == Kind::Deployment { Self::GatewayWorkloads } else { Self::Gateways };
+            return match kind {
+                Kind::Deployment => Self::GatewayWorkloads,
+                Kind::ServiceAccount | Kind::Role => Self::GatewayIdentity,
+                _ => Self::Gateways,
+            };
         }
         match kind {
             Kind::Namespace => Self::Namespaces,
             Kind::CustomResourceDefinition => Self::Definitions,
-            Kind::ServiceAccount | Kind::ClusterRole | Kind::ClusterRoleBinding | Kind::Role | Kind::RoleBinding => {
-                Self::Identity
-            }
+            Kind::ServiceAccount | Kind::ClusterRole | Kind::Role => Self::Identity,
+            Kind::ClusterRoleBinding | Kind::RoleBinding => Self::Bindings,
             Kind::ConfigMap => Self::Configuration,
             Kind::Service | Kind::NetworkPolicy => Self::Services,
             Kind::Deployment | Kind::HorizontalPodAutoscaler | Kind::PodDisruptionBudget => Self::ControlPlane,
@@ -281,7 +288,8 @@ mod tests {
     #[test]
     fn the_hash_changes_with_the_content_and_only_then() {
         let make = |data: &str| {
-            let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio"}, "data": {"mesh": data}});
+            let map =
+                json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio"}, "data": {"mesh": data}});
             Desired::admit(map, &Component::Istiod, &owner(), "istio-system").unwrap().hash
         };
         assert_eq!(make("a"), make("a"));

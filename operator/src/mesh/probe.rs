@@ -92,7 +92,8 @@ pub fn judge_pod(pod: &Value) -> Outcome {
 #[must_use]
 pub fn judge_refusal(code: u16, message: &str) -> Option<Outcome> {
     let other = |by: String| Some(Outcome::RefusedByOther { by, message: message.to_owned() });
-    if let Some(name) = quoted_after(message, "failed calling webhook ").or(quoted_after(message, "admission webhook ")) {
+    if let Some(name) = quoted_after(message, "failed calling webhook ").or(quoted_after(message, "admission webhook "))
+    {
         return if name.ends_with(INJECTOR_SUFFIX) {
             Some(Outcome::WebhookFailed(message.to_owned()))
         } else {
@@ -165,14 +166,38 @@ mod tests {
     #[test]
     fn refusals_are_attributed_to_who_made_them() {
         let cases: &[(u16, &str, &str)] = &[
-            (500, r#"Internal error occurred: failed calling webhook "namespace.sidecar-injector.istio.io": failed to call webhook: Post "https://istiod": connection refused"#, "WebhookFailed"),
-            (400, r#"admission webhook "rev.object.sidecar-injector.istio.io" denied the request: failed to run injection template"#, "WebhookFailed"),
+            (
+                500,
+                r#"Internal error occurred: failed calling webhook "namespace.sidecar-injector.istio.io": failed to call webhook: Post "https://istiod": connection refused"#,
+                "WebhookFailed",
+            ),
+            (
+                400,
+                r#"admission webhook "rev.object.sidecar-injector.istio.io" denied the request: failed to run injection template"#,
+                "WebhookFailed",
+            ),
             (403, r#"admission webhook "policy.example.com" denied the request: no"#, "RefusedByOther"),
             (500, r#"Internal error occurred: failed calling webhook "policy.example.com": timeout"#, "RefusedByOther"),
-            (422, "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'no-probes' with binding 'b' denied request: no", "RefusedByOther"),
-            (403, r#"pods "x" is forbidden: violates PodSecurity "restricted:latest": unrestricted capabilities"#, "RefusedByOther"),
-            (403, r#"pods "x" is forbidden: exceeded quota: small, requested: pods=1, used: pods=5, limited: pods=5"#, "RefusedByOther"),
-            (403, r#"pods is forbidden: User "system:serviceaccount:a:b" cannot create resource "pods" in API group "" in the namespace "istio-system""#, "NotAllowed"),
+            (
+                422,
+                "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'no-probes' with binding 'b' denied request: no",
+                "RefusedByOther",
+            ),
+            (
+                403,
+                r#"pods "x" is forbidden: violates PodSecurity "restricted:latest": unrestricted capabilities"#,
+                "RefusedByOther",
+            ),
+            (
+                403,
+                r#"pods "x" is forbidden: exceeded quota: small, requested: pods=1, used: pods=5, limited: pods=5"#,
+                "RefusedByOther",
+            ),
+            (
+                403,
+                r#"pods is forbidden: User "system:serviceaccount:a:b" cannot create resource "pods" in API group "" in the namespace "istio-system""#,
+                "NotAllowed",
+            ),
         ];
         for (code, message, expected) in cases {
             assert_eq!(judge_refusal(*code, message).unwrap().name(), *expected, "{message}");
@@ -185,7 +210,10 @@ mod tests {
             Some(Outcome::RefusedByOther { by, .. }) => by,
             other => panic!("{other:?}"),
         };
-        assert_eq!(by(422, "ValidatingAdmissionPolicy 'no-probes' with binding"), "ValidatingAdmissionPolicy no-probes");
+        assert_eq!(
+            by(422, "ValidatingAdmissionPolicy 'no-probes' with binding"),
+            "ValidatingAdmissionPolicy no-probes"
+        );
         assert_eq!(by(403, "x exceeded quota: small, requested"), "ResourceQuota small");
         assert_eq!(by(403, r#"violates PodSecurity "restricted:latest": y"#), "PodSecurity restricted:latest");
     }

@@ -12,7 +12,7 @@ pub const PROXY_INPUTS_ANNOTATION: &str = "meshwright.dev/proxy-inputs";
 /// What the pods' image is made of, besides what the template names itself: istiod puts it together.
 const IMAGE_VALUES: [&str; 4] = ["global.hub", "global.tag", "global.variant", "global.proxy.image"];
 
-/// The checksum, from the data of the injector's and the mesh's ConfigMaps. `None` if they can't be read.
+/// The checksum, from the data of the injector's and the mesh's `ConfigMap`s. `None` if they can't be read.
 #[must_use]
 pub fn proxy_inputs(injector: &Value, mesh: Option<&Value>) -> Option<String> {
     let config: Value = parse(injector.get("config")?)?;
@@ -50,9 +50,7 @@ mod tests {
     #[test]
     fn a_value_that_the_template_reads_changes_the_checksum_and_another_does_not() {
         let template = "level={{ .Values.global.proxy.logLevel }}";
-        let values = |level: &str, excluded: &str| {
-            json!({"global": {"proxy": {"logLevel": level, "excludeInboundPorts": excluded}}})
-        };
+        let values = |level: &str, excluded: &str| json!({"global": {"proxy": {"logLevel": level, "excludeInboundPorts": excluded}}});
         let before = inputs(template, &values("warning", ""), "");
         assert_ne!(before, inputs(template, &values("debug", ""), ""));
         assert_eq!(before, inputs(template, &values("warning", "9100"), ""));

@@ -84,11 +84,7 @@ fn namespaces(validated: &Validated) -> impl Iterator<Item = Result<Desired, Ren
     validated.namespaces.iter().map(|(name, labels)| {
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
         Desired::admit(object, &Component::Namespaces, &validated.owner, name).map_err(|source| {
-            RenderMeshError::Object {
-                release: "namespaces".into(),
-                template: name.clone(),
-                source: Box::new(source),
-            }
+            RenderMeshError::Object { release: "namespaces".into(), template: name.clone(), source: Box::new(source) }
         })
     })
 }
@@ -130,8 +126,8 @@ fn render_release(
     let checksum = matches!(release.component, Component::Gateway(_)).then(|| injector.checksum()).flatten();
     for text in rendered {
         for document in documents(&text) {
-            let mut object = document
-                .map_err(|source| RenderMeshError::Document { release: name(), source: Box::new(source) })?;
+            let mut object =
+                document.map_err(|source| RenderMeshError::Document { release: name(), source: Box::new(source) })?;
             if release.component == Component::Istiod {
                 injector.note(&object);
             }

@@ -203,10 +203,9 @@ fn waiting(waiting: &Waiting) -> Blocker {
         Waiting::Definitions(_) => {
             Blocker { reason: Reason::WaitingForCrds, message: "waiting until the CRDs are served".into() }
         }
-        Waiting::Injection => Blocker {
-            reason: Reason::WaitingForRollout,
-            message: "gateways wait until istiod injects".into(),
-        },
+        Waiting::Injection => {
+            Blocker { reason: Reason::WaitingForRollout, message: "gateways wait until istiod injects".into() }
+        }
     }
 }
 

@@ -99,10 +99,7 @@ mod tests {
     #[test]
     fn gateways_go_first_then_webhooks_then_the_control_plane_then_its_rights() {
         let (order, left) = run(all(), false);
-        assert_eq!(
-            order,
-            [Kind::Service, Kind::MutatingWebhookConfiguration, Kind::Deployment, Kind::ClusterRole]
-        );
+        assert_eq!(order, [Kind::Service, Kind::MutatingWebhookConfiguration, Kind::Deployment, Kind::ClusterRole]);
         assert_eq!(left, [Kind::Namespace, Kind::CustomResourceDefinition]);
     }
 
