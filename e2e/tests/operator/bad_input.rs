@@ -155,9 +155,7 @@ fn an_edit_in_the_middle_of_an_install_wins() {
 fn a_second_installation_stalls_until_the_first_is_gone() {
     run(LabOptions::default(), async |lab| {
         let mesh = Mesh::ready(lab).await?;
-        let mut second = small();
-        second["namespace"] = "istio-two".into();
-        mesh.apply("second", second).await?;
+        mesh.apply("second", small()).await?;
         let stalled = mesh.wait_for("second", ConditionType::Stalled, "True", Some("AnotherInstallation")).await?;
         assert!(stalled.status.and_then(|s| s.message).is_some_and(|message| message.contains(NAME)));
         mesh.delete(NAME, &DeleteParams::default()).await?;

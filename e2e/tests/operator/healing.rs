@@ -100,7 +100,7 @@ fn cases() -> Vec<Case> {
             "ValidatingAdmissionPolicyBinding",
             None,
             "stable-channel-policy-binding-istio-system.istio.io",
-            merge(json!({"spec": {"validationActions": ["Audit"]}})),
+            merge(json!({"spec": {"policyName": "another"}})),
         ),
         case(
             ADMISSION,

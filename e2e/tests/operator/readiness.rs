@@ -77,11 +77,12 @@ fn a_policy_that_refuses_the_test_pod_is_named_and_is_no_failure_of_the_mesh() {
 fn an_injector_that_skips_the_test_pod_is_not_ready() {
     run(LabOptions::default(), async |lab| {
         let mesh = suspicious(lab).await?;
-        let mut skipping = small();
-        skipping["injector"] = json!({"neverInjectSelector": [{"matchLabels": {"app": "meshwright-injection-probe"}}]});
-        mesh.apply(NAME, skipping).await?;
-        mesh.wait_for(NAME, ConditionType::Ready, "Unknown", Some("NotInjected")).await?;
-        mesh.apply(NAME, small()).await?;
+        // Webhooks leave a namespace alone that says so, and its label is the administrator's.
+        let namespaces = mesh.api("v1", "Namespace", None);
+        let label = |value: Option<&str>| Patch::Merge(json!({"metadata": {"labels": {"istio-injection": value}}}));
+        namespaces.patch("istio-system", &PatchParams::default(), &label(Some("disabled"))).await?;
+        mesh.wait_for(NAME, ConditionType::Ready, "False", Some("NotInjected")).await?;
+        namespaces.patch("istio-system", &PatchParams::default(), &label(None)).await?;
         mesh.wait_ready(NAME).await?;
         Ok(())
     });

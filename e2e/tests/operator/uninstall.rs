@@ -75,7 +75,7 @@ fn definitions_go_where_that_is_asked_for() {
         wait::until(wait::PATIENCE, "Istio's CRDs to be gone", async || {
             let list = definitions.list_metadata(&ListParams::default()).await.map_err(|error| error.to_string())?;
             let left: Vec<String> =
-                list.iter().map(|c| c.name_any()).filter(|name| name.ends_with(".istio.io")).collect();
+                list.iter().map(kube::ResourceExt::name_any).filter(|name| name.ends_with(".istio.io")).collect();
             if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
         })
         .await?;

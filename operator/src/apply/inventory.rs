@@ -122,6 +122,11 @@ impl Inventory {
         state.live.insert(key.clone(), live);
     }
 
+    /// Takes in that an object which no watch tells of is not there.
+    pub fn vanished(&self, key: &ObjectKey) {
+        self.lock().live.remove(key);
+    }
+
     /// Sets what is desired of an installation. What was judged against another desired state is unchecked again.
     pub fn expect(&self, installation: &str, desired: &[Arc<Desired>]) {
         let mut state = self.lock();

@@ -48,12 +48,12 @@ impl Reader {
     }
 
     /// Makes the inventory complete for these objects: reads those that it doesn't know (which may exist without our
-    /// mark) and those that it saw before it knew what is desired of them.
+    /// mark, and then no watch tells of them) and those that it saw before it knew what is desired of them.
     pub async fn complete(&self, installation: &str, desired: &[Arc<Desired>]) -> Result<(), ApplyError> {
         let known = self.inventory.snapshot(installation, desired);
         let open = desired
             .iter()
-            .filter(|d| known.get(&d.key).is_none_or(|live| live.drift == Drift::Unchecked))
+            .filter(|d| known.get(&d.key).is_none_or(|live| live.drift == Drift::Unchecked || !live.is_watched()))
             .map(|d| d.key.clone())
             .collect::<Vec<_>>();
         let mut reads = stream::iter(open).map(|key| self.read(key)).buffer_unordered(CONCURRENCY);
@@ -67,7 +67,7 @@ impl Reader {
         let found = api(&self.client, &key).get_opt(&key.name).await;
         match found {
             Ok(Some(object)) => self.inventory.read(&key, &to_value(&object)),
-            Ok(None) => {}
+            Ok(None) => self.inventory.vanished(&key),
             Err(source) => return Err(ApplyError::Read { key, source: Box::new(source) }),
         }
         Ok(())

@@ -34,6 +34,8 @@ use crate::runtime::metrics::ReconcileResult;
 pub const FINALIZER: &str = "meshwright.dev/uninstall";
 /// After a write that left something to do.
 const SOON: Duration = Duration::from_millis(50);
+/// An installation that has to wait for another's end looks for it this often: nothing tells it.
+const SECOND_LOOK: Duration = Duration::from_secs(10);
 /// An installation is looked at again after this long, even if nothing happened.
 const RESYNC: Duration = Duration::from_mins(5);
 
@@ -96,7 +98,7 @@ async fn step(installation: &MeshInstallation, context: &Context) -> Done {
         );
         let blocker = Blocker { reason: Reason::AnotherInstallation, message };
         report(context, installation, Course::Stalled { blocker, running: None }, None).await?;
-        return Ok((ReconcileResult::Invalid, Action::requeue(RESYNC)));
+        return Ok((ReconcileResult::Invalid, Action::requeue(SECOND_LOOK)));
     }
     let records = context.revisions.of(&name).await.map_err(ReconcileError::Memory)?;
     match resolve(context, installation, &records).await {

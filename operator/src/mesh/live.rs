@@ -142,6 +142,12 @@ pub struct ServicePort {
 }
 
 impl Live {
+    /// Whether the watches tell of its changes: they see what carries our mark.
+    #[must_use]
+    pub const fn is_watched(&self) -> bool {
+        self.marks.installation.is_some()
+    }
+
     /// Reduces a live object. `accepted` is the fingerprint that the server answered to our last apply, if any: what
     /// the server itself made of our words is no drift.
     #[must_use]
