@@ -21,7 +21,7 @@ const READY_DEADLINE: Duration = Duration::from_mins(5);
 pub(crate) async fn play(lab: &Lab, tools: &Tools) -> TestResult {
     operator(lab).await?;
     mesh(lab, tools).await?;
-    tell::step(4, "a shop in a namespace with injection (config/samples/shop.yaml)");
+    tell::step(4, "a shop in a namespace with injection (config/samples/apps/shop.yaml)");
     shop::open(lab, tools).await?;
     tell::step(5, "what somebody deletes at night");
     heal::istiod(lab).await?;
