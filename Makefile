@@ -54,16 +54,10 @@ lint: ## Format and lints
 	@cargo fmt --all --check
 	@cargo clippy --quiet --locked --workspace --all-targets -- --deny warnings
 
-.PHONY: deny
-deny: ## Licences and sources of dependencies (needs cargo-deny)
-	@cargo deny check licenses bans sources
-
 .PHONY: generate
 generate: catalog ## Make the committed files that are generated: CRD, RBAC and its document
 	@e2e/lab/generate.sh
 
 .PHONY: bench
-bench: lab release catalog ## Measure functions (criterion) and the whole process on the lab, and print a table
+bench: lab ## Measure rendering, with the time of `helm template` beside it (criterion)
 	@cargo bench --locked --package meshwright-chart
-	@cargo build --quiet --locked --package meshwright-e2e --bins
-	@MESHWRIGHT_BIN="$${CARGO_TARGET_DIR:-target}/release/meshwright" $(INSIDE) "$${CARGO_TARGET_DIR:-target}/debug/meshwright-bench"
