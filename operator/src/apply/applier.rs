@@ -15,7 +15,7 @@ use super::reader::{REQUEST_DEADLINE, api, to_value};
 use crate::mesh::drift;
 use crate::mesh::effective::effective;
 use crate::mesh::kind::Kind;
-use crate::mesh::live::{Facts, LiveObjects};
+use crate::mesh::live::Facts;
 use crate::mesh::object::{
     COMPONENT_LABEL, Desired, FIELD_MANAGER, HASH_ANNOTATION, INSTALLATION_LABEL, ObjectKey, RELEASE_ANNOTATION, Stage,
     UID_ANNOTATION,
@@ -59,7 +59,7 @@ impl Applier {
                 continue;
             }
             // What exists is put right even so; only what is new waits for what it stands on.
-            let broken = applied.failures.iter().any(|failure| !is_known(&self.inventory, installation, &all, failure));
+            let broken = applied.failures.iter().any(|failure| !self.inventory.knows(failure.key()));
             let due = stage
                 .iter()
                 .filter(|step| step.action != Action::Keep)
@@ -208,11 +208,6 @@ impl Applier {
 /// A new pod template or a new Deployment starts pods.
 fn starts_pods(step: &Step) -> bool {
     matches!(step.action, Action::Create | Action::Update(_))
-}
-
-fn is_known(inventory: &Inventory, installation: &str, all: &[Arc<Desired>], failure: &ApplyError) -> bool {
-    let live: LiveObjects = inventory.snapshot(installation, all);
-    live.contains_key(failure.key())
 }
 
 /// Runs a request, which fails as a time-out does when it takes too long.

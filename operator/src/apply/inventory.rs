@@ -1,5 +1,6 @@
 //! The inventory: every live object that carries our mark, as the watches and our own writes last saw it.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -35,6 +36,17 @@ impl State {
             _ => None,
         };
         Live::of(key.kind, object, desired, accepted)
+    }
+
+    /// Keeps an answer of the server, unless a watch has seen a later state of that object: that one is returned.
+    fn take_in(&mut self, key: ObjectKey, live: Live) -> Option<&mut Live> {
+        match self.live.entry(key) {
+            Entry::Occupied(known) if known.get().is_later_than(&live) => Some(known.into_mut()),
+            entry => {
+                entry.insert_entry(live);
+                None
+            }
+        }
     }
 }
 
@@ -74,7 +86,7 @@ impl Inventory {
         let gone = state.reduce(key, last);
         let known = state.live.get(key)?;
         // A watch may tell of an end after we have brought the object back already.
-        if known.uid != gone.uid || known.resource_version > gone.resource_version {
+        if known.uid != gone.uid || known.is_later_than(&gone) {
             return None;
         }
         state.live.remove(key).and_then(|live| live.marks.installation)
@@ -104,14 +116,9 @@ impl Inventory {
         state.accepted.insert(desired.key.clone(), (desired.hash.clone(), print));
         state.desired.insert(desired.key.clone(), Arc::clone(desired));
         let live = state.reduce(&desired.key, answer);
-        match state.live.get_mut(&desired.key) {
-            // A watch has seen a later state than this answer, judged by what was desired before.
-            Some(known) if known.uid == live.uid && known.resource_version > live.resource_version => {
-                known.drift = Drift::Unchecked;
-            }
-            _ => {
-                state.live.insert(desired.key.clone(), live);
-            }
+        if let Some(later) = state.take_in(desired.key.clone(), live) {
+            // It was judged by what was desired before.
+            later.drift = Drift::Unchecked;
         }
     }
 
@@ -119,7 +126,7 @@ impl Inventory {
     pub fn read(&self, key: &ObjectKey, object: &Value) {
         let mut state = self.lock();
         let live = state.reduce(key, object);
-        state.live.insert(key.clone(), live);
+        let _later = state.take_in(key.clone(), live);
     }
 
     /// Takes in that an object which no watch tells of is not there.
@@ -153,6 +160,12 @@ impl Inventory {
                 }
             }
         }
+    }
+
+    /// Whether the object is known to be there.
+    #[must_use]
+    pub fn knows(&self, key: &ObjectKey) -> bool {
+        self.lock().live.contains_key(key)
     }
 
     /// The live objects among `keys`, and all that carry the installation's mark.
@@ -208,5 +221,68 @@ impl Inventory {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::mesh::object::{Component, Owner};
+
+    fn desired() -> Arc<Desired> {
+        let owner = Owner { installation: "mesh".into(), uid: "u".into(), release: semver::Version::new(1, 31, 2) };
+        let object =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio"}, "data": {"a": "1"}});
+        Arc::new(Desired::admit(object, &Component::Istiod, &owner, "istio-system").unwrap())
+    }
+
+    fn state(of: &Desired, version: &str, data: &str) -> Value {
+        let mut object = of.value();
+        object["metadata"]["uid"] = "live".into();
+        object["metadata"]["resourceVersion"] = version.into();
+        object["data"]["a"] = data.into();
+        object
+    }
+
+    fn drift(inventory: &Inventory, desired: &Arc<Desired>) -> Drift {
+        inventory.snapshot("mesh", std::slice::from_ref(desired))[&desired.key].drift.clone()
+    }
+
+    fn inventory(desired: &Arc<Desired>) -> Inventory {
+        let inventory = Inventory::default();
+        inventory.expect("mesh", std::slice::from_ref(desired));
+        inventory
+    }
+
+    #[test]
+    fn an_edit_that_a_watch_saw_outlives_an_older_read() {
+        let desired = desired();
+        let inventory = inventory(&desired);
+        assert!(inventory.observe(desired.key.clone(), &state(&desired, "9", "edited")).is_some());
+        inventory.read(&desired.key, &state(&desired, "8", "1"));
+        assert!(matches!(drift(&inventory, &desired), Drift::Fields(_)));
+    }
+
+    #[test]
+    fn an_edit_that_a_watch_saw_before_the_answer_to_our_write_is_checked_again() {
+        let desired = desired();
+        let inventory = inventory(&desired);
+        assert!(inventory.observe(desired.key.clone(), &state(&desired, "9", "edited")).is_some());
+        inventory.applied(&desired, &state(&desired, "8", "1"));
+        assert_eq!(drift(&inventory, &desired), Drift::Unchecked);
+    }
+
+    #[test]
+    fn an_old_event_tells_nothing_new_and_ends_nothing() {
+        let desired = desired();
+        let inventory = inventory(&desired);
+        inventory.read(&desired.key, &state(&desired, "8", "1"));
+        assert_eq!(inventory.observe(desired.key.clone(), &state(&desired, "7", "edited")), None);
+        assert_eq!(inventory.forget(&desired.key, &state(&desired, "7", "1")), None);
+        assert_eq!(drift(&inventory, &desired), Drift::None);
+        assert_eq!(inventory.forget(&desired.key, &state(&desired, "9", "1")).as_deref(), Some("mesh"));
+        assert!(!inventory.knows(&desired.key));
     }
 }

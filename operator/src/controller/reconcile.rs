@@ -97,8 +97,8 @@ async fn step(installation: &MeshInstallation, context: &Context) -> Done {
             "the cluster has the mesh of {first} already; a second one beside it needs revisions, which are not supported yet: delete one of the two"
         );
         let blocker = Blocker { reason: Reason::AnotherInstallation, message };
-        report(context, installation, Course::Stalled { blocker, running: None }, None).await?;
-        return Ok((ReconcileResult::Invalid, Action::requeue(SECOND_LOOK)));
+        let told = report(context, installation, Course::Stalled { blocker, running: None }, None).await?;
+        return Ok((ReconcileResult::Invalid, told.again(SECOND_LOOK)));
     }
     let records = context.revisions.of(&name).await.map_err(ReconcileError::Memory)?;
     match resolve(context, installation, &records).await {
@@ -147,8 +147,8 @@ async fn stalled(
     blocker: Blocker,
     running: Option<&Health>,
 ) -> Done {
-    report(context, installation, Course::Stalled { blocker, running }, None).await?;
-    Ok((ReconcileResult::Invalid, Action::requeue(RESYNC)))
+    let told = report(context, installation, Course::Stalled { blocker, running }, None).await?;
+    Ok((ReconcileResult::Invalid, told.again(RESYNC)))
 }
 
 /// Follows accepted inputs. `stall` says why they are not those of the present spec.
@@ -227,7 +227,7 @@ async fn settle(
     };
     // Additions that an apply left behind, or objects whose end was not seen yet.
     let again = if unsettled && wrote { SOON } else { look_again.min(RESYNC) };
-    Ok((result, Action::requeue(told.rest.map_or(again, |rest| rest.min(again)))))
+    Ok((result, told.again(again)))
 }
 
 async fn hindered(
@@ -237,9 +237,9 @@ async fn hindered(
     proved: bool,
     class: ErrorClass,
 ) -> Done {
-    report(context, installation, Course::Hindered { blocker, proved }, None).await?;
+    let told = report(context, installation, Course::Hindered { blocker, proved }, None).await?;
     let delay = pause(class, context.memory.count_failure(&installation.name_any()));
-    Ok((class_result(class), Action::requeue(delay)))
+    Ok((class_result(class), told.again(delay)))
 }
 
 async fn paused(
@@ -257,8 +257,8 @@ async fn paused(
         Some(blocker) => Course::Stalled { blocker, running: Some(&health) },
         None => Course::Paused { applied, health: &health, version: &accepted.inputs.version },
     };
-    report(context, installation, course, None).await?;
-    Ok((ReconcileResult::Unchanged, Action::requeue(RESYNC)))
+    let told = report(context, installation, course, None).await?;
+    Ok((ReconcileResult::Unchanged, told.again(RESYNC)))
 }
 
 /// Nothing is written while an object that we would overwrite is somebody else's.
@@ -277,15 +277,15 @@ async fn refused(
     if let Refusal::Terminating(namespace) = refusal {
         let message = format!("namespace {namespace} is being deleted; it is made again when it is gone");
         let blocker = Blocker { reason: Reason::NamespaceTerminating, message };
-        report(context, installation, Course::Hindered { blocker, proved }, None).await?;
-        return Ok((ReconcileResult::Waiting, Action::requeue(Duration::from_secs(2))));
+        let told = report(context, installation, Course::Hindered { blocker, proved }, None).await?;
+        return Ok((ReconcileResult::Waiting, told.again(Duration::from_secs(2))));
     }
     let blocker = stall.unwrap_or_else(|| Blocker { reason: Reason::ForeignObject, message: foreign(prepared) });
     let health = measure(&accepted.validated, &accepted.desired, live, injection);
     let running = proved.then_some(&health);
-    report(context, installation, Course::Stalled { blocker, running }, None).await?;
+    let told = report(context, installation, Course::Stalled { blocker, running }, None).await?;
     // Foreign objects carry no mark, so no watch tells when they go.
-    Ok((ReconcileResult::Invalid, Action::requeue(Duration::from_secs(15))))
+    Ok((ReconcileResult::Invalid, told.again(Duration::from_secs(15))))
 }
 
 fn foreign(prepared: &Plan<Prepared>) -> String {

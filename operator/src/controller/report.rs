@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use meshwright_api::conditions::{ConditionType, Reason, get};
 use meshwright_api::{MeshInstallation, MeshInstallationStatus};
@@ -13,7 +14,7 @@ use serde_json::json;
 
 use super::context::Context;
 use super::error::ReconcileError;
-use crate::mesh::plan::Action;
+use crate::mesh::plan;
 use crate::mesh::rollup::{Course, Report, is_turn, rollup};
 
 /// Progress (so many of so many pods) is told no more often than this; every turn is told at once.
@@ -53,7 +54,14 @@ pub struct Told {
     /// The newest status, written or not.
     pub status: MeshInstallationStatus,
     /// Progress that is held back: tell it after this long.
-    pub rest: Option<Duration>,
+    rest: Option<Duration>,
+}
+
+impl Told {
+    /// When to come again: after `interval`, or before that if something is still to be told.
+    pub fn again(&self, interval: Duration) -> Action {
+        Action::requeue(self.rest.map_or(interval, |rest| rest.min(interval)))
+    }
 }
 
 async fn write(
@@ -104,10 +112,10 @@ fn tell_of_heals(context: &Context, installation: &MeshInstallation, course: &Co
     let Course::Followed { plan, proved: true, .. } = course else { return };
     for (key, action) in &plan.state.written {
         let what = match action {
-            Action::Keep => continue,
-            Action::Create => "was missing and is back".to_owned(),
-            Action::Update(fields) => format!("was put right: {}", fields.join(", ")),
-            Action::TakeOut(paths) => format!("had additions, which were taken out: {}", paths.join(", ")),
+            plan::Action::Keep => continue,
+            plan::Action::Create => "was missing and is back".to_owned(),
+            plan::Action::Update(fields) => format!("was put right: {}", fields.join(", ")),
+            plan::Action::TakeOut(paths) => format!("had additions, which were taken out: {}", paths.join(", ")),
         };
         context.metrics.healed(key.kind.name());
         let action = format!("Heal{}", key.kind.name());

@@ -148,6 +148,12 @@ impl Live {
         self.marks.installation.is_some()
     }
 
+    /// Whether this is a later state of the same object.
+    #[must_use]
+    pub fn is_later_than(&self, other: &Self) -> bool {
+        self.uid == other.uid && self.resource_version > other.resource_version
+    }
+
     /// Reduces a live object. `accepted` is the fingerprint that the server answered to our last apply, if any: what
     /// the server itself made of our words is no drift.
     #[must_use]
