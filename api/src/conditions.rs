@@ -96,6 +96,10 @@ reasons! {
     WaitingForCrds,
     /// A webhook has no caBundle yet, so the API server can't call it.
     WaitingForCaBundle,
+    /// A gateway's load balancer has no address yet, and the gateway requires one.
+    WaitingForAddress,
+    /// What the spec no longer asks for is being removed.
+    Pruning,
     /// The namespace is being deleted; it can be made again when it is gone.
     NamespaceTerminating,
     /// The mesh was ready and part of it no longer is.

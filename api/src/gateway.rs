@@ -16,7 +16,10 @@ use crate::{Autoscaling, FreeForm, Resources, is_default, rules};
     validation = rules::replicas_or_autoscaling("the gateway's"),
     validation = rules::node_port_fits_type(),
     validation = rules::traffic_policy_fits_type(),
-    validation = rules::load_balancer_fields_fit_type()
+    validation = rules::load_balancer_fields_fit_type(),
+    validation = rules::network_fits_direction(),
+    validation = rules::east_west_ports(),
+    validation = rules::required_address_fits_type()
 )]
 pub struct Gateway {
     /// Name of the gateway's Deployment, Service and `ServiceAccount`; unique in this installation.
@@ -29,8 +32,20 @@ pub struct Gateway {
     pub name: String,
     /// `Ingress` (default): into the mesh, by default with a service of type `LoadBalancer`.
     /// `Egress`: out of it, by default with a service of type `ClusterIP`.
+    /// `EastWest`: between the clusters of one mesh; needs `network`, and by default has a service of
+    /// type `LoadBalancer`.
     #[serde(default)]
     pub direction: Direction,
+    /// Name of the network that an `EastWest` gateway leads into, as the label
+    /// `topology.istio.io/network` on the mesh's namespace names it. Only with `EastWest`, which needs
+    /// it. Example: `network1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"))]
+    pub network: Option<String>,
+    /// True: the mesh is Ready only when this gateway's load balancer has an address. Default: false;
+    /// a pending load balancer is told in status and holds nothing up. Only with type `LoadBalancer`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub require_address: bool,
     /// Namespace of the gateway, made if it doesn't exist. Default: the installation's namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
@@ -73,7 +88,7 @@ impl Gateway {
     #[must_use]
     pub fn service_type(&self) -> ServiceType {
         self.service.type_.unwrap_or(match self.direction {
-            Direction::Ingress => ServiceType::LoadBalancer,
+            Direction::Ingress | Direction::EastWest => ServiceType::LoadBalancer,
             Direction::Egress => ServiceType::ClusterIp,
         })
     }
@@ -87,6 +102,8 @@ pub enum Direction {
     Ingress,
     /// Out of the mesh.
     Egress,
+    /// Between the clusters of one mesh.
+    EastWest,
 }
 
 /// The Service before a gateway.
@@ -98,7 +115,9 @@ pub struct GatewayService {
     #[schemars(with = "ServiceType")]
     pub type_: Option<ServiceType>,
     /// The Service's ports. Default: the chart's, which are status-port 15021, http2 80 and https
-    /// 443. Cloud load balancers check the health of the first port: keep status-port 15021 there.
+    /// 443, or for `EastWest` status-port 15021, tls 15443, tls-istiod 15012 and tls-webhook 15017:
+    /// those names alone, each of which may get another port or a nodePort. Cloud load balancers check
+    /// the health of the first port, so a port named status-port is put there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(

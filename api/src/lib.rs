@@ -32,8 +32,8 @@ pub use installation::{
 pub use pods::{Autoscaling, Resources};
 pub use proxy::{AccessLog, AccessLogEncoding, Proxy, ProxyLogLevel};
 pub use status::{
-    CaSource, CaStatus, ComponentStatus, GatewayPortStatus, GatewayStatus, MeshInstallationStatus, NodePortOrigin,
-    NodePortStatus, Phase, VersionStatus,
+    CaSource, CaStatus, ComponentStatus, GatewayApiStatus, GatewayPortStatus, GatewayStatus, MeshInstallationStatus,
+    NodePortOrigin, NodePortStatus, Phase, VersionStatus,
 };
 
 /// True for a value that is its type's default: such fields are left out of what is written, so

@@ -101,7 +101,7 @@ pub(crate) fn min_up_to_max() -> Rule {
 }
 
 /// The type of a gateway's Service in CEL, as [`crate::Gateway::service_type`] has it in Rust.
-const SERVICE_TYPE: &str = "(has(self.service.type) ? self.service.type : \
+const SERVICE_TYPE: &str = "(has(self.service) && has(self.service.type) ? self.service.type : \
     (self.direction == 'Egress' ? 'ClusterIP' : 'LoadBalancer'))";
 
 /// On a gateway.
@@ -137,6 +137,31 @@ pub(crate) fn load_balancer_fields_fit_type() -> Rule {
         ),
         "loadBalancerClass, loadBalancerSourceRanges and allocateLoadBalancerNodePorts \
          need a service of type LoadBalancer",
+    )
+}
+
+/// On a gateway.
+pub(crate) fn network_fits_direction() -> Rule {
+    rule(
+        "has(self.network) == (self.direction == 'EastWest')",
+        "an EastWest gateway needs network, and no other gateway has one",
+    )
+}
+
+/// On a gateway: Istio's chart gives an east-west gateway these ports and no others.
+pub(crate) fn east_west_ports() -> Rule {
+    rule(
+        "self.direction != 'EastWest' || !has(self.service) || !has(self.service.ports) \
+         || self.service.ports.all(p, p.name in ['status-port', 'tls', 'tls-istiod', 'tls-webhook'])",
+        "an EastWest gateway has the ports status-port, tls, tls-istiod and tls-webhook and no others",
+    )
+}
+
+/// On a gateway.
+pub(crate) fn required_address_fits_type() -> Rule {
+    rule(
+        format!("!has(self.requireAddress) || !self.requireAddress || {SERVICE_TYPE} == 'LoadBalancer'"),
+        "requireAddress needs a service of type LoadBalancer: other types wait for no address",
     )
 }
 

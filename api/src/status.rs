@@ -45,6 +45,21 @@ pub struct MeshInstallationStatus {
     /// The mesh's certificate authority.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<CaStatus>,
+    /// The Kubernetes Gateway API in this cluster. Its CRDs are not Istio's; with them istiod serves
+    /// gateways of class `istio`, which the operator leaves alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway_api: Option<GatewayApiStatus>,
+}
+
+/// Whether the cluster has the Kubernetes Gateway API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayApiStatus {
+    /// Its CRDs are there.
+    pub installed: bool,
+    /// Their version, as their annotation `gateway.networking.k8s.io/bundle-version` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 /// The generation of a status that speaks of none.
@@ -65,6 +80,7 @@ impl Default for MeshInstallationStatus {
             gateways: Vec::new(),
             node_ports: Vec::new(),
             ca: None,
+            gateway_api: None,
         }
     }
 }
@@ -154,8 +170,11 @@ pub struct GatewayStatus {
     pub name: String,
     /// Its namespace.
     pub namespace: String,
-    /// Whether its pods are ready and its Service has what it needs.
+    /// Whether its pods are ready.
     pub ready: bool,
+    /// What it lacks, if anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// Addresses: of the load balancer for type `LoadBalancer`, of the Service for `ClusterIP`, of
     /// nodes for `NodePort`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

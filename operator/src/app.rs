@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::apply::{Applier, Inventory, Prober, Reader, Revisions, watch_all};
+use crate::apply::{Applier, GatewayApi, GatewayPods, Inventory, Prober, Reader, Revisions, watch_all};
 use crate::controller::{self, Context, EventSink, Options};
 use crate::runtime::admin::{Admin, AdminArgs, AdminError, AdminServer, Heartbeat};
 use crate::runtime::client::{Clients, ConnectError};
@@ -93,6 +93,8 @@ async fn operate(
     let (changed, triggers) = mpsc::unbounded_channel();
     let mut watches = JoinSet::new();
     watch_all(&mut watches, &clients.watches, &inventory, &readiness, &changed);
+    let gateway_api = GatewayApi::default();
+    watches.spawn(gateway_api.clone().watch(clients.watches.clone(), inventory.clone(), changed.clone()));
 
     let config = LeaderConfig::new(leader, &clients.namespace);
     let (identity, namespace) = (config.identity.clone(), config.namespace.clone());
@@ -108,7 +110,8 @@ async fn operate(
         info!(identity, "leading");
         let (events, write_events) = EventSink::new(clients.requests.clone(), Some(identity.clone()));
         let events_task = tokio::spawn(write_events);
-        let context = context(options, &clients, &namespace, inventory, &metrics, events, &changed).await?;
+        let live = Live { inventory, gateway_api, changed };
+        let context = context(options, &clients, &namespace, live, &metrics, events).await?;
         controller::run(context, triggers, drain.clone()).await;
         // The controller and its sink are gone: what was noted is written, if that doesn't take too long.
         let _ = tokio::time::timeout(Duration::from_secs(2), events_task).await;
@@ -161,19 +164,26 @@ fn beat(inventory: Inventory, drain: CancellationToken) -> Heartbeat {
     heartbeat
 }
 
+/// What the watches keep, and by which they call for a reconcile.
+struct Live {
+    inventory: Inventory,
+    gateway_api: GatewayApi,
+    changed: mpsc::UnboundedSender<String>,
+}
+
 async fn context(
     options: Options,
     clients: &Clients,
     namespace: &str,
-    inventory: Inventory,
+    live: Live,
     metrics: &Metrics,
     events: EventSink,
-    changed: &mpsc::UnboundedSender<String>,
 ) -> Result<Context, RunError> {
+    let Live { inventory, gateway_api, changed } = live;
     let version = clients.requests.apiserver_version().await.map_err(|e| RunError::ServerVersion(Box::new(e)))?;
     info!(kubernetes = version.git_version, "connected");
     let requests = clients.requests.clone();
-    let prober = Prober::new(requests.clone(), options.probe_interval, changed.clone(), metrics.clone());
+    let prober = Prober::new(requests.clone(), options.probe_interval, changed, metrics.clone());
     Ok(Context {
         capabilities: Capabilities {
             kube_version: version.git_version,
@@ -181,6 +191,8 @@ async fn context(
         },
         reader: Reader::new(requests.clone(), inventory.clone()),
         applier: Applier::new(requests.clone(), inventory.clone(), metrics.clone()),
+        gateway_api,
+        gateway_pods: GatewayPods::new(requests.clone(), metrics.clone()),
         revisions: Revisions::new(requests, namespace),
         clients: clients.clone(),
         metrics: metrics.clone(),

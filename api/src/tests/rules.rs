@@ -161,6 +161,32 @@ const CASES: &[Case] = &[
         passes: &["images: {registry: 'registry.example.com:5000/istio'}"],
         refuses: &["images: {registry: 'https://registry.example.com'}", "images: {registry: registry.example.com/}"],
     },
+    Case {
+        message: "an EastWest gateway needs network, and no other gateway has one",
+        passes: &["gateways: [{name: a, direction: EastWest, network: network1}]", "gateways: [{name: a}]"],
+        refuses: &["gateways: [{name: a, direction: EastWest}]", "gateways: [{name: a, network: network1}]"],
+    },
+    Case {
+        message: "an EastWest gateway has the ports status-port, tls, tls-istiod and tls-webhook and no others",
+        passes: &[
+            "gateways: [{name: a, direction: EastWest, network: network1, service: {ports: [{name: tls, port: 15443}]}}]",
+            "gateways: [{name: a, service: {ports: [{name: http2, port: 80}]}}]",
+        ],
+        refuses: &[
+            "gateways: [{name: a, direction: EastWest, network: network1, service: {ports: [{name: http2, port: 80}]}}]",
+        ],
+    },
+    Case {
+        message: "requireAddress needs a service of type LoadBalancer: other types wait for no address",
+        passes: &[
+            "gateways: [{name: a, requireAddress: true}]",
+            "gateways: [{name: a, requireAddress: false, service: {type: NodePort}}]",
+        ],
+        refuses: &[
+            "gateways: [{name: a, requireAddress: true, service: {type: NodePort}}]",
+            "gateways: [{name: a, requireAddress: true, direction: Egress}]",
+        ],
+    },
 ];
 
 /// Rules that need more than a spec; each has a test of its own below.

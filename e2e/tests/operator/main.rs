@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod gateways;
 mod healing;
 mod install;
 mod leadership;

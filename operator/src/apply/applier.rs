@@ -44,7 +44,7 @@ impl Applier {
     /// Carries a plan out, stage by stage, as far as it goes now: what has to wait is told, and not waited for.
     pub async fn apply(&self, installation: &str, plan: Plan<Prepared>) -> Plan<Applied> {
         // Destructured in full, so that a new part of the plan can't be forgotten here.
-        let Plan { steps, prune, refusals, gateways_may_start, state: Prepared } = plan;
+        let Plan { steps, prune, leaving, refusals, gateways_may_start, state: Prepared } = plan;
         let mut applied = Applied { failures: Vec::new(), waiting: None, written: Vec::new() };
         let all: Vec<Arc<Desired>> = steps.iter().map(|step| Arc::clone(&step.desired)).collect();
         for stage in steps.chunk_by(|a, b| a.desired.stage == b.desired.stage) {
@@ -76,7 +76,7 @@ impl Applier {
                 }
             }
         }
-        Plan { steps, prune, refusals, gateways_may_start, state: applied }
+        Plan { steps, prune, leaving, refusals, gateways_may_start, state: applied }
     }
 
     async fn apply_stage(&self, due: Vec<Step>, applied: &mut Applied) {

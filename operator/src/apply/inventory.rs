@@ -195,6 +195,12 @@ impl Inventory {
             .collect()
     }
 
+    /// Names of the installations that have any object.
+    #[must_use]
+    pub fn installations(&self) -> BTreeSet<String> {
+        self.lock().live.values().filter_map(|live| live.marks.installation.clone()).collect()
+    }
+
     /// Notes that a kind can't be watched, and why.
     pub fn note_trouble(&self, kind: Kind, error: String) {
         self.lock().trouble.insert(kind, error);

@@ -3,6 +3,8 @@
 
 mod applier;
 mod error;
+mod gateway_api;
+mod gateway_pods;
 mod inventory;
 mod probe;
 mod reader;
@@ -11,6 +13,8 @@ mod watch;
 
 pub use applier::Applier;
 pub use error::{ApplyError, ErrorClass};
+pub use gateway_api::GatewayApi;
+pub use gateway_pods::{GatewayPods, GatewayPodsError};
 pub use inventory::Inventory;
 pub use probe::{Prober, Proof};
 pub use reader::Reader;

@@ -12,7 +12,7 @@ use meshwright_chart::Capabilities;
 use super::Watched;
 use super::events::EventSink;
 use super::memory::Memory;
-use crate::apply::{Applier, Inventory, Prober, Reader, Revisions};
+use crate::apply::{Applier, GatewayApi, GatewayPods, Inventory, Prober, Reader, Revisions};
 use crate::runtime::client::Clients;
 use crate::runtime::metrics::Metrics;
 
@@ -39,6 +39,10 @@ pub struct Context {
     pub reader: Reader,
     /// Writes.
     pub applier: Applier,
+    /// Gateway pods that were never injected.
+    pub gateway_pods: GatewayPods,
+    /// Whether the cluster has the Gateway API.
+    pub gateway_api: GatewayApi,
     /// The operator's memory in the cluster.
     pub revisions: Revisions,
     /// The proof of injection.

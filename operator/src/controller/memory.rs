@@ -1,6 +1,6 @@
 //! What is kept between reconciles for speed; losing it costs a render or a pause.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ pub struct Memory {
     renders: Mutex<HashMap<String, Arc<Accepted>>>,
     failures: Mutex<HashMap<String, u32>>,
     told: Mutex<HashMap<String, Instant>>,
+    replaced: Mutex<HashMap<String, HashSet<String>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -63,10 +64,23 @@ impl Memory {
         interval.checked_sub(since).filter(|rest| !rest.is_zero())
     }
 
+    /// Notes that a gateway's pods are being replaced; false when they have been already, to no avail.
+    pub fn begin_replacement(&self, installation: &str, gateway: &str) -> bool {
+        lock(&self.replaced).entry(installation.to_owned()).or_default().insert(gateway.to_owned())
+    }
+
+    /// Notes that a gateway came up well.
+    pub fn forget_replacement(&self, installation: &str, gateway: &str) {
+        if let Some(gateways) = lock(&self.replaced).get_mut(installation) {
+            gateways.remove(gateway);
+        }
+    }
+
     /// Forgets an installation.
     pub fn forget(&self, installation: &str) {
         lock(&self.renders).remove(installation);
         lock(&self.told).remove(installation);
+        lock(&self.replaced).remove(installation);
         self.clear_failures(installation);
     }
 }

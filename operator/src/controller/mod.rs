@@ -5,6 +5,7 @@ mod context;
 mod error;
 mod events;
 mod finalize;
+mod gateways;
 mod memory;
 mod reconcile;
 mod report;

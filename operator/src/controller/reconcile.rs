@@ -18,6 +18,7 @@ use super::backoff::pause;
 use super::context::Context;
 use super::error::ReconcileError;
 use super::finalize::finalize;
+use super::gateways::replace_uninjected;
 use super::report::report;
 use super::resolve::{Accepted, resolve, resolve_remembered};
 use crate::apply::ErrorClass;
@@ -197,7 +198,8 @@ async fn settle(
     let name = installation.name_any();
     let live = context.inventory.snapshot(&name, &accepted.desired);
     let (injection, look_again) = injection(context, &name, accepted, &live);
-    let health = measure(&accepted.validated, &accepted.desired, &live, &injection);
+    let mut health = measure(&accepted.validated, &accepted.desired, &live, &injection);
+    replace_uninjected(context, &name, accepted, &live, &injection, &mut health).await;
     let class = applied.state.failures.iter().map(crate::apply::ApplyError::class).next();
     for error in &applied.state.failures {
         error!(installation = name, error = %error, "a write failed");

@@ -32,7 +32,14 @@ pub async fn report(
     let previous = installation.status.clone().unwrap_or_default();
     let generation = installation.metadata.generation.unwrap_or_default();
     tell_of_heals(context, installation, &course);
-    let input = Report { previous: &previous, generation, desired_version: &installation.spec.version, course, ca };
+    let input = Report {
+        previous: &previous,
+        generation,
+        desired_version: &installation.spec.version,
+        course,
+        ca,
+        gateway_api: context.gateway_api.status(),
+    };
     let status = rollup(&input, &Time(Timestamp::now()));
     if status == previous {
         return Ok(Told { status, rest: None });

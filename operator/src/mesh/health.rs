@@ -45,6 +45,15 @@ pub struct Blocker {
 }
 
 impl Health {
+    /// Takes in why a gateway can't come up, where its own Deployment doesn't tell.
+    pub fn complain(&mut self, gateway: &str, complaint: &str) {
+        if let Some(component) = self.components.iter_mut().find(|component| component.name == gateway) {
+            component.message = Some(complaint.to_owned());
+        }
+        let message = format!("gateway {gateway}: {complaint}");
+        self.blockers.insert(0, Blocker { reason: Reason::WaitingForRollout, message });
+    }
+
     /// Nothing is in the way.
     #[must_use]
     pub const fn is_ready(&self) -> bool {
@@ -75,7 +84,12 @@ pub fn measure(validated: &Validated, desired: &[Arc<Desired>], live: &LiveObjec
         }
         let service = service(live, namespace, name);
         node_ports.extend(held_ports(validated, namespace, name, service));
-        gateways.push(gateway(name, namespace, ready, service));
+        let gateway = gateway(name, namespace, ready, service);
+        if gateway.message.is_some() && validated.addresses_required.contains(name) {
+            let message = format!("gateway {name}: its load balancer has no address yet");
+            blockers.push(Blocker { reason: Reason::WaitingForAddress, message });
+        }
+        gateways.push(gateway);
     }
     node_ports.sort_by_key(|held| (held.port, held.protocol));
     Health { components, gateways, node_ports, blockers, available }
@@ -213,6 +227,7 @@ fn gateway(name: &str, namespace: &str, ready: bool, service: Option<&ServiceFac
         name: name.to_owned(),
         namespace: namespace.to_owned(),
         ready,
+        message: service.filter(|s| s.awaits_address()).map(|_| "the load balancer has no address yet".to_owned()),
         addresses: service.map(|s| s.addresses.clone()).unwrap_or_default(),
         ports: service
             .into_iter()

@@ -128,6 +128,14 @@ pub struct ServiceFacts {
     pub addresses: Vec<String>,
 }
 
+impl ServiceFacts {
+    /// Nothing has given the Service's load balancer an address.
+    #[must_use]
+    pub fn awaits_address(&self) -> bool {
+        self.service_type == "LoadBalancer" && self.addresses.is_empty()
+    }
+}
+
 /// One port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {

@@ -52,8 +52,8 @@ const ISTIOD: &[Owned] = &[
 const GATEWAY: &[Owned] = &[
     ("name", "use the gateway's name"),
     ("kind", "gateways are Deployments"),
-    ("networkGateway", "east-west gateways are not supported yet"),
-    ("networkGatewayPorts", "east-west gateways are not supported yet"),
+    ("networkGateway", "use the gateway's direction and network"),
+    ("networkGatewayPorts", "use the gateway's service.ports"),
     ("replicaCount", "use the gateway's replicas"),
     ("autoscaling.enabled", "use the gateway's replicas or autoscaling"),
     ("service.type", "use the gateway's service.type"),

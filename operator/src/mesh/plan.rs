@@ -6,15 +6,18 @@ use std::sync::Arc;
 
 use super::kind::Kind;
 use super::live::{Drift, Facts, Live, LiveObjects};
-use super::object::{Desired, ObjectKey, Owner, Stage};
+use super::object::{Desired, ObjectKey, Owner};
+use super::uninstall::{Teardown, next};
 
 /// A plan in one of its states: [`Prepared`] or [`Applied`]. Status is computed from applied plans only.
 #[derive(Debug)]
 pub struct Plan<S> {
     /// One step per desired object, in the order of stages.
     pub steps: Vec<Step>,
-    /// What is ours and no longer desired.
+    /// What is ours and no longer desired, as far as it may go now.
     pub prune: Vec<Removal>,
+    /// What is ours and on its way out; more may follow when it is gone.
+    pub leaving: Vec<ObjectKey>,
     /// Why nothing at all may be written.
     pub refusals: Vec<Refusal>,
     /// Whether gateway pods may be created or changed: the control plane injects.
@@ -114,19 +117,17 @@ pub fn plan(
         .collect();
     steps.sort_by(|a, b| (a.desired.stage, &a.desired.key).cmp(&(b.desired.stage, &b.desired.key)));
     let wanted: BTreeSet<&ObjectKey> = desired.iter().map(|d| &d.key).collect();
-    let mut prune: Vec<(Stage, Removal)> = live
+    let unwanted: LiveObjects = live
         .iter()
-        .filter(|(key, live)| !wanted.contains(key) && !key.kind.shared() && !live.deleting && is_ours(live, owner))
-        .map(|(key, live)| (stage_of(key, live), Removal { key: key.clone(), uid: live.uid.clone() }))
+        .filter(|(key, live)| !wanted.contains(key) && !key.kind.shared() && is_ours(live, owner))
+        .map(|(key, live)| (key.clone(), live.clone()))
         .collect();
-    // Backwards: who depends on others goes first.
-    prune.sort_by(|(a, x), (b, y)| b.cmp(a).then_with(|| x.key.cmp(&y.key)));
-    let prune = prune.into_iter().map(|(_, removal)| removal).collect();
-    Plan { steps, prune, refusals, gateways_may_start, state: Prepared }
-}
-
-fn stage_of(key: &ObjectKey, live: &Live) -> Stage {
-    live.marks.component.as_ref().map_or(Stage::Namespaces, |component| Stage::of(key.kind, component))
+    let (prune, leaving) = match next(&unwanted, false) {
+        Teardown::Delete(removals) => (removals, Vec::new()),
+        Teardown::Wait(keys) => (Vec::new(), keys),
+        Teardown::Release(_) | Teardown::Done => (Vec::new(), Vec::new()),
+    };
+    Plan { steps, prune, leaving, refusals, gateways_may_start, state: Prepared }
 }
 
 fn is_ours(live: &Live, owner: &Owner) -> bool {
@@ -177,7 +178,7 @@ impl<S> Plan<S> {
     /// Whether everything is as desired and nothing is left to prune.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.prune.is_empty() && self.steps.iter().all(|step| step.action == Action::Keep)
+        self.prune.is_empty() && self.leaving.is_empty() && self.steps.iter().all(|step| step.action == Action::Keep)
     }
 }
 
@@ -265,6 +266,22 @@ mod tests {
         });
         let plan = make(&[], vec![ours.clone(), crd, stale]);
         assert_eq!(plan.prune, [Removal { key: ours.0, uid: "live".into() }]);
+    }
+
+    #[test]
+    fn what_is_on_its_way_out_holds_the_rest_back() {
+        let gateway = |api_version: &str, kind: &str| {
+            let object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "edge"}});
+            Desired::admit(object, &Component::Gateway("edge".into()), &owner(), "istio-system").unwrap()
+        };
+        let (service, pods) = (gateway("v1", "Service"), gateway("apps/v1", "Deployment"));
+        let all = vec![live_of(&service, |_| ()), live_of(&pods, |_| ())];
+        assert_eq!(make(&[], all).prune.iter().map(|r| &r.key).collect::<Vec<_>>(), [&service.key]);
+        let ending = live_of(&service, |o| o["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into());
+        let plan = make(&[], vec![ending, live_of(&pods, |_| ())]);
+        assert_eq!((plan.prune.len(), plan.leaving.clone()), (0, vec![service.key]));
+        assert!(!plan.is_settled());
+        assert_eq!(make(&[], vec![live_of(&pods, |_| ())]).prune[0].key, pods.key);
     }
 
     #[test]

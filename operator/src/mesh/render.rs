@@ -134,6 +134,7 @@ fn render_release(
             if let Some(checksum) = &checksum {
                 annotate_pods(&mut object, checksum);
             }
+            pin_node_ports(&mut object, &release.values);
             let admitted = Desired::admit(object, &release.component, &validated.owner, &release.namespace);
             let object = admitted.map_err(|source| RenderMeshError::Object {
                 release: name(),
@@ -153,6 +154,20 @@ fn annotate_pods(object: &mut Value, checksum: &str) {
     }
     if let Some(metadata) = object.pointer_mut("/spec/template/metadata") {
         super::merge::merge(metadata, json!({"annotations": {PROXY_INPUTS_ANNOTATION: checksum}}));
+    }
+}
+
+/// The chart has no way to give the ports of an east-west gateway their node ports.
+fn pin_node_ports(object: &mut Value, values: &Value) {
+    let Some(wanted) = values.get("networkGatewayPorts") else { return };
+    if object.get("kind").and_then(Value::as_str) != Some(Kind::Service.name()) {
+        return;
+    }
+    for port in object.pointer_mut("/spec/ports").and_then(Value::as_array_mut).into_iter().flatten() {
+        let name = port.get("name").and_then(Value::as_str).unwrap_or_default();
+        if let Some(node_port) = wanted.get(name).and_then(|wanted| wanted.get("nodePort")).cloned() {
+            super::merge::set(port, "nodePort", node_port);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use meshwright_api::conditions::{ConditionStatus, ConditionType, Reason, remove, set};
 use meshwright_api::situation::Situation;
-use meshwright_api::{CaStatus, MeshInstallationStatus, Phase};
+use meshwright_api::{CaStatus, GatewayApiStatus, MeshInstallationStatus, Phase};
 
 use super::health::{Blocker, Health};
 use super::plan::{Applied, Plan, Waiting};
@@ -21,6 +21,8 @@ pub struct Report<'a> {
     pub course: Course<'a>,
     /// The mesh's certificate authority, where it was looked at.
     pub ca: Option<CaStatus>,
+    /// The Gateway API, where it was looked for.
+    pub gateway_api: Option<GatewayApiStatus>,
 }
 
 /// What became of the spec.
@@ -84,6 +86,9 @@ pub fn rollup(report: &Report<'_>, now: &Time) -> MeshInstallationStatus {
     if report.ca.is_some() {
         status.ca.clone_from(&report.ca);
     }
+    if report.gateway_api.is_some() {
+        status.gateway_api.clone_from(&report.gateway_api);
+    }
     let judgement = judge(report);
     if let Some(health) = health(&report.course) {
         show(health, &mut status, report.generation, now);
@@ -143,6 +148,7 @@ fn judge(report: &Report<'_>) -> Judgement {
         // What refuses the test pod is not the mesh: nothing is known, rather than something broken.
         let (situation, phase) = match (proved, blocker.reason) {
             (true, Reason::ProbeRefused) => (Situation::Progressing, Phase::Ready),
+            (true, Reason::Pruning) => (Situation::Progressing, Phase::Updating),
             (true, _) => (Situation::Retrying, Phase::Degraded),
             (false, _) => (Situation::Progressing, under_way),
         };
@@ -164,7 +170,8 @@ fn judge(report: &Report<'_>) -> Judgement {
                 .first()
                 .map(failure)
                 .or_else(|| plan.state.waiting.as_ref().map(waiting))
-                .or_else(|| health.blockers.first().cloned());
+                .or_else(|| health.blockers.first().cloned())
+                .or_else(|| leaving(plan));
             match blocker {
                 None => healthy(version),
                 // A look that is still under way takes nothing back.
@@ -173,6 +180,13 @@ fn judge(report: &Report<'_>) -> Judgement {
             }
         }
     }
+}
+
+fn leaving(plan: &Plan<Applied>) -> Option<Blocker> {
+    let going: Vec<String> =
+        plan.prune.iter().map(|removal| &removal.key).chain(&plan.leaving).map(ToString::to_string).collect();
+    let message = format!("being removed: {}", going.join(", "));
+    (!going.is_empty()).then_some(Blocker { reason: Reason::Pruning, message })
 }
 
 fn healthy(version: &semver::Version) -> Judgement {
@@ -250,6 +264,7 @@ mod tests {
     use meshwright_api::conditions::get;
 
     use super::*;
+    use crate::mesh::kind::Kind;
 
     fn now() -> Time {
         Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH)
@@ -261,13 +276,16 @@ mod tests {
 
     fn plan() -> Plan<Applied> {
         let state = Applied { failures: vec![], waiting: None, written: vec![] };
-        Plan { steps: vec![], prune: vec![], refusals: vec![], gateways_may_start: true, state }
+        Plan { steps: vec![], prune: vec![], leaving: vec![], refusals: vec![], gateways_may_start: true, state }
     }
 
     fn follow(previous: &MeshInstallationStatus, health: &Health, proved: bool) -> MeshInstallationStatus {
         let version = semver::Version::new(1, 31, 2);
         let course = Course::Followed { plan: &plan(), health, version: &version, proved };
-        rollup(&Report { previous, generation: 3, desired_version: "1.31", course, ca: None }, &now())
+        rollup(
+            &Report { previous, generation: 3, desired_version: "1.31", course, ca: None, gateway_api: None },
+            &now(),
+        )
     }
 
     fn ready(status: &MeshInstallationStatus) -> (&str, &str) {
@@ -306,6 +324,21 @@ mod tests {
     }
 
     #[test]
+    fn what_the_spec_no_longer_asks_for_is_progress_until_it_is_gone() {
+        let key =
+            crate::mesh::object::ObjectKey { kind: Kind::Service, namespace: Some("edge".into()), name: "g".into() };
+        let going = Plan { leaving: vec![key], ..plan() };
+        let (previous, version, fine) =
+            (MeshInstallationStatus::default(), semver::Version::new(1, 31, 2), health(vec![]));
+        let course = Course::Followed { plan: &going, health: &fine, version: &version, proved: true };
+        let report =
+            Report { previous: &previous, generation: 3, desired_version: "1.31", course, ca: None, gateway_api: None };
+        let status = rollup(&report, &now());
+        assert_eq!(ready(&status), ("Unknown", "Pruning"));
+        assert!(status.message.unwrap().contains("Service edge/g"));
+    }
+
+    #[test]
     fn a_refused_probe_is_unknown_and_no_failure_of_the_mesh() {
         let status = follow(&MeshInstallationStatus::default(), &blocked(Reason::ProbeRefused), true);
         assert_eq!(ready(&status), ("Unknown", "ProbeRefused"));
@@ -318,7 +351,8 @@ mod tests {
         let blocker = Blocker { reason: Reason::VersionNotInCatalog, message: "no".into() };
         let course = Course::Stalled { blocker, running: Some(&running) };
         let previous = MeshInstallationStatus::default();
-        let report = Report { previous: &previous, generation: 4, desired_version: "9.9", course, ca: None };
+        let report =
+            Report { previous: &previous, generation: 4, desired_version: "9.9", course, ca: None, gateway_api: None };
         let status = rollup(&report, &now());
         assert_eq!(ready(&status), ("False", "VersionNotInCatalog"));
         assert_eq!(get(&status.conditions, ConditionType::Available).unwrap().status, "True");

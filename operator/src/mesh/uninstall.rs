@@ -44,9 +44,14 @@ pub fn next(live: &LiveObjects, delete_definitions: bool) -> Teardown {
     }
 }
 
-/// Webhooks go before the control plane that answers them, as they came after it.
+/// Webhooks go before the control plane that answers them, as they came after it. A gateway's Service goes before its
+/// pods, though it came before them: no client is sent to pods that are ending.
 fn stage(key: &ObjectKey, live: &Live) -> Stage {
-    Stage::of(key.kind, live.marks.component.as_ref().unwrap_or(&Component::Istiod))
+    match Stage::of(key.kind, live.marks.component.as_ref().unwrap_or(&Component::Istiod)) {
+        Stage::Gateways => Stage::GatewayWorkloads,
+        Stage::GatewayWorkloads => Stage::Gateways,
+        stage => stage,
+    }
 }
 
 #[cfg(test)]

@@ -57,7 +57,15 @@ pub fn validate(spec: &MeshInstallationSpec, owner: Owner, profile: &Profile) ->
     namespaces.insert(spec.namespace.clone(), spec.namespace_labels.clone());
     let explicit_node_ports =
         spec.gateways.iter().flat_map(|g| g.service.ports.iter().filter_map(|port| port.node_port)).collect();
-    Ok(Validated { owner, namespace: spec.namespace.clone(), namespaces, releases, explicit_node_ports })
+    let addresses_required = spec.gateways.iter().filter(|g| g.require_address).map(|g| g.name.clone()).collect();
+    Ok(Validated {
+        owner,
+        namespace: spec.namespace.clone(),
+        namespaces,
+        releases,
+        addresses_required,
+        explicit_node_ports,
+    })
 }
 
 /// By name: the order in which gateways are listed means nothing.

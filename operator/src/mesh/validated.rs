@@ -1,6 +1,6 @@
 //! A spec that was found good, in the only form that the rest of the pipeline reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -18,6 +18,8 @@ pub struct Validated {
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Charts, in the order of installation.
     pub releases: Vec<ChartRelease>,
+    /// Gateways without which's address the mesh isn't ready.
+    pub addresses_required: BTreeSet<String>,
     /// Node ports that the spec asks for.
     pub explicit_node_ports: Vec<i32>,
 }

@@ -1,6 +1,6 @@
 //! From typed fields to chart values.
 
-use meshwright_api::{Autoscaling, Gateway, MeshInstallationSpec, Resources};
+use meshwright_api::{Autoscaling, Gateway, GatewayPort, MeshInstallationSpec, Resources};
 use serde_json::{Map, Value, json};
 
 use super::merge::{merge, set};
@@ -193,25 +193,33 @@ pub fn gateway(spec: &MeshInstallationSpec, gateway: &Gateway) -> Value {
     values
 }
 
+/// The name of the port on which Envoy tells of its health.
+const STATUS_PORT: &str = "status-port";
+
+fn port_entry(port: &GatewayPort) -> Value {
+    let mut entry = json!({
+        "name": port.name,
+        "port": port.port,
+        "targetPort": port.target_port.unwrap_or(port.port),
+        "protocol": port.protocol.as_str(),
+    });
+    if let Some(node_port) = port.node_port {
+        set(&mut entry, "nodePort", node_port);
+    }
+    entry
+}
+
 fn service(gateway: &Gateway, values: &mut Value) {
     let wanted = &gateway.service;
-    if !wanted.ports.is_empty() {
-        let ports: Vec<Value> = wanted
-            .ports
-            .iter()
-            .map(|port| {
-                let mut entry = json!({
-                    "name": port.name,
-                    "port": port.port,
-                    "targetPort": port.target_port.unwrap_or(port.port),
-                    "protocol": port.protocol.as_str(),
-                });
-                if let Some(node_port) = port.node_port {
-                    set(&mut entry, "nodePort", node_port);
-                }
-                entry
-            })
-            .collect();
+    if let Some(network) = &gateway.network {
+        set(values, "networkGateway", network.as_str());
+        for port in &wanted.ports {
+            set(values, "networkGatewayPorts", json!({&port.name: port_entry(port)}));
+        }
+    } else if !wanted.ports.is_empty() {
+        // Load balancers look for health at the first port.
+        let (status, others): (Vec<_>, Vec<_>) = wanted.ports.iter().partition(|port| port.name == STATUS_PORT);
+        let ports: Vec<Value> = status.into_iter().chain(others).map(port_entry).collect();
         set(values, "service.ports", ports);
     }
     if !wanted.annotations.is_empty() {

@@ -34,7 +34,7 @@ const WRITE: &[&str] = &["create", "delete", "patch"];
 const WRITE_BUT_KEEP: &[&str] = &["create", "patch"];
 
 /// All but the kinds that the mesh consists of.
-const OTHERS: [Need; 11] = [
+const OTHERS: [Need; 12] = [
     Need {
         reach: Reach::Cluster,
         group: "meshwright.dev",
@@ -61,6 +61,15 @@ const OTHERS: [Need; 11] = [
         verbs: &["list"],
         why: "count pods that have a proxy, before the mesh is removed",
         without: "a deletion waits until the right is there, or `spec.deletion.whileInUse` is `Proceed`",
+    },
+    Need {
+        reach: Reach::Cluster,
+        group: "",
+        resource: "pods",
+        name: None,
+        verbs: &["delete"],
+        why: "replace a gateway pod that came up while no injector answered; gateways may be in any namespace",
+        without: "such a pod stays, with an image that doesn't exist, until a person deletes it; status names it",
     },
     Need {
         reach: Reach::Cluster,
