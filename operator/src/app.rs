@@ -64,7 +64,7 @@ pub fn run(options: Options, admin: &AdminArgs, leader: &LeaderArgs, log: &LogAr
     let outcome = runtime.block_on(async {
         let signals = Signals::install().map_err(RunError::Signals)?;
         let drain = CancellationToken::new();
-        Ok(signals.guard(drain.clone(), operate(options, admin, leader, drain)).await)
+        Ok(signals.guard(drain.clone(), Box::pin(operate(options, admin, leader, drain))).await)
     })?;
     // Tasks that hang in a request must not hold the process up.
     runtime.shutdown_timeout(Duration::from_secs(1));
