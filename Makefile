@@ -59,5 +59,7 @@ generate: catalog ## Make the committed files that are generated: CRD, RBAC and 
 	@e2e/lab/generate.sh
 
 .PHONY: bench
-bench: lab ## Measure rendering, with the time of `helm template` beside it (criterion)
+bench: lab release catalog ## Measure rendering (criterion, beside `helm template`) and the whole operator on the lab (BENCH_*: e2e/README.md)
 	@cargo bench --locked --package meshwright-chart
+	@cargo build --quiet --locked --package meshwright-e2e --bin meshwright-bench
+	@MESHWRIGHT_BIN="$${CARGO_TARGET_DIR:-target}/release/meshwright" $(INSIDE) "$${CARGO_TARGET_DIR:-target}/debug/meshwright-bench"

@@ -1,5 +1,6 @@
 //! What the API server's audit log says about who did what.
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
 /// One request.
@@ -11,6 +12,8 @@ pub struct Entry {
     pub verb: String,
     /// API group; empty for the core group and for requests that aren't about a resource.
     pub group: String,
+    /// Version of the API group.
+    pub version: String,
     /// Plural resource name, with the subresource after a slash: `deployments/status`. Empty for paths such as `/readyz`.
     pub resource: String,
     /// Namespace, empty for cluster-scoped objects.
@@ -21,6 +24,10 @@ pub struct Entry {
     pub uri: String,
     /// HTTP status of the answer.
     pub code: i32,
+    /// When the server had the request.
+    pub received: Timestamp,
+    /// When it had answered; for a watch, when it began to.
+    pub answered: Timestamp,
 }
 
 impl Entry {
@@ -104,6 +111,10 @@ struct Event {
     user: Identity,
     object_ref: Option<Object>,
     response_status: Option<Answer>,
+    #[serde(default, rename = "requestReceivedTimestamp")]
+    received: Timestamp,
+    #[serde(default, rename = "stageTimestamp")]
+    answered: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -117,6 +128,7 @@ struct Object {
     resource: String,
     subresource: String,
     api_group: String,
+    api_version: String,
     namespace: String,
     name: String,
 }
@@ -139,11 +151,14 @@ impl From<Event> for Entry {
             user: event.user.username,
             verb: event.verb,
             group: object.api_group,
+            version: object.api_version,
             resource,
             namespace: object.namespace,
             name: object.name,
             uri: event.request_uri,
             code: event.response_status.map_or(0, |answer| answer.code),
+            received: event.received,
+            answered: event.answered,
         }
     }
 }

@@ -31,4 +31,4 @@ pub use lab::Lab;
 pub use options::{LabOptions, NodeSpec};
 pub use programs::Programs;
 pub use run::{TestResult, run, with_lab};
-pub use runner::{Memory, PodProcess};
+pub use runner::{Memory, PodProcess, Times};

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -30,7 +31,8 @@ pub struct Mesh {
 }
 
 /// Where the repository's manifests lie.
-fn config() -> PathBuf {
+#[must_use]
+pub fn config() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../config")
 }
 
@@ -140,6 +142,17 @@ impl Mesh {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
             None => Api::all_with(self.client.clone(), &resource),
         }
+    }
+
+    /// The name of the operator's Pod that leads; waits until one does.
+    pub async fn leader(&self) -> Result<String, WaitError> {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
+        wait::until(PATIENCE, "a leader", async || {
+            let lease = leases.get("meshwright-leader").await.map_err(|error| error.to_string())?;
+            let holder = lease.spec.and_then(|spec| spec.holder_identity).filter(|holder| !holder.is_empty());
+            holder.ok_or_else(|| "nobody leads".to_owned())
+        })
+        .await
     }
 
     /// Waits until a Deployment of the mesh is rolled out.

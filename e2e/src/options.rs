@@ -43,6 +43,8 @@ pub struct LabOptions {
     pub catalog: Option<PathBuf>,
     /// The program that Pods with the image `meshwright` run; default: `MESHWRIGHT_BIN`, else what cargo built beside us.
     pub operator: Option<PathBuf>,
+    /// Whether istiod's Pods run the real istiod; else kwok makes them ready, and nothing answers for them.
+    pub real_istiod: bool,
     pub(crate) own: bool,
 }
 
@@ -54,6 +56,7 @@ impl Default for LabOptions {
             audit: false,
             catalog: None,
             operator: None,
+            real_istiod: true,
             own: false,
         }
     }
@@ -72,6 +75,13 @@ impl LabOptions {
     #[must_use]
     pub fn node_port_range(mut self, range: impl Into<String>) -> Self {
         self.node_port_range = range.into();
+        self.needs_own_lab()
+    }
+
+    /// Without a real istiod: kwok plays its Pods, so what waits for a webhook waits for ever. Needs a lab of our own.
+    #[must_use]
+    pub fn istiod_by_kwok(mut self) -> Self {
+        self.real_istiod = false;
         self.needs_own_lab()
     }
 

@@ -33,7 +33,7 @@ use crate::credentials::{self, User};
 use crate::{LabError, LabOptions, Programs};
 
 use processes::Processes;
-pub use processes::{Memory, PodProcess};
+pub use processes::{Memory, PodProcess, Times};
 
 /// A program that stands for an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +71,7 @@ pub(crate) struct Settings {
     pilot: PathBuf,
     meshwright: PathBuf,
     catalog: Option<PathBuf>,
+    real_istiod: bool,
 }
 
 impl Settings {
@@ -89,6 +90,7 @@ impl Settings {
             pilot: Programs::find()?.path("pilot-discovery"),
             meshwright: options.operator.clone().or_else(|| from_env("MESHWRIGHT_BIN")).unwrap_or_else(built),
             catalog: options.catalog.clone().or_else(|| from_env("MESHWRIGHT_CATALOG")),
+            real_istiod: options.real_istiod,
         })
     }
 
@@ -234,6 +236,9 @@ fn see(
     pod: Pod,
 ) {
     let Some((program, _)) = Program::of(&pod) else { return };
+    if program == Program::Pilot && !context.settings.real_istiod {
+        return;
+    }
     let uid = pod.uid().unwrap_or_default();
     if let Some(handle) = known.get(&uid) {
         handle.latest.send_replace(pod);

@@ -2,13 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use crate::LabError;
 
 type Key = (String, String);
+
+/// Times of a process, as exact as the kernel's clock tick (commonly 10 ms).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// When it was started.
+    pub started: jiff::Timestamp,
+    /// Processor time that it has used.
+    pub computed: Duration,
+}
 
 /// The running process of a Pod. It names one process: after a restart of the container, ask the lab again.
 #[derive(Debug, Clone)]
@@ -62,6 +72,21 @@ impl PodProcess {
         };
         let bytes = |name: &str| field(name).unwrap_or_default() * 1024;
         Ok(Memory { resident: bytes("VmRSS:"), peak: bytes("VmHWM:") })
+    }
+
+    /// When it was started and how long it has computed so far.
+    pub fn times(&self) -> Result<Times, LabError> {
+        let read = |path: String| std::fs::read_to_string(&path).map_err(LabError::file(&path));
+        let stat = read(format!("/proc/{}/stat", self.pid))?;
+        let uptime = read("/proc/uptime".to_owned())?;
+        let ticks_a_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
+        // The name of the program comes second, in brackets, and may hold anything; what follows are numbers.
+        let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+        let ticks = |n: usize| fields.get(n).and_then(|field| field.parse::<u32>().ok()).unwrap_or_default();
+        let time = |ticks: u32| Duration::from_secs(u64::from(ticks)) / u32::try_from(ticks_a_second).unwrap_or(100);
+        let up = uptime.split_whitespace().next().and_then(|seconds| seconds.parse().ok()).unwrap_or_default();
+        let age = Duration::from_secs_f64(up).saturating_sub(time(ticks(19)));
+        Ok(Times { started: jiff::Timestamp::now() - age, computed: time(ticks(11) + ticks(12)) })
     }
 
     fn signal(&self, signal: Signal) -> Result<(), LabError> {

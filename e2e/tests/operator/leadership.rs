@@ -1,26 +1,13 @@
 //! Two replicas: one writes, and the other takes over.
 
-use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::Api;
 use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR_NAMESPACE, small};
-use meshwright_e2e::{Lab, LabOptions, TestResult, run, wait};
-
-async fn leader(lab: &Lab) -> TestResult<String> {
-    let leases: Api<Lease> = Api::namespaced(lab.client(), OPERATOR_NAMESPACE);
-    let holder = wait::until(wait::PATIENCE, "a leader", async || {
-        let lease = leases.get("meshwright-leader").await.map_err(|error| error.to_string())?;
-        let holder = lease.spec.and_then(|spec| spec.holder_identity).filter(|holder| !holder.is_empty());
-        holder.ok_or_else(|| "nobody leads".to_owned())
-    })
-    .await?;
-    Ok(holder)
-}
+use meshwright_e2e::{LabOptions, run, wait};
 
 #[test]
 fn a_leader_killed_in_the_middle_of_an_install_is_replaced_and_the_install_ends() {
     run(LabOptions::default().needs_own_lab(), async |lab| {
         let mesh = Mesh::operator(lab).await?;
-        let first = leader(lab).await?;
+        let first = mesh.leader().await?;
         mesh.apply(NAME, small()).await?;
         let maps = mesh.api("v1", "ConfigMap", Some("istio-system"));
         wait::until(wait::PATIENCE, "the install to be half-way", async || {
@@ -37,11 +24,11 @@ fn a_leader_killed_in_the_middle_of_an_install_is_replaced_and_the_install_ends(
 fn a_leader_that_is_told_to_stop_hands_over_at_once() {
     run(LabOptions::default().needs_own_lab(), async |lab| {
         let mesh = Mesh::ready(lab).await?;
-        let first = leader(lab).await?;
+        let first = mesh.leader().await?;
         let pods = mesh.api("v1", "Pod", Some(OPERATOR_NAMESPACE));
         pods.delete(&first, &Default::default()).await?;
         let second = wait::until(wait::PATIENCE, "another leader", async || {
-            let now = leader(lab).await.map_err(|error| error.to_string())?;
+            let now = mesh.leader().await.map_err(|error| error.to_string())?;
             if now == first { Err(now) } else { Ok(now) }
         })
         .await?;
