@@ -1,0 +1,83 @@
+//! From a spec to objects, as the operator does it, with the charts of a catalog.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use meshwright::catalog::{Catalog, ChartName, Profile, Release};
+use meshwright::mesh::merge::merge;
+use meshwright::mesh::object::Owner;
+use meshwright::mesh::problem::sentence;
+use meshwright::mesh::render::{Charts, render};
+use meshwright::mesh::validate::validate;
+use meshwright_chart::Capabilities;
+use serde_json::{Value, json};
+
+/// The directories of the catalog.
+pub fn catalog_dirs() -> Vec<PathBuf> {
+    let named = std::env::var_os("MESHWRIGHT_CATALOG").filter(|dirs| !dirs.is_empty());
+    let dirs = named.expect("MESHWRIGHT_CATALOG must name a catalog of Istio releases; `make catalog` makes one");
+    std::env::split_paths(&dirs).collect()
+}
+
+/// One release with its charts loaded.
+pub struct Mill {
+    version: String,
+    charts: Charts,
+}
+
+/// Objects by kind, namespace and name, as `Service istio-system/istiod`.
+pub type Objects = BTreeMap<String, Value>;
+
+impl Mill {
+    /// One for each release of the catalog.
+    pub fn all() -> Vec<Self> {
+        let catalog = Catalog::open(&catalog_dirs()).unwrap();
+        assert!(!catalog.releases().is_empty(), "the catalog is empty; `make catalog` fills it");
+        catalog.releases().iter().map(Self::of).collect()
+    }
+
+    fn of(release: &Release) -> Self {
+        let load = |chart: &ChartName| (*chart, Arc::new(release.load_chart(*chart).unwrap()));
+        Self { version: release.version().to_string(), charts: release.charts().keys().map(load).collect() }
+    }
+
+    /// The release's version.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// What a spec of this release's version with one gateway, `edge`, and then `fields`, comes to; or what is wrong
+    /// with it.
+    pub fn objects(&self, fields: &Value) -> Result<Objects, String> {
+        let mut spec = json!({"version": self.version, "gateways": [{"name": "edge"}]});
+        merge(&mut spec, fields.clone());
+        let spec: meshwright_api::MeshInstallationSpec = serde_json::from_value(spec).map_err(|e| e.to_string())?;
+        let owner = Owner { installation: "test".into(), uid: "uid".into(), release: self.version.parse().unwrap() };
+        let profile = Profile::get(spec.profile).unwrap();
+        let validated = validate(&spec, owner, &profile).map_err(|problems| sentence(&problems))?;
+        let capabilities = Capabilities { kube_version: "v1.36.3".into(), api_versions: BTreeSet::new() };
+        let desired = render(&validated, &self.charts, &capabilities).map_err(|error| error.to_string())?;
+        Ok(desired.iter().map(|object| (object.key.to_string(), object.value())).collect())
+    }
+}
+
+/// What is found in an object by a path of words. `name=x` picks the entry of a list that is called so, and `yaml`
+/// goes on inside a text. Null if there is no such thing.
+pub fn look(objects: &Objects, object: &str, path: &str) -> Value {
+    let start = objects.get(object).cloned();
+    let step = |at: Value, word: &str| -> Option<Value> {
+        if word == "yaml" {
+            return serde_saphyr::from_str(at.as_str()?).ok();
+        }
+        match at {
+            Value::Array(list) => match word.split_once('=') {
+                Some((key, value)) => list.into_iter().find(|entry| entry[key] == value),
+                None => list.into_iter().nth(word.parse().ok()?),
+            },
+            Value::Object(mut map) => map.remove(word),
+            _ => None,
+        }
+    };
+    path.split_whitespace().fold(start, |at, word| step(at?, word)).unwrap_or_default()
+}
