@@ -24,7 +24,7 @@ pub struct ControlPlane {
     /// CPU and memory of istiod. Example: `{requests: {cpu: 500m, memory: 2Gi}}`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub resources: Resources,
-    /// Environment variables of istiod. Example: `[{name: PILOT_TRACE_SAMPLING, value: "10"}]`.
+    /// Environment variables of istiod. Example: `[{name: PILOT_ENABLE_STATUS, value: "true"}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

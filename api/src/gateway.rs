@@ -132,6 +132,7 @@ pub struct GatewayService {
     /// Which load balancer implementation serves this Service. Only with type `LoadBalancer`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 317))]
+    #[x_kube(validation = rules::is_load_balancer_class())]
     pub load_balancer_class: Option<String>,
     /// Client addresses that the load balancer lets in, as CIDRs. Default: all. Only with type
     /// `LoadBalancer`. Example: `["203.0.113.0/24"]`.

@@ -188,7 +188,7 @@ pub struct Images {
     /// istiod, a gateway or a sidecar. Example: `[registry-key]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(merge_strategy = ListMerge::Set, validation = rules::are_secret_names())]
     pub pull_secrets: Vec<String>,
 }
 

@@ -210,10 +210,26 @@ pub(crate) fn are_ports_or_all(field: &str) -> Rule {
     )
 }
 
+/// On the names of Secrets.
+pub(crate) fn are_secret_names() -> Rule {
+    rule(
+        "self.all(s, s.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$'))",
+        "images.pullSecrets must be names of Secrets: lower-case letters, digits, '-' and '.'",
+    )
+}
+
+/// On the class of a load balancer.
+pub(crate) fn is_load_balancer_class() -> Rule {
+    rule(
+        "self.matches('^([a-z0-9][-a-z0-9.]*/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$')",
+        "loadBalancerClass must be a name such as internal-vip or example.com/internal-vip",
+    )
+}
+
 /// On the registry of the images.
 pub(crate) fn is_registry() -> Rule {
     rule(
-        "!self.endsWith('/') && !self.contains('://')",
+        "self.matches('^([A-Za-z0-9][-A-Za-z0-9.]*|\\\\[[0-9A-Fa-f:]+\\\\])(:[0-9]+)?(/[A-Za-z0-9][-A-Za-z0-9._]*)*$')",
         "images.registry must be a host and path without scheme and without a trailing slash, \
          for example registry.example.com/istio",
     )

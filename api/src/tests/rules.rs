@@ -158,8 +158,33 @@ const CASES: &[Case] = &[
     },
     Case {
         message: "images.registry must be a host and path without scheme and without a trailing slash, for example registry.example.com/istio",
-        passes: &["images: {registry: 'registry.example.com:5000/istio'}"],
-        refuses: &["images: {registry: 'https://registry.example.com'}", "images: {registry: registry.example.com/}"],
+        passes: &[
+            "images: {registry: 'registry.example.com:5000/istio'}",
+            "images: {registry: localhost/a_b/c.d}",
+            "images: {registry: '[fd00::1]:5000/istio'}",
+        ],
+        refuses: &[
+            "images: {registry: 'https://registry.example.com'}",
+            "images: {registry: registry.example.com/}",
+            "images: {registry: 'a\"b'}",
+            "images: {registry: 'a b'}",
+        ],
+    },
+    Case {
+        message: "images.pullSecrets must be names of Secrets: lower-case letters, digits, '-' and '.'",
+        passes: &["images: {pullSecrets: [registry-key, my.key]}"],
+        refuses: &["images: {pullSecrets: ['a: b']}", "images: {pullSecrets: [Key]}", "images: {pullSecrets: [a..b]}"],
+    },
+    Case {
+        message: "loadBalancerClass must be a name such as internal-vip or example.com/internal-vip",
+        passes: &[
+            "gateways: [{name: a, service: {loadBalancerClass: internal-vip}}]",
+            "gateways: [{name: a, service: {loadBalancerClass: service.k8s.aws/nlb}}]",
+        ],
+        refuses: &[
+            "gateways: [{name: a, service: {loadBalancerClass: 'a: b'}}]",
+            "gateways: [{name: a, service: {loadBalancerClass: a/b/c}}]",
+        ],
     },
     Case {
         message: "an EastWest gateway needs network, and no other gateway has one",

@@ -33,8 +33,10 @@ pub use profiles::Profile;
 pub use release::Release;
 pub use store::Catalog;
 
-/// An error with all its causes, in one line.
-pub(crate) fn explain(error: &dyn std::error::Error) -> String {
+/// An error with its causes, in one line; a cause that its parent's text has already is not said twice.
+pub fn explain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+    causes
+        .map(ToString::to_string)
+        .fold(error.to_string(), |text, cause| if text.contains(&cause) { text } else { format!("{text}: {cause}") })
 }

@@ -11,6 +11,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::catalog::explain;
+
 /// Owns the life of an Istio service mesh on Kubernetes.
 #[derive(Debug, Parser)]
 #[command(name = "meshwright", version, propagate_version = true)]
@@ -45,7 +47,7 @@ impl Cli {
             Command::Rbac(args) => rbac::run(&args).map_err(boxed),
         };
         result.unwrap_or_else(|error| {
-            eprintln!("meshwright: {}", chain(error.as_ref()));
+            eprintln!("meshwright: {}", explain(error.as_ref()));
             ExitCode::FAILURE
         })
     }
@@ -53,20 +55,6 @@ impl Cli {
 
 fn boxed(error: impl Error + 'static) -> Box<dyn Error> {
     Box::new(error)
-}
-
-/// An error with its causes; a cause that its parent's text has already is not said twice.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let said = next.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = next.source();
-    }
-    text
 }
 
 #[cfg(test)]

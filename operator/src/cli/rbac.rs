@@ -12,7 +12,7 @@ use meshwright_chart::Capabilities;
 use semver::Version;
 use serde_json::json;
 
-use crate::catalog::{Catalog, Profile, Release};
+use crate::catalog::{Catalog, Profile, Release, explain};
 use crate::mesh::object::{Desired, Owner};
 use crate::mesh::problem::sentence;
 use crate::mesh::render::{Charts, render};
@@ -117,12 +117,12 @@ fn objects_of(release: &Release, profile: ProfileName, namespace: &str) -> Resul
     let mut charts = Charts::new();
     for wanted in &validated.releases {
         if let Entry::Vacant(slot) = charts.entry(wanted.chart) {
-            slot.insert(Arc::new(release.load_chart(wanted.chart).map_err(|error| super::chain(&error))?));
+            slot.insert(Arc::new(release.load_chart(wanted.chart).map_err(|error| explain(&error))?));
         }
     }
     let capabilities =
         Capabilities { kube_version: KUBERNETES.into(), api_versions: std::collections::BTreeSet::new() };
-    render(&validated, &charts, &capabilities).map_err(|error| super::chain(&error))
+    render(&validated, &charts, &capabilities).map_err(|error| explain(&error))
 }
 
 fn spec(version: &Version, profile: ProfileName, namespace: &str) -> Result<MeshInstallationSpec, serde_json::Error> {

@@ -18,6 +18,7 @@ pub mod render;
 pub mod revision;
 pub mod rights;
 pub mod rollup;
+pub mod texts;
 pub mod uninstall;
 pub mod validate;
 pub mod validated;

@@ -1,6 +1,6 @@
 //! From [`Validated`] and charts to desired objects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use meshwright_chart::{Capabilities, Chart, Limits, Release, documents};
@@ -49,6 +49,21 @@ pub enum RenderMeshError {
         /// Cause.
         #[source]
         source: Box<AdmitObjectError>,
+    },
+    /// A container gets a variable twice, which the API server refuses without saying where from.
+    #[error(
+        "release {release}, {template}: container {container} gets the variable {variable} twice, since the chart sets \
+         it too: leave it out, or set the value that the chart makes it from"
+    )]
+    RepeatedVariable {
+        /// Name of the Helm release.
+        release: String,
+        /// The template.
+        template: String,
+        /// Name of the container.
+        container: String,
+        /// Name of the variable.
+        variable: String,
     },
     /// Two components want the same object.
     #[error("{first} and {second} both make {key}: rename one")]
@@ -131,6 +146,10 @@ fn render_release(
             if release.component == Component::Istiod {
                 injector.note(&object);
             }
+            if let Some((container, variable)) = repeated_variable(&object) {
+                let template = text.template.clone();
+                return Err(RenderMeshError::RepeatedVariable { release: name(), template, container, variable });
+            }
             if let Some(checksum) = &checksum {
                 annotate_pods(&mut object, checksum);
             }
@@ -145,6 +164,20 @@ fn render_release(
         }
     }
     Ok(())
+}
+
+/// A container and a variable that its list has twice.
+fn repeated_variable(object: &Value) -> Option<(String, String)> {
+    let entries = |of: &Value, list: &str| of.pointer(list).and_then(Value::as_array).cloned().unwrap_or_default();
+    let name = |of: &Value| of.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    ["/spec/template/spec/containers", "/spec/template/spec/initContainers"]
+        .into_iter()
+        .flat_map(|list| entries(object, list))
+        .find_map(|container| {
+            let mut seen = BTreeSet::new();
+            let repeated = entries(&container, "/env").iter().map(name).find(|variable| !seen.insert(variable.clone()));
+            Some((name(&container), repeated?))
+        })
 }
 
 /// A gateway's pods are made by the injector, so its inputs are theirs.

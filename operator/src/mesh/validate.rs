@@ -3,18 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use meshwright_api::{Gateway, MeshInstallationSpec};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::object::{Component, Owner};
 use super::owned_keys::{Scope, owned_keys};
 use super::problem::Problem;
+use super::texts::texts;
 use super::validated::{ChartRelease, Validated};
 use super::values::{self, FromProfile, NATIVE_SIDECARS};
 use crate::catalog::{ChartName, Profile};
 
 /// Names of our Helm releases that no installation and no gateway may have.
 const RELEASE_NAMES: [&str; 4] = ["istio-base", "istiod", "istio-cni", "ztunnel"];
-/// Names and annotations that belong to other objects of the mesh's namespace.
+/// Longest name that a Helm release can have.
 const LONGEST_GATEWAY_NAME: usize = 53;
 
 /// Checks the spec and resolves it into charts and values.
@@ -22,6 +23,7 @@ pub fn validate(spec: &MeshInstallationSpec, owner: Owner, profile: &Profile) ->
     let mut problems = Vec::new();
     installation_name(spec, &owner, &mut problems);
     namespace_labels(spec, &mut problems);
+    texts(spec, &mut problems);
     chart_values(spec, &mut problems);
     environment(spec, &mut problems);
     gateways(spec, &mut problems);
@@ -129,9 +131,13 @@ fn environment(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
     for variable in &spec.control_plane.env {
         note(&variable.name, format!("spec.controlPlane.env[{}]", variable.name), problems);
     }
-    if let Some(Value::Object(env)) = spec.values.istiod.0.get("env") {
-        for name in env.keys() {
-            note(name, format!("spec.values.istiod.env.{name}"), problems);
+    let values = &spec.values.istiod.0;
+    for name in values.get("env").and_then(Value::as_object).into_iter().flat_map(Map::keys) {
+        note(name, format!("spec.values.istiod.env.{name}"), problems);
+    }
+    for entry in values.get("envVarFrom").and_then(Value::as_array).into_iter().flatten() {
+        if let Some(name) = entry.get("name").and_then(Value::as_str) {
+            note(name, format!("spec.values.istiod.envVarFrom[{name}]"), problems);
         }
     }
 }

@@ -1,9 +1,13 @@
 //! From typed fields to chart values.
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use meshwright_api::{Autoscaling, Gateway, GatewayPort, MeshInstallationSpec, Resources};
 use serde_json::{Map, Value, json};
 
-use super::merge::{merge, set};
+use super::merge::{get, merge, set};
+use super::texts::arrives_between_quotes;
 
 /// What the bundled profile contributes to a chart.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +57,20 @@ pub fn istiod(spec: &MeshInstallationSpec, profile: FromProfile<'_>) -> Value {
         set(&mut values, "meshConfig", Value::Object(spec.mesh_config.0.clone()));
     }
     merge(&mut values, Value::Object(spec.values.istiod.0.clone()));
+    awkward_environment(spec, &mut values);
     values
+}
+
+/// The chart writes the values of `env` between quotes as they are. What would not survive that goes by the list that it
+/// writes as YAML; after the user's values, which may have that list too.
+fn awkward_environment(spec: &MeshInstallationSpec, values: &mut Value) {
+    let awkward = spec.control_plane.env.iter().filter(|variable| !arrives_between_quotes(&variable.value));
+    let awkward: Vec<Value> = awkward.map(|variable| json!(variable)).collect();
+    if awkward.is_empty() {
+        return;
+    }
+    let theirs = get(values, "envVarFrom").and_then(Value::as_array).cloned().unwrap_or_default();
+    set(values, "envVarFrom", Value::Array(theirs.into_iter().chain(awkward).collect()));
 }
 
 fn pull_secrets(spec: &MeshInstallationSpec, values: &mut Value, path: &str) {
@@ -75,7 +92,7 @@ fn control_plane(spec: &MeshInstallationSpec, values: &mut Value) {
         set(values, "cpu.targetAverageUtilization", *target_cpu);
     }
     resources(&wanted.resources, values, "resources");
-    for variable in &wanted.env {
+    for variable in wanted.env.iter().filter(|variable| arrives_between_quotes(&variable.value)) {
         // Names may contain dots, so they are no path.
         set(values, "env", json!({&variable.name: &variable.value}));
     }
@@ -93,12 +110,22 @@ pub const NATIVE_SIDECARS: &str = "ENABLE_NATIVE_SIDECARS";
 
 fn resources(wanted: &Resources, values: &mut Value, path: &str) {
     if *wanted != Resources::default() {
-        set(values, path, json!(wanted));
+        let plain = |list: &BTreeMap<String, Quantity>| {
+            list.iter().map(|(name, amount)| (name.clone(), without_leading_zeros(amount))).collect()
+        };
+        let plain = Resources { requests: plain(&wanted.requests), limits: plain(&wanted.limits) };
+        set(values, path, json!(plain));
     }
 }
 
+/// Charts write amounts without quotes, and to YAML a whole number that begins with 0 is octal.
+fn without_leading_zeros(Quantity(amount): &Quantity) -> Quantity {
+    let rest = amount.trim_start_matches('0');
+    Quantity(if rest.starts_with(|c: char| c.is_ascii_digit()) { rest.to_owned() } else { amount.clone() })
+}
+
 fn placement(
-    node_selector: &std::collections::BTreeMap<String, String>,
+    node_selector: &BTreeMap<String, String>,
     tolerations: &[k8s_openapi::api::core::v1::Toleration],
     affinity: Option<&k8s_openapi::api::core::v1::Affinity>,
     values: &mut Value,

@@ -11,3 +11,4 @@
 mod fields;
 mod rendering;
 mod rows;
+mod texts;

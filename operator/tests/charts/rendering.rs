@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use meshwright::catalog::{Catalog, ChartName, Profile, Release};
+use meshwright::catalog::{Catalog, ChartName, Profile, Release, explain};
 use meshwright::mesh::merge::merge;
 use meshwright::mesh::object::Owner;
 use meshwright::mesh::problem::sentence;
@@ -50,14 +50,24 @@ impl Mill {
     /// What a spec of this release's version with one gateway, `edge`, and then `fields`, comes to; or what is wrong
     /// with it.
     pub fn objects(&self, fields: &Value) -> Result<Objects, String> {
+        self.render(fields, |_| true)
+    }
+
+    /// The same without Istio's CRDs, which take most of the time.
+    pub fn objects_of_workloads(&self, fields: &Value) -> Result<Objects, String> {
+        self.render(fields, |chart| chart != ChartName::Base)
+    }
+
+    fn render(&self, fields: &Value, wanted: impl Fn(ChartName) -> bool) -> Result<Objects, String> {
         let mut spec = json!({"version": self.version, "gateways": [{"name": "edge"}]});
         merge(&mut spec, fields.clone());
         let spec: meshwright_api::MeshInstallationSpec = serde_json::from_value(spec).map_err(|e| e.to_string())?;
         let owner = Owner { installation: "test".into(), uid: "uid".into(), release: self.version.parse().unwrap() };
         let profile = Profile::get(spec.profile).unwrap();
-        let validated = validate(&spec, owner, &profile).map_err(|problems| sentence(&problems))?;
+        let mut validated = validate(&spec, owner, &profile).map_err(|problems| sentence(&problems))?;
+        validated.releases.retain(|release| wanted(release.chart));
         let capabilities = Capabilities { kube_version: "v1.36.3".into(), api_versions: BTreeSet::new() };
-        let desired = render(&validated, &self.charts, &capabilities).map_err(|error| error.to_string())?;
+        let desired = render(&validated, &self.charts, &capabilities).map_err(|error| explain(&error))?;
         Ok(desired.iter().map(|object| (object.key.to_string(), object.value())).collect())
     }
 }
@@ -65,12 +75,15 @@ impl Mill {
 /// What is found in an object by a path of words. `name=x` picks the entry of a list that is called so, and `yaml`
 /// goes on inside a text. Null if there is no such thing.
 pub fn look(objects: &Objects, object: &str, path: &str) -> Value {
+    look_at(objects, object, path.split_whitespace())
+}
+
+/// The same for words that have spaces in them.
+pub fn look_at<'a>(objects: &Objects, object: &str, mut path: impl Iterator<Item = &'a str>) -> Value {
     let start = objects.get(object).cloned();
     let step = |at: Value, word: &str| -> Option<Value> {
-        if word == "yaml" {
-            return serde_saphyr::from_str(at.as_str()?).ok();
-        }
         match at {
+            Value::String(text) if word == "yaml" => serde_saphyr::from_str(&text).ok(),
             Value::Array(list) => match word.split_once('=') {
                 Some((key, value)) => list.into_iter().find(|entry| entry[key] == value),
                 None => list.into_iter().nth(word.parse().ok()?),
@@ -79,5 +92,5 @@ pub fn look(objects: &Objects, object: &str, path: &str) -> Value {
             _ => None,
         }
     };
-    path.split_whitespace().fold(start, |at, word| step(at?, word)).unwrap_or_default()
+    start.and_then(|start| path.try_fold(start, step)).unwrap_or_default()
 }
