@@ -172,3 +172,6 @@ fn gateways(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -265,3 +265,6 @@ fn service(gateway: &Gateway, values: &mut Value) {
         set(values, "service.allocateLoadBalancerNodePorts", allocate);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+use super::*;
+
+fn spec(fields: Value) -> MeshInstallationSpec {
+    let mut all = json!({"version": "1.31.2"});
+    merge(&mut all, fields);
+    serde_json::from_value(all).unwrap()
+}
+
+const NO_PROFILE: FromProfile<'_> = FromProfile { chart_profile: None, values: None };
+
+fn of_istiod(fields: Value) -> Value {
+    istiod(&spec(fields), NO_PROFILE)
+}
+
+fn of_gateway(fields: Value) -> Value {
+    let mut edge = json!({"name": "edge"});
+    merge(&mut edge, fields);
+    let spec = spec(json!({"gateways": [edge]}));
+    gateway(&spec, &spec.gateways[0])
+}
+
+fn at(values: &Value, path: &str) -> Value {
+    get(values, path).cloned().unwrap_or_default()
+}
+
+#[test]
+fn what_is_left_out_is_left_to_profile_and_chart() {
+    let namespace = json!({"global": {"istioNamespace": "istio-system"}});
+    assert_eq!(of_istiod(json!({})), namespace);
+    assert_eq!(base(&spec(json!({})), NO_PROFILE), namespace);
+    assert_eq!(of_gateway(json!({})), json!({"service": {"type": "LoadBalancer"}}));
+}
+
+#[test]
+fn the_spec_is_laid_on_the_profile_and_free_values_on_the_spec() {
+    let ours = json!({"traceSampling": 1, "replicaCount": 1, "env": {"A": "profile"}});
+    let profile = FromProfile { chart_profile: Some("demo"), values: Some(&ours) };
+    let wanted = spec(json!({
+        "controlPlane": {"replicas": 2, "nodeSelector": {"a": "spec"}},
+        "values": {"istiod": {"nodeSelector": {"a": "values"}, "traceSampling": null}},
+    }));
+    let values = istiod(&wanted, profile);
+    assert_eq!(at(&values, "profile"), "demo");
+    assert_eq!(at(&values, "replicaCount"), 2);
+    assert_eq!(at(&values, "env.A"), "profile");
+    assert_eq!(at(&values, "nodeSelector.a"), "values");
+    assert_eq!(get(&values, "traceSampling"), Some(&Value::Null), "a null deletes the chart's default");
+    assert_eq!(at(&base(&wanted, profile), "profile"), "demo");
+}
+
+#[test]
+fn a_fixed_number_of_pods_excludes_the_autoscaler_and_the_other_way_round() {
+    let fixed = of_istiod(json!({"controlPlane": {"replicas": 3}}));
+    assert_eq!((at(&fixed, "autoscaleEnabled"), at(&fixed, "replicaCount")), (json!(false), json!(3)));
+    let scaled = of_istiod(json!({"controlPlane": {"autoscaling": {"min": 2, "max": 4, "targetCPU": 60}}}));
+    assert_eq!((at(&scaled, "autoscaleEnabled"), at(&scaled, "replicaCount")), (json!(true), Value::Null));
+    assert_eq!(at(&scaled, "cpu.targetAverageUtilization"), 60);
+    let fixed = of_gateway(json!({"replicas": 0}));
+    assert_eq!((at(&fixed, "autoscaling.enabled"), at(&fixed, "replicaCount")), (json!(false), json!(0)));
+    let scaled = of_gateway(json!({"autoscaling": {"min": 2, "max": 4, "targetCPU": 60}}));
+    assert_eq!(
+        at(&scaled, "autoscaling"),
+        json!({"enabled": true, "minReplicas": 2, "maxReplicas": 4, "targetCPUUtilizationPercentage": 60})
+    );
+}
+
+#[test]
+fn variables_go_where_the_chart_writes_them_unchanged() {
+    let env = json!([{"name": "A.B", "value": "plain"}, {"name": "C", "value": "a\"b"}]);
+    let values = of_istiod(json!({"controlPlane": {"env": env}, "proxy": {"nativeSidecar": false}}));
+    assert_eq!(values["env"], json!({"A.B": "plain", "ENABLE_NATIVE_SIDECARS": "false"}));
+    assert_eq!(values["envVarFrom"], json!([{"name": "C", "value": "a\"b"}]));
+}
+
+#[test]
+fn variables_that_need_the_users_own_list_are_added_to_it() {
+    let values = of_istiod(json!({
+        "controlPlane": {"env": [{"name": "C", "value": "a\nb"}]},
+        "values": {"istiod": {"envVarFrom": [{"name": "D"}]}},
+    }));
+    assert_eq!(values["envVarFrom"], json!([{"name": "D"}, {"name": "C", "value": "a\nb"}]));
+}
+
+#[test]
+fn amounts_lose_leading_zeros_and_nothing_else() {
+    let amounts = [
+        ("010", "10"),
+        ("0100Mi", "100Mi"),
+        ("0", "0"),
+        ("00", "00"),
+        ("0.5", "0.5"),
+        (".5", ".5"),
+        ("+5", "+5"),
+        ("100m", "100m"),
+        ("0m", "0m"),
+    ];
+    for (written, expected) in amounts {
+        assert_eq!(without_leading_zeros(&Quantity(written.into())), Quantity(expected.into()), "{written}");
+    }
+    let values = of_istiod(json!({"controlPlane": {"resources": {"limits": {"cpu": "010"}}}}));
+    assert_eq!(values["resources"], json!({"limits": {"cpu": "10"}}));
+}
+
+#[test]
+fn lists_of_addresses_and_ports_are_joined_as_the_injector_reads_them() {
+    let proxy = json!({
+        "includeIPRanges": ["10.0.0.0/8", "fd00::/8"], "excludeIPRanges": ["10.1.0.0/16"],
+        "includeInboundPorts": ["*"], "excludeInboundPorts": ["1", "2"],
+        "includeOutboundPorts": ["3"], "excludeOutboundPorts": ["4", "5"],
+    });
+    assert_eq!(
+        at(&of_istiod(json!({"proxy": proxy})), "global.proxy"),
+        json!({
+            "includeIPRanges": "10.0.0.0/8,fd00::/8", "excludeIPRanges": "10.1.0.0/16",
+            "includeInboundPorts": "*", "excludeInboundPorts": "1,2",
+            "includeOutboundPorts": "3", "excludeOutboundPorts": "4,5",
+        })
+    );
+}
+
+#[test]
+fn an_access_log_is_mesh_configuration_that_mesh_config_overrules() {
+    let log = json!({"proxy": {"accessLog": {}}});
+    assert_eq!(
+        at(&of_istiod(log.clone()), "meshConfig"),
+        json!({"accessLogFile": "/dev/stdout", "accessLogEncoding": "TEXT"})
+    );
+    let mut both = log;
+    merge(&mut both, json!({"meshConfig": {"accessLogFile": "/dev/stderr"}}));
+    assert_eq!(at(&of_istiod(both), "meshConfig.accessLogFile"), "/dev/stderr");
+}
+
+#[test]
+fn images_are_set_for_the_control_plane_the_injector_and_gateways() {
+    let images = json!({"images": {"registry": "r/i", "pullPolicy": "Always", "pullSecrets": ["key"]}});
+    let global = at(&of_istiod(images.clone()), "global");
+    assert_eq!(
+        global,
+        json!({"istioNamespace": "istio-system", "hub": "r/i", "imagePullPolicy": "Always", "imagePullSecrets": ["key"]})
+    );
+    assert_eq!(at(&base(&spec(images.clone()), NO_PROFILE), "global.imagePullSecrets"), json!(["key"]));
+    let mut with_gateway = images;
+    merge(&mut with_gateway, json!({"gateways": [{"name": "edge"}]}));
+    let spec = spec(with_gateway);
+    let values = gateway(&spec, &spec.gateways[0]);
+    assert_eq!(values["imagePullPolicy"], "Always");
+    assert_eq!(values["imagePullSecrets"], json!([{"name": "key"}]));
+}
+
+#[test]
+fn a_gateways_service_is_as_the_spec_has_it() {
+    let service = json!({
+        "type": "LoadBalancer", "annotations": {"a": "b"}, "loadBalancerClass": "c",
+        "loadBalancerSourceRanges": ["10.0.0.0/8"], "externalTrafficPolicy": "Local",
+        "allocateLoadBalancerNodePorts": false, "ports": [{"name": "web", "port": 80}],
+    });
+    let mut expected = service.clone();
+    expected["ports"] = json!([{"name": "web", "port": 80, "targetPort": 80, "protocol": "TCP"}]);
+    assert_eq!(of_gateway(json!({"service": service}))["service"], expected);
+    assert_eq!(of_gateway(json!({"direction": "Egress"}))["service"], json!({"type": "ClusterIP"}));
+}
+
+#[test]
+fn a_port_keeps_its_own_target_and_node_port() {
+    let port = json!({"name": "web", "port": 80, "targetPort": 8080, "nodePort": 30401, "protocol": "UDP"});
+    let values = of_gateway(json!({"service": {"type": "NodePort", "ports": [port]}}));
+    assert_eq!(values["service"]["ports"], json!([port]));
+}
