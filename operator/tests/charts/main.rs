@@ -10,5 +10,6 @@
 
 mod fields;
 mod rendering;
+mod rights;
 mod rows;
 mod texts;
