@@ -76,7 +76,7 @@ pub fn on_error(watched: Arc<Watched>, failure: &ReconcileError, context: Arc<Co
         error!(installation = name, error = %failure, "skipped until it changes");
         return Action::await_change();
     }
-    let delay = pause(failure.class(), context.memory.count_failure(&name));
+    let delay = pause(failure.class(), context.memory.count_failure(&name), &name);
     error!(installation = name, error = %failure, retry_in = ?delay, "a reconcile ended early");
     Action::requeue(delay)
 }
@@ -87,7 +87,7 @@ async fn step(installation: &MeshInstallation, context: &Context) -> Done {
     let name = installation.name_any();
     if let Some(course) = blind(context) {
         report(context, installation, course, None).await?;
-        let delay = pause(ErrorClass::Transient, context.memory.count_failure(&name));
+        let delay = pause(ErrorClass::Transient, context.memory.count_failure(&name), &name);
         return Ok((ReconcileResult::Transient, Action::requeue(delay.min(Duration::from_secs(2)))));
     }
     if installation.metadata.deletion_timestamp.is_some() {
@@ -217,7 +217,7 @@ async fn settle(
         info!(installation = name, version = %accepted.inputs.version, "ready");
     }
     if let Some(class) = class {
-        let delay = pause(class, context.memory.count_failure(&name));
+        let delay = pause(class, context.memory.count_failure(&name), &name);
         return Ok((class_result(class), Action::requeue(delay)));
     }
     let unsettled = !plan(&accepted.desired, &live, &accepted.validated.owner, &context.existing(), true).is_settled();
@@ -240,7 +240,8 @@ async fn hindered(
     class: ErrorClass,
 ) -> Done {
     let told = report(context, installation, Course::Hindered { blocker, proved }, None).await?;
-    let delay = pause(class, context.memory.count_failure(&installation.name_any()));
+    let name = installation.name_any();
+    let delay = pause(class, context.memory.count_failure(&name), &name);
     Ok((class_result(class), told.again(delay)))
 }
 
