@@ -85,7 +85,7 @@ async fn operate(
     let readiness = Readiness::new(drain.clone());
     let metrics = Metrics::new();
     let state = Admin::new(readiness.clone(), metrics.clone());
-    let server = AdminServer::bind(admin.admin_address, state.clone()).await.map_err(RunError::Admin)?;
+    let server = AdminServer::bind(admin.socket(), state.clone()).await.map_err(RunError::Admin)?;
     let finished = CancellationToken::new();
     let admin_task = tokio::spawn(server.serve(finished.clone()));
 

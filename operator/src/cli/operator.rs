@@ -34,3 +34,28 @@ pub fn run(args: &OperatorArgs) -> Result<ExitCode, RunError> {
     let options = Options { catalogs: args.catalogs.clone(), probe_interval: Duration::from_secs(args.probe_interval) };
     app::run(options, &args.admin, &args.leader, &args.log)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, Command, FromArgMatches as _};
+
+    use super::*;
+
+    /// The flags that the Deployment gives, with the pod's address filled in as the kubelet does it.
+    fn flags(pod_ip: &str) -> Vec<String> {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/manager/deployment.yaml");
+        let deployment: serde_json::Value = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let args = deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap();
+        args.iter().map(|arg| arg.as_str().unwrap().replace("$(POD_IP)", pod_ip)).collect()
+    }
+
+    #[test]
+    fn the_deployments_flags_are_good_for_pods_of_either_family() {
+        for (pod_ip, socket) in [("10.1.2.3", "10.1.2.3:8080"), ("fd00::7", "[fd00::7]:8080")] {
+            let flags = flags(pod_ip).into_iter().chain(["--catalog=/catalog".to_owned()]);
+            let matches = OperatorArgs::augment_args(Command::new("operator")).try_get_matches_from(flags).unwrap();
+            let args = OperatorArgs::from_arg_matches(&matches).unwrap();
+            assert_eq!(args.admin.socket().to_string(), socket);
+        }
+    }
+}

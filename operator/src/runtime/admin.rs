@@ -1,6 +1,6 @@
 //! The admin server: `/livez`, `/readyz` and `/metrics` over plain HTTP.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -26,9 +26,20 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 /// Flags of the admin server.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct AdminArgs {
-    /// Address of /livez, /readyz and /metrics
-    #[arg(long, env = "MESHWRIGHT_ADMIN_ADDRESS", default_value = "0.0.0.0:8080", value_name = "IP:PORT")]
-    pub admin_address: SocketAddr,
+    /// Address of /livez, /readyz and /metrics. Apart from the port, so that a pod's own can be given whatever its family
+    #[arg(long, env = "MESHWRIGHT_ADMIN_ADDRESS", default_value = "0.0.0.0", value_name = "IP")]
+    admin_address: IpAddr,
+    /// Port of /livez, /readyz and /metrics
+    #[arg(long, env = "MESHWRIGHT_ADMIN_PORT", default_value_t = 8080, value_name = "PORT")]
+    admin_port: u16,
+}
+
+impl AdminArgs {
+    /// Where to listen.
+    #[must_use]
+    pub fn socket(&self) -> SocketAddr {
+        SocketAddr::new(self.admin_address, self.admin_port)
+    }
 }
 
 /// The admin server failed.
