@@ -17,7 +17,8 @@ pub struct Row {
 }
 
 /// Fields that shape no object: what the operator does, rather than what the mesh is.
-pub const SHAPE_NOTHING: [&str; 5] = ["version", "paused", "deletion.policy", "deletion.whileInUse", "deletion.crds"];
+pub const SHAPE_NOTHING: [&str; 6] =
+    ["version", "paused", "deletion.policy", "deletion.whileInUse", "deletion.crds", "gateways[].requireAddress"];
 
 const ISTIOD: &str = "Deployment istio-system/istiod";
 const SCALER: &str = "HorizontalPodAutoscaler istio-system/istiod";
@@ -230,6 +231,11 @@ fn edge(fields: Value) -> Value {
     json!({"gateways": [gateway]})
 }
 
+fn east_west() -> Value {
+    let ports = json!([{"name": "tls", "port": 15443, "nodePort": 30443}]);
+    edge(json!({"direction": "EastWest", "network": "network1", "service": {"type": "NodePort", "ports": ports}}))
+}
+
 fn gateways() -> Vec<Row> {
     let scaled = || edge(json!({"autoscaling": {"min": 2, "max": 7, "targetCPU": 55}}));
     let utilization = "spec metrics 0 resource target averageUtilization";
@@ -241,6 +247,8 @@ fn gateways() -> Vec<Row> {
     vec![
         row("gateways[].name", json!({"gateways": [{"name": "x"}]}), "Service istio-system/x", "metadata name", "x"),
         row("gateways[].direction", edge(json!({"direction": "Egress"})), SERVICE, "spec type", "ClusterIP"),
+        row("gateways[].network", east_west(), SERVICE, "metadata labels topology.istio.io/network", "network1"),
+        row("gateways[].network", east_west(), SERVICE, "spec ports 1 nodePort", 30443),
         row("gateways[].namespace", edge(json!({"namespace": "edges"})), elsewhere, "metadata namespace", "edges"),
         row("gateways[].namespace", edge(json!({"namespace": "edges"})), "Namespace edges", "metadata name", "edges"),
         row("gateways[].replicas", edge(json!({"replicas": 0})), GATEWAY, "spec replicas", 0),
