@@ -23,11 +23,11 @@ lab: prerequisites ## Build the lab's programs: Kubernetes, istiod, kwok, helm (
 	@e2e/lab/build.sh >/dev/null
 
 .PHONY: build
-build: ## Build the operator, with debug checks
+build: prerequisites ## Build the operator, with debug checks
 	@cargo build --quiet --locked --package meshwright
 
 .PHONY: release
-release: ## Build the operator for use
+release: prerequisites ## Build the operator for use
 	@cargo build --locked --release --package meshwright
 
 .PHONY: catalog
@@ -46,11 +46,11 @@ test: lint catalog ## Everything: format, lints, unit, differential and lab test
 	@$(INSIDE) cargo test --locked --package meshwright-e2e -- --test-threads=$${LAB_THREADS:-2}
 
 .PHONY: unit
-unit: ## Only the tests that need no lab
+unit: prerequisites ## Only the tests that need no lab
 	@cargo test --locked --workspace --exclude meshwright-e2e --lib
 
 .PHONY: lint
-lint: ## Format and lints
+lint: prerequisites ## Format and lints
 	@cargo fmt --all --check
 	@cargo clippy --quiet --locked --workspace --all-targets -- --deny warnings
 

@@ -126,6 +126,8 @@ reasons! {
     ForeignObject,
     /// The cluster has another `MeshInstallation`, which came first.
     AnotherInstallation,
+    /// Somebody changes an object of the mesh back whenever it is put right.
+    Contested,
     /// The operator lacks a right.
     Forbidden,
     /// The API server refused an object as invalid.

@@ -6,8 +6,8 @@
 
 use kube::core::{Message, Rule};
 
-/// Names that Istio's other components have, as Helm releases and as Deployments.
-const COMPONENTS: &str = "['istiod', 'istio-base', 'istio-cni', 'ztunnel']";
+/// Names that Istio's other components have: as Helm releases, as workloads and in status.
+const COMPONENTS: &str = "['base', 'cni', 'istiod', 'istio-base', 'istio-cni', 'ztunnel']";
 
 /// A label of the domain name system, as namespaces are.
 const DNS_LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
@@ -29,7 +29,7 @@ pub(crate) fn name_fits_a_label() -> Rule {
 pub(crate) fn name_is_no_components() -> Rule {
     rule(
         format!("!(self.metadata.name in {COMPONENTS})"),
-        "metadata.name must not be istiod, istio-base, istio-cni or ztunnel: \
+        "metadata.name must not be base, cni, istiod, istio-base, istio-cni or ztunnel: \
          tools that read app.kubernetes.io/instance would mix it up with that component",
     )
 }
@@ -85,7 +85,7 @@ pub(crate) fn is_service_name() -> Rule {
 pub(crate) fn is_no_component() -> Rule {
     rule(
         format!("!(self in {COMPONENTS})"),
-        "istiod, istio-base, istio-cni and ztunnel are names of other components; \
+        "base, cni, istiod, istio-base, istio-cni and ztunnel are names of other components; \
          choose another name for the gateway",
     )
 }

@@ -18,5 +18,14 @@ if [ ${#missing[@]} -gt 0 ]; then
 		exit 1
 	fi
 fi
+# tool, its version, the oldest that will do, where to get it
+newer() {
+	[ "$(printf '%s\n' "$3" "$2" | sort -V | head -n1)" = "$3" ] || { echo "$1 is $2; $3 or newer is needed: $4" >&2; exit 1; }
+}
 command -v cargo >/dev/null 2>&1 || { echo "missing: cargo; install Rust 1.95 or newer with rustup" >&2; exit 1; }
+newer cargo "$(cargo --version | cut -d' ' -f2)" 1.95 "rustup update"
+for part in fmt clippy; do
+	cargo "$part" --version >/dev/null 2>&1 || { echo "missing: cargo $part; install with: rustup component add rustfmt clippy" >&2; exit 1; }
+done
 command -v go >/dev/null 2>&1 || { echo "missing: go; install Go 1.26 or newer" >&2; exit 1; }
+newer go "$(go env GOVERSION | sed 's/^go//')" 1.26 "install it, or let Go fetch it with: go env -w GOTOOLCHAIN=auto"

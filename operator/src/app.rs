@@ -4,12 +4,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use meshwright_chart::Capabilities;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::apply::{Applier, GatewayApi, GatewayPods, Inventory, Prober, Reader, Revisions, watch_all};
+use crate::apply::{Applier, Changes, GatewayApi, GatewayPods, Inventory, Prober, Reader, Revisions, watch_all};
 use crate::controller::{self, Context, EventSink, Options};
 use crate::runtime::admin::{Admin, AdminArgs, AdminError, AdminServer, Heartbeat};
 use crate::runtime::client::{Clients, ConnectError};
@@ -90,7 +90,7 @@ async fn operate(
     let admin_task = tokio::spawn(server.serve(finished.clone()));
 
     let inventory = Inventory::default();
-    let (changed, triggers) = mpsc::unbounded_channel();
+    let changed = Changes::default();
     let mut watches = JoinSet::new();
     watch_all(&mut watches, &clients.watches, &inventory, &readiness, &changed);
     let gateway_api = GatewayApi::default();
@@ -110,9 +110,9 @@ async fn operate(
         info!(identity, "leading");
         let (events, write_events) = EventSink::new(clients.requests.clone(), Some(identity.clone()));
         let events_task = tokio::spawn(write_events);
-        let live = Live { inventory, gateway_api, changed };
+        let live = Live { inventory, gateway_api, changed: changed.clone() };
         let context = context(options, &clients, &namespace, live, &metrics, events).await?;
-        controller::run(context, triggers, drain.clone()).await;
+        controller::run(context, changed, drain.clone()).await;
         // The controller and its sink are gone: what was noted is written, if that doesn't take too long.
         let _ = tokio::time::timeout(Duration::from_secs(2), events_task).await;
         if drain.is_cancelled() { Ok(()) } else { Err(RunError::TaskEnded("the controller")) }
@@ -168,7 +168,7 @@ fn beat(inventory: Inventory, drain: CancellationToken) -> Heartbeat {
 struct Live {
     inventory: Inventory,
     gateway_api: GatewayApi,
-    changed: mpsc::UnboundedSender<String>,
+    changed: Changes,
 }
 
 async fn context(

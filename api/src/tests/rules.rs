@@ -54,7 +54,7 @@ const CASES: &[Case] = &[
         refuses: &["gateways: [{name: 1gw}]", "gateways: [{name: gw.a}]", "gateways: [{name: gw-}]"],
     },
     Case {
-        message: "istiod, istio-base, istio-cni and ztunnel are names of other components; choose another name for the gateway",
+        message: "base, cni, istiod, istio-base, istio-cni and ztunnel are names of other components; choose another name for the gateway",
         passes: &["gateways: [{name: istiod-gateway}]"],
         refuses: &["gateways: [{name: istiod}]", "gateways: [{name: ztunnel}]"],
     },
@@ -217,7 +217,7 @@ const CASES: &[Case] = &[
 /// Rules that need more than a spec; each has a test of its own below.
 const NAME_TOO_LONG: &str =
     "metadata.name must have at most 63 characters: it becomes a label value on every object of the mesh";
-const NAME_OF_COMPONENT: &str = "metadata.name must not be istiod, istio-base, istio-cni or ztunnel: tools that read app.kubernetes.io/instance would mix it up with that component";
+const NAME_OF_COMPONENT: &str = "metadata.name must not be base, cni, istiod, istio-base, istio-cni or ztunnel: tools that read app.kubernetes.io/instance would mix it up with that component";
 const NAME_OF_GATEWAY: &str = "metadata.name must not be the name of one of its gateways: tools that read app.kubernetes.io/instance would mix them up";
 const NAMESPACE_IMMUTABLE: &str = "namespace can't be changed; make a new MeshInstallation for another namespace";
 
@@ -262,7 +262,7 @@ fn a_name_longer_than_a_label_value_is_refused() {
 #[test]
 fn a_name_that_is_a_components_is_refused() {
     assert_eq!(new("istiod-prod", ""), Vec::<String>::new());
-    for name in ["istiod", "istio-base", "istio-cni", "ztunnel"] {
+    for name in ["base", "cni", "istiod", "istio-base", "istio-cni", "ztunnel"] {
         assert_eq!(new(name, ""), [NAME_OF_COMPONENT], "{name}");
     }
 }

@@ -159,7 +159,10 @@ impl Applier {
         let key = &desired.key;
         let Some(live) = self.read(key).await? else { return Ok(()) };
         let wanted = effective(desired.value(), &live);
-        let Some(patch) = drift::extras_patch(&drift::drift(&wanted, &live), &live) else { return Ok(()) };
+        let Some(patch) = drift::extras_patch(&drift::drift(&wanted, &live), &live) else {
+            self.inventory.read(key, &live);
+            return Ok(());
+        };
         self.metrics.wrote(WriteVerb::Patch);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         let api = api(&self.client, key);

@@ -8,9 +8,9 @@ use kube::Client;
 use kube::api::{Api, ObjectMeta, PartialObjectMeta};
 use kube_runtime::{WatchStreamExt as _, watcher};
 use meshwright_api::GatewayApiStatus;
-use tokio::sync::mpsc;
 use tracing::warn;
 
+use super::changes::Changes;
 use super::inventory::Inventory;
 
 /// The definition without which there is no Gateway API.
@@ -39,7 +39,7 @@ impl GatewayApi {
     }
 
     /// Watches until the process ends. Names every installation when the answer changes.
-    pub async fn watch(self, client: Client, inventory: Inventory, changed: mpsc::UnboundedSender<String>) {
+    pub async fn watch(self, client: Client, inventory: Inventory, changed: Changes) {
         let config = watcher::Config::default().fields(&format!("metadata.name={DEFINITION}"));
         let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client);
         let mut events = watcher(api, config).default_backoff().boxed();
@@ -65,8 +65,7 @@ impl GatewayApi {
             };
             if news.is_some_and(|news| self.note(news)) {
                 for installation in inventory.installations() {
-                    // The receiver is gone only when the process ends.
-                    let _ = changed.send(installation);
+                    changed.note(installation);
                 }
             }
         }

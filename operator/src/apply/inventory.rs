@@ -4,13 +4,14 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use semver::Version;
 use serde_json::Value;
 
 use crate::mesh::drift::fingerprint;
 use crate::mesh::effective::effective;
 use crate::mesh::kind::Kind;
-use crate::mesh::live::{Drift, Live, LiveObjects};
-use crate::mesh::object::{Desired, ObjectKey};
+use crate::mesh::live::{Drift, Facts, Live, LiveObjects};
+use crate::mesh::object::{Component, Desired, ObjectKey};
 
 /// Shared between the watches, which fill it, and reconciles, which read it. Cloning shares.
 #[derive(Clone, Default)]
@@ -195,15 +196,32 @@ impl Inventory {
             .collect()
     }
 
+    /// The release of the control plane that serves in an installation.
+    #[must_use]
+    pub fn serving_release(&self, installation: &str) -> Option<Version> {
+        let state = self.lock();
+        let serves = |live: &Live| matches!(&live.facts, Facts::Workload(workload) if workload.available > 0);
+        let istiod = state.live.values().find(|live| {
+            live.marks.installation.as_deref() == Some(installation)
+                && live.marks.component == Some(Component::Istiod)
+                && serves(live)
+        })?;
+        istiod.marks.release.clone()
+    }
+
     /// Names of the installations that have any object.
     #[must_use]
     pub fn installations(&self) -> BTreeSet<String> {
         self.lock().live.values().filter_map(|live| live.marks.installation.clone()).collect()
     }
 
-    /// Notes that a kind can't be watched, and why.
-    pub fn note_trouble(&self, kind: Kind, error: String) {
-        self.lock().trouble.insert(kind, error);
+    /// Notes that a kind can't be watched, and why. What is known of it counts no longer once the server `refused` to go
+    /// on with a watch; answers whether it did count until now.
+    #[must_use]
+    pub fn note_trouble(&self, kind: Kind, error: &str, refused: bool) -> bool {
+        let mut state = self.lock();
+        state.trouble.insert(kind, error.to_owned());
+        refused && state.synced.remove(&kind)
     }
 
     /// The kinds that were never listed yet or can't be watched, with the last error.

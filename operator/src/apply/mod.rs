@@ -2,6 +2,7 @@
 //! [`crate::mesh`]; here it only happens. Nothing else in the crate writes mesh objects.
 
 mod applier;
+mod changes;
 mod error;
 mod gateway_api;
 mod gateway_pods;
@@ -12,6 +13,7 @@ mod revisions;
 mod watch;
 
 pub use applier::Applier;
+pub use changes::Changes;
 pub use error::{ApplyError, ErrorClass};
 pub use gateway_api::GatewayApi;
 pub use gateway_pods::{GatewayPods, GatewayPodsError};

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use kube::Client;
 use kube::api::{Api, DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
-use tokio::sync::mpsc;
 use tracing::{debug, info};
 
+use super::changes::Changes;
 use super::reader::to_value;
 use crate::mesh::object::FIELD_MANAGER;
 use crate::mesh::probe::{Outcome, Template, judge_pod, judge_refusal, pod};
@@ -31,7 +31,7 @@ pub struct Proof {
 pub struct Prober {
     client: Client,
     interval: Duration,
-    changed: mpsc::UnboundedSender<String>,
+    changed: Changes,
     metrics: Metrics,
     state: Arc<Mutex<HashMap<String, Slot>>>,
 }
@@ -41,18 +41,25 @@ struct Slot {
     proof: Option<Proof>,
     running: bool,
     failures: u32,
+    /// Nothing was learnt: not to be tried again before.
+    rests_until: Option<Instant>,
 }
 
 /// The pause after a first failed proof; it doubles up to [`LONGEST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(15);
+/// The pause after so many failures in a row.
+fn retry(failures: u32) -> Duration {
+    (FIRST_RETRY * 2u32.saturating_pow(failures.min(8))).min(LONGEST_RETRY)
+}
+
 /// An API server gives a webhook at most 30 s.
 const PROBE_DEADLINE: Duration = Duration::from_secs(35);
 
 impl Prober {
     /// A prober. An outcome is looked at again after `interval` even when nothing gives cause to.
     #[must_use]
-    pub fn new(client: Client, interval: Duration, changed: mpsc::UnboundedSender<String>, metrics: Metrics) -> Self {
+    pub fn new(client: Client, interval: Duration, changed: Changes, metrics: Metrics) -> Self {
         Self { client, interval, changed, metrics, state: Arc::default() }
     }
 
@@ -70,9 +77,10 @@ impl Prober {
             proof.at
                 + match proof.outcome {
                     Outcome::Proved(_) => self.interval,
-                    _ => (FIRST_RETRY * 2u32.saturating_pow(slot.failures.min(8))).min(LONGEST_RETRY),
+                    _ => retry(slot.failures),
                 }
         });
+        let due = slot.rests_until.map_or(due, |rest| due.max(rest));
         if due <= now && !slot.running {
             slot.running = true;
             self.start(installation.to_owned(), namespace.to_owned(), inputs.to_owned());
@@ -98,17 +106,18 @@ impl Prober {
         let Some(slot) = state.get_mut(installation) else { return };
         slot.running = false;
         let Some(outcome) = outcome else {
-            // Nothing was learnt; the next consultation tries again.
-            let _ = self.changed.send(installation.to_owned());
+            slot.failures = slot.failures.saturating_add(1);
+            slot.rests_until = Some(Instant::now() + retry(slot.failures));
             return;
         };
+        slot.rests_until = None;
         self.metrics.probed(result(&outcome));
         let proved = matches!(outcome, Outcome::Proved(_));
         slot.failures = if proved { 0 } else { slot.failures.saturating_add(1) };
         let news = slot.proof.as_ref().is_none_or(|old| old.outcome != outcome || old.inputs != inputs);
         if news {
             info!(installation, outcome = outcome.name(), "proof of injection");
-            let _ = self.changed.send(installation.to_owned());
+            self.changed.note(installation.to_owned());
         }
         slot.proof = Some(Proof { inputs, outcome, at: Instant::now() });
     }

@@ -79,6 +79,7 @@ pub(super) const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Label that the injector puts on pods whose proxy is theirs, and not a gateway.
 const PROXIED: &str = "security.istio.io/tlsMode=istio";
+const UNFINISHED: &str = "status.phase!=Succeeded,status.phase!=Failed";
 /// Pods counted at a time.
 const PAGE: u32 = 500;
 /// What istiod makes for itself in the mesh's namespace.
@@ -98,7 +99,8 @@ impl Reader {
         let resource = kube::core::ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
         let pods: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.client.clone(), &resource);
         let gateways = self.inventory.workload_names(installation);
-        let mut params = ListParams::default().labels(PROXIED).limit(PAGE);
+        // A Job's finished pods keep their labels and use nothing.
+        let mut params = ListParams::default().labels(PROXIED).fields(UNFINISHED).limit(PAGE);
         let mut count = 0;
         loop {
             let page = within_deadline(pods.list_metadata(&params)).await?;

@@ -97,6 +97,7 @@ impl Revisions {
         let name = inputs.record_name(installation);
         if let Some(last) = records.last()
             && last.name == name
+            && last.uid == uid
         {
             return Ok(last.clone());
         }
@@ -104,7 +105,7 @@ impl Revisions {
         let fail = |source| RevisionError::Write { name: name.clone(), source: Box::new(source) };
         if records.iter().any(|record| record.name == name) {
             // An old spec is wanted again: the same record, as the newest, to be judged anew.
-            let patch = json!({"revision": number, "metadata": {"annotations": {VERDICT_ANNOTATION: null}}});
+            let patch = json!({"revision": number, "metadata": {"annotations": {VERDICT_ANNOTATION: null, UID_ANNOTATION: uid}}});
             let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
             within_deadline(self.api.patch(&name, &params, &Patch::Merge(&patch))).await.map_err(fail)?;
         } else {
@@ -126,15 +127,32 @@ impl Revisions {
                 Err(source) => return Err(fail(source)),
             }
         }
-        let record = Record { name, number, inputs: inputs.clone(), verdict: Verdict::Pending };
-        let mut known = self.lock();
-        let list = known.entry(installation.to_owned()).or_default();
-        list.retain(|old| old.name != record.name);
-        list.push(record.clone());
+        let record = Record { name, number, inputs: inputs.clone(), verdict: Verdict::Pending, uid: uid.to_owned() };
+        {
+            let mut known = self.lock();
+            let list = known.entry(installation.to_owned()).or_default();
+            list.retain(|old| old.name != record.name);
+            list.push(record.clone());
+        }
+        self.drop_surplus(installation).await?;
         Ok(record)
     }
 
-    /// Marks the newest record as proved, the ones before it as superseded, and drops the oldest ones.
+    /// Drops the oldest records beyond those that are kept, but never the last one that proved good.
+    async fn drop_surplus(&self, installation: &str) -> Result<(), RevisionError> {
+        let records = self.of(installation).await?;
+        let good = records.iter().rev().find(|record| record.verdict == Verdict::Proved).map(|record| &record.name);
+        let surplus = records.len().saturating_sub(KEPT);
+        for record in records.iter().take(surplus).filter(|record| Some(&record.name) != good) {
+            self.delete(&record.name).await?;
+            if let Some(list) = self.lock().get_mut(installation) {
+                list.retain(|r| r.name != record.name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks the newest record as proved, the ones before it as superseded.
     pub async fn prove(&self, installation: &str, name: &str) -> Result<(), RevisionError> {
         let records = self.of(installation).await?;
         for record in &records {
@@ -161,13 +179,6 @@ impl Revisions {
                 self.lock().get_mut(installation).and_then(|l| l.iter_mut().find(|r| r.name == record.name))
             {
                 known.verdict = verdict;
-            }
-        }
-        let surplus = records.len().saturating_sub(KEPT);
-        for record in records.iter().take(surplus).filter(|record| record.name != name) {
-            self.delete(&record.name).await?;
-            if let Some(list) = self.lock().get_mut(installation) {
-                list.retain(|r| r.name != record.name);
             }
         }
         Ok(())
@@ -200,10 +211,11 @@ impl Revisions {
 /// Reads a record; one that can't be read (written by a newer operator) is left out, and so is never rolled back to.
 fn record(revision: ControllerRevision) -> Option<Record> {
     let verdict = Verdict::parse(revision.annotations().get(VERDICT_ANNOTATION).map(String::as_str));
+    let uid = revision.annotations().get(UID_ANNOTATION).cloned().unwrap_or_default();
     let name = revision.name_any();
     let data = revision.data?.0;
     match serde_json::from_value(data) {
-        Ok(inputs) => Some(Record { name, number: revision.revision, inputs, verdict }),
+        Ok(inputs) => Some(Record { name, number: revision.revision, inputs, verdict, uid }),
         Err(error) => {
             warn!(name, error = %error, "a ControllerRevision can't be read and is left out");
             None

@@ -6,10 +6,10 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use kube::Client;
 use kube::api::{Api, DynamicObject};
 use kube_runtime::{WatchStreamExt as _, watcher};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
+use super::changes::Changes;
 use super::inventory::Inventory;
 use super::reader::to_value;
 use crate::mesh::kind::Kind;
@@ -23,7 +23,7 @@ pub fn watch_all(
     client: &Client,
     inventory: &Inventory,
     readiness: &Readiness,
-    changed: &mpsc::UnboundedSender<String>,
+    changed: &Changes,
 ) {
     for kind in Kind::ALL {
         let handle = readiness.handle(kind.plural());
@@ -31,14 +31,18 @@ pub fn watch_all(
         tasks.spawn(async move {
             let mut handle = Some(handle);
             let mut relisted = BTreeSet::new();
-            let mut events = events(client, kind).boxed();
+            let mut events = events(client.clone(), kind).boxed();
             loop {
                 match events.try_next().await {
                     Ok(Some(event)) => {
                         let done = matches!(event, watcher::Event::InitDone);
-                        for installation in take_in(kind, event, &inventory, &mut relisted) {
-                            // The receiver is gone only when the process ends.
-                            let _ = changed.send(installation);
+                        let mut concerned = take_in(kind, event, &inventory, &mut relisted);
+                        if done {
+                            // Whoever was told that this kind can't be watched hears that it can.
+                            concerned.extend(inventory.installations());
+                        }
+                        for installation in concerned {
+                            changed.note(installation);
                         }
                         if done && let Some(handle) = handle.take() {
                             handle.release();
@@ -47,7 +51,13 @@ pub fn watch_all(
                     Ok(None) => return,
                     Err(error) => {
                         warn!(%kind, error = %error, "a watch failed; it is tried again");
-                        inventory.note_trouble(kind, error.to_string());
+                        if inventory.note_trouble(kind, &error.to_string(), is_refused(&error)) {
+                            for installation in inventory.installations() {
+                                changed.note(installation);
+                            }
+                            // A watch that starts again tells nothing; a list does, and it shows what was missed.
+                            events = self::events(client.clone(), kind).boxed();
+                        }
                     }
                 }
             }
@@ -64,6 +74,16 @@ fn events(
     let page = if matches!(kind, Kind::CustomResourceDefinition | Kind::ConfigMap) { 4 } else { 50 };
     let config = watcher::Config::default().labels(INSTALLATION_LABEL).page_size(page);
     watcher(Api::all_with(client, &resource), config).default_backoff()
+}
+
+/// Whether a watch that was on can't go on: a right was taken away, or the kind is no longer served. All else passes.
+fn is_refused(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) | watcher::Error::WatchError(status) => {
+            matches!(status.code, 401 | 403 | 404)
+        }
+        _ => false,
+    }
 }
 
 fn key_of(kind: Kind, object: &DynamicObject) -> ObjectKey {

@@ -12,6 +12,7 @@ use meshwright_chart::Capabilities;
 use super::Watched;
 use super::events::EventSink;
 use super::memory::Memory;
+use super::reconcile::FINALIZER;
 use crate::apply::{Applier, GatewayApi, GatewayPods, Inventory, Prober, Reader, Revisions};
 use crate::runtime::client::Clients;
 use crate::runtime::metrics::Metrics;
@@ -58,12 +59,14 @@ pub struct Context {
 }
 
 impl Context {
-    /// All installations that can be read, the oldest first.
+    /// All installations that can be read: first those that we have taken charge of, then the oldest. Times of creation
+    /// are whole seconds, so that the younger of two may have begun.
     #[must_use]
     pub fn installations(&self) -> Vec<MeshInstallation> {
         let mut all: Vec<MeshInstallation> =
             self.store.iter().flat_map(Store::state).filter_map(|watched| watched.0.as_ref().ok().cloned()).collect();
-        all.sort_by_key(|mi| (mi.metadata.creation_timestamp.clone(), mi.name_any()));
+        let in_charge = |mi: &MeshInstallation| mi.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+        all.sort_by_key(|mi| (!in_charge(mi), mi.metadata.creation_timestamp.clone(), mi.name_any()));
         all
     }
 

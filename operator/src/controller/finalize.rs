@@ -65,7 +65,19 @@ pub async fn finalize(installation: &MeshInstallation, context: &Context) -> Res
             delete_all(context, removals).await?;
             Ok(Action::requeue(NEXT_LOOK))
         }
-        Teardown::Wait(_) => Ok(Action::requeue(NEXT_LOOK)),
+        Teardown::Wait(keys) => {
+            let named: Vec<String> = keys.iter().take(5).map(ToString::to_string).collect();
+            let more = if keys.len() > named.len() {
+                format!(" and {} more", keys.len() - named.len())
+            } else {
+                String::new()
+            };
+            let message =
+                format!("the mesh is being removed; waiting until these are gone: {}{more}", named.join(", "));
+            let blocker = Blocker { reason: Reason::Uninstalling, message };
+            let told = report(context, installation, Course::Uninstalling { blocker, in_use: None }, None).await?;
+            Ok(told.again(NEXT_LOOK))
+        }
         Teardown::Release(keys) => {
             release_all(context, keys).await?;
             Ok(Action::requeue(NEXT_LOOK))

@@ -6,9 +6,17 @@ use std::time::{Duration, Instant};
 
 use kube::ResourceExt as _;
 use meshwright_api::MeshInstallation;
+use meshwright_api::conditions::Reason;
 
+use super::contest::Contest;
 use super::resolve::Accepted;
+use crate::mesh::health::Blocker;
+use crate::mesh::object::{Desired, ObjectKey};
+use crate::mesh::plan::{Action, Plan, Prepared};
 use crate::mesh::revision::ResolvedInputs;
+
+/// How often the mesh's certificate authority is read.
+const CA_INTERVAL: Duration = Duration::from_mins(4);
 
 /// Per installation: the last render, and failures in a row.
 #[derive(Default)]
@@ -17,6 +25,8 @@ pub struct Memory {
     failures: Mutex<HashMap<String, u32>>,
     told: Mutex<HashMap<String, Instant>>,
     replaced: Mutex<HashMap<String, HashSet<String>>>,
+    contest: Mutex<Contest>,
+    ca_read: Mutex<HashMap<String, Instant>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -76,10 +86,53 @@ impl Memory {
         }
     }
 
+    /// Takes the objects out of a plan's work that others keep changing back; answers how long the first of them rests.
+    pub fn hold_contested(&self, plan: &mut Plan<Prepared>) -> Option<Duration> {
+        let (contest, now) = (lock(&self.contest), Instant::now());
+        let mut shortest = None;
+        for step in plan.steps.iter_mut().filter(|step| step.action != Action::Keep) {
+            if let Some(wait) = contest.wait(&step.desired.key, now) {
+                step.action = Action::Keep;
+                shortest = Some(shortest.map_or(wait, |other: Duration| other.min(wait)));
+            }
+        }
+        shortest
+    }
+
+    /// Notes objects that were written.
+    pub fn note_writes<'a>(&self, keys: impl Iterator<Item = &'a ObjectKey>) {
+        let (mut contest, now) = (lock(&self.contest), Instant::now());
+        keys.for_each(|key| contest.note(key, now));
+    }
+
+    /// What is in the way where others keep changing an object back.
+    #[must_use]
+    pub fn contested(&self, desired: &[Arc<Desired>]) -> Option<Blocker> {
+        let (contest, now) = (lock(&self.contest), Instant::now());
+        let found = desired.iter().find(|desired| contest.is_contested(&desired.key, now))?;
+        let message = format!(
+            "{} is changed by another as often as it is put right; from now on it is put right twice a minute: find out \
+             who changes it from its metadata.managedFields",
+            found.key
+        );
+        Some(Blocker { reason: Reason::Contested, message })
+    }
+
+    /// Whether the certificate authority should be read again; true once per interval.
+    pub fn ca_is_due(&self, installation: &str) -> bool {
+        let (mut read, now) = (lock(&self.ca_read), Instant::now());
+        let due = read.get(installation).is_none_or(|last| now.duration_since(*last) >= CA_INTERVAL);
+        if due {
+            read.insert(installation.to_owned(), now);
+        }
+        due
+    }
+
     /// Forgets an installation.
     pub fn forget(&self, installation: &str) {
         lock(&self.renders).remove(installation);
         lock(&self.told).remove(installation);
+        lock(&self.ca_read).remove(installation);
         lock(&self.replaced).remove(installation);
         self.clear_failures(installation);
     }

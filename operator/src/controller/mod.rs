@@ -1,6 +1,7 @@
 //! The driver: observes, calls the pure middle (`crate::mesh`), applies, reports. The only place that knows the order.
 
 mod backoff;
+mod contest;
 mod context;
 mod error;
 mod events;
@@ -20,9 +21,10 @@ use kube_runtime::controller::{Config, Controller, Error};
 use kube_runtime::reflector::ObjectRef;
 use kube_runtime::watcher;
 use meshwright_api::MeshInstallation;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
+
+use crate::apply::Changes;
 
 pub use context::{Context, Options};
 pub use error::ReconcileError;
@@ -36,10 +38,9 @@ pub type Watched = DeserializeGuard<MeshInstallation>;
 const CONCURRENCY: u16 = 2;
 
 /// Reconciles until the token is cancelled: on every change of an installation, and whenever `changed` names one.
-pub async fn run(mut context: Context, mut changed: mpsc::UnboundedReceiver<String>, token: CancellationToken) {
+pub async fn run(mut context: Context, changed: Changes, token: CancellationToken) {
     let api: Api<Watched> = Api::all(context.clients.watches.clone());
-    let triggers =
-        futures::stream::poll_fn(move |cx| changed.poll_recv(cx)).map(|name| ObjectRef::<Watched>::new_with(&name, ()));
+    let triggers = changed.stream().map(|name| ObjectRef::<Watched>::new_with(&name, ()));
     let controller = Controller::new(api, watcher::Config::default())
         .with_config(Config::default().concurrency(CONCURRENCY))
         .reconcile_on(triggers)

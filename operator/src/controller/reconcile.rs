@@ -22,13 +22,13 @@ use super::gateways::replace_uninjected;
 use super::report::report;
 use super::resolve::{Accepted, resolve, resolve_remembered};
 use crate::apply::ErrorClass;
-use crate::mesh::health::{Blocker, Health, Injection, measure};
+use crate::mesh::health::{Blocker, Health, Injection, measure, minimum};
 use crate::mesh::live::{Facts, LiveObjects};
 use crate::mesh::object::{Component, short_hash};
 use crate::mesh::plan::{Applied, Plan, Prepared, Refusal, plan};
 use crate::mesh::probe::Outcome;
 use crate::mesh::revision::{Record, Verdict};
-use crate::mesh::rollup::{Course, failure};
+use crate::mesh::rollup::{Course, failure, reason_of};
 use crate::runtime::metrics::ReconcileResult;
 
 /// On every installation that we look after: deletion is ours to carry out.
@@ -52,6 +52,9 @@ pub async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<A
         Err(error) => class_result(error.class()),
     };
     context.metrics.reconciled(result, started.elapsed());
+    if let Err(error) = &done {
+        tell_of_failure(installation, &context, error).await;
+    }
     let (result, action) = done?;
     if !matches!(result, ReconcileResult::Transient | ReconcileResult::Conflict | ReconcileResult::Forbidden) {
         context.memory.clear_failures(&installation.name_any());
@@ -65,6 +68,22 @@ const fn class_result(class: ErrorClass) -> ReconcileResult {
         ErrorClass::Invalid => ReconcileResult::Invalid,
         ErrorClass::Conflict => ReconcileResult::Conflict,
         ErrorClass::Transient => ReconcileResult::Transient,
+    }
+}
+
+/// What a person must mend is told in status; what may pass by itself, or status itself, is left to the log.
+async fn tell_of_failure(installation: &MeshInstallation, context: &Context, error: &ReconcileError) {
+    if error.class() == ErrorClass::Transient || matches!(error, ReconcileError::Status { .. }) {
+        return;
+    }
+    let blocker = Blocker { reason: reason_of(error.class()), message: error.to_string() };
+    let course = if installation.metadata.deletion_timestamp.is_some() {
+        Course::Uninstalling { blocker, in_use: None }
+    } else {
+        Course::Hindered { blocker, proved: false }
+    };
+    if let Err(error) = report(context, installation, course, None).await {
+        error!(installation = installation.name_any(), error = %error, "a failure could not be told");
     }
 }
 
@@ -85,6 +104,12 @@ type Done = Result<(ReconcileResult, Action), ReconcileError>;
 
 async fn step(installation: &MeshInstallation, context: &Context) -> Done {
     let name = installation.name_any();
+    if let Some((kind, None)) = context.inventory.unsynced().first()
+        && context.inventory.unsynced().iter().all(|(_, trouble)| trouble.is_none())
+    {
+        debug!(installation = name, %kind, "waiting for the first lists");
+        return Ok((ReconcileResult::Waiting, Action::requeue(SOON)));
+    }
     if let Some(course) = blind(context) {
         report(context, installation, course, None).await?;
         let delay = pause(ErrorClass::Transient, context.memory.count_failure(&name), &name);
@@ -101,7 +126,7 @@ async fn step(installation: &MeshInstallation, context: &Context) -> Done {
         let told = report(context, installation, Course::Stalled { blocker, running: None }, None).await?;
         return Ok((ReconcileResult::Invalid, told.again(SECOND_LOOK)));
     }
-    let records = context.revisions.of(&name).await.map_err(ReconcileError::Memory)?;
+    let records = records(installation, context).await?;
     match resolve(context, installation, &records).await {
         Ok(accepted) => follow(installation, context, &records, &accepted, None).await,
         Err(blocker) => {
@@ -113,6 +138,21 @@ async fn step(installation: &MeshInstallation, context: &Context) -> Done {
             }
         }
     }
+}
+
+/// What is remembered of this installation. What another of its name left behind proves nothing of this one, and counts
+/// only where that one's objects are still there to be looked after: then this one is it, restored from a backup.
+async fn records(installation: &MeshInstallation, context: &Context) -> Result<Vec<Record>, ReconcileError> {
+    let (name, uid) = (installation.name_any(), installation.uid().unwrap_or_default());
+    let mut records = context.revisions.of(&name).await.map_err(ReconcileError::Memory)?;
+    if records.iter().any(|record| record.uid != uid) {
+        let restored = !context.inventory.snapshot(&name, &[]).is_empty();
+        records.retain(|record| restored || record.uid == uid);
+        for record in records.iter_mut().filter(|record| record.uid != uid) {
+            record.verdict = Verdict::Pending;
+        }
+    }
+    Ok(records)
 }
 
 /// Without all watches nothing can be judged: an object that isn't known may exist.
@@ -182,8 +222,11 @@ async fn follow(
         let uid = installation.uid().unwrap_or_default();
         context.revisions.accept(&name, &uid, &accepted.inputs).await.map_err(ReconcileError::Memory)?;
     }
+    let mut prepared = prepared;
+    let held = context.memory.hold_contested(&mut prepared);
     let applied = context.applier.apply(&name, prepared).await;
-    settle(installation, context, accepted, &applied, stall, proved).await
+    context.memory.note_writes(applied.state.written.iter().map(|(key, _)| key));
+    settle(installation, context, accepted, &applied, held, stall, proved).await
 }
 
 /// After the writes: measures, reports, and says when to come back.
@@ -192,6 +235,7 @@ async fn settle(
     context: &Context,
     accepted: &Accepted,
     applied: &Plan<Applied>,
+    held: Option<Duration>,
     stall: Option<Blocker>,
     proved: bool,
 ) -> Done {
@@ -200,6 +244,7 @@ async fn settle(
     let (injection, look_again) = injection(context, &name, accepted, &live);
     let mut health = measure(&accepted.validated, &accepted.desired, &live, &injection);
     replace_uninjected(context, &name, accepted, &live, &injection, &mut health).await;
+    health.blockers.extend(context.memory.contested(&accepted.desired));
     let class = applied.state.failures.iter().map(crate::apply::ApplyError::class).next();
     for error in &applied.state.failures {
         error!(installation = name, error = %error, "a write failed");
@@ -228,7 +273,11 @@ async fn settle(
         (false, false) => ReconcileResult::Unchanged,
     };
     // Additions that an apply left behind, or objects whose end was not seen yet.
-    let again = if unsettled && wrote { SOON } else { look_again.min(RESYNC) };
+    let again = match held {
+        Some(held) => held.min(look_again),
+        None if unsettled && wrote => SOON,
+        None => look_again.min(RESYNC),
+    };
     Ok((result, told.again(again)))
 }
 
@@ -325,7 +374,7 @@ fn probe_inputs(accepted: &Accepted, live: &LiveObjects) -> Option<String> {
     for desired in accepted.desired.iter().filter(|d| d.component == Component::Istiod) {
         match live.get(&desired.key).map(|live| &live.facts) {
             Some(Facts::Workload(workload)) => {
-                if !workload.rolled_out() {
+                if !workload.is_up(minimum(&accepted.desired, &desired.key)) {
                     return None;
                 }
                 parts.push(format!("{workload:?}"));
@@ -366,7 +415,7 @@ async fn ensure_finalizer(installation: &MeshInstallation, context: &Context) ->
         .map_err(|source| ReconcileError::Finalizer { name, source: Box::new(source) })
 }
 
-/// Looks at the mesh's certificate authority when the mesh is ready and it isn't known yet.
+/// Looks at the mesh's certificate authority when the mesh is ready, and again from time to time: it can be exchanged.
 async fn authority(
     context: &Context,
     installation: &MeshInstallation,
@@ -374,7 +423,7 @@ async fn authority(
     health: &Health,
 ) -> Option<meshwright_api::CaStatus> {
     let known = installation.status.as_ref().is_some_and(|status| status.ca.is_some());
-    if known || !health.is_ready() {
+    if !health.is_ready() || (!context.memory.ca_is_due(&installation.name_any()) && known) {
         return None;
     }
     context.reader.certificate_authority(&accepted.validated.namespace).await

@@ -56,19 +56,21 @@ pub async fn resolve(
     let request: VersionRequest =
         spec.version.parse().map_err(|error| stall(Reason::InvalidSpec, format!("spec.version: {error}")))?;
     let catalog = open(context).await?;
-    // A minor is resolved once per spec: a newer patch in the catalog must not upgrade a mesh by itself. Nor does the end
-    // of a release's life stop what runs.
-    let request = if let Some(record) = remembered {
-        VersionRequest::Exact(record.inputs.version.clone())
-    } else {
+    // A minor is resolved once per spec: a newer patch in the catalog must not upgrade a mesh by itself.
+    let exact = remembered.map(|record| VersionRequest::Exact(record.inputs.version.clone()));
+    let release = catalog.resolve(exact.as_ref().unwrap_or(&request));
+    let running = running(context, installation);
+    // Nor does the end of a release's life stop what runs, or changes to it.
+    let goes_on =
+        remembered.is_some() || matches!((&release, &running), (Ok(release), Some(v)) if release.version() == v);
+    if !goes_on {
         supported(context, &request, &catalog)?;
-        request
-    };
-    let release = catalog
-        .resolve(&request)
-        .map_err(|error| stall(Reason::VersionNotInCatalog, format!("spec.version: {error}")))?;
-    let running = installation.status.as_ref().and_then(|status| status.version.running.as_deref());
-    moves(running, release.version())?;
+    }
+    let release = release.map_err(|error| stall(Reason::VersionNotInCatalog, format!("spec.version: {error}")))?;
+    if let Some(record) = remembered {
+        same_charts(record, release)?;
+    }
+    moves(running.as_ref(), release.version())?;
     make(context, installation, spec, release).await
 }
 
@@ -100,10 +102,35 @@ pub async fn resolve_remembered(
     make(context, installation, record.inputs.spec.clone(), release).await
 }
 
+/// The release whose control plane serves: as the live Deployment is marked, since status can be lost.
+fn running(context: &Context, installation: &MeshInstallation) -> Option<Version> {
+    context.inventory.serving_release(&installation.name_any()).or_else(|| {
+        installation.status.as_ref().and_then(|status| status.version.running.as_deref()).and_then(|v| v.parse().ok())
+    })
+}
+
+/// A spec that was accepted with certain charts is followed with those, not with others of the same version.
+fn same_charts(record: &Record, release: &Release) -> Result<(), Blocker> {
+    let other = release.charts().iter().find(|(chart, digest)| {
+        record.inputs.charts.get(&chart.to_string()).is_some_and(|accepted| *accepted != digest.to_string())
+    });
+    match other {
+        None => Ok(()),
+        Some((chart, _)) => Err(stall(
+            Reason::CatalogDamaged,
+            format!(
+                "chart {chart} of release {} in the catalog is not the one that this mesh was made with: bring that one \
+                 back, or change the spec to take the new one",
+                release.version()
+            ),
+        )),
+    }
+}
+
 /// Moving a running mesh to another release needs gates and a way back, which this operator doesn't have yet.
-fn moves(running: Option<&str>, wanted: &Version) -> Result<(), Blocker> {
-    match running.and_then(|running| running.parse::<Version>().ok()) {
-        Some(running) if running != *wanted => Err(stall(
+fn moves(running: Option<&Version>, wanted: &Version) -> Result<(), Blocker> {
+    match running {
+        Some(running) if running != wanted => Err(stall(
             Reason::UpgradeNotSupported,
             format!(
                 "spec.version: the mesh runs {running}; moving it to {wanted} is not supported yet: set it back to {running}"

@@ -9,7 +9,10 @@ use super::object::FIELD_MANAGER;
 pub fn effective(mut desired: Value, live: &Value) -> Value {
     match desired.get("kind").and_then(Value::as_str) {
         Some("ValidatingWebhookConfiguration") => leave_flipped_failure_policy(&mut desired, live),
-        Some("Deployment") => keep_replicas_until_handed_over(&mut desired, live),
+        Some("Deployment") => {
+            wake_from_zero(&mut desired, live);
+            keep_replicas_until_handed_over(&mut desired, live);
+        }
         _ => {}
     }
     desired
@@ -35,6 +38,17 @@ fn leave_flipped_failure_policy(desired: &mut Value, live: &Value) {
 
 fn entries(configuration: &Value) -> impl Iterator<Item = &Value> {
     configuration.get("webhooks").and_then(Value::as_array).into_iter().flatten()
+}
+
+/// No autoscaler touches a workload that somebody scaled to zero, so the first pod is ours to bring back.
+fn wake_from_zero(desired: &mut Value, live: &Value) {
+    let asleep = live.pointer("/spec/replicas").and_then(Value::as_i64) == Some(0);
+    if asleep
+        && desired.pointer("/spec/replicas").is_none()
+        && let Some(spec) = desired.get_mut("spec").and_then(Value::as_object_mut)
+    {
+        spec.insert("replicas".into(), 1.into());
+    }
 }
 
 /// When autoscaling is switched on, `replicas` vanishes from the desired object. Dropping a field that we alone own
@@ -93,6 +107,16 @@ mod tests {
         assert_eq!(wanted["spec"]["replicas"], 4);
         let wanted = effective(deployment(None, &[]), &deployment(Some(4), &["meshwright", "kube-controller-manager"]));
         assert_eq!(wanted["spec"].get("replicas"), None);
+    }
+
+    #[test]
+    fn a_workload_that_was_scaled_to_zero_gets_its_first_pod_back_unless_zero_was_asked_for() {
+        for managers in [&["kubectl"][..], &["meshwright"], &["meshwright", "kubectl"]] {
+            let wanted = effective(deployment(None, &[]), &deployment(Some(0), managers));
+            assert_eq!(wanted["spec"]["replicas"], 1, "{managers:?}");
+        }
+        let wanted = effective(deployment(Some(0), &[]), &deployment(Some(0), &["meshwright"]));
+        assert_eq!(wanted["spec"]["replicas"], 0);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use meshwright_api::conditions::Reason;
 use meshwright_api::{ComponentStatus, GatewayPortStatus, GatewayStatus, NodePortOrigin, NodePortStatus, Protocol};
+use serde_json::Value;
 
 use super::kind::Kind;
 use super::live::{Facts, LiveObjects, ServiceFacts, Workload};
@@ -78,7 +79,10 @@ pub fn measure(validated: &Validated, desired: &[Arc<Desired>], live: &LiveObjec
     for (name, namespace) in validated.gateways() {
         let workload = workload(live, namespace, name);
         components.push(component(name, namespace, &version, workload.as_ref()));
-        let ready = workload.as_ref().is_some_and(Workload::rolled_out) || scaled_to_zero(workload.as_ref());
+        let key = key(Kind::Deployment, namespace, name);
+        let ready = workload.as_ref().is_some_and(|w| {
+            w.is_up(minimum(desired, &key)) || (w.observed && w.total == 0 && asks_for_none(desired, &key))
+        });
         if !ready {
             blockers.push(waiting_for(name, workload.as_ref()));
         }
@@ -95,8 +99,17 @@ pub fn measure(validated: &Validated, desired: &[Arc<Desired>], live: &LiveObjec
     Health { components, gateways, node_ports, blockers, available }
 }
 
-fn scaled_to_zero(workload: Option<&Workload>) -> bool {
-    workload.is_some_and(|w| w.observed && w.desired == 0 && w.total == 0)
+/// How many pods an autoscaler of ours leaves at least; `None` where none chooses their number.
+#[must_use]
+pub fn minimum(desired: &[Arc<Desired>], workload: &ObjectKey) -> Option<i32> {
+    let scaler = ObjectKey { kind: Kind::HorizontalPodAutoscaler, ..workload.clone() };
+    let scaler = desired.iter().find(|d| d.key == scaler)?.value();
+    Some(scaler.pointer("/spec/minReplicas").and_then(Value::as_i64).and_then(|n| i32::try_from(n).ok()).unwrap_or(1))
+}
+
+fn asks_for_none(desired: &[Arc<Desired>], workload: &ObjectKey) -> bool {
+    let wanted = desired.iter().find(|d| d.key == *workload).map(|d| d.value());
+    wanted.is_some_and(|wanted| wanted.pointer("/spec/replicas").and_then(Value::as_i64) == Some(0))
 }
 
 fn key(kind: Kind, namespace: &str, name: &str) -> ObjectKey {
@@ -185,7 +198,8 @@ fn istiod(
     blockers: &mut Vec<Blocker>,
 ) -> ComponentStatus {
     let workload = control_plane(validated, desired, live);
-    if !workload.as_ref().is_some_and(Workload::rolled_out) {
+    let minimum = minimum(desired, &key(Kind::Deployment, &validated.namespace, "istiod"));
+    if !workload.as_ref().is_some_and(|workload| workload.is_up(minimum)) {
         blockers.push(waiting_for("istiod", workload.as_ref()));
     }
     for wanted in desired {

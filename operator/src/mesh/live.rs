@@ -115,6 +115,19 @@ impl Workload {
             && self.total <= self.updated
             && self.desired > 0
     }
+
+    /// As [`Self::rolled_out`], but where an autoscaler chooses the number of pods, its minimum is enough: more pods on
+    /// their way are no trouble.
+    #[must_use]
+    pub fn is_up(&self, minimum: Option<i32>) -> bool {
+        let Some(minimum) = minimum else { return self.rolled_out() };
+        let enough = minimum.max(1).min(self.desired);
+        self.observed
+            && self.updated >= enough
+            && self.available >= enough
+            && self.total <= self.updated
+            && self.desired > 0
+    }
 }
 
 /// A Service's ports and addresses.

@@ -66,6 +66,8 @@ pub struct Record {
     pub inputs: ResolvedInputs,
     /// Verdict.
     pub verdict: Verdict,
+    /// UID of the installation that it was written for.
+    pub uid: String,
 }
 
 impl ResolvedInputs {

@@ -1,7 +1,7 @@
 //! From what was applied and measured to status. Pure: the time and the generation are arguments.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use meshwright_api::conditions::{ConditionStatus, ConditionType, Reason, remove, set};
+use meshwright_api::conditions::{ConditionStatus, ConditionType, Reason, get, remove, set};
 use meshwright_api::situation::Situation;
 use meshwright_api::{CaStatus, GatewayApiStatus, MeshInstallationStatus, Phase};
 
@@ -176,6 +176,10 @@ fn judge(report: &Report<'_>) -> Judgement {
                 None => healthy(version),
                 // A look that is still under way takes nothing back.
                 Some(blocker) if blocker.reason == Reason::Applying && *proved && was_ready(report) => healthy(version),
+                // After a restart, or after others made us blind, nothing is known to be broken.
+                Some(blocker) if blocker.reason == Reason::Applying && *proved && !was_broken(report) => {
+                    Judgement { situation: Situation::Progressing, phase: under_way, blocker }
+                }
                 Some(blocker) => retrying(blocker, *proved),
             }
         }
@@ -192,6 +196,10 @@ fn leaving(plan: &Plan<Applied>) -> Option<Blocker> {
 fn healthy(version: &semver::Version) -> Judgement {
     let blocker = Blocker { reason: Reason::Healthy, message: format!("Istio {version} is ready") };
     Judgement { situation: Situation::Healthy, phase: Phase::Ready, blocker }
+}
+
+fn was_broken(report: &Report<'_>) -> bool {
+    get(&report.previous.conditions, ConditionType::Ready).is_some_and(|ready| ready.status == "False")
 }
 
 fn was_ready(report: &Report<'_>) -> bool {
@@ -261,8 +269,6 @@ pub const fn reason_of(class: ErrorClass) -> Reason {
 
 #[cfg(test)]
 mod tests {
-    use meshwright_api::conditions::get;
-
     use super::*;
     use crate::mesh::kind::Kind;
 
@@ -320,7 +326,10 @@ mod tests {
     fn a_probe_under_way_takes_nothing_back_from_a_ready_mesh() {
         let before = follow(&MeshInstallationStatus::default(), &health(vec![]), true);
         assert_eq!(follow(&before, &blocked(Reason::Applying), true), before);
-        assert_eq!(ready(&follow(&MeshInstallationStatus::default(), &blocked(Reason::Applying), true)).0, "False");
+        let lost = follow(&MeshInstallationStatus::default(), &blocked(Reason::Applying), true);
+        assert_eq!(ready(&lost).0, "Unknown", "a lost status is measured anew");
+        let broken = follow(&MeshInstallationStatus::default(), &blocked(Reason::WaitingForRollout), true);
+        assert_eq!(ready(&follow(&broken, &blocked(Reason::Applying), true)).0, "False", "nor does it mend one");
     }
 
     #[test]

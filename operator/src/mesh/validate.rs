@@ -13,8 +13,8 @@ use super::validated::{ChartRelease, Validated};
 use super::values::{self, FromProfile, NATIVE_SIDECARS};
 use crate::catalog::{ChartName, Profile};
 
-/// Names of our Helm releases that no installation and no gateway may have.
-const RELEASE_NAMES: [&str; 4] = ["istio-base", "istiod", "istio-cni", "ztunnel"];
+/// Names of our Helm releases, and of components in status, that no installation and no gateway may have.
+const RELEASE_NAMES: [&str; 6] = ["base", "cni", "istio-base", "istiod", "istio-cni", "ztunnel"];
 /// Longest name that a Helm release can have.
 const LONGEST_GATEWAY_NAME: usize = 53;
 

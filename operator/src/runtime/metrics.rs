@@ -168,7 +168,7 @@ impl Metrics {
         self.reconcile_seconds.observe(took.as_secs_f64());
     }
 
-    /// Counts a write that the API server accepted.
+    /// Counts a write to an object of the mesh, whatever the API server answers.
     pub fn wrote(&self, verb: WriteVerb) {
         self.writes.get_or_create(&[("verb", verb.label())]).inc();
     }
