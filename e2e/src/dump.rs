@@ -42,7 +42,7 @@ async fn installations(client: &Client) -> Result<String, kube::Error> {
     let kind = GroupVersionKind::gvk("meshwright.dev", "v1alpha1", "MeshInstallation");
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::from_gvk(&kind));
     let mut list = match api.list(&ListParams::default()).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => return Ok("the kind is not served".to_owned()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => return Ok("the kind is not served".to_owned()),
         list => list?,
     };
     for installation in &mut list {

@@ -15,6 +15,12 @@ pub enum LabError {
         /// What was looked for, and where.
         detail: String,
     },
+    /// The operator can't run.
+    #[error("the lab can't run the operator: {detail}")]
+    Operator {
+        /// What is missing, and how to get it.
+        detail: String,
+    },
     /// The kernel refused a network namespace.
     #[error("no network namespace ({errno}); as an ordinary user run the command under: unshare --map-root-user")]
     Namespace {

@@ -23,6 +23,8 @@ struct Own {
     runner: Runner,
     plane: ControlPlane,
     dir: WorkDir,
+    /// Whether the operator can run.
+    operator: Result<(), LabError>,
 }
 
 impl std::fmt::Debug for Lab {
@@ -58,8 +60,10 @@ impl Lab {
             net::add_address(address)?;
             objects::node(&client, node, address).await?;
         }
-        let runner = Runner::start(Settings::new(&options, dir.path(), &plane.certificates().authority)?)?;
-        Ok(Self { client, kubeconfig, own: Some(Own { runner, plane, dir }) })
+        let settings = Settings::new(&options, dir.path(), &plane.certificates().authority)?;
+        let operator = settings.operator_is_complete();
+        let runner = Runner::start(settings)?;
+        Ok(Self { client, kubeconfig, own: Some(Own { runner, plane, dir, operator }) })
     }
 
     /// A client with all rights.
@@ -145,11 +149,16 @@ impl Lab {
     /// Ends everything. Dropping does the same; this way the Pods' processes are waited for without blocking.
     pub(crate) async fn stop(self) {
         if let Some(own) = self.own {
-            let Own { runner, plane, dir } = own;
+            let Own { runner, plane, dir, operator: _ } = own;
             runner.stop().await;
             drop(plane);
             drop(dir);
         }
+    }
+
+    /// Fails when a Pod with the operator's image could not run, saying what is missing.
+    pub(crate) fn can_run_operator(&self) -> Result<(), &LabError> {
+        self.own.as_ref().map_or(Ok(()), |own| own.operator.as_ref().copied())
     }
 
     fn power(&self, power: &'static str) -> Result<&Own, LabError> {

@@ -20,7 +20,7 @@ pub mod objects;
 mod options;
 mod plane;
 mod process;
-mod programs;
+pub mod programs;
 mod run;
 mod runner;
 pub mod wait;

@@ -39,6 +39,7 @@ pub fn config() -> PathBuf {
 impl Mesh {
     /// Installs CRD, rights and the operator as a person does, and waits until both replicas are ready.
     pub async fn operator(lab: &Lab) -> TestResult<Self> {
+        lab.can_run_operator().map_err(ToString::to_string)?;
         lab.apply_dirs(["crd", "rbac", "manager"].map(|part| config().join(part))).await?;
         objects::deployment_ready(&lab.client(), OPERATOR_NAMESPACE, "meshwright").await?;
         Ok(Self::of(lab.client()))
@@ -185,14 +186,4 @@ pub fn operator_writes(audit: &Audit, mark: Mark) -> Vec<String> {
         .filter(|entry| entry.resource != "leases" && entry.resource != "events")
         .map(|entry| format!("{} {} {}/{} {}", entry.verb, entry.resource, entry.namespace, entry.name, entry.code))
         .collect()
-}
-
-/// The operator's binary, as the lab's Pods run it: `MESHWRIGHT_BIN`, else what cargo built beside us.
-pub fn binary() -> TestResult<PathBuf> {
-    if let Some(path) = std::env::var_os("MESHWRIGHT_BIN") {
-        return Ok(path.into());
-    }
-    let beside = std::env::current_exe()?;
-    let target = beside.parent().and_then(|deps| deps.parent()).ok_or("a test without a target directory")?;
-    Ok(target.join("meshwright"))
 }

@@ -1,4 +1,4 @@
-//! Finds the programs that the lab runs.
+//! Finds the programs that the lab runs, and what they need.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,6 +29,46 @@ impl Programs {
     }
 }
 
+/// A variable of the environment that names a path, made absolute, since Pods have working directories of their own. One
+/// that is set to nothing counts as unset.
+fn from_env(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)?;
+    Some(std::path::absolute(&path).unwrap_or(path))
+}
+
+/// The operator's program: `MESHWRIGHT_BIN`, else what cargo built beside us. It need not be there.
+#[must_use]
+pub fn operator() -> PathBuf {
+    from_env("MESHWRIGHT_BIN").unwrap_or_else(|| {
+        let ours = std::env::current_exe().unwrap_or_default();
+        // Tests lie in target/<profile>/deps, programs one above.
+        let profile = ours.ancestors().skip(1).find(|dir| !dir.ends_with("deps")).map(Path::to_path_buf);
+        profile.unwrap_or_default().join("meshwright")
+    })
+}
+
+/// The catalog that `MESHWRIGHT_CATALOG` names, if any. It need not be there.
+#[must_use]
+pub fn catalog() -> Option<PathBuf> {
+    from_env("MESHWRIGHT_CATALOG")
+}
+
+/// Whether the operator can run from these, so that a test says so at once and not when no Pod becomes ready.
+pub(crate) fn operator_is_complete(operator: &Path, catalog: Option<&Path>) -> Result<(), LabError> {
+    let incomplete = |detail: String| Err(LabError::Operator { detail });
+    if !operator.is_file() {
+        return incomplete(format!("no {}; build it with: cargo build -p meshwright", operator.display()));
+    }
+    let Some(catalog) = catalog else {
+        return incomplete("MESHWRIGHT_CATALOG is not set; `make catalog` makes a catalog, `make test` sets it".into());
+    };
+    let mut entries = std::fs::read_dir(catalog).into_iter().flatten().flatten();
+    if !entries.any(|entry| entry.path().join("release.yaml").is_file()) {
+        return incomplete(format!("{} holds no Istio release; add one with: make catalog", catalog.display()));
+    }
+    Ok(())
+}
+
 fn locate() -> Result<PathBuf, String> {
     if let Some(dir) = std::env::var_os("MESHWRIGHT_LAB_BIN") {
         let dir = PathBuf::from(dir);
@@ -42,4 +82,26 @@ fn locate() -> Result<PathBuf, String> {
         return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
     }
     Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_operator_lacks_is_named_with_a_remedy() {
+        let here = tempfile::tempdir().unwrap();
+        let said = |operator: &Path, catalog: Option<&Path>| {
+            operator_is_complete(operator, catalog).map_err(|e| e.to_string())
+        };
+        let program = here.path().join("meshwright");
+        assert!(said(&program, None).unwrap_err().contains("cargo build"));
+        std::fs::write(&program, "").unwrap();
+        assert!(said(&program, None).unwrap_err().contains("MESHWRIGHT_CATALOG is not set"));
+        let catalog = here.path().join("catalog");
+        assert!(said(&program, Some(&catalog)).unwrap_err().contains("holds no Istio release"));
+        std::fs::create_dir_all(catalog.join("1.31.2")).unwrap();
+        std::fs::write(catalog.join("1.31.2/release.yaml"), "").unwrap();
+        assert_eq!(said(&program, Some(&catalog)), Ok(()));
+    }
 }

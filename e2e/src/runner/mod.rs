@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::credentials::{self, User};
-use crate::{LabError, LabOptions, Programs};
+use crate::{LabError, LabOptions, Programs, programs};
 
 use processes::Processes;
 pub use processes::{Memory, PodProcess, Times};
@@ -75,23 +75,21 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Finds the programs; the operator's is only missed when a Pod asks for it.
+    /// Finds the programs; the operator's is not missed yet, since not every test has one.
     pub(crate) fn new(options: &LabOptions, dir: &Path, authority: &Path) -> Result<Self, LabError> {
-        let from_env = |name: &str| std::env::var_os(name).map(PathBuf::from);
-        let built = || {
-            let ours = std::env::current_exe().unwrap_or_default();
-            // Tests lie in target/<profile>/deps, programs one above.
-            let profile = ours.ancestors().skip(1).find(|dir| !dir.ends_with("deps")).map(Path::to_path_buf);
-            profile.unwrap_or_default().join("meshwright")
-        };
         Ok(Self {
             dir: dir.to_path_buf(),
             authority: authority.to_path_buf(),
             pilot: Programs::find()?.path("pilot-discovery"),
-            meshwright: options.operator.clone().or_else(|| from_env("MESHWRIGHT_BIN")).unwrap_or_else(built),
-            catalog: options.catalog.clone().or_else(|| from_env("MESHWRIGHT_CATALOG")),
+            meshwright: options.operator.clone().unwrap_or_else(programs::operator),
+            catalog: options.catalog.clone().or_else(programs::catalog),
             real_istiod: options.real_istiod,
         })
+    }
+
+    /// Whether the operator can run.
+    pub(crate) fn operator_is_complete(&self) -> Result<(), LabError> {
+        programs::operator_is_complete(&self.meshwright, self.catalog.as_deref())
     }
 
     fn log(&self, namespace: &str, pod: &str) -> PathBuf {

@@ -171,7 +171,7 @@ fn catalog_with_a_broken_release(folder: &Path) -> TestResult {
     let status = Command::new(programs.path("export-charts")).arg(&charts).status()?;
     assert!(status.success());
     let add = |version: &str| -> TestResult {
-        let output = Command::new(meshwright_e2e::mesh::binary()?)
+        let output = Command::new(meshwright_e2e::programs::operator())
             .args(["catalog", "add", "--version", version, "--source", "test", "--from"])
             .arg(&charts)
             .arg("--catalog")

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use meshwright_e2e::{Lab, LabOptions, NodeSpec, Programs, TestResult, with_lab};
+use meshwright_e2e::{Lab, LabOptions, NodeSpec, Programs, TestResult, programs, with_lab};
 use tokio_util::sync::CancellationToken;
 
 /// The range that a provider without load balancers gave its customers.
@@ -101,11 +101,9 @@ impl Tools {
         }
         Programs::find()?;
         // Pods have working directories of their own, so paths are made absolute.
-        let from_env = |name: &str| std::env::var_os(name).map(PathBuf::from);
-        let catalog = from_env("MESHWRIGHT_CATALOG").and_then(|dir| dir.canonicalize().ok());
+        let catalog = programs::catalog().and_then(|dir| dir.canonicalize().ok());
         let catalog = catalog.ok_or("MESHWRIGHT_CATALOG names no directory of Istio releases; `make demo` sets it")?;
-        let beside = || Some(std::env::current_exe().ok()?.parent()?.join("meshwright"));
-        let meshwright = from_env("MESHWRIGHT_BIN").or_else(beside).unwrap_or_default();
+        let meshwright = programs::operator();
         let missing = |_| format!("the operator is not built: no {}; cargo build -p meshwright", meshwright.display());
         let meshwright = meshwright.canonicalize().map_err(missing)?;
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config").canonicalize()?;
