@@ -54,6 +54,14 @@ lint: prerequisites ## Format and lints
 	@cargo fmt --all --check
 	@cargo clippy --quiet --locked --workspace --all-targets -- --deny warnings
 
+# What `make deny` looks at. Without access to the database of advisories: make deny CHECKS="bans licenses sources"
+CHECKS ?= advisories bans licenses sources
+
+.PHONY: deny
+deny: ## Check licences, sources and known flaws of dependencies (cargo-deny; not part of `make test`)
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing; install it with: cargo install --locked cargo-deny" >&2; exit 1; }
+	@cargo deny check --hide-inclusion-graph $(CHECKS)
+
 .PHONY: generate
 generate: catalog ## Make the committed files that are generated: CRD, RBAC and its document
 	@e2e/lab/generate.sh
