@@ -108,7 +108,7 @@ reasons! {
     NotInjected,
     /// The API server could not call a webhook of the mesh.
     WebhookFailed,
-    /// Something that isn't the mesh's (a quota, a policy) refused the probe pod.
+    /// Something that isn't the mesh's (a quota, a policy, a label of the namespace) keeps the probe pod from telling.
     ProbeRefused,
     /// The spec says something that can't be done.
     InvalidSpec,

@@ -4,15 +4,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kube::Client;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Client, ResourceExt as _};
 use tracing::{debug, info};
 
 use super::changes::Changes;
 use super::reader::to_value;
 use crate::mesh::object::FIELD_MANAGER;
-use crate::mesh::probe::{Outcome, Template, judge_pod, judge_refusal, pod};
+use crate::mesh::probe::{Outcome, Template, excluded_by, judge_pod, judge_refusal, pod};
 use crate::runtime::metrics::{Metrics, ProbeResult};
 
 /// The newest proof of one installation.
@@ -130,7 +131,26 @@ impl Prober {
         {
             return Some(second);
         }
+        if outcome == Outcome::NotInjected {
+            return self.why_not(namespace).await;
+        }
         Some(outcome)
+    }
+
+    /// Tells an injector that skips pods from a namespace that keeps it away.
+    async fn why_not(&self, namespace: &str) -> Option<Outcome> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        match tokio::time::timeout(PROBE_DEADLINE, namespaces.get_metadata(namespace)).await {
+            Ok(Ok(found)) => Some(
+                excluded_by(found.labels())
+                    .map_or(Outcome::NotInjected, |label| Outcome::Excluded { namespace: namespace.to_owned(), label }),
+            ),
+            Ok(Err(error)) => {
+                debug!(error = %error, namespace, "the labels of the namespace could not be read");
+                None
+            }
+            Err(_) => None,
+        }
     }
 
     async fn dry_run(&self, namespace: &str, template: Template) -> Option<Outcome> {
@@ -155,6 +175,8 @@ const fn result(outcome: &Outcome) -> ProbeResult {
         Outcome::Proved(_) => ProbeResult::Proved,
         Outcome::NotInjected => ProbeResult::NotInjected,
         Outcome::WebhookFailed(_) => ProbeResult::WebhookFailed,
-        Outcome::RefusedByOther { .. } | Outcome::NotAllowed(_) => ProbeResult::RefusedByOther,
+        Outcome::RefusedByOther { .. } | Outcome::Excluded { .. } | Outcome::NotAllowed(_) => {
+            ProbeResult::RefusedByOther
+        }
     }
 }

@@ -26,7 +26,6 @@ use crate::mesh::health::{Blocker, Health, Injection, measure, minimum};
 use crate::mesh::live::{Facts, LiveObjects};
 use crate::mesh::object::{Component, short_hash};
 use crate::mesh::plan::{Applied, Plan, Prepared, Refusal, plan};
-use crate::mesh::probe::Outcome;
 use crate::mesh::revision::{Record, Verdict};
 use crate::mesh::rollup::{Course, failure, reason_of};
 use crate::runtime::metrics::ReconcileResult;
@@ -210,7 +209,8 @@ async fn follow(
     let live = context.inventory.snapshot(&name, &accepted.desired);
     let (injection, _) = injection(context, &name, accepted, &live);
     let existing = context.existing();
-    let prepared = plan(&accepted.desired, &live, &accepted.validated.owner, &existing, may_start(&injection));
+    let may_start = injection.lets_gateways_start(&accepted.validated);
+    let prepared = plan(&accepted.desired, &live, &accepted.validated.owner, &existing, may_start);
     if installation.spec.paused {
         return paused(installation, context, accepted, &prepared, &live, &injection, stall).await;
     }
@@ -391,11 +391,6 @@ fn probe_inputs(accepted: &Accepted, live: &LiveObjects) -> Option<String> {
         }
     }
     Some(short_hash(parts.join("/").as_bytes()))
-}
-
-/// Gateway pods need injection. What others refuse has passed the injector: mutation comes before validation.
-const fn may_start(injection: &Injection) -> bool {
-    matches!(injection, Injection::Seen(Outcome::Proved(_) | Outcome::RefusedByOther { .. }))
 }
 
 async fn ensure_finalizer(installation: &MeshInstallation, context: &Context) -> Result<(), ReconcileError> {

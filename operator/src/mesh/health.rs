@@ -21,6 +21,24 @@ pub enum Injection {
     Seen(Outcome),
 }
 
+impl Injection {
+    /// Whether gateway pods may be made. They exist only through injection; what others refuse has passed the injector,
+    /// since mutation comes before validation. A namespace that keeps the injector away is no reason against gateways in
+    /// another.
+    #[must_use]
+    pub fn lets_gateways_start(&self, validated: &Validated) -> bool {
+        match self {
+            Self::Seen(Outcome::Proved(_) | Outcome::RefusedByOther { .. }) => true,
+            Self::Seen(Outcome::Excluded { namespace, .. }) => {
+                validated.gateways().all(|(_, gateways)| gateways != namespace)
+            }
+            Self::Seen(Outcome::NotInjected | Outcome::WebhookFailed(_) | Outcome::NotAllowed(_)) | Self::Pending => {
+                false
+            }
+        }
+    }
+}
+
 /// Health of an installation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Health {
@@ -231,6 +249,13 @@ fn injection_blocker(injection: &Injection) -> Option<Blocker> {
             Reason::ProbeRefused,
             format!("injection can't be proved: {by} refuses the test pod, which is not the mesh's doing: {message}"),
         ),
+        Injection::Seen(Outcome::Excluded { namespace, label }) => (
+            Reason::ProbeRefused,
+            format!(
+                "injection can't be proved: namespace {namespace} is labelled {label}, which keeps the injector away \
+                 from every pod in it, the test pod too; take that label off"
+            ),
+        ),
         Injection::Seen(Outcome::NotAllowed(why)) => (Reason::Forbidden, format!("injection can't be proved: {why}")),
     };
     Some(Blocker { reason, message })
@@ -282,4 +307,54 @@ fn held_ports(
 
 fn protocol(name: &str) -> Protocol {
     if name == "UDP" { Protocol::Udp } else { Protocol::Tcp }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesh::object::Owner;
+    use crate::mesh::validated::ChartRelease;
+
+    fn with_gateway_in(namespace: &str) -> Validated {
+        let gateway = ChartRelease {
+            chart: crate::catalog::ChartName::Gateway,
+            name: "edge".into(),
+            namespace: namespace.into(),
+            component: Component::Gateway("edge".into()),
+            values: serde_json::Value::Null,
+        };
+        Validated {
+            owner: Owner { installation: "mesh".into(), uid: "u".into(), release: semver::Version::new(1, 31, 2) },
+            namespace: "istio-system".into(),
+            namespaces: std::collections::BTreeMap::new(),
+            releases: vec![gateway],
+            explicit_node_ports: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn gateways_start_where_the_injector_can_reach_them() {
+        let excluded = Outcome::Excluded { namespace: "istio-system".into(), label: "istio-injection=disabled".into() };
+        let refused = Outcome::RefusedByOther { by: "a quota".into(), message: String::new() };
+        let start = |outcome: &Outcome, namespace: &str| {
+            Injection::Seen(outcome.clone()).lets_gateways_start(&with_gateway_in(namespace))
+        };
+        assert!(start(&excluded, "edges"));
+        assert!(!start(&excluded, "istio-system"));
+        assert!(start(&refused, "istio-system"));
+        assert!(start(&Outcome::Proved("image".into()), "istio-system"));
+        for outcome in [Outcome::NotInjected, Outcome::WebhookFailed(String::new()), Outcome::NotAllowed(String::new())]
+        {
+            assert!(!start(&outcome, "edges"), "{outcome:?}");
+        }
+        assert!(!Injection::Pending.lets_gateways_start(&with_gateway_in("edges")));
+    }
+
+    #[test]
+    fn a_namespace_that_keeps_the_injector_away_leaves_readiness_unknown_and_is_named() {
+        let excluded = Outcome::Excluded { namespace: "istio-system".into(), label: "istio-injection=disabled".into() };
+        let blocker = injection_blocker(&Injection::Seen(excluded)).unwrap();
+        assert_eq!(blocker.reason, Reason::ProbeRefused);
+        assert!(blocker.message.contains("istio-system is labelled istio-injection=disabled"), "{}", blocker.message);
+    }
 }

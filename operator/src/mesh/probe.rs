@@ -1,5 +1,7 @@
 //! The proof of injection: a pod that is created in a dry run, and what the API server's answer to it means.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 /// What a dry run of a pod that wants a proxy showed.
@@ -17,6 +19,13 @@ pub enum Outcome {
         by: String,
         /// In its own words.
         message: String,
+    },
+    /// The namespace keeps injectors away from all of its pods, the test pod included: says nothing about others.
+    Excluded {
+        /// The namespace.
+        namespace: String,
+        /// Its label, as `key=value`.
+        label: String,
     },
     /// We may not create pods, so nothing can be proved.
     NotAllowed(String),
@@ -88,6 +97,18 @@ pub fn judge_pod(pod: &Value) -> Outcome {
         .map_or(Outcome::NotInjected, |image| Outcome::Proved(image.to_owned()))
 }
 
+/// The label of a namespace by which no webhook of the injector takes a pod in it, whatever the pod asks for. Istio's
+/// documents put `istio-injection=disabled` on the control plane's namespace; the webhooks' selectors decide.
+#[must_use]
+pub fn excluded_by(labels: &BTreeMap<String, String>) -> Option<String> {
+    let label = |key: &str| labels.get(key).map(|value| (key.to_owned(), value.as_str()));
+    let (key, value) = match (label("istio-injection"), label("istio.io/rev")) {
+        (Some((_, "enabled")), _) | (None, Some((_, "default")) | None) => return None,
+        (Some(label), _) | (None, Some(label)) => label,
+    };
+    Some(format!("{key}={value}"))
+}
+
 /// Reads a refusal: HTTP status and message. `None` when it says nothing about admission, such as an overloaded server.
 #[must_use]
 pub fn judge_refusal(code: u16, message: &str) -> Option<Outcome> {
@@ -135,6 +156,7 @@ impl Outcome {
             Self::NotInjected => "NotInjected",
             Self::WebhookFailed(_) => "WebhookFailed",
             Self::RefusedByOther { .. } => "RefusedByOther",
+            Self::Excluded { .. } => "Excluded",
             Self::NotAllowed(_) => "NotAllowed",
         }
     }
@@ -161,6 +183,22 @@ mod tests {
     fn a_pod_that_came_back_unchanged_is_not_injected() {
         assert_eq!(judge_pod(&pod("istio-system", Template::Sidecar)), Outcome::NotInjected);
         assert_eq!(judge_pod(&pod("istio-system", Template::Gateway)), Outcome::NotInjected);
+    }
+
+    #[test]
+    fn labels_that_keep_injectors_away_from_a_namespace_are_known() {
+        let excluded = |labels: &[(&str, &str)]| {
+            excluded_by(&labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+        };
+        assert_eq!(excluded(&[("istio-injection", "disabled")]).as_deref(), Some("istio-injection=disabled"));
+        assert_eq!(
+            excluded(&[("istio-injection", ""), ("istio.io/rev", "default")]).as_deref(),
+            Some("istio-injection=")
+        );
+        assert_eq!(excluded(&[("istio.io/rev", "canary")]).as_deref(), Some("istio.io/rev=canary"));
+        for fine in [&[][..], &[("istio-injection", "enabled")], &[("istio.io/rev", "default")], &[("a", "disabled")]] {
+            assert_eq!(excluded(fine), None, "{fine:?}");
+        }
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub enum ProbeResult {
     NotInjected,
     /// The injector's webhook failed.
     WebhookFailed,
-    /// Somebody else refused the pod.
+    /// Somebody else refused the pod, or the namespace keeps injectors away.
     RefusedByOther,
 }
 
