@@ -15,5 +15,6 @@ mod install;
 mod leadership;
 mod readiness;
 mod rights;
+mod schema;
 mod silence;
 mod uninstall;
