@@ -328,6 +328,7 @@ mod tests {
             namespace: "istio-system".into(),
             namespaces: std::collections::BTreeMap::new(),
             releases: vec![gateway],
+            addresses_required: std::collections::BTreeSet::new(),
             explicit_node_ports: Vec::new(),
         }
     }
