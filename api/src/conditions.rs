@@ -108,6 +108,10 @@ reasons! {
     NotInjected,
     /// The API server could not call a webhook of the mesh.
     WebhookFailed,
+    /// Pod Security of the namespace refuses a component's pods.
+    PodSecurityTooStrict,
+    /// Objects that are no longer wanted are going, one after the other.
+    Removing,
     /// Something that isn't the mesh's (a quota, a policy, a label of the namespace) keeps the probe pod from telling.
     ProbeRefused,
     /// The spec says something that can't be done.

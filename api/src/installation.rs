@@ -6,7 +6,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ControlPlane, FreeForm, Gateway, Injector, MeshInstallationStatus, Proxy, is_default, rules};
+use crate::{
+    ControlPlane, FreeForm, Gateway, Injector, MeshInstallationStatus, NodeAgent, ObjectPatch, Proxy, is_default, rules,
+};
 
 /// What the mesh should be. Everything but `version` has a default.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -73,8 +75,11 @@ pub struct MeshInstallationSpec {
     )]
     pub version: String,
     /// What the installation starts from: `default` for production, `demo` for trying Istio out
-    /// (small resources, access logs, every trace kept), `minimal` for a control plane alone. No
-    /// profile brings gateways: list them in `gateways`. Default: `default`.
+    /// (small resources, access logs, every trace kept), `minimal` for a control plane alone,
+    /// `ambient` for a mesh without sidecars (with cni and ztunnel), `openshift` and
+    /// `openshift-ambient` for OpenShift (cni and ztunnel in kube-system), `stable` for Istio's
+    /// stable features only, `preview` for trying what comes next. No profile brings gateways: list
+    /// them in `gateways`. Default: `default`.
     #[serde(default)]
     pub profile: Profile,
     /// The control plane's namespace, made if it doesn't exist. It can't be changed later.
@@ -99,6 +104,14 @@ pub struct MeshInstallationSpec {
     /// The sidecar proxies: resources, logs, and which traffic goes through them.
     #[serde(default, skip_serializing_if = "is_default")]
     pub proxy: Proxy,
+    /// The node agent that redirects pods' traffic, so that pods need no privileges of their own for
+    /// it; ambient mode needs it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cni: NodeAgent,
+    /// The node proxy of ambient mode. Where it is enabled, the mesh is ambient, whatever the
+    /// profile; it needs cni.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ztunnel: NodeAgent,
     /// Gateways: Envoys at the edge of the mesh, each a Deployment and a Service. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -110,6 +123,11 @@ pub struct MeshInstallationSpec {
     /// Further values for Istio's charts, merged last. Keys that the operator must own are refused.
     #[serde(default, skip_serializing_if = "is_default")]
     pub values: ChartValues,
+    /// Changes to objects of the mesh that no value can make, in the order of the list. One that
+    /// finds no such object or doesn't fit it is an error, and nothing is applied.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub patches: Vec<ObjectPatch>,
     /// Where images come from and how they are pulled.
     #[serde(default, skip_serializing_if = "is_default")]
     pub images: Images,
@@ -135,7 +153,7 @@ fn istio_system() -> String {
 
 /// What an installation starts from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Profile {
     /// For production.
     #[default]
@@ -144,9 +162,31 @@ pub enum Profile {
     Demo,
     /// A control plane alone.
     Minimal,
+    /// Without sidecars.
+    Ambient,
+    /// Stable features only.
+    Stable,
+    /// What comes next.
+    Preview,
+    /// For OpenShift.
+    Openshift,
+    /// For OpenShift, without sidecars.
+    OpenshiftAmbient,
 }
 
 impl Profile {
+    /// Every profile.
+    pub const ALL: [Self; 8] = [
+        Self::Default,
+        Self::Demo,
+        Self::Minimal,
+        Self::Ambient,
+        Self::Stable,
+        Self::Preview,
+        Self::Openshift,
+        Self::OpenshiftAmbient,
+    ];
+
     /// The profile's name as the spec spells it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -154,6 +194,11 @@ impl Profile {
             Self::Default => "default",
             Self::Demo => "demo",
             Self::Minimal => "minimal",
+            Self::Ambient => "ambient",
+            Self::Stable => "stable",
+            Self::Preview => "preview",
+            Self::Openshift => "openshift",
+            Self::OpenshiftAmbient => "openshift-ambient",
         }
     }
 }
@@ -168,6 +213,12 @@ pub struct ChartValues {
     /// Values of the `istiod` chart. Example: `{global: {logging: {level: "default:debug"}}}`.
     #[serde(default, skip_serializing_if = "FreeForm::is_empty")]
     pub istiod: FreeForm,
+    /// Values of the `cni` chart. Example: `{excludeNamespaces: [kube-system, legacy]}`.
+    #[serde(default, skip_serializing_if = "FreeForm::is_empty")]
+    pub cni: FreeForm,
+    /// Values of the `ztunnel` chart. Example: `{logLevel: debug}`.
+    #[serde(default, skip_serializing_if = "FreeForm::is_empty")]
+    pub ztunnel: FreeForm,
 }
 
 /// Where images come from and how they are pulled.

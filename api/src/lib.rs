@@ -10,6 +10,8 @@ mod free_form;
 mod gateway;
 mod injector;
 mod installation;
+mod node_agent;
+mod patch;
 mod pods;
 mod proxy;
 mod rules;
@@ -29,6 +31,8 @@ pub use installation::{
     ChartValues, CrdPolicy, Deletion, DeletionPolicy, Images, InUsePolicy, MeshInstallation, MeshInstallationSpec,
     Profile, PullPolicy,
 };
+pub use node_agent::{ComponentMode, NodeAgent};
+pub use patch::{ObjectPatch, PatchOperation, PatchTarget, PatchVerb};
 pub use pods::{Autoscaling, Resources};
 pub use proxy::{AccessLog, AccessLogEncoding, Proxy, ProxyLogLevel};
 pub use status::{

@@ -138,7 +138,12 @@ impl Mesh {
     #[must_use]
     pub fn api(&self, api_version: &str, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        let gvk = GroupVersionKind::gvk(group, version, kind);
+        let resource = match kind {
+            // The one whose plural isn't made by the usual rules.
+            "NetworkAttachmentDefinition" => ApiResource::from_gvk_with_plural(&gvk, "network-attachment-definitions"),
+            _ => ApiResource::from_gvk(&gvk),
+        };
         match namespace {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
             None => Api::all_with(self.client.clone(), &resource),

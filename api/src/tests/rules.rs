@@ -31,6 +31,11 @@ const CASES: &[Case] = &[
         refuses: &["namespace: Istio", "namespace: istio.system", "namespace: istio-"],
     },
     Case {
+        message: "the namespace of cni and ztunnel must be a DNS label: lower-case letters, digits and '-'",
+        passes: &["cni: {namespace: kube-system}", "ztunnel: {mode: Enabled}"],
+        refuses: &["cni: {namespace: Nodes}", "ztunnel: {namespace: a.b}"],
+    },
+    Case {
         message: "set the control plane's replicas or autoscaling, not both",
         passes: &["controlPlane: {replicas: 2}", "controlPlane: {autoscaling: {max: 3}}"],
         refuses: &["controlPlane: {replicas: 2, autoscaling: {max: 3}}"],

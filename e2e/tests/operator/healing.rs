@@ -6,14 +6,18 @@ use meshwright_e2e::mesh::{Mesh, NAME, VERSION, operator_writes};
 use meshwright_e2e::{Lab, LabOptions, TestResult, run, wait};
 use serde_json::{Value, json};
 
-/// A mesh that has an object of every kind: two istiods give a disruption budget, and two switches give policies.
+/// A mesh that has an object of every kind: two istiods give a disruption budget, two switches give policies, and
+/// Multus has a kind of its own.
 fn everything() -> Value {
     let small = json!({"requests": {"cpu": "10m", "memory": "100Mi"}});
     json!({
         "version": VERSION,
         "controlPlane": {"autoscaling": {"min": 2, "max": 3}, "resources": small},
         "gateways": [{"name": "edge", "namespace": "edge", "service": {"type": "ClusterIP"}}],
+        "cni": {"mode": "Enabled"},
+        "ztunnel": {"mode": "Enabled"},
         "values": {
+            "cni": {"provider": "multus"},
             "base": {"experimental": {"stableValidationPolicy": true}},
             "istiod": {"global": {"networkPolicy": {"enabled": true}}, "experimental": {"stableValidationPolicy": true}},
         },
@@ -22,6 +26,7 @@ fn everything() -> Value {
 
 async fn start(lab: &Lab) -> TestResult<Mesh> {
     let mesh = Mesh::operator(lab).await?;
+    crate::node_agents::multus(&mesh).await?;
     mesh.apply(NAME, everything()).await?;
     mesh.wait_ready(NAME).await?;
     Ok(mesh)
@@ -78,6 +83,22 @@ fn cases() -> Vec<Case> {
             Edit::Json(
                 json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "bad/pilot:0"}]),
             ),
+        ),
+        case(
+            "apps/v1",
+            "DaemonSet",
+            SYSTEM,
+            "ztunnel",
+            Edit::Json(
+                json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "bad/ztunnel:0"}]),
+            ),
+        ),
+        case(
+            "k8s.cni.cncf.io/v1",
+            "NetworkAttachmentDefinition",
+            Some("default"),
+            "istio-cni",
+            merge(json!({"metadata": {"labels": {"app.kubernetes.io/name": "x"}}})),
         ),
         case("autoscaling/v2", "HorizontalPodAutoscaler", SYSTEM, "istiod", merge(json!({"spec": {"maxReplicas": 9}}))),
         case("policy/v1", "PodDisruptionBudget", SYSTEM, "istiod", merge(json!({"spec": {"minAvailable": 0}}))),

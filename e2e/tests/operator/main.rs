@@ -13,6 +13,7 @@ mod gateways;
 mod healing;
 mod install;
 mod leadership;
+mod node_agents;
 mod readiness;
 mod rights;
 mod schema;

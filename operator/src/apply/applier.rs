@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use tracing::{debug, info};
 
-use super::error::ApplyError;
+use super::error::{ApplyError, absent};
 use super::inventory::Inventory;
 use super::reader::{REQUEST_DEADLINE, api, to_value};
 use crate::mesh::drift;
@@ -17,8 +17,8 @@ use crate::mesh::effective::effective;
 use crate::mesh::kind::Kind;
 use crate::mesh::live::Facts;
 use crate::mesh::object::{
-    COMPONENT_LABEL, Desired, FIELD_MANAGER, HASH_ANNOTATION, INSTALLATION_LABEL, ObjectKey, RELEASE_ANNOTATION, Stage,
-    UID_ANNOTATION,
+    COMPONENT_LABEL, Component, Desired, FIELD_MANAGER, HASH_ANNOTATION, INSTALLATION_LABEL, ObjectKey,
+    RELEASE_ANNOTATION, Stage, UID_ANNOTATION,
 };
 use crate::mesh::plan::{Action, Applied, Plan, Prepared, Removal, Step, Waiting};
 use crate::runtime::metrics::{Metrics, WriteVerb};
@@ -44,7 +44,7 @@ impl Applier {
     /// Carries a plan out, stage by stage, as far as it goes now: what has to wait is told, and not waited for.
     pub async fn apply(&self, installation: &str, plan: Plan<Prepared>) -> Plan<Applied> {
         // Destructured in full, so that a new part of the plan can't be forgotten here.
-        let Plan { steps, prune, leaving, refusals, gateways_may_start, state: Prepared } = plan;
+        let Plan { steps, prune, leaving, agents_leaving, refusals, gateways_may_start, state: Prepared } = plan;
         let mut applied = Applied { failures: Vec::new(), waiting: None, written: Vec::new() };
         let all: Vec<Arc<Desired>> = steps.iter().map(|step| Arc::clone(&step.desired)).collect();
         for stage in steps.chunk_by(|a, b| a.desired.stage == b.desired.stage) {
@@ -75,8 +75,11 @@ impl Applier {
                     Err(error) => applied.failures.push(error),
                 }
             }
+            if !agents_leaving.is_empty() {
+                applied.waiting = Some(Waiting::Removal(agents_leaving.clone()));
+            }
         }
-        Plan { steps, prune, leaving, refusals, gateways_may_start, state: applied }
+        Plan { steps, prune, leaving, agents_leaving, refusals, gateways_may_start, state: applied }
     }
 
     async fn apply_stage(&self, due: Vec<Step>, applied: &mut Applied) {
@@ -126,6 +129,7 @@ impl Applier {
         let contested = match desired.key.kind {
             Kind::ValidatingWebhookConfiguration => true,
             Kind::Deployment => desired.value().pointer("/spec/replicas").is_none(),
+            Kind::Namespace => matches!(desired.component, Component::Cni | Component::Ztunnel),
             _ => false,
         };
         if !contested {
@@ -150,7 +154,7 @@ impl Applier {
         let api = api(&self.client, key);
         let answer = within_deadline(api.patch(&key.name, &params, &Patch::Apply(&wanted)))
             .await
-            .map_err(|source| ApplyError::Apply { key: key.clone(), source: Box::new(source) })?;
+            .map_err(|source| not_applied(key, source))?;
         self.inventory.applied(desired, &to_value(&answer));
         Ok(())
     }
@@ -177,7 +181,7 @@ impl Applier {
     pub async fn delete(&self, removal: &Removal) -> Result<(), ApplyError> {
         let key = &removal.key;
         let propagation =
-            if key.kind == Kind::Deployment { PropagationPolicy::Foreground } else { PropagationPolicy::Background };
+            if key.kind.makes_pods() { PropagationPolicy::Foreground } else { PropagationPolicy::Background };
         let params = DeleteParams {
             propagation_policy: Some(propagation),
             preconditions: Some(Preconditions { uid: Some(removal.uid.clone()), resource_version: None }),
@@ -187,7 +191,8 @@ impl Applier {
         match within_deadline(api(&self.client, key).delete(&key.name, &params)).await {
             Ok(_) => Ok(()),
             // Gone, or another object of that name by now: not the one that was meant.
-            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+            Err(error) if absent(&error) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_conflict() => Ok(()),
             Err(source) => Err(ApplyError::Delete { key: key.clone(), source: Box::new(source) }),
         }
     }
@@ -202,10 +207,17 @@ impl Applier {
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         match within_deadline(api(&self.client, key).patch(&key.name, &params, &Patch::Merge(&patch))).await {
             Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) if absent(&error) => Ok(()),
             Err(source) => Err(ApplyError::Release { key: key.clone(), source: Box::new(source) }),
         }
     }
+}
+
+fn not_applied(key: &ObjectKey, source: kube::Error) -> ApplyError {
+    if absent(&source) && !key.kind.built_in() {
+        return ApplyError::NotServed { key: key.clone() };
+    }
+    ApplyError::Apply { key: key.clone(), source: Box::new(source) }
 }
 
 /// A new pod template or a new Deployment starts pods.

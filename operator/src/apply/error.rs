@@ -14,6 +14,12 @@ pub enum ApplyError {
         #[source]
         source: Box<kube::Error>,
     },
+    /// Applying it: the API server has no such kind.
+    #[error("{key} can't be applied: the cluster has no {} ({}): install what defines it, or choose another profile", .key.kind.plural(), .key.kind.group())]
+    NotServed {
+        /// Which object.
+        key: ObjectKey,
+    },
     /// Applying it.
     #[error("applying {key} failed: {source}")]
     Apply {
@@ -78,12 +84,18 @@ impl ErrorClass {
     }
 }
 
+/// Whether there is no such object, or no such kind: for that the API server answers with the bare code.
+pub(super) fn absent(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
 impl ApplyError {
     /// Which object it is about.
     #[must_use]
     pub const fn key(&self) -> &ObjectKey {
         match self {
             Self::Read { key, .. }
+            | Self::NotServed { key }
             | Self::Apply { key, .. }
             | Self::TakeOut { key, .. }
             | Self::Release { key, .. }
@@ -95,6 +107,7 @@ impl ApplyError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
+            Self::NotServed { .. } => ErrorClass::Transient,
             Self::Read { source, .. }
             | Self::Apply { source, .. }
             | Self::TakeOut { source, .. }

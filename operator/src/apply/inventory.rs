@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use semver::Version;
 use serde_json::Value;
+use tokio::sync::Notify;
 
 use crate::mesh::drift::fingerprint;
 use crate::mesh::effective::effective;
@@ -27,6 +28,8 @@ struct State {
     accepted: HashMap<ObjectKey, (String, String)>,
     trouble: BTreeMap<Kind, String>,
     synced: BTreeSet<Kind>,
+    /// Rung when we wrote an object of a kind that not every API server has.
+    written: BTreeMap<Kind, Arc<Notify>>,
 }
 
 impl State {
@@ -113,6 +116,9 @@ impl Inventory {
     /// Takes in an object as the server answered to our own apply: whatever it made of our words is no drift.
     pub fn applied(&self, desired: &Arc<Desired>, answer: &Value) {
         let mut state = self.lock();
+        if !desired.key.kind.built_in() {
+            state.written.entry(desired.key.kind).or_default().notify_one();
+        }
         let print = fingerprint(&effective(desired.value(), answer), answer);
         state.accepted.insert(desired.key.clone(), (desired.hash.clone(), print));
         state.desired.insert(desired.key.clone(), Arc::clone(desired));
@@ -121,6 +127,12 @@ impl Inventory {
             // It was judged by what was desired before.
             later.drift = Drift::Unchecked;
         }
+    }
+
+    /// Ends when we have written an object of this kind: the API server has it by now.
+    pub async fn next_write(&self, kind: Kind) {
+        let written = Arc::clone(self.lock().written.entry(kind).or_default());
+        written.notified().await;
     }
 
     /// Takes in an object that was read because the watches don't know it, or knew it before its desired state.

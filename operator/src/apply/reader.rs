@@ -11,7 +11,7 @@ use meshwright_api::CaStatus;
 use serde_json::Value;
 
 use super::applier::within_deadline;
-use super::error::ApplyError;
+use super::error::{ApplyError, absent};
 use super::inventory::Inventory;
 use crate::mesh::live::Drift;
 use crate::mesh::object::{Desired, ObjectKey};
@@ -68,6 +68,7 @@ impl Reader {
         match found {
             Ok(Some(object)) => self.inventory.read(&key, &to_value(&object)),
             Ok(None) => self.inventory.vanished(&key),
+            Err(error) if absent(&error) => self.inventory.vanished(&key),
             Err(source) => return Err(ApplyError::Read { key, source: Box::new(source) }),
         }
         Ok(())

@@ -1,20 +1,26 @@
 //! The watches: one per kind, on our mark, feeding the inventory and telling which installation to look at.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::Client;
 use kube::api::{Api, DynamicObject};
 use kube_runtime::{WatchStreamExt as _, watcher};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::changes::Changes;
+use super::error::absent;
 use super::inventory::Inventory;
 use super::reader::to_value;
 use crate::mesh::kind::Kind;
 use crate::mesh::object::{INSTALLATION_LABEL, ObjectKey};
 use crate::runtime::ready::Readiness;
+
+/// A kind that the API server doesn't have is asked for again after this long, or once we wrote an object of it.
+const NOT_SERVED: Duration = Duration::from_mins(5);
 
 /// Starts a watch per kind. Each sends the name of an installation when something that matters to it has changed, and
 /// releases its readiness handle when it has seen the whole list once. The tasks end with the set.
@@ -49,6 +55,20 @@ pub fn watch_all(
                         }
                     }
                     Ok(None) => return,
+                    Err(error) if !kind.built_in() && is_not_served(&error) => {
+                        debug!(%kind, "the API server has no such kind");
+                        let mut concerned = inventory.retain(kind, &BTreeSet::new());
+                        concerned.extend(inventory.installations());
+                        for installation in concerned {
+                            changed.note(installation);
+                        }
+                        if let Some(handle) = handle.take() {
+                            handle.release();
+                        }
+                        let _ = timeout(NOT_SERVED, inventory.next_write(kind)).await;
+                        relisted.clear();
+                        events = self::events(client.clone(), kind).boxed();
+                    }
                     Err(error) => {
                         warn!(%kind, error = %error, "a watch failed; it is tried again");
                         if inventory.note_trouble(kind, &error.to_string(), is_refused(&error)) {
@@ -63,6 +83,13 @@ pub fn watch_all(
             }
         });
     }
+}
+
+fn is_not_served(error: &watcher::Error) -> bool {
+    let (watcher::Error::InitialListFailed(source) | watcher::Error::WatchStartFailed(source)) = error else {
+        return false;
+    };
+    absent(source)
 }
 
 fn events(

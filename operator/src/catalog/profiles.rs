@@ -16,6 +16,8 @@ pub struct Profile {
     description: String,
     components: BTreeSet<ChartName>,
     charts_own: Option<String>,
+    platform: Option<String>,
+    node_namespace: Option<String>,
     values: BTreeMap<ChartName, Value>,
 }
 
@@ -61,6 +63,8 @@ struct File {
     description: String,
     components: BTreeSet<ChartName>,
     chart_profile: Option<String>,
+    platform: Option<String>,
+    node_namespace: Option<String>,
     #[serde(default)]
     values: BTreeMap<ChartName, Map<String, Value>>,
 }
@@ -72,12 +76,17 @@ impl Profile {
             Name::Default => include_str!("../../../bundled-manifests/profiles/default.yaml"),
             Name::Demo => include_str!("../../../bundled-manifests/profiles/demo.yaml"),
             Name::Minimal => include_str!("../../../bundled-manifests/profiles/minimal.yaml"),
+            Name::Ambient => include_str!("../../../bundled-manifests/profiles/ambient.yaml"),
+            Name::Stable => include_str!("../../../bundled-manifests/profiles/stable.yaml"),
+            Name::Preview => include_str!("../../../bundled-manifests/profiles/preview.yaml"),
+            Name::Openshift => include_str!("../../../bundled-manifests/profiles/openshift.yaml"),
+            Name::OpenshiftAmbient => include_str!("../../../bundled-manifests/profiles/openshift-ambient.yaml"),
         };
         Self::parse(name.as_str(), text)
     }
 
     fn parse(profile: &'static str, text: &str) -> Result<Self, LoadProfileError> {
-        let File { description, components, chart_profile, values } =
+        let File { description, components, chart_profile, platform, node_namespace, values } =
             yaml::parse(text).map_err(|source| LoadProfileError::Yaml { profile, source })?;
         if let Some(component) = [ChartName::Base, ChartName::Istiod].into_iter().find(|c| !components.contains(c)) {
             return Err(LoadProfileError::Lacks { profile, component });
@@ -89,7 +98,7 @@ impl Profile {
             return Err(LoadProfileError::StrayValues { profile, chart });
         }
         let values = values.into_iter().map(|(chart, values)| (chart, Value::Object(values))).collect();
-        Ok(Self { description, components, charts_own: chart_profile, values })
+        Ok(Self { description, components, charts_own: chart_profile, platform, node_namespace, values })
     }
 
     /// What it is for, in a sentence.
@@ -110,6 +119,18 @@ impl Profile {
         self.charts_own.as_deref()
     }
 
+    /// The platform that it is for, as Istio's charts name it, if it is for one alone.
+    #[must_use]
+    pub fn platform(&self) -> Option<&str> {
+        self.platform.as_deref()
+    }
+
+    /// Where cni and ztunnel go unless the spec says; `None`: to the control plane.
+    #[must_use]
+    pub fn node_namespace(&self) -> Option<&str> {
+        self.node_namespace.as_deref()
+    }
+
     /// Its own values for a chart, laid on those of the charts' profile.
     #[must_use]
     pub fn values(&self, chart: ChartName) -> Option<&Value> {
@@ -127,17 +148,42 @@ mod tests {
 
     #[test]
     fn every_bundled_profile_is_sound() {
-        for name in [Name::Default, Name::Demo, Name::Minimal] {
+        for name in Name::ALL {
             let profile = Profile::get(name).unwrap();
             assert!(!profile.description().is_empty());
         }
     }
 
     #[test]
-    fn demo_builds_on_the_charts_own_and_the_others_do_not() {
-        assert_eq!(Profile::get(Name::Demo).unwrap().chart_profile(), Some("demo"));
-        assert_eq!(Profile::get(Name::Default).unwrap().chart_profile(), None);
-        assert_eq!(Profile::get(Name::Minimal).unwrap().chart_profile(), None);
+    fn a_profile_names_one_of_the_charts_own_or_none() {
+        let of = |name| Profile::get(name).unwrap().chart_profile().map(str::to_owned);
+        for name in Name::ALL {
+            let charts_own = match name {
+                Name::Default | Name::Minimal | Name::Openshift => None,
+                Name::OpenshiftAmbient => Some("ambient"),
+                Name::Demo | Name::Ambient | Name::Stable | Name::Preview => Some(name.as_str()),
+            };
+            assert_eq!(of(name).as_deref(), charts_own, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn node_agents_come_with_ambient_and_openshift() {
+        let agents = |name| {
+            let profile = Profile::get(name).unwrap();
+            [ChartName::Cni, ChartName::Ztunnel].map(|chart| profile.components().contains(&chart))
+        };
+        for name in Name::ALL {
+            let expected = match name {
+                Name::Ambient | Name::OpenshiftAmbient => [true, true],
+                Name::Openshift => [true, false],
+                _ => [false, false],
+            };
+            assert_eq!(agents(name), expected, "{name:?}");
+        }
+        let openshift = Profile::get(Name::Openshift).unwrap();
+        assert_eq!((openshift.platform(), openshift.node_namespace()), (Some("openshift"), Some("kube-system")));
+        assert_eq!(Profile::get(Name::Ambient).unwrap().node_namespace(), None);
     }
 
     #[test]

@@ -63,7 +63,6 @@ pub enum RbacError {
     Write(#[source] Box<serde_saphyr::ser::Error>),
 }
 
-const PROFILES: [ProfileName; 3] = [ProfileName::Default, ProfileName::Demo, ProfileName::Minimal];
 /// A namespace that is not the control plane's: what a gateway needs there, it needs anywhere.
 const ELSEWHERE: &str = "gateways";
 /// Charts ask for no more than `major.minor`, and no role depends on it.
@@ -74,7 +73,7 @@ pub fn run(args: &RbacArgs) -> Result<ExitCode, RbacError> {
     let catalog = Catalog::open(&args.catalogs).map_err(|error| RbacError::Catalog(error.into()))?;
     let mut objects = Vec::new();
     for release in catalog.releases() {
-        for profile in PROFILES {
+        for profile in ProfileName::ALL {
             let rendered = objects_of(release, profile, &args.namespace);
             objects.extend(rendered.map_err(|reason| RbacError::Render {
                 version: release.version().clone(),
@@ -140,7 +139,7 @@ mod tests {
 
     #[test]
     fn the_specs_that_are_rendered_are_good_for_every_profile() {
-        for profile in PROFILES {
+        for profile in ProfileName::ALL {
             let spec = spec(&Version::new(1, 31, 2), profile, "mesh").unwrap();
             assert_eq!((spec.profile, spec.namespace.as_str()), (profile, "mesh"));
             let gateway = spec.gateways.first().unwrap();

@@ -17,7 +17,7 @@ use crate::catalog::{Catalog, Facts, Profile, Release, explain};
 use crate::mesh::health::Blocker;
 use crate::mesh::object::{Desired, Owner};
 use crate::mesh::problem::sentence;
-use crate::mesh::render::{Charts, render};
+use crate::mesh::render::{Charts, RenderMeshError, render};
 use crate::mesh::revision::{Record, ResolvedInputs};
 use crate::mesh::validate::validate;
 use crate::mesh::validated::Validated;
@@ -199,7 +199,9 @@ fn build(
             slot.insert(Arc::new(chart));
         }
     }
-    let desired =
-        render(&validated, &charts, capabilities).map_err(|error| stall(Reason::RenderFailed, explain(&error)))?;
+    let desired = render(&validated, &charts, capabilities).map_err(|error| match &error {
+        RenderMeshError::Patch(wrong) => stall(Reason::InvalidSpec, wrong.to_string()),
+        _ => stall(Reason::RenderFailed, explain(&error)),
+    })?;
     Ok(Accepted { inputs, validated, desired })
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::object::FIELD_MANAGER;
+use super::object::{COMPONENT_LABEL, Component, ENFORCE_LABEL, FIELD_MANAGER};
 
 /// The desired object, less the fields that somebody else owns by now, and with those that only we own kept alive.
 #[must_use]
@@ -13,6 +13,7 @@ pub fn effective(mut desired: Value, live: &Value) -> Value {
             wake_from_zero(&mut desired, live);
             keep_replicas_until_handed_over(&mut desired, live);
         }
+        Some("Namespace") => leave_enforcement_to_others(&mut desired, live),
         _ => {}
     }
     desired
@@ -57,20 +58,34 @@ fn keep_replicas_until_handed_over(desired: &mut Value, live: &Value) {
     if desired.pointer("/spec/replicas").is_some() {
         return;
     }
-    let owners: Vec<&str> = live
-        .pointer("/metadata/managedFields")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter(|entry| entry.pointer("/fieldsV1/f:spec/f:replicas").is_some())
-        .filter_map(|entry| entry.get("manager").and_then(Value::as_str))
-        .collect();
-    if owners == [FIELD_MANAGER]
+    if managers(live, &["fieldsV1", "f:spec", "f:replicas"]) == [FIELD_MANAGER]
         && let Some(replicas) = live.pointer("/spec/replicas")
         && let Some(spec) = desired.get_mut("spec").and_then(Value::as_object_mut)
     {
         spec.insert("replicas".into(), replicas.clone());
     }
+}
+
+/// How strict a namespace is that was there before us is its owner's decision: a node agent's namespace has its
+/// enforcement from us only where we made it and nobody has changed that since.
+fn leave_enforcement_to_others(desired: &mut Value, live: &Value) {
+    let Some(labels) = desired.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) else { return };
+    let component = labels.get(COMPONENT_LABEL).and_then(Value::as_str).and_then(Component::from_label);
+    let path = ["fieldsV1", "f:metadata", "f:labels", &format!("f:{ENFORCE_LABEL}")];
+    if matches!(component, Some(Component::Cni | Component::Ztunnel)) && managers(live, &path) != [FIELD_MANAGER] {
+        labels.remove(ENFORCE_LABEL);
+    }
+}
+
+/// Who owns a field of a live object.
+fn managers<'a>(live: &'a Value, path: &[&str]) -> Vec<&'a str> {
+    live.pointer("/metadata/managedFields")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter(|entry| path.iter().try_fold(*entry, |at, key| at.get(key)).is_some())
+        .filter_map(|entry| entry.get("manager").and_then(Value::as_str))
+        .collect()
 }
 
 #[cfg(test)]
@@ -107,6 +122,30 @@ mod tests {
         assert_eq!(wanted["spec"]["replicas"], 4);
         let wanted = effective(deployment(None, &[]), &deployment(Some(4), &["meshwright", "kube-controller-manager"]));
         assert_eq!(wanted["spec"].get("replicas"), None);
+    }
+
+    fn namespace(component: &str, managers: &[&str]) -> Value {
+        let label = format!("f:{ENFORCE_LABEL}");
+        let fields: Vec<Value> = managers
+            .iter()
+            .map(|m| json!({"manager": m, "fieldsV1": {"f:metadata": {"f:labels": {&label: {}}}}}))
+            .collect();
+        let labels = json!({ENFORCE_LABEL: "privileged", COMPONENT_LABEL: component});
+        json!({"kind": "Namespace", "metadata": {"labels": labels, "managedFields": fields}})
+    }
+
+    #[test]
+    fn pod_security_of_a_namespace_that_another_made_is_its_owners_and_that_of_our_own_is_ours() {
+        let enforced = |component, managers: &[&str]| {
+            let wanted = effective(namespace(component, &[]), &namespace("x", managers));
+            wanted["metadata"]["labels"].get(ENFORCE_LABEL).is_some()
+        };
+        assert!(enforced("cni", &[FIELD_MANAGER]));
+        assert!(!enforced("cni", &[]));
+        assert!(!enforced("ztunnel", &["kubectl"]));
+        assert!(!enforced("ztunnel", &["kubectl", FIELD_MANAGER]));
+        // What spec.namespaceLabels asks for is applied whoever had it before.
+        assert!(enforced("namespaces", &["kubectl"]));
     }
 
     #[test]

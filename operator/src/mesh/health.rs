@@ -1,5 +1,7 @@
 //! Measured health: what of an applied mesh serves, what is in the way, and what the gateways are reached by.
 
+mod node_agents;
+
 use std::sync::Arc;
 
 use meshwright_api::conditions::Reason;
@@ -89,15 +91,16 @@ pub fn measure(validated: &Validated, desired: &[Arc<Desired>], live: &LiveObjec
         base(validated, desired, live, &version, &mut blockers),
         istiod(validated, desired, live, &version, &mut blockers),
     ];
-    let available = control_plane(validated, desired, live).is_some_and(|istiod| istiod.available > 0)
+    let available = control_plane(desired, live).is_some_and(|istiod| istiod.available > 0)
         && !matches!(injection, Injection::Seen(Outcome::WebhookFailed(_) | Outcome::NotInjected));
     blockers.extend(injection_blocker(injection));
+    components.extend(node_agents::measure(validated, desired, live, &version, &mut blockers));
     let mut gateways = Vec::new();
     let mut node_ports = Vec::new();
     for (name, namespace) in validated.gateways() {
-        let workload = workload(live, namespace, name);
-        components.push(component(name, namespace, &version, workload.as_ref()));
         let key = key(Kind::Deployment, namespace, name);
+        let workload = workload(live, &key);
+        components.push(component(name, namespace, &version, workload.as_ref()));
         let ready = workload.as_ref().is_some_and(|w| {
             w.is_up(minimum(desired, &key)) || (w.observed && w.total == 0 && asks_for_none(desired, &key))
         });
@@ -134,8 +137,8 @@ fn key(kind: Kind, namespace: &str, name: &str) -> ObjectKey {
     ObjectKey { kind, namespace: Some(namespace.to_owned()), name: name.to_owned() }
 }
 
-fn workload(live: &LiveObjects, namespace: &str, name: &str) -> Option<Workload> {
-    match live.get(&key(Kind::Deployment, namespace, name))?.facts.clone() {
+fn workload(live: &LiveObjects, key: &ObjectKey) -> Option<Workload> {
+    match live.get(key)?.facts.clone() {
         Facts::Workload(workload) => Some(workload),
         _ => None,
     }
@@ -149,9 +152,9 @@ fn service<'a>(live: &'a LiveObjects, namespace: &str, name: &str) -> Option<&'a
 }
 
 /// The control plane's Deployment, as the installation names it.
-fn control_plane(validated: &Validated, desired: &[Arc<Desired>], live: &LiveObjects) -> Option<Workload> {
+fn control_plane(desired: &[Arc<Desired>], live: &LiveObjects) -> Option<Workload> {
     let istiod = desired.iter().find(|d| d.key.kind == Kind::Deployment && d.component == Component::Istiod)?;
-    workload(live, &validated.namespace, &istiod.key.name)
+    workload(live, &istiod.key)
 }
 
 fn component(name: &str, namespace: &str, version: &str, workload: Option<&Workload>) -> ComponentStatus {
@@ -167,7 +170,7 @@ fn component(name: &str, namespace: &str, version: &str, workload: Option<&Workl
 
 fn waiting_for(name: &str, workload: Option<&Workload>) -> Blocker {
     let message = match workload {
-        None => format!("{name} has no Deployment yet"),
+        None => format!("{name} is not made yet"),
         Some(Workload { complaint: Some(complaint), .. }) => format!("{name}: {complaint}"),
         Some(w) if w.total > w.updated && w.updated >= w.desired => {
             format!("{name}: {} pods of the old template are still ending", w.total - w.updated)
@@ -215,7 +218,7 @@ fn istiod(
     version: &str,
     blockers: &mut Vec<Blocker>,
 ) -> ComponentStatus {
-    let workload = control_plane(validated, desired, live);
+    let workload = control_plane(desired, live);
     let minimum = minimum(desired, &key(Kind::Deployment, &validated.namespace, "istiod"));
     if !workload.as_ref().is_some_and(|workload| workload.is_up(minimum)) {
         blockers.push(waiting_for("istiod", workload.as_ref()));
@@ -328,6 +331,7 @@ mod tests {
             namespace: "istio-system".into(),
             namespaces: std::collections::BTreeMap::new(),
             releases: vec![gateway],
+            patches: Vec::new(),
             addresses_required: std::collections::BTreeSet::new(),
             explicit_node_ports: Vec::new(),
         }

@@ -28,6 +28,8 @@ pub enum Kind {
     Service,
     /// `apps/v1` Deployment.
     Deployment,
+    /// `apps/v1` DaemonSet.
+    DaemonSet,
     /// `autoscaling/v2` HorizontalPodAutoscaler.
     HorizontalPodAutoscaler,
     /// `policy/v1` PodDisruptionBudget.
@@ -42,6 +44,8 @@ pub enum Kind {
     ValidatingWebhookConfiguration,
     /// `admissionregistration.k8s.io/v1` MutatingWebhookConfiguration.
     MutatingWebhookConfiguration,
+    /// `k8s.cni.cncf.io/v1` `NetworkAttachmentDefinition`, which Multus brings; most clusters don't have it.
+    NetworkAttachmentDefinition,
 }
 
 /// What the API server calls a kind.
@@ -58,7 +62,7 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Namespace,
         Self::CustomResourceDefinition,
         Self::ServiceAccount,
@@ -69,6 +73,7 @@ impl Kind {
         Self::ConfigMap,
         Self::Service,
         Self::Deployment,
+        Self::DaemonSet,
         Self::HorizontalPodAutoscaler,
         Self::PodDisruptionBudget,
         Self::NetworkPolicy,
@@ -76,6 +81,7 @@ impl Kind {
         Self::ValidatingAdmissionPolicyBinding,
         Self::ValidatingWebhookConfiguration,
         Self::MutatingWebhookConfiguration,
+        Self::NetworkAttachmentDefinition,
     ];
 
     const fn row(self) -> Row {
@@ -101,6 +107,7 @@ impl Kind {
             Self::ConfigMap => row("", "v1", "ConfigMap", "configmaps", true),
             Self::Service => row("", "v1", "Service", "services", true),
             Self::Deployment => row("apps", "v1", "Deployment", "deployments", true),
+            Self::DaemonSet => row("apps", "v1", "DaemonSet", "daemonsets", true),
             Self::HorizontalPodAutoscaler => {
                 row("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", true)
             }
@@ -117,6 +124,9 @@ impl Kind {
             }
             Self::MutatingWebhookConfiguration => {
                 row(ADMISSION, "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", false)
+            }
+            Self::NetworkAttachmentDefinition => {
+                row("k8s.cni.cncf.io", "v1", "NetworkAttachmentDefinition", "network-attachment-definitions", true)
             }
         }
     }
@@ -157,6 +167,18 @@ impl Kind {
     #[must_use]
     pub const fn shared(self) -> bool {
         matches!(self, Self::Namespace | Self::CustomResourceDefinition)
+    }
+
+    /// Whether every API server has this kind: the others are defined by somebody else's CRD.
+    #[must_use]
+    pub const fn built_in(self) -> bool {
+        !matches!(self, Self::NetworkAttachmentDefinition)
+    }
+
+    /// Whether objects of this kind make pods, which go before their maker is gone.
+    #[must_use]
+    pub const fn makes_pods(self) -> bool {
+        matches!(self, Self::Deployment | Self::DaemonSet)
     }
 
     /// What a dynamic client needs to address the kind.

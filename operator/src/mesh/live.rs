@@ -7,8 +7,8 @@ use super::drift::{self, Difference, DifferenceKind};
 use super::effective::effective;
 use super::kind::Kind;
 use super::object::{
-    COMPONENT_LABEL, Component, Desired, HASH_ANNOTATION, INSTALLATION_LABEL, ObjectKey, RELEASE_ANNOTATION,
-    UID_ANNOTATION, short_hash,
+    COMPONENT_LABEL, Component, Desired, ENFORCE_LABEL, HASH_ANNOTATION, INSTALLATION_LABEL, ObjectKey,
+    RELEASE_ANNOTATION, UID_ANNOTATION, short_hash,
 };
 
 /// A live object as far as decisions need it.
@@ -65,13 +65,15 @@ pub enum Facts {
     Namespace {
         /// It is being deleted: nothing can be created in it.
         terminating: bool,
+        /// The level of Pod Security that its label enforces, if it has that label.
+        enforces: Option<String>,
     },
     /// A CRD.
     Definition {
         /// The API server serves it.
         established: bool,
     },
-    /// A Deployment.
+    /// A Deployment or DaemonSet.
     Workload(Workload),
     /// A webhook configuration.
     Webhooks {
@@ -86,14 +88,14 @@ pub enum Facts {
     Content(String),
 }
 
-/// The rollout of a Deployment.
+/// The rollout of a Deployment or DaemonSet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workload {
     /// The controller has seen the newest generation.
     pub observed: bool,
     /// Generation of the spec.
     pub generation: i64,
-    /// Pods wanted.
+    /// Pods wanted; of a DaemonSet, nodes that shall have one.
     pub desired: i32,
     /// Pods of the newest template.
     pub updated: i32,
@@ -106,14 +108,17 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// The rollout is complete for the newest generation: every pod is of the newest template and serves.
+    /// The rollout is complete for the newest generation: every pod is of the newest template and serves. A cluster
+    /// without nodes has nothing to roll out.
     #[must_use]
-    pub fn rolled_out(&self) -> bool {
-        self.observed
-            && self.updated >= self.desired
-            && self.available >= self.desired
-            && self.total <= self.updated
-            && self.desired > 0
+    pub const fn complete(&self) -> bool {
+        self.observed && self.updated >= self.desired && self.available >= self.desired && self.total <= self.updated
+    }
+
+    /// The rollout is complete, and there is a pod that serves.
+    #[must_use]
+    pub const fn rolled_out(&self) -> bool {
+        self.complete() && self.desired > 0
     }
 
     /// As [`Self::rolled_out`], but where an autoscaler chooses the number of pods, its minimum is enough: more pods on
@@ -228,11 +233,17 @@ impl Facts {
         match kind {
             Kind::Namespace => Self::Namespace {
                 terminating: object.pointer("/status/phase").and_then(Value::as_str) == Some("Terminating"),
+                enforces: object
+                    .pointer("/metadata/labels")
+                    .and_then(|labels| labels.get(ENFORCE_LABEL))
+                    .and_then(Value::as_str)
+                    .map(str::to_owned),
             },
             Kind::CustomResourceDefinition => {
                 Self::Definition { established: condition(object, "Established").is_some_and(|(status, _)| status) }
             }
             Kind::Deployment => Self::Workload(workload(object)),
+            Kind::DaemonSet => Self::Workload(node_workload(object)),
             Kind::Service => Self::Service(service(object)),
             Kind::ConfigMap => {
                 Self::Content(short_hash(object.get("data").map(Value::to_string).unwrap_or_default().as_bytes()))
@@ -273,6 +284,21 @@ fn workload(object: &Value) -> Workload {
         available: int32(object, "/status/availableReplicas").unwrap_or_default(),
         total: int32(object, "/status/replicas").unwrap_or_default(),
         complaint,
+    }
+}
+
+fn node_workload(object: &Value) -> Workload {
+    let generation = int(object, "/metadata/generation").unwrap_or_default();
+    let count = |name: &str| int32(object, &format!("/status/{name}")).unwrap_or_default();
+    Workload {
+        observed: int(object, "/status/observedGeneration").unwrap_or(-1) >= generation,
+        generation,
+        desired: count("desiredNumberScheduled"),
+        updated: count("updatedNumberScheduled"),
+        available: count("numberAvailable"),
+        // Pods on nodes that shall have none, or that are more than one on a node, are not told apart by template.
+        total: count("updatedNumberScheduled"),
+        complaint: None,
     }
 }
 

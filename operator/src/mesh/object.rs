@@ -17,6 +17,8 @@ pub const UID_ANNOTATION: &str = "meshwright.dev/installation-uid";
 pub const HASH_ANNOTATION: &str = "meshwright.dev/desired-hash";
 /// Annotation on every object: the release that it was rendered from; shared objects never go back behind it.
 pub const RELEASE_ANNOTATION: &str = "meshwright.dev/release";
+/// Label of a namespace: the level of Pod Security that pods in it must meet.
+pub const ENFORCE_LABEL: &str = "pod-security.kubernetes.io/enforce";
 /// Field manager of everything that we apply.
 pub const FIELD_MANAGER: &str = "meshwright";
 
@@ -49,6 +51,10 @@ pub enum Component {
     Base,
     /// The control plane and the injector.
     Istiod,
+    /// The node agent that redirects pods' traffic.
+    Cni,
+    /// The node proxy of ambient mode.
+    Ztunnel,
     /// One gateway, by its name.
     Gateway(String),
 }
@@ -61,6 +67,8 @@ impl fmt::Display for Component {
             Self::Namespaces => f.write_str("namespaces"),
             Self::Base => f.write_str("base"),
             Self::Istiod => f.write_str("istiod"),
+            Self::Cni => f.write_str("cni"),
+            Self::Ztunnel => f.write_str("ztunnel"),
             Self::Gateway(name) => write!(f, "{GATEWAY_PREFIX}{name}"),
         }
     }
@@ -74,6 +82,8 @@ impl Component {
             "namespaces" => Some(Self::Namespaces),
             "base" => Some(Self::Base),
             "istiod" => Some(Self::Istiod),
+            "cni" => Some(Self::Cni),
+            "ztunnel" => Some(Self::Ztunnel),
             _ => value.strip_prefix(GATEWAY_PREFIX).map(|name| Self::Gateway(name.to_owned())),
         }
     }
@@ -100,6 +110,10 @@ pub enum Stage {
     Validation,
     /// Mutating webhooks, last: until istiod has filled in its certificate they refuse what they match.
     Injection,
+    /// The node agent's pods.
+    Cni,
+    /// The node proxy's pods, which take the traffic that the node agent redirects.
+    Ztunnel,
     /// A gateway's account and role.
     GatewayIdentity,
     /// The rest of a gateway but its pods.
@@ -131,6 +145,31 @@ impl Stage {
             | Kind::ValidatingAdmissionPolicyBinding
             | Kind::ValidatingWebhookConfiguration => Self::Validation,
             Kind::MutatingWebhookConfiguration => Self::Injection,
+            Kind::DaemonSet if *component == Component::Ztunnel => Self::Ztunnel,
+            // What another's CRD defines may be refused for its want, which must not hold the control plane up.
+            Kind::DaemonSet | Kind::NetworkAttachmentDefinition => Self::Cni,
+        }
+    }
+
+    /// On the way back the greater goes first: as the stages, but webhooks go before all that the pods which they make
+    /// would need, and a gateway's Service before its pods, so that no client is sent to pods that are ending.
+    #[must_use]
+    pub const fn removal_turn(self) -> u8 {
+        match self {
+            Self::Namespaces => 0,
+            Self::Definitions => 1,
+            Self::Identity => 2,
+            Self::Bindings => 3,
+            Self::Configuration => 4,
+            Self::Services => 5,
+            Self::ControlPlane => 6,
+            Self::Cni => 7,
+            Self::Ztunnel => 8,
+            Self::Validation => 9,
+            Self::Injection => 10,
+            Self::GatewayIdentity => 11,
+            Self::GatewayWorkloads => 12,
+            Self::Gateways => 13,
         }
     }
 }
@@ -306,15 +345,39 @@ mod tests {
     #[test]
     fn the_mutating_webhook_is_the_last_of_the_control_plane_and_gateway_pods_come_after_it() {
         let stage = |kind| Stage::of(kind, &Component::Istiod);
-        assert!(Kind::ALL.into_iter().all(|kind| stage(kind) <= stage(Kind::MutatingWebhookConfiguration)));
+        let own = Kind::ALL.into_iter().filter(|kind| kind.built_in() && *kind != Kind::DaemonSet);
+        assert!(own.map(stage).all(|stage| stage <= Stage::Injection));
         let gateway = Component::Gateway("ingress".into());
         assert!(Kind::ALL.into_iter().all(|kind| Stage::of(kind, &gateway) > Stage::Injection));
         assert!(Stage::of(Kind::Deployment, &gateway) > Stage::of(Kind::Service, &gateway));
     }
 
     #[test]
+    fn the_node_agent_comes_after_injection_then_the_node_proxy_then_gateways_and_the_webhooks_go_before_them() {
+        let stages = [
+            Stage::of(Kind::MutatingWebhookConfiguration, &Component::Istiod),
+            Stage::of(Kind::DaemonSet, &Component::Cni),
+            Stage::of(Kind::DaemonSet, &Component::Ztunnel),
+            Stage::of(Kind::ServiceAccount, &Component::Gateway("g".into())),
+        ];
+        assert!(stages.is_sorted_by(|a, b| a < b));
+        let back = [
+            Stage::GatewayIdentity,
+            Stage::Injection,
+            Stage::Validation,
+            Stage::Ztunnel,
+            Stage::Cni,
+            Stage::ControlPlane,
+            Stage::Bindings,
+            Stage::Identity,
+        ];
+        assert!(back.is_sorted_by(|a, b| a.removal_turn() > b.removal_turn()));
+    }
+
+    #[test]
     fn component_labels_round_trip() {
-        for component in [Component::Namespaces, Component::Base, Component::Istiod, Component::Gateway("a".into())] {
+        use Component::{Base, Cni, Gateway, Istiod, Namespaces, Ztunnel};
+        for component in [Namespaces, Base, Istiod, Cni, Ztunnel, Gateway("a".into())] {
             assert_eq!(Component::from_label(&component.to_string()), Some(component));
         }
     }

@@ -47,6 +47,19 @@ const ISTIOD: &[Owned] = &[
     ("global.operatorManageWebhooks", "the webhooks are part of the installation"),
     ("configMap", "istiod needs its configuration"),
     ("pilot", "write the keys at the top"),
+    ("trustedZtunnelNamespace", "use spec.ztunnel.namespace"),
+    ("trustedZtunnelName", "ztunnel has its usual name"),
+    ("taint.namespace", "use spec.cni.namespace"),
+];
+
+const CNI: &[Owned] = &[("cni", "write the keys at the top"), ("ambient.enabled", "use spec.ztunnel.mode")];
+
+const ZTUNNEL: &[Owned] = &[
+    ("resourceName", "ztunnel has its usual name"),
+    ("istioNamespace", "use spec.namespace"),
+    ("caAddress", "only a local control plane is supported"),
+    ("xdsAddress", "only a local control plane is supported"),
+    ("resourceScope", "the operator always applies all of a chart"),
 ];
 
 const GATEWAY: &[Owned] = &[
@@ -73,6 +86,10 @@ pub enum Scope {
     Base,
     /// The istiod chart's.
     Istiod,
+    /// The cni chart's.
+    Cni,
+    /// The ztunnel chart's.
+    Ztunnel,
     /// A gateway's.
     Gateway,
 }
@@ -83,6 +100,8 @@ pub fn owned_keys(scope: Scope, values: &Value, field: &str) -> Vec<Problem> {
     let own = match scope {
         Scope::Base => BASE,
         Scope::Istiod => ISTIOD,
+        Scope::Cni => CNI,
+        Scope::Ztunnel => ZTUNNEL,
         Scope::Gateway => GATEWAY,
     };
     EVERYWHERE

@@ -18,6 +18,8 @@ pub struct Plan<S> {
     pub prune: Vec<Removal>,
     /// What is ours and on its way out; more may follow when it is gone.
     pub leaving: Vec<ObjectKey>,
+    /// Pods of nodes that are no longer desired and still there: so long nodes go on redirecting traffic.
+    pub agents_leaving: Vec<ObjectKey>,
     /// Why nothing at all may be written.
     pub refusals: Vec<Refusal>,
     /// Whether gateway pods may be created or changed: the control plane injects.
@@ -48,6 +50,8 @@ pub enum Waiting {
     Definitions(Vec<String>),
     /// Gateways wait until injection is proved.
     Injection,
+    /// The mesh isn't as desired until these are gone.
+    Removal(Vec<ObjectKey>),
 }
 
 /// One desired object and what is to be done.
@@ -127,7 +131,8 @@ pub fn plan(
         Teardown::Wait(keys) => (Vec::new(), keys),
         Teardown::Release(_) | Teardown::Done => (Vec::new(), Vec::new()),
     };
-    Plan { steps, prune, leaving, refusals, gateways_may_start, state: Prepared }
+    let agents_leaving = unwanted.keys().filter(|key| key.kind == Kind::DaemonSet).cloned().collect();
+    Plan { steps, prune, leaving, agents_leaving, refusals, gateways_may_start, state: Prepared }
 }
 
 fn is_ours(live: &Live, owner: &Owner) -> bool {
@@ -135,7 +140,7 @@ fn is_ours(live: &Live, owner: &Owner) -> bool {
 }
 
 fn refusal(desired: &Desired, live: &Live, owner: &Owner, existing: &BTreeSet<String>) -> Option<Refusal> {
-    if live.facts == (Facts::Namespace { terminating: true }) {
+    if matches!(live.facts, Facts::Namespace { terminating: true, .. }) {
         return Some(Refusal::Terminating(desired.key.name.clone()));
     }
     let named = live.marks.installation.as_deref() == Some(&owner.installation);
@@ -282,6 +287,31 @@ mod tests {
         assert_eq!((plan.prune.len(), plan.leaving.clone()), (0, vec![service.key]));
         assert!(!plan.is_settled());
         assert_eq!(make(&[], vec![live_of(&pods, |_| ())]).prune[0].key, pods.key);
+    }
+
+    #[test]
+    fn the_node_proxy_goes_before_the_node_agent_and_their_rights_only_after_their_pods() {
+        let of = |kind, api_version, name: &str, component: &Component| {
+            let object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}});
+            live_of(&Desired::admit(object, component, &owner(), "istio-system").unwrap(), |_| ())
+        };
+        let mut left = vec![
+            of("ServiceAccount", "v1", "istio-cni", &Component::Cni),
+            of("DaemonSet", "apps/v1", "istio-cni-node", &Component::Cni),
+            of("ServiceAccount", "v1", "ztunnel", &Component::Ztunnel),
+            of("DaemonSet", "apps/v1", "ztunnel", &Component::Ztunnel),
+        ];
+        let mut order: Vec<String> = Vec::new();
+        while !left.is_empty() {
+            let plan = make(&[], left.clone());
+            let pods = left.iter().filter(|(key, _)| key.kind == Kind::DaemonSet).count();
+            assert_eq!(plan.agents_leaving.len(), pods);
+            order.extend(plan.prune.iter().map(|removal| format!("{} {}", removal.key.kind, removal.key.name)));
+            left.retain(|(key, _)| plan.prune.iter().all(|removal| removal.key != *key));
+        }
+        let expected =
+            ["DaemonSet ztunnel", "DaemonSet istio-cni-node", "ServiceAccount istio-cni", "ServiceAccount ztunnel"];
+        assert_eq!(order, expected);
     }
 
     #[test]

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::kind::Kind;
 use super::object::{AdmitObjectError, Component, Desired, ObjectKey};
+use super::patch::{PatchObjectError, Patching};
 use super::proxy_inputs::{PROXY_INPUTS_ANNOTATION, proxy_inputs};
-use super::validated::{ChartRelease, Validated};
+use super::validated::{ChartRelease, MeshNamespace, Validated};
 use crate::catalog::ChartName;
 
 /// Charts by name, ready to render.
@@ -65,6 +66,9 @@ pub enum RenderMeshError {
         /// Name of the variable.
         variable: String,
     },
+    /// A patch of the spec doesn't fit.
+    #[error(transparent)]
+    Patch(Box<PatchObjectError>),
     /// Two components want the same object.
     #[error("{first} and {second} both make {key}: rename one")]
     Clash {
@@ -84,23 +88,34 @@ pub fn render(
     capabilities: &Capabilities,
 ) -> Result<Vec<Arc<Desired>>, RenderMeshError> {
     let mut desired: BTreeMap<ObjectKey, Desired> = BTreeMap::new();
-    for namespace in namespaces(validated) {
-        insert(&mut desired, namespace?)?;
+    let mut patching = Patching::new(&validated.patches);
+    for (name, namespace) in &validated.namespaces {
+        insert(&mut desired, admit_namespace(validated, name, namespace, &mut patching)?)?;
     }
     let mut injector = Injector::default();
     for release in &validated.releases {
         let chart = charts.get(&release.chart).ok_or(RenderMeshError::MissingChart(release.chart))?;
-        render_release(validated, release, chart, capabilities, &mut injector, &mut desired)?;
+        for object in render_release(validated, release, chart, capabilities, &mut injector, &mut patching)? {
+            insert(&mut desired, object)?;
+        }
     }
+    patching.finish().map_err(|error| RenderMeshError::Patch(Box::new(error)))?;
     Ok(desired.into_values().map(Arc::new).collect())
 }
 
-fn namespaces(validated: &Validated) -> impl Iterator<Item = Result<Desired, RenderMeshError>> + '_ {
-    validated.namespaces.iter().map(|(name, labels)| {
-        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
-        Desired::admit(object, &Component::Namespaces, &validated.owner, name).map_err(|source| {
-            RenderMeshError::Object { release: "namespaces".into(), template: name.clone(), source: Box::new(source) }
-        })
+fn admit_namespace(
+    validated: &Validated,
+    name: &str,
+    namespace: &MeshNamespace,
+    patching: &mut Patching<'_>,
+) -> Result<Desired, RenderMeshError> {
+    let metadata = json!({"name": name, "labels": namespace.labels});
+    let mut object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
+    patching.apply(&mut object, name).map_err(|error| RenderMeshError::Patch(Box::new(error)))?;
+    Desired::admit(object, &namespace.component, &validated.owner, name).map_err(|source| RenderMeshError::Object {
+        release: "namespaces".into(),
+        template: name.to_owned(),
+        source: Box::new(source),
     })
 }
 
@@ -131,8 +146,9 @@ fn render_release(
     chart: &Chart,
     capabilities: &Capabilities,
     injector: &mut Injector,
-    desired: &mut BTreeMap<ObjectKey, Desired>,
-) -> Result<(), RenderMeshError> {
+    patching: &mut Patching<'_>,
+) -> Result<Vec<Desired>, RenderMeshError> {
+    let mut objects = Vec::new();
     let name = || release.name.clone();
     let helm_release = Release { name: name(), namespace: release.namespace.clone() };
     let rendered = chart
@@ -143,6 +159,7 @@ fn render_release(
         for document in documents(&text) {
             let mut object =
                 document.map_err(|source| RenderMeshError::Document { release: name(), source: Box::new(source) })?;
+            patching.apply(&mut object, &release.namespace).map_err(|error| RenderMeshError::Patch(Box::new(error)))?;
             if release.component == Component::Istiod {
                 injector.note(&object);
             }
@@ -155,15 +172,14 @@ fn render_release(
             }
             pin_node_ports(&mut object, &release.values);
             let admitted = Desired::admit(object, &release.component, &validated.owner, &release.namespace);
-            let object = admitted.map_err(|source| RenderMeshError::Object {
+            objects.push(admitted.map_err(|source| RenderMeshError::Object {
                 release: name(),
                 template: text.template.clone(),
                 source: Box::new(source),
-            })?;
-            insert(desired, object)?;
+            })?);
         }
     }
-    Ok(())
+    Ok(objects)
 }
 
 /// A container and a variable that its list has twice.

@@ -228,6 +228,10 @@ fn waiting(waiting: &Waiting) -> Blocker {
         Waiting::Injection => {
             Blocker { reason: Reason::WaitingForRollout, message: "gateways wait until istiod injects".into() }
         }
+        Waiting::Removal(keys) => {
+            let named = keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            Blocker { reason: Reason::Removing, message: format!("waiting until {named} is gone") }
+        }
     }
 }
 
@@ -282,7 +286,15 @@ mod tests {
 
     fn plan() -> Plan<Applied> {
         let state = Applied { failures: vec![], waiting: None, written: vec![] };
-        Plan { steps: vec![], prune: vec![], leaving: vec![], refusals: vec![], gateways_may_start: true, state }
+        Plan {
+            steps: vec![],
+            prune: vec![],
+            leaving: vec![],
+            agents_leaving: vec![],
+            refusals: vec![],
+            gateways_may_start: true,
+            state,
+        }
     }
 
     fn follow(previous: &MeshInstallationStatus, health: &Health, proved: bool) -> MeshInstallationStatus {

@@ -34,6 +34,8 @@ pub fn texts(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
     }
     found.annotations("spec.injector.injectedAnnotations", &spec.injector.injected_annotations);
     found.resources("spec.proxy.resources", &spec.proxy.resources);
+    found.resources("spec.cni.resources", &spec.cni.resources);
+    found.resources("spec.ztunnel.resources", &spec.ztunnel.resources);
     for name in &spec.images.pull_secrets {
         found.written_bare(&format!("spec.images.pullSecrets[{name}]"), name);
     }

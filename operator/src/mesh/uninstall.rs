@@ -19,19 +19,19 @@ pub enum Teardown {
     Done,
 }
 
-/// The next step of an uninstall. Deletion goes against the order of installation, one stage at a time, and a stage must
-/// be gone before the next: istiod gives up its leases with the rights that it still has.
+/// The next step of an uninstall. Deletion goes one stage at a time, and a stage must be gone before the next: istiod
+/// gives up its leases with the rights that it still has, and no node redirects traffic to a proxy that is gone.
 #[must_use]
 pub fn next(live: &LiveObjects, delete_definitions: bool) -> Teardown {
     let goes = |key: &ObjectKey| {
         key.kind != Kind::Namespace && (key.kind != Kind::CustomResourceDefinition || delete_definitions)
     };
-    let last = live.iter().filter(|(key, _)| goes(key)).map(|(key, live)| stage(key, live)).max();
+    let last = live.iter().filter(|(key, _)| goes(key)).map(|(key, live)| turn(key, live)).max();
     let Some(last) = last else {
         return if live.is_empty() { Teardown::Done } else { Teardown::Release(live.keys().cloned().collect()) };
     };
     let due: Vec<(&ObjectKey, &Live)> =
-        live.iter().filter(|(key, live)| goes(key) && stage(key, live) == last).collect();
+        live.iter().filter(|(key, live)| goes(key) && turn(key, live) == last).collect();
     let open: Vec<Removal> = due
         .iter()
         .filter(|(_, live)| !live.deleting)
@@ -44,14 +44,8 @@ pub fn next(live: &LiveObjects, delete_definitions: bool) -> Teardown {
     }
 }
 
-/// Webhooks go before the control plane that answers them, as they came after it. A gateway's Service goes before its
-/// pods, though it came before them: no client is sent to pods that are ending.
-fn stage(key: &ObjectKey, live: &Live) -> Stage {
-    match Stage::of(key.kind, live.marks.component.as_ref().unwrap_or(&Component::Istiod)) {
-        Stage::Gateways => Stage::GatewayWorkloads,
-        Stage::GatewayWorkloads => Stage::Gateways,
-        stage => stage,
-    }
+fn turn(key: &ObjectKey, live: &Live) -> u8 {
+    Stage::of(key.kind, live.marks.component.as_ref().unwrap_or(&Component::Istiod)).removal_turn()
 }
 
 #[cfg(test)]
@@ -64,8 +58,12 @@ mod tests {
     use crate::mesh::object::{Desired, Owner};
 
     fn object(api_version: &str, kind: &str, component: &Component) -> (ObjectKey, Live) {
+        named(api_version, kind, "x", component)
+    }
+
+    fn named(api_version: &str, kind: &str, name: &str, component: &Component) -> (ObjectKey, Live) {
         let owner = Owner { installation: "m".into(), uid: "u".into(), release: semver::Version::new(1, 31, 2) };
-        let value = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "x", "uid": "live"}});
+        let value = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name, "uid": "live"}});
         let desired = Arc::new(Desired::admit(value, component, &owner, "ns").unwrap());
         (desired.key.clone(), Live::of(desired.key.kind, &desired.value(), None, None))
     }
@@ -77,6 +75,8 @@ mod tests {
             object("rbac.authorization.k8s.io/v1", "ClusterRole", &Component::Istiod),
             object("apps/v1", "Deployment", &Component::Istiod),
             object("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration", &Component::Istiod),
+            object("apps/v1", "DaemonSet", &Component::Cni),
+            named("apps/v1", "DaemonSet", "ztunnel", &Component::Ztunnel),
             object("v1", "Service", &Component::Gateway("g".into())),
         ]
         .into_iter()
@@ -84,14 +84,14 @@ mod tests {
     }
 
     /// Follows the steps to the end; the kinds in the order in which they went.
-    fn run(mut live: LiveObjects, definitions: bool) -> (Vec<Kind>, Vec<Kind>) {
+    fn run(mut live: LiveObjects, definitions: bool) -> (Vec<ObjectKey>, Vec<Kind>) {
         let mut order = Vec::new();
         loop {
             match next(&live, definitions) {
                 Teardown::Delete(removals) => {
                     for removal in removals {
-                        order.push(removal.key.kind);
                         live.remove(&removal.key);
+                        order.push(removal.key);
                     }
                 }
                 Teardown::Wait(_) => panic!("nothing was being deleted"),
@@ -102,16 +102,25 @@ mod tests {
     }
 
     #[test]
-    fn gateways_go_first_then_webhooks_then_the_control_plane_then_its_rights() {
+    fn gateways_go_first_then_webhooks_ztunnel_cni_the_control_plane_and_its_rights() {
         let (order, left) = run(all(), false);
-        assert_eq!(order, [Kind::Service, Kind::MutatingWebhookConfiguration, Kind::Deployment, Kind::ClusterRole]);
+        let order: Vec<(Kind, &str)> = order.iter().map(|key| (key.kind, key.name.as_str())).collect();
+        let expected = [
+            (Kind::Service, "x"),
+            (Kind::MutatingWebhookConfiguration, "x"),
+            (Kind::DaemonSet, "ztunnel"),
+            (Kind::DaemonSet, "x"),
+            (Kind::Deployment, "x"),
+            (Kind::ClusterRole, "x"),
+        ];
+        assert_eq!(order, expected);
         assert_eq!(left, [Kind::Namespace, Kind::CustomResourceDefinition]);
     }
 
     #[test]
     fn definitions_go_last_and_only_when_asked() {
         let (order, left) = run(all(), true);
-        assert_eq!(order.last(), Some(&Kind::CustomResourceDefinition));
+        assert_eq!(order.last().map(|key| key.kind), Some(Kind::CustomResourceDefinition));
         assert_eq!(left, [Kind::Namespace]);
     }
 

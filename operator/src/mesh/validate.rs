@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use meshwright_api::{Gateway, MeshInstallationSpec};
 use serde_json::{Map, Value};
 
-use super::object::{Component, Owner};
+use super::node_agents::{self, NodeAgents};
+use super::object::{Component, ENFORCE_LABEL, Owner};
 use super::owned_keys::{Scope, owned_keys};
+use super::patch::TargetedPatch;
 use super::problem::Problem;
 use super::texts::texts;
-use super::validated::{ChartRelease, Validated};
-use super::values::{self, FromProfile, NATIVE_SIDECARS};
+use super::validated::{ChartRelease, MeshNamespace, Validated};
+use super::values::{self, AMBIENT, FromProfile, NATIVE_SIDECARS};
 use crate::catalog::{ChartName, Profile};
 
 /// Names of our Helm releases, and of components in status, that no installation and no gateway may have.
@@ -25,12 +27,20 @@ pub fn validate(spec: &MeshInstallationSpec, owner: Owner, profile: &Profile) ->
     namespace_labels(spec, &mut problems);
     texts(spec, &mut problems);
     chart_values(spec, &mut problems);
-    environment(spec, &mut problems);
+    environment(spec, profile, &mut problems);
     gateways(spec, &mut problems);
+    node_agents::check(spec, profile, &mut problems);
+    let patches = patches(spec, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
     }
-    let from = |chart: ChartName| FromProfile { chart_profile: profile.chart_profile(), values: profile.values(chart) };
+    let from = |chart: ChartName| FromProfile {
+        // The gateway chart has nothing in its profiles.
+        chart_profile: profile.chart_profile().filter(|_| chart != ChartName::Gateway),
+        platform: profile.platform(),
+        values: profile.values(chart),
+    };
+    let agents = NodeAgents::of(spec, profile);
     let mut releases = vec![
         ChartRelease {
             chart: ChartName::Base,
@@ -44,30 +54,68 @@ pub fn validate(spec: &MeshInstallationSpec, owner: Owner, profile: &Profile) ->
             name: "istiod".into(),
             namespace: spec.namespace.clone(),
             component: Component::Istiod,
-            values: values::istiod(spec, from(ChartName::Istiod)),
+            values: values::istiod(spec, &agents, from(ChartName::Istiod)),
         },
     ];
+    releases.extend(agents.cni.clone().map(|namespace| ChartRelease {
+        chart: ChartName::Cni,
+        name: "istio-cni".into(),
+        namespace,
+        component: Component::Cni,
+        values: values::cni(spec, &agents, from(ChartName::Cni)),
+    }));
+    releases.extend(agents.ztunnel.clone().map(|namespace| ChartRelease {
+        chart: ChartName::Ztunnel,
+        name: "ztunnel".into(),
+        namespace,
+        component: Component::Ztunnel,
+        values: values::ztunnel(spec, from(ChartName::Ztunnel)),
+    }));
     releases.extend(sorted_gateways(spec).map(|gateway| ChartRelease {
         chart: ChartName::Gateway,
         name: gateway.name.clone(),
         namespace: spec.gateway_namespace(gateway).to_owned(),
         component: Component::Gateway(gateway.name.clone()),
-        values: values::gateway(spec, gateway),
+        values: values::gateway(spec, gateway, from(ChartName::Gateway)),
     }));
-    let mut namespaces: BTreeMap<String, BTreeMap<String, String>> =
-        spec.gateways.iter().map(|g| (spec.gateway_namespace(g).to_owned(), BTreeMap::new())).collect();
-    namespaces.insert(spec.namespace.clone(), spec.namespace_labels.clone());
     let explicit_node_ports =
         spec.gateways.iter().flat_map(|g| g.service.ports.iter().filter_map(|port| port.node_port)).collect();
     let addresses_required = spec.gateways.iter().filter(|g| g.require_address).map(|g| g.name.clone()).collect();
     Ok(Validated {
         owner,
         namespace: spec.namespace.clone(),
-        namespaces,
+        namespaces: namespaces(spec, &releases),
         releases,
+        patches,
         addresses_required,
         explicit_node_ports,
     })
+}
+
+/// The namespaces that all of this needs.
+fn namespaces(spec: &MeshInstallationSpec, releases: &[ChartRelease]) -> BTreeMap<String, MeshNamespace> {
+    let of = |release: &ChartRelease| {
+        if node_agents::is_their_own(&release.namespace, spec) {
+            let labels = [(ENFORCE_LABEL.to_owned(), node_agents::PRIVILEGED.to_owned())].into();
+            return MeshNamespace { component: release.component.clone(), labels };
+        }
+        let own = release.namespace == spec.namespace;
+        let labels = if own { spec.namespace_labels.clone() } else { BTreeMap::new() };
+        MeshNamespace { component: Component::Namespaces, labels }
+    };
+    let mut namespaces = BTreeMap::new();
+    for release in releases {
+        let agent = matches!(release.component, Component::Cni | Component::Ztunnel);
+        if !(agent && node_agents::is_the_clusters(&release.namespace)) {
+            namespaces.entry(release.namespace.clone()).or_insert_with(|| of(release));
+        }
+    }
+    namespaces
+}
+
+fn patches(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) -> Vec<TargetedPatch> {
+    let parsed = spec.patches.iter().enumerate().map(|(index, patch)| TargetedPatch::parse(index, patch));
+    parsed.filter_map(|patch| patch.map_err(|said| problems.extend(said)).ok()).collect()
 }
 
 /// By name: the order in which gateways are listed means nothing.
@@ -108,6 +156,10 @@ fn chart_values(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
     let istiod = Value::Object(spec.values.istiod.0.clone());
     problems.extend(owned_keys(Scope::Base, &base, "spec.values.base"));
     problems.extend(owned_keys(Scope::Istiod, &istiod, "spec.values.istiod"));
+    let cni = Value::Object(spec.values.cni.0.clone());
+    let ztunnel = Value::Object(spec.values.ztunnel.0.clone());
+    problems.extend(owned_keys(Scope::Cni, &cni, "spec.values.cni"));
+    problems.extend(owned_keys(Scope::Ztunnel, &ztunnel, "spec.values.ztunnel"));
     for gateway in &spec.gateways {
         let values = Value::Object(gateway.values.0.clone());
         let field = format!("spec.gateways[{}].values", gateway.name);
@@ -116,7 +168,7 @@ fn chart_values(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
 }
 
 /// A variable set in two places would win by accident.
-fn environment(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
+fn environment(spec: &MeshInstallationSpec, profile: &Profile, problems: &mut Vec<Problem>) {
     let mut seen: BTreeMap<&str, String> = BTreeMap::new();
     let mut note = |name, source: String, problems: &mut Vec<Problem>| {
         if let Some(first) = seen.get(name) {
@@ -127,6 +179,9 @@ fn environment(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
     };
     if spec.proxy.native_sidecar.is_some() {
         note(NATIVE_SIDECARS, "spec.proxy.nativeSidecar".into(), problems);
+    }
+    if NodeAgents::of(spec, profile).ztunnel.is_some() {
+        note(AMBIENT, "spec.ztunnel".into(), problems);
     }
     for variable in &spec.control_plane.env {
         note(&variable.name, format!("spec.controlPlane.env[{}]", variable.name), problems);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::object::{Component, Owner};
+use super::patch::TargetedPatch;
 use crate::catalog::ChartName;
 
 /// All that rendering needs: which charts, with which values, into which namespaces.
@@ -14,14 +15,25 @@ pub struct Validated {
     pub owner: Owner,
     /// Namespace of the control plane.
     pub namespace: String,
-    /// Namespaces that must exist, with the labels that they shall have.
-    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// Namespaces that must exist.
+    pub namespaces: BTreeMap<String, MeshNamespace>,
     /// Charts, in the order of installation.
     pub releases: Vec<ChartRelease>,
     /// Gateways without which's address the mesh isn't ready.
     pub addresses_required: BTreeSet<String>,
+    /// Changes to rendered objects, in their order.
+    pub patches: Vec<TargetedPatch>,
     /// Node ports that the spec asks for.
     pub explicit_node_ports: Vec<i32>,
+}
+
+/// A namespace that must exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeshNamespace {
+    /// What it is for.
+    pub component: Component,
+    /// Labels that it shall have.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// One chart with its values.
@@ -46,5 +58,13 @@ impl Validated {
             Component::Gateway(name) => Some((name.as_str(), release.namespace.as_str())),
             _ => None,
         })
+    }
+
+    /// The components with a pod on every node, and their namespaces.
+    pub fn node_agents(&self) -> impl Iterator<Item = (&Component, &str)> {
+        self.releases
+            .iter()
+            .filter(|release| matches!(release.component, Component::Cni | Component::Ztunnel))
+            .map(|release| (&release.component, release.namespace.as_str()))
     }
 }

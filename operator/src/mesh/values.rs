@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use meshwright_api::{Autoscaling, Gateway, GatewayPort, MeshInstallationSpec, Resources};
+use meshwright_api::{Autoscaling, ComponentMode, Gateway, GatewayPort, MeshInstallationSpec, Resources};
 use serde_json::{Map, Value, json};
 
 use super::merge::{get, merge, set};
+use super::node_agents::NodeAgents;
 use super::texts::arrives_between_quotes;
 
 /// What the bundled profile contributes to a chart.
@@ -14,6 +15,8 @@ use super::texts::arrives_between_quotes;
 pub struct FromProfile<'a> {
     /// The charts' own profile, if ours builds on one.
     pub chart_profile: Option<&'a str>,
+    /// The platform, as the charts name it, if the profile is for one.
+    pub platform: Option<&'a str>,
     /// Our values.
     pub values: Option<&'a Value>,
 }
@@ -24,8 +27,30 @@ impl FromProfile<'_> {
         if let Some(profile) = self.chart_profile {
             set(&mut values, "profile", profile);
         }
+        if let Some(platform) = self.platform {
+            set(&mut values, "global.platform", platform);
+        }
         values
     }
+}
+
+/// What a chart reads at the top of its values and nowhere else.
+const AT_THE_TOP: [&str; 2] = ["global", "profile"];
+
+/// The charts of istiod and cni lay what their own profiles say below this key over everything else, the user's values
+/// too: only what stands there as well wins over a profile.
+fn win_over_profiles(values: &mut Value, key: &str) {
+    if get(values, "profile").or_else(|| get(values, "global.platform")).is_none() {
+        return;
+    }
+    let copy: Map<String, Value> = values
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| !AT_THE_TOP.contains(&name.as_str()))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    set(values, key, Value::Object(copy));
 }
 
 /// Values of the base chart.
@@ -40,17 +65,12 @@ pub fn base(spec: &MeshInstallationSpec, profile: FromProfile<'_>) -> Value {
 
 /// Values of the istiod chart.
 #[must_use]
-pub fn istiod(spec: &MeshInstallationSpec, profile: FromProfile<'_>) -> Value {
+pub fn istiod(spec: &MeshInstallationSpec, agents: &NodeAgents, profile: FromProfile<'_>) -> Value {
     let mut values = profile.start();
     set(&mut values, "global.istioNamespace", spec.namespace.as_str());
-    if let Some(registry) = &spec.images.registry {
-        set(&mut values, "global.hub", registry.as_str());
-    }
-    if let Some(policy) = spec.images.pull_policy {
-        set(&mut values, "global.imagePullPolicy", policy.as_str());
-    }
-    pull_secrets(spec, &mut values, "global.imagePullSecrets");
+    images(spec, &mut values);
     control_plane(spec, &mut values);
+    with_agents(spec, agents, &mut values);
     injector(spec, &mut values);
     proxy(spec, &mut values);
     if !spec.mesh_config.is_empty() {
@@ -58,6 +78,7 @@ pub fn istiod(spec: &MeshInstallationSpec, profile: FromProfile<'_>) -> Value {
     }
     merge(&mut values, Value::Object(spec.values.istiod.0.clone()));
     awkward_environment(spec, &mut values);
+    win_over_profiles(&mut values, "pilot");
     values
 }
 
@@ -71,6 +92,55 @@ fn awkward_environment(spec: &MeshInstallationSpec, values: &mut Value) {
     }
     let theirs = get(values, "envVarFrom").and_then(Value::as_array).cloned().unwrap_or_default();
     set(values, "envVarFrom", Value::Array(theirs.into_iter().chain(awkward).collect()));
+}
+
+/// What the control plane has to know of the node agents.
+fn with_agents(spec: &MeshInstallationSpec, agents: &NodeAgents, values: &mut Value) {
+    if spec.cni.mode != ComponentMode::Profile || agents.cni.is_some() {
+        // Injected pods leave the redirection to it.
+        set(values, "cni.enabled", agents.cni.is_some());
+    }
+    if let Some(namespace) = agents.cni.as_ref().filter(|namespace| **namespace != spec.namespace) {
+        set(values, "taint.namespace", namespace.as_str());
+    }
+    if let Some(namespace) = &agents.ztunnel {
+        set(values, "env", json!({AMBIENT: "true"}));
+        set(values, "meshConfig.defaultConfig.proxyMetadata.ISTIO_META_ENABLE_HBONE", "true");
+        set(values, "trustedZtunnelNamespace", namespace.as_str());
+    }
+}
+
+/// Values of the cni chart.
+#[must_use]
+pub fn cni(spec: &MeshInstallationSpec, agents: &NodeAgents, profile: FromProfile<'_>) -> Value {
+    let mut values = profile.start();
+    images(spec, &mut values);
+    resources(&spec.cni.resources, &mut values, "resources");
+    set(&mut values, "ambient.enabled", agents.ztunnel.is_some());
+    merge(&mut values, Value::Object(spec.values.cni.0.clone()));
+    win_over_profiles(&mut values, "cni");
+    values
+}
+
+/// Values of the ztunnel chart, which takes what stands below `global` for its own.
+#[must_use]
+pub fn ztunnel(spec: &MeshInstallationSpec, profile: FromProfile<'_>) -> Value {
+    let mut values = profile.start();
+    set(&mut values, "global.istioNamespace", spec.namespace.as_str());
+    images(spec, &mut values);
+    resources(&spec.ztunnel.resources, &mut values, "resources");
+    merge(&mut values, Value::Object(spec.values.ztunnel.0.clone()));
+    values
+}
+
+fn images(spec: &MeshInstallationSpec, values: &mut Value) {
+    if let Some(registry) = &spec.images.registry {
+        set(values, "global.hub", registry.as_str());
+    }
+    if let Some(policy) = spec.images.pull_policy {
+        set(values, "global.imagePullPolicy", policy.as_str());
+    }
+    pull_secrets(spec, values, "global.imagePullSecrets");
 }
 
 fn pull_secrets(spec: &MeshInstallationSpec, values: &mut Value, path: &str) {
@@ -105,6 +175,8 @@ fn control_plane(spec: &MeshInstallationSpec, values: &mut Value) {
     }
 }
 
+/// The variable of istiod that `spec.ztunnel` sets.
+pub const AMBIENT: &str = "PILOT_ENABLE_AMBIENT";
 /// The variable of istiod that `spec.proxy.nativeSidecar` sets.
 pub const NATIVE_SIDECARS: &str = "ENABLE_NATIVE_SIDECARS";
 
@@ -191,8 +263,9 @@ fn proxy(spec: &MeshInstallationSpec, values: &mut Value) {
 
 /// Values of the gateway chart for one gateway.
 #[must_use]
-pub fn gateway(spec: &MeshInstallationSpec, gateway: &Gateway) -> Value {
-    let mut values = json!({"service": {"type": gateway.service_type().as_str()}});
+pub fn gateway(spec: &MeshInstallationSpec, gateway: &Gateway, profile: FromProfile<'_>) -> Value {
+    let mut values = profile.start();
+    set(&mut values, "service.type", gateway.service_type().as_str());
     if let Some(policy) = spec.images.pull_policy {
         set(&mut values, "imagePullPolicy", policy.as_str());
     }

@@ -9,6 +9,7 @@
 )]
 
 mod fields;
+mod node_agents;
 mod rendering;
 mod rights;
 mod rows;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use meshwright::catalog::{Catalog, ChartName, Profile, Release, explain};
 use meshwright::mesh::merge::merge;
-use meshwright::mesh::object::Owner;
+use meshwright::mesh::object::{Desired, Owner};
 use meshwright::mesh::problem::sentence;
 use meshwright::mesh::render::{Charts, render};
 use meshwright::mesh::validate::validate;
@@ -58,7 +58,17 @@ impl Mill {
         self.render(fields, |chart| chart != ChartName::Base)
     }
 
+    /// The same in the order of their keys, with all that is known of each.
+    pub fn desired(&self, fields: &Value) -> Result<Vec<Arc<Desired>>, String> {
+        self.render_some(fields, |_| true)
+    }
+
     fn render(&self, fields: &Value, wanted: impl Fn(ChartName) -> bool) -> Result<Objects, String> {
+        let desired = self.render_some(fields, wanted)?;
+        Ok(desired.iter().map(|object| (object.key.to_string(), object.value())).collect())
+    }
+
+    fn render_some(&self, fields: &Value, wanted: impl Fn(ChartName) -> bool) -> Result<Vec<Arc<Desired>>, String> {
         let mut spec = json!({"version": self.version, "gateways": [{"name": "edge"}]});
         merge(&mut spec, fields.clone());
         let spec: meshwright_api::MeshInstallationSpec = serde_json::from_value(spec).map_err(|e| e.to_string())?;
@@ -67,8 +77,7 @@ impl Mill {
         let mut validated = validate(&spec, owner, &profile).map_err(|problems| sentence(&problems))?;
         validated.releases.retain(|release| wanted(release.chart));
         let capabilities = Capabilities { kube_version: "v1.36.3".into(), api_versions: BTreeSet::new() };
-        let desired = render(&validated, &self.charts, &capabilities).map_err(|error| explain(&error))?;
-        Ok(desired.iter().map(|object| (object.key.to_string(), object.value())).collect())
+        render(&validated, &self.charts, &capabilities).map_err(|error| explain(&error))
     }
 }
 

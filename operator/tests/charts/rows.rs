@@ -37,7 +37,10 @@ fn row(field: &'static str, spec: Value, object: &'static str, path: &'static st
 
 /// All rows.
 pub fn rows() -> Vec<Row> {
-    [whole(), control_plane(), injector(), proxy(), images(), gateways(), services()].into_iter().flatten().collect()
+    [whole(), control_plane(), injector(), proxy(), node_agents(), patches(), images(), gateways(), services()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn whole() -> Vec<Row> {
@@ -262,6 +265,56 @@ fn gateways() -> Vec<Row> {
     .into_iter()
     .chain(placement("gateways[]", GATEWAY, edge))
     .collect()
+}
+
+fn node_agents() -> Vec<Row> {
+    let container = |name: &str, rest: &str| format!("spec template spec containers name={name} {rest}").leak();
+    let sized = || json!({"requests": {"cpu": "11m"}, "limits": {"memory": "3Gi"}});
+    let both = |cni: Value, ztunnel: Value| {
+        let mut spec = json!({"cni": {"mode": "Enabled"}, "ztunnel": {"mode": "Enabled"}});
+        meshwright::mesh::merge::merge(&mut spec, json!({"cni": cni, "ztunnel": ztunnel}));
+        spec
+    };
+    let on = || both(json!({}), json!({}));
+    let elsewhere = || both(json!({"namespace": "a"}), json!({"namespace": "b"}));
+    let large = || both(json!({"resources": sized()}), json!({"resources": sized()}));
+    let valued = |name: &str, values: Value| {
+        let mut spec = on();
+        spec["values"] = json!({name: values});
+        spec
+    };
+    let (cni, ztunnel) = ("DaemonSet istio-system/istio-cni-node", "DaemonSet istio-system/ztunnel");
+    let config = "ConfigMap istio-system/istio-cni-config";
+    vec![
+        row("cni.mode", on(), cni, "metadata name", "istio-cni-node"),
+        row("cni.namespace", elsewhere(), "DaemonSet a/istio-cni-node", "metadata namespace", "a"),
+        row("cni.resources.requests", large(), cni, container("install-cni", "resources requests cpu"), "11m"),
+        row("cni.resources.limits", large(), cni, container("install-cni", "resources limits memory"), "3Gi"),
+        row("values.cni", valued("cni", json!({"chained": false})), config, "data CHAINED_CNI_PLUGIN", "false"),
+        row("ztunnel.mode", on(), ztunnel, "metadata name", "ztunnel"),
+        row("ztunnel.namespace", elsewhere(), "DaemonSet b/ztunnel", "metadata namespace", "b"),
+        row("ztunnel.resources.requests", large(), ztunnel, container("istio-proxy", "resources requests cpu"), "11m"),
+        row("ztunnel.resources.limits", large(), ztunnel, container("istio-proxy", "resources limits memory"), "3Gi"),
+        row(
+            "values.ztunnel",
+            valued("ztunnel", json!({"logLevel": "debug"})),
+            ztunnel,
+            container("istio-proxy", "env name=RUST_LOG value"),
+            "debug",
+        ),
+    ]
+}
+
+fn patches() -> Vec<Row> {
+    let target = json!({"kind": "Service", "name": "istiod", "namespace": "istio-system"});
+    let istiod = "Service istio-system/istiod";
+    let add = json!({"op": "add", "path": "/metadata/labels/a", "value": "b"});
+    let copy = json!({"op": "copy", "from": "/metadata/name", "path": "/metadata/labels/copied"});
+    let spec = || json!({"patches": [{"target": target, "patch": [add, copy]}]});
+    let added = ["target.kind", "target.name", "target.namespace", "patch[].op", "patch[].path", "patch[].value"]
+        .map(|field| row(format!("patches[].{field}").leak(), spec(), istiod, "metadata labels a", "b"));
+    let copied = row("patches[].patch[].from", spec(), istiod, "metadata labels copied", "istiod");
+    added.into_iter().chain([copied]).collect()
 }
 
 fn services() -> Vec<Row> {

@@ -69,14 +69,15 @@ Four things to know before granting this:
   the metadata of one Secret, `istio-ca-secret`.
 - **Pods.** Injection is proved by creating a pod in a dry run. RBAC knows no right to dry runs alone, so the operator
   may create pods in `{mesh}`, which is a real right: such a pod can use any ServiceAccount and any Secret there.
-- **Workloads.** Gateways may be in any namespace, so the operator may write Deployments and Services in all of them, as
-  istiod may.
+- **Workloads.** Gateways, cni and ztunnel may be in any namespace, so the operator may write Deployments, DaemonSets and
+  Services in all of them; Deployments and Services istiod may write too.
 - **Wildcards** stand only where a role of Istio's has one.
 
 Each right is that of the charts as the profiles have them. Values that make a chart's role allow more (for istiod
 `taint.enabled`, `global.istiod.enableAnalysis`, `env.EXTERNAL_CA`, `env.ENABLE_CLUSTER_TRUST_BUNDLE_API` and
-`env.MCS_API_GROUP`) take the same rights here: add them in a role of your own. For a mesh in another namespace or for
-another release, print the manifests anew: `meshwright rbac --namespace NAMESPACE --catalog DIR`.
+`env.MCS_API_GROUP`; for cni `repair.deletePods` and `repair.labelPods`), and patches that do, take the same rights here:
+add them in a role of your own. For a mesh in another namespace or for another release, print the manifests anew:
+`meshwright rbac --namespace NAMESPACE --catalog DIR`.
 
 Removing these manifests with `kubectl delete` removes namespace `{mesh}` with all that is in it: remove the mesh first,
 and leave the Namespace out if it holds anything else.

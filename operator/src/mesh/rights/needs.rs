@@ -34,7 +34,7 @@ const WRITE: &[&str] = &["create", "delete", "patch"];
 const WRITE_BUT_KEEP: &[&str] = &["create", "patch"];
 
 /// All but the kinds that the mesh consists of.
-const OTHERS: [Need; 12] = [
+const OTHERS: [Need; 13] = [
     Need {
         reach: Reach::Cluster,
         group: "meshwright.dev",
@@ -108,6 +108,15 @@ const OTHERS: [Need; 12] = [
         without: "the mesh is not installed",
     },
     Need {
+        reach: Reach::Cluster,
+        group: "",
+        resource: "configmaps",
+        name: Some("istio-cni-config"),
+        verbs: WRITE,
+        why: "apply, heal and remove the node agent's configuration, in whichever namespace that is",
+        without: "cni is not installed outside the mesh's namespace; the condition Ready says so",
+    },
+    Need {
         reach: Reach::Operator,
         group: "coordination.k8s.io",
         resource: "leases",
@@ -164,7 +173,7 @@ fn of_kind(kind: Kind) -> impl Iterator<Item = Need> {
     let read = right(READ, "watch what was applied, to heal it", "the condition Ready names it; nothing is written");
     let written = "the mesh is not installed or not healed; the condition Ready names what failed";
     let write = match kind {
-        // Only the control plane has any, so that these writes stay in its namespace.
+        // Only the control plane has any, so that these writes stay in its namespace, and the node agent has one.
         Kind::ConfigMap => None,
         Kind::Namespace => {
             Some(right(WRITE_BUT_KEEP, "make namespaces and label them; they are never deleted", written))

@@ -122,8 +122,9 @@ fn a_good_spec_is_charts_in_the_order_of_installation_and_the_namespaces_that_th
         releases,
         [("istio-base", "mesh-system"), ("istiod", "mesh-system"), ("a", "edges"), ("z", "mesh-system")]
     );
+    let with = |labels| MeshNamespace { component: Component::Namespaces, labels };
     let labels = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
-    let namespaces = [("edges".to_owned(), BTreeMap::new()), ("mesh-system".to_owned(), labels)];
+    let namespaces = [("edges".to_owned(), with(BTreeMap::new())), ("mesh-system".to_owned(), with(labels))];
     assert_eq!(validated.namespaces, BTreeMap::from(namespaces));
 }
 

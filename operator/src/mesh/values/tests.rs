@@ -6,17 +6,18 @@ fn spec(fields: Value) -> MeshInstallationSpec {
     serde_json::from_value(all).unwrap()
 }
 
-const NO_PROFILE: FromProfile<'_> = FromProfile { chart_profile: None, values: None };
+const NO_PROFILE: FromProfile<'_> = FromProfile { chart_profile: None, platform: None, values: None };
+const NO_AGENTS: NodeAgents = NodeAgents { cni: None, ztunnel: None };
 
 fn of_istiod(fields: Value) -> Value {
-    istiod(&spec(fields), NO_PROFILE)
+    istiod(&spec(fields), &NO_AGENTS, NO_PROFILE)
 }
 
 fn of_gateway(fields: Value) -> Value {
     let mut edge = json!({"name": "edge"});
     merge(&mut edge, fields);
     let spec = spec(json!({"gateways": [edge]}));
-    gateway(&spec, &spec.gateways[0])
+    gateway(&spec, &spec.gateways[0], NO_PROFILE)
 }
 
 fn at(values: &Value, path: &str) -> Value {
@@ -34,12 +35,12 @@ fn what_is_left_out_is_left_to_profile_and_chart() {
 #[test]
 fn the_spec_is_laid_on_the_profile_and_free_values_on_the_spec() {
     let ours = json!({"traceSampling": 1, "replicaCount": 1, "env": {"A": "profile"}});
-    let profile = FromProfile { chart_profile: Some("demo"), values: Some(&ours) };
+    let profile = FromProfile { chart_profile: Some("demo"), platform: None, values: Some(&ours) };
     let wanted = spec(json!({
         "controlPlane": {"replicas": 2, "nodeSelector": {"a": "spec"}},
         "values": {"istiod": {"nodeSelector": {"a": "values"}, "traceSampling": null}},
     }));
-    let values = istiod(&wanted, profile);
+    let values = istiod(&wanted, &NO_AGENTS, profile);
     assert_eq!(at(&values, "profile"), "demo");
     assert_eq!(at(&values, "replicaCount"), 2);
     assert_eq!(at(&values, "env.A"), "profile");
@@ -142,7 +143,7 @@ fn images_are_set_for_the_control_plane_the_injector_and_gateways() {
     let mut with_gateway = images;
     merge(&mut with_gateway, json!({"gateways": [{"name": "edge"}]}));
     let spec = spec(with_gateway);
-    let values = gateway(&spec, &spec.gateways[0]);
+    let values = gateway(&spec, &spec.gateways[0], NO_PROFILE);
     assert_eq!(values["imagePullPolicy"], "Always");
     assert_eq!(values["imagePullSecrets"], json!([{"name": "key"}]));
 }
