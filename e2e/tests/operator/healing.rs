@@ -2,6 +2,7 @@
 
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use meshwright_api::conditions::{ConditionType, get};
 use meshwright_e2e::mesh::{Mesh, NAME, VERSION, operator_writes};
 use meshwright_e2e::{Lab, LabOptions, TestResult, run, wait};
 use serde_json::{Value, json};
@@ -299,6 +300,67 @@ fn what_others_own_is_left_alone() {
         assert_eq!(accounts.get("istiod").await?.data["imagePullSecrets"], json!([{"name": "mine"}]));
         let validator = validators.get("istio-validator-istio-system").await?;
         assert_eq!(validator.data["webhooks"][0]["failurePolicy"], "Fail");
+        Ok(())
+    });
+}
+
+#[test]
+fn workloads_that_were_scaled_to_nothing_come_back_though_an_autoscaler_owns_their_number() {
+    run(LabOptions::default(), async |lab| {
+        let mesh = Mesh::operator(lab).await?;
+        let gateways = json!([{"name": "edge", "autoscaling": {"min": 1, "max": 3, "targetCPU": 80}}]);
+        mesh.apply(NAME, json!({"version": VERSION, "profile": "default", "gateways": gateways})).await?;
+        mesh.wait_ready(NAME).await?;
+        let deployments = mesh.api("apps/v1", "Deployment", SYSTEM);
+        for name in ["edge", "istiod"] {
+            let none = Patch::Merge(json!({"spec": {"replicas": 0}}));
+            deployments.patch_scale(name, &PatchParams::default(), &none).await?;
+            wait::until(wait::PATIENCE, format!("a pod of {name} to be asked for again"), async || {
+                let found = deployments.get(name).await.map_err(|error| error.to_string())?;
+                if found.data["spec"]["replicas"] == 0 { Err("0 replicas".into()) } else { Ok(()) }
+            })
+            .await?;
+        }
+        mesh.wait_ready(NAME).await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_fight_over_an_object_is_told_and_does_not_go_on_at_full_speed() {
+    run(LabOptions::default().audited(), async |lab| {
+        let mesh = Mesh::ready(lab).await?;
+        let maps = mesh.api("v1", "ConfigMap", SYSTEM);
+        let before = lab.settled_audit().await?.mark();
+        let vandalise = async || -> Result<(), String> {
+            let found = maps.get("istio").await.map_err(|error| error.to_string())?;
+            if found.data["data"]["mesh"] != "mine" {
+                let edit = Patch::Merge(json!({"data": {"mesh": "mine"}}));
+                maps.patch("istio", &PatchParams::default(), &edit).await.map_err(|error| error.to_string())?;
+            }
+            Ok(())
+        };
+        wait::until(wait::PATIENCE, "Ready=False, Contested", async || {
+            vandalise().await?;
+            let found = mesh.installations().get(NAME).await.map_err(|error| error.to_string())?;
+            let conditions = found.status.unwrap_or_default().conditions;
+            let ready = get(&conditions, ConditionType::Ready).map(|c| (c.status.clone(), c.reason.clone()));
+            if ready == Some(("False".into(), "Contested".into())) { Ok(()) } else { Err(format!("{ready:?}")) }
+        })
+        .await?;
+        wait::until(wait::PATIENCE, "the allowance to be used", async || {
+            vandalise().await?;
+            let audit = lab.settled_audit().await.map_err(|error| error.to_string())?;
+            let writes = operator_writes(&audit, before);
+            let writes = writes.iter().filter(|write| write.contains(" configmaps ")).count();
+            if writes >= 20 { Ok(()) } else { Err(format!("{writes} writes")) }
+        })
+        .await?;
+        // One more edit stays for half a minute, in which others are still healed.
+        vandalise().await?;
+        let other = cases().into_iter().find(|case| case.kind == "ServiceAccount").ok_or("no such case")?;
+        other.edited_comes_back(&mesh).await?;
+        assert_eq!(maps.get("istio").await?.data["data"]["mesh"], "mine");
         Ok(())
     });
 }

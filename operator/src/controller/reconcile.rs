@@ -327,7 +327,12 @@ async fn refused(
     proved: bool,
 ) -> Done {
     if let Refusal::Terminating(namespace) = refusal {
-        let message = format!("namespace {namespace} is being deleted; it is made again when it is gone");
+        let rights = if *namespace == accepted.validated.namespace {
+            ". The operator's rights in it go with it: apply them again then, with meshwright rbac | kubectl apply --server-side -f -"
+        } else {
+            ""
+        };
+        let message = format!("namespace {namespace} is being deleted; it is made again when it is gone{rights}");
         let blocker = Blocker { reason: Reason::NamespaceTerminating, message };
         let told = report(context, installation, Course::Hindered { blocker, proved }, None).await?;
         return Ok((ReconcileResult::Waiting, told.again(Duration::from_secs(2))));
