@@ -110,8 +110,6 @@ reasons! {
     WebhookFailed,
     /// Pod Security of the namespace refuses a component's pods.
     PodSecurityTooStrict,
-    /// Objects that are no longer wanted are going, one after the other.
-    Removing,
     /// Something that isn't the mesh's (a quota, a policy, a label of the namespace) keeps the probe pod from telling.
     ProbeRefused,
     /// The spec says something that can't be done.

@@ -169,10 +169,16 @@ impl Kind {
         matches!(self, Self::Namespace | Self::CustomResourceDefinition)
     }
 
-    /// Whether every API server has this kind: the others are defined by somebody else's CRD.
+    /// Whether every API server has this kind: the others are defined by somebody else's CRD, or came with Kubernetes
+    /// 1.30.
     #[must_use]
     pub const fn built_in(self) -> bool {
-        !matches!(self, Self::NetworkAttachmentDefinition)
+        !matches!(
+            self,
+            Self::NetworkAttachmentDefinition
+                | Self::ValidatingAdmissionPolicy
+                | Self::ValidatingAdmissionPolicyBinding
+        )
     }
 
     /// Whether objects of this kind make pods, which go before their maker is gone.

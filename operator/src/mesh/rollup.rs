@@ -230,7 +230,7 @@ fn waiting(waiting: &Waiting) -> Blocker {
         }
         Waiting::Removal(keys) => {
             let named = keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            Blocker { reason: Reason::Removing, message: format!("waiting until {named} is gone") }
+            Blocker { reason: Reason::Pruning, message: format!("waiting until {named} is gone") }
         }
     }
 }
