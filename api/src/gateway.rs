@@ -87,8 +87,17 @@ impl Gateway {
     /// The Service's type: what was written, else what fits the direction.
     #[must_use]
     pub fn service_type(&self) -> ServiceType {
+        self.service_type_on(None)
+    }
+
+    /// The Service's type where the platform has a type of its own for gateways that let traffic in. It doesn't
+    /// count where fields are set that only a load balancer has.
+    #[must_use]
+    pub fn service_type_on(&self, platform: Option<ServiceType>) -> ServiceType {
         self.service.type_.unwrap_or(match self.direction {
-            Direction::Ingress | Direction::EastWest => ServiceType::LoadBalancer,
+            Direction::Ingress if self.require_address || self.service.is_load_balancers() => ServiceType::LoadBalancer,
+            Direction::Ingress => platform.unwrap_or(ServiceType::LoadBalancer),
+            Direction::EastWest => ServiceType::LoadBalancer,
             Direction::Egress => ServiceType::ClusterIp,
         })
     }
@@ -110,7 +119,8 @@ pub enum Direction {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayService {
-    /// `LoadBalancer` (default for ingress), `ClusterIP` (default for egress) or `NodePort`.
+    /// `LoadBalancer` (default for ingress), `ClusterIP` (default for egress) or `NodePort` (default
+    /// for ingress on platforms without load balancers: minikube, tkgi, vmware-pks).
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ServiceType")]
     pub type_: Option<ServiceType>,
@@ -152,6 +162,15 @@ pub struct GatewayService {
     /// Only with type `LoadBalancer`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocate_load_balancer_node_ports: Option<bool>,
+}
+
+impl GatewayService {
+    /// Whether fields are set that only a Service of type `LoadBalancer` has.
+    fn is_load_balancers(&self) -> bool {
+        self.load_balancer_class.is_some()
+            || !self.load_balancer_source_ranges.is_empty()
+            || self.allocate_load_balancer_node_ports.is_some()
+    }
 }
 
 /// How a Service is reached.

@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ControlPlane, FreeForm, Gateway, Injector, MeshInstallationStatus, NodeAgent, ObjectPatch, Proxy, is_default, rules,
+    ControlPlane, FreeForm, Gateway, Injector, MeshInstallationStatus, NodeAgent, ObjectPatch, PlatformName, Proxy,
+    is_default, rules,
 };
 
 /// What the mesh should be. Everything but `version` has a default.
@@ -54,6 +55,13 @@ use crate::{
         description = "The state in one sentence"
     ),
     printcolumn(
+        name = "Platform",
+        type_ = "string",
+        json_path = ".status.platform.name",
+        description = "The platform that the mesh is made for",
+        priority = 1
+    ),
+    printcolumn(
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp"
@@ -95,6 +103,12 @@ pub struct MeshInstallationSpec {
     /// Example: `{pod-security.kubernetes.io/enforce: baseline}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub namespace_labels: BTreeMap<String, String>,
+    /// The platform that the cluster runs on, which shapes defaults: paths of the node's network
+    /// plugins, the type of a gateway's Service, the range of node ports. `auto` (default) looks at
+    /// nodes and API server, and stays `generic` when they don't show one for certain;
+    /// status.platform has the result and its evidence. Another value overrides what is found.
+    #[serde(default)]
+    pub platform: PlatformName,
     /// The istiod Deployment: replicas, resources, environment, placement.
     #[serde(default, skip_serializing_if = "is_default")]
     pub control_plane: ControlPlane,

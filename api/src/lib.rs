@@ -12,6 +12,8 @@ mod injector;
 mod installation;
 mod node_agent;
 mod patch;
+mod platform;
+mod platform_status;
 mod pods;
 mod proxy;
 mod rules;
@@ -33,6 +35,8 @@ pub use installation::{
 };
 pub use node_agent::{ComponentMode, NodeAgent};
 pub use patch::{ObjectPatch, PatchOperation, PatchTarget, PatchVerb};
+pub use platform::PlatformName;
+pub use platform_status::{LoadBalancers, PlatformPermission, PlatformStatus};
 pub use pods::{Autoscaling, Resources};
 pub use proxy::{AccessLog, AccessLogEncoding, Proxy, ProxyLogLevel};
 pub use status::{

@@ -5,6 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::PlatformStatus;
 use crate::gateway::Protocol;
 
 /// The state of the installation, as last observed.
@@ -30,6 +31,9 @@ pub struct MeshInstallationStatus {
     /// The versions concerned.
     #[serde(default, skip_serializing_if = "crate::is_default")]
     pub version: VersionStatus,
+    /// What the cluster is, and how that is known.
+    #[serde(default, skip_serializing_if = "crate::is_default")]
+    pub platform: PlatformStatus,
     /// The parts of the mesh.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -76,6 +80,7 @@ impl Default for MeshInstallationStatus {
             phase: None,
             message: None,
             version: VersionStatus::default(),
+            platform: PlatformStatus::default(),
             components: Vec::new(),
             gateways: Vec::new(),
             node_ports: Vec::new(),

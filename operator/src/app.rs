@@ -1,6 +1,7 @@
 //! The composition root: makes the parts, runs them as one set of tasks, and ends the process when one of them ends.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use meshwright_chart::Capabilities;
@@ -9,8 +10,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::apply::{Applier, Changes, GatewayApi, GatewayPods, Inventory, Prober, Reader, Revisions, watch_all};
+use crate::apply::{
+    Applier, Changes, GatewayApi, GatewayPods, Inventory, Prober, Reader, Revisions, Surveyor, watch_all,
+};
 use crate::controller::{self, Context, EventSink, Options};
+use crate::platform::{LoadPlatformError, Platforms};
 use crate::runtime::admin::{Admin, AdminArgs, AdminError, AdminServer, Heartbeat};
 use crate::runtime::client::{Clients, ConnectError};
 use crate::runtime::leader::{Leader, LeaderArgs, LeaderConfig, LeaderState, LeaseLostError};
@@ -42,6 +46,9 @@ pub enum RunError {
     /// The API server didn't tell its version.
     #[error("asking the API server for its version failed")]
     ServerVersion(#[source] Box<kube::Error>),
+    /// The platforms that come with the program can't be read.
+    #[error("reading the platforms failed")]
+    Platforms(#[source] LoadPlatformError),
     /// The admin server failed.
     #[error("the admin server failed")]
     Admin(#[source] AdminError),
@@ -184,6 +191,8 @@ async fn context(
     info!(kubernetes = version.git_version, "connected");
     let requests = clients.requests.clone();
     let prober = Prober::new(requests.clone(), options.probe_interval, changed, metrics.clone());
+    let platforms = Arc::new(Platforms::bundled().map_err(RunError::Platforms)?);
+    let surveyor = Surveyor::new(requests.clone(), platforms, version.git_version.clone());
     Ok(Context {
         capabilities: Capabilities {
             kube_version: version.git_version,
@@ -201,6 +210,7 @@ async fn context(
         options,
         inventory,
         prober,
+        surveyor,
         events,
     })
 }

@@ -1,8 +1,9 @@
 //! Meshwright: a Kubernetes operator that owns the life of a service mesh.
 //!
 //! The way through the code is that of a reconcile: `controller` observes and drives, `mesh` is the pure middle (spec to
-//! validated inputs, objects, plan and status), `apply` reads and writes live objects. `catalog` knows the releases,
-//! `runtime` is the process around it all, `app` puts them together, and `cli` has one file per subcommand.
+//! validated inputs, objects, plan and status), `apply` reads and writes live objects. `catalog` knows the releases, `platform`
+//! knows what clusters run on, `runtime` is the process around it all, `app` puts them together, and `cli` has one file per
+//! subcommand.
 
 pub mod app;
 pub mod apply;
@@ -10,4 +11,5 @@ pub mod catalog;
 pub mod cli;
 pub mod controller;
 pub mod mesh;
+pub mod platform;
 pub mod runtime;

@@ -6,7 +6,7 @@ use kube::core::cel::Validator;
 use serde_json::{Value, json};
 
 use super::{schema, yaml};
-use crate::{MeshInstallationStatus, crd_yaml};
+use crate::{MeshInstallationStatus, PlatformName, crd_yaml};
 
 /// Calls `check` with every schema below this one and its path.
 fn each_schema(path: &str, schema: &Value, check: &mut dyn FnMut(&str, &Value)) {
@@ -49,7 +49,9 @@ fn the_columns_are_those_that_a_person_looks_for() {
     let crd = yaml(&crd_yaml().unwrap());
     let columns = crd["spec"]["versions"][0]["additionalPrinterColumns"].as_array().unwrap();
     let names: Vec<_> = columns.iter().map(|column| column["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["Version", "Profile", "Phase", "Ready", "Message", "Age"]);
+    assert_eq!(names, ["Version", "Profile", "Phase", "Ready", "Message", "Platform", "Age"]);
+    let wide = columns.iter().filter(|column| column["priority"].as_i64().is_some_and(|priority| priority > 0));
+    assert!(wide.map(|column| &column["name"]).eq(["Platform"]));
 }
 
 #[test]
@@ -148,4 +150,14 @@ fn quantities_are_what_kubernetes_takes() {
     for wrong in ["", "1x", "2GB", "-1", "1 Gi", "Gi", "1e", "1,5"] {
         assert!(!accepts(wrong), "{wrong}");
     }
+}
+
+#[test]
+fn every_platform_that_has_a_file_can_be_asked_for() {
+    let platform = &schema()["properties"]["spec"]["properties"]["platform"];
+    let offered: Vec<_> = platform["enum"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    assert_eq!(offered[0], "auto");
+    assert_eq!(&offered[1..], PlatformName::KNOWN);
+    assert!(PlatformName::KNOWN.contains(&"generic"));
+    assert_eq!(platform["default"], "auto");
 }

@@ -14,6 +14,7 @@ mod healing;
 mod install;
 mod leadership;
 mod node_agents;
+mod platforms;
 mod readiness;
 mod rights;
 mod schema;

@@ -13,12 +13,12 @@ use super::error::{ApplyError, absent};
 use super::inventory::Inventory;
 use super::reader::{REQUEST_DEADLINE, api, to_value};
 use crate::mesh::drift;
-use crate::mesh::effective::effective;
+use crate::mesh::effective::{effective, is_contested};
 use crate::mesh::kind::Kind;
 use crate::mesh::live::Facts;
 use crate::mesh::object::{
-    COMPONENT_LABEL, Component, Desired, FIELD_MANAGER, HASH_ANNOTATION, INSTALLATION_LABEL, ObjectKey,
-    RELEASE_ANNOTATION, Stage, UID_ANNOTATION,
+    COMPONENT_LABEL, Desired, FIELD_MANAGER, HASH_ANNOTATION, INSTALLATION_LABEL, ObjectKey, RELEASE_ANNOTATION, Stage,
+    UID_ANNOTATION,
 };
 use crate::mesh::plan::{Action, Applied, Plan, Prepared, Removal, Step, Waiting};
 use crate::runtime::metrics::{Metrics, WriteVerb};
@@ -126,17 +126,14 @@ impl Applier {
 
     /// Who owns which field is only to be seen on the live object; few kinds have such fields.
     async fn with_never_owned_left_out(&self, desired: &Desired) -> Result<Value, ApplyError> {
-        let contested = match desired.key.kind {
-            Kind::ValidatingWebhookConfiguration => true,
-            Kind::Deployment => desired.value().pointer("/spec/replicas").is_none(),
-            Kind::Namespace => matches!(desired.component, Component::Cni | Component::Ztunnel),
-            _ => false,
-        };
-        if !contested {
-            return Ok(desired.value());
+        let wanted = desired.value();
+        if !is_contested(&wanted) {
+            return Ok(wanted);
         }
-        let live = self.read(&desired.key).await?;
-        Ok(live.map_or_else(|| desired.value(), |live| effective(desired.value(), &live)))
+        match self.read(&desired.key).await? {
+            Some(live) => Ok(effective(wanted, &live)),
+            None => Ok(wanted),
+        }
     }
 
     async fn read(&self, key: &ObjectKey) -> Result<Option<Value>, ApplyError> {

@@ -10,6 +10,7 @@ mod inventory;
 mod probe;
 mod reader;
 mod revisions;
+mod survey;
 mod watch;
 
 pub use applier::Applier;
@@ -21,4 +22,5 @@ pub use inventory::Inventory;
 pub use probe::{Prober, Proof};
 pub use reader::Reader;
 pub use revisions::{RevisionError, Revisions};
+pub use survey::{SurveyError, Surveyor};
 pub use watch::watch_all;

@@ -32,6 +32,7 @@ pub use facts::Facts;
 pub use profiles::Profile;
 pub use release::Release;
 pub use store::Catalog;
+pub(crate) use yaml::parse as parse_yaml;
 
 /// An error with its causes, in one line; a cause that its parent's text has already is not said twice.
 pub fn explain(error: &dyn std::error::Error) -> String {

@@ -18,6 +18,7 @@ use crate::mesh::problem::sentence;
 use crate::mesh::render::{Charts, render};
 use crate::mesh::rights::{Placement, Rights, RightsError};
 use crate::mesh::validate::validate;
+use crate::platform::{GENERIC, LoadPlatformError, Platform, Platforms};
 
 /// Flags of `meshwright rbac`.
 #[derive(Args, Debug)]
@@ -46,15 +47,20 @@ pub enum RbacError {
     #[error("the catalog has no release that can be used: add one with `meshwright catalog add`")]
     Empty,
     /// A release can't be rendered with one of the profiles.
-    #[error("rendering Istio {version} with profile {profile} failed: {reason}")]
+    #[error("rendering Istio {version} with profile {profile} for platform {platform} failed: {reason}")]
     Render {
         /// The release.
         version: Version,
         /// The profile.
         profile: &'static str,
+        /// The platform.
+        platform: String,
         /// Why not.
         reason: String,
     },
+    /// The platforms can't be read.
+    #[error("reading the platforms failed")]
+    Platforms(#[source] LoadPlatformError),
     /// The releases' roles can't be held.
     #[error("working out the rights failed")]
     Rights(#[source] RightsError),
@@ -71,13 +77,15 @@ const KUBERNETES: &str = "v1.36.0";
 /// Prints the rights.
 pub fn run(args: &RbacArgs) -> Result<ExitCode, RbacError> {
     let catalog = Catalog::open(&args.catalogs).map_err(|error| RbacError::Catalog(error.into()))?;
+    let platforms = Platforms::bundled().map_err(RbacError::Platforms)?;
     let mut objects = Vec::new();
     for release in catalog.releases() {
-        for profile in ProfileName::ALL {
-            let rendered = objects_of(release, profile, &args.namespace);
+        for (profile, platform) in cases(&platforms) {
+            let rendered = objects_of(release, profile, platform, &args.namespace);
             objects.extend(rendered.map_err(|reason| RbacError::Render {
                 version: release.version().clone(),
                 profile: profile.as_str(),
+                platform: platform.name().to_owned(),
                 reason,
             })?);
         }
@@ -97,6 +105,13 @@ pub fn run(args: &RbacArgs) -> Result<ExitCode, RbacError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Every profile, and every platform for which the charts may make other roles. They do the one apart from the other.
+fn cases(platforms: &Platforms) -> impl Iterator<Item = (ProfileName, &Platform)> {
+    let profiles = ProfileName::ALL.into_iter().filter_map(|profile| Some((profile, platforms.get(GENERIC)?)));
+    let known = platforms.iter().filter(|platform| platform.chart_platform().is_some());
+    profiles.chain(known.map(|platform| (ProfileName::Default, platform)))
+}
+
 fn yaml(rights: &Rights, made: &str) -> Result<String, RbacError> {
     let mut text = format!("# {made}\n");
     for manifest in rights.manifests() {
@@ -108,11 +123,16 @@ fn yaml(rights: &Rights, made: &str) -> Result<String, RbacError> {
 }
 
 /// All that a release makes of a profile with a gateway.
-fn objects_of(release: &Release, profile: ProfileName, namespace: &str) -> Result<Vec<Arc<Desired>>, String> {
+fn objects_of(
+    release: &Release,
+    profile: ProfileName,
+    platform: &Platform,
+    namespace: &str,
+) -> Result<Vec<Arc<Desired>>, String> {
     let spec = spec(release.version(), profile, namespace).map_err(|error| error.to_string())?;
     let owner = Owner { installation: "rights".into(), uid: String::new(), release: release.version().clone() };
     let profile = Profile::get(profile).map_err(|error| error.to_string())?;
-    let validated = validate(&spec, owner, &profile).map_err(|problems| sentence(&problems))?;
+    let validated = validate(&spec, owner, &profile, platform).map_err(|problems| sentence(&problems))?;
     let mut charts = Charts::new();
     for wanted in &validated.releases {
         if let Entry::Vacant(slot) = charts.entry(wanted.chart) {
@@ -145,6 +165,14 @@ mod tests {
             let gateway = spec.gateways.first().unwrap();
             assert_ne!(spec.gateway_namespace(gateway), spec.namespace);
         }
+    }
+
+    #[test]
+    fn every_profile_and_every_platform_of_the_charts_is_rendered() {
+        let platforms = Platforms::bundled().unwrap();
+        let cases: Vec<(ProfileName, &str)> = cases(&platforms).map(|(profile, on)| (profile, on.name())).collect();
+        assert!(ProfileName::ALL.iter().all(|profile| cases.contains(&(*profile, GENERIC))), "{cases:?}");
+        assert!(cases.contains(&(ProfileName::Default, "openshift")), "{cases:?}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::Watched;
 use super::events::EventSink;
 use super::memory::Memory;
 use super::reconcile::FINALIZER;
-use crate::apply::{Applier, GatewayApi, GatewayPods, Inventory, Prober, Reader, Revisions};
+use crate::apply::{Applier, GatewayApi, GatewayPods, Inventory, Prober, Reader, Revisions, Surveyor};
 use crate::runtime::client::Clients;
 use crate::runtime::metrics::Metrics;
 
@@ -48,6 +48,8 @@ pub struct Context {
     pub revisions: Revisions,
     /// The proof of injection.
     pub prober: Prober,
+    /// The platform, and what its namespaces refuse.
+    pub surveyor: Surveyor,
     /// Events.
     pub events: EventSink,
     /// Metrics.

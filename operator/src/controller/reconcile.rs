@@ -20,12 +20,13 @@ use super::error::ReconcileError;
 use super::finalize::finalize;
 use super::gateways::replace_uninjected;
 use super::report::report;
-use super::resolve::{Accepted, resolve, resolve_remembered};
+use super::resolve::{Accepted, platform, resolve, resolve_remembered};
 use crate::apply::ErrorClass;
 use crate::mesh::health::{Blocker, Health, Injection, measure, minimum};
 use crate::mesh::live::{Facts, LiveObjects};
 use crate::mesh::object::{Component, short_hash};
 use crate::mesh::plan::{Applied, Plan, Prepared, Refusal, plan};
+use crate::mesh::pod_security::warnings;
 use crate::mesh::revision::{Record, Verdict};
 use crate::mesh::rollup::{Course, failure, reason_of};
 use crate::runtime::metrics::ReconcileResult;
@@ -126,7 +127,14 @@ async fn step(installation: &MeshInstallation, context: &Context) -> Done {
         return Ok((ReconcileResult::Invalid, told.again(SECOND_LOOK)));
     }
     let records = records(installation, context).await?;
-    match resolve(context, installation, &records).await {
+    let platform = match platform(context, installation, &records).await {
+        Ok(platform) => platform,
+        Err(error) => {
+            let blocker = Blocker { reason: reason_of(error.class()), message: error.to_string() };
+            return hindered(installation, context, blocker, false, error.class()).await;
+        }
+    };
+    match resolve(context, installation, platform, &records).await {
         Ok(accepted) => follow(installation, context, &records, &accepted, None).await,
         Err(blocker) => {
             let Some(last) = records.last() else { return stalled(installation, context, blocker, None).await };
@@ -245,6 +253,8 @@ async fn settle(
     let mut health = measure(&accepted.validated, &accepted.desired, &live, &injection);
     replace_uninjected(context, &name, accepted, &live, &injection, &mut health).await;
     health.blockers.extend(context.memory.contested(&accepted.desired));
+    let namespaces = context.surveyor.guarded_namespaces(proved).await;
+    health.warnings = namespaces.map(|namespaces| warnings(&accepted.validated, &namespaces));
     let class = applied.state.failures.iter().map(crate::apply::ApplyError::class).next();
     for error in &applied.state.failures {
         error!(installation = name, error = %error, "a write failed");

@@ -8,10 +8,11 @@ use jiff::tz::TimeZone;
 use kube::ResourceExt as _;
 use meshwright_api::conditions::Reason;
 use meshwright_api::version::VersionRequest;
-use meshwright_api::{Deletion, MeshInstallation, MeshInstallationSpec};
+use meshwright_api::{Deletion, MeshInstallation, MeshInstallationSpec, PlatformName};
 use semver::Version;
 
 use super::context::Context;
+use crate::apply::SurveyError;
 use crate::catalog::facts::Refusal;
 use crate::catalog::{Catalog, Facts, Profile, Release, explain};
 use crate::mesh::health::Blocker;
@@ -21,6 +22,7 @@ use crate::mesh::render::{Charts, RenderMeshError, render};
 use crate::mesh::revision::{Record, ResolvedInputs};
 use crate::mesh::validate::validate;
 use crate::mesh::validated::Validated;
+use crate::platform::{Detected, Platforms};
 
 /// A spec that can be followed.
 #[derive(Debug)]
@@ -42,15 +44,39 @@ fn shape(spec: &MeshInstallationSpec) -> MeshInstallationSpec {
     MeshInstallationSpec { paused: false, deletion: Deletion::default(), ..spec.clone() }
 }
 
-/// Resolves the spec of an installation. `records` are what is remembered of it, oldest first.
+/// The platform that a spec is for: the one it names, else the one that was found when it was accepted, else the one that
+/// is found now.
+pub async fn platform(
+    context: &Context,
+    installation: &MeshInstallation,
+    records: &[Record],
+) -> Result<Detected, SurveyError> {
+    let spec = &installation.spec;
+    if !spec.platform.is_auto() {
+        return Ok(Detected::chosen(spec.platform.as_str()));
+    }
+    let last = records.last().map(|record| &record.inputs);
+    if let Some(known) = last.filter(|last| last.is_for(spec) && !last.platform.provisional) {
+        return Ok(known.platform.clone());
+    }
+    match (context.surveyor.platform().await, last) {
+        // A cluster's platform doesn't change with the spec.
+        (Err(_), Some(last)) if last.spec.platform.is_auto() => Ok(last.platform.clone()),
+        (found, _) => found,
+    }
+}
+
+/// Resolves the spec of an installation on a platform. `records` are what is remembered of it, oldest first.
 pub async fn resolve(
     context: &Context,
     installation: &MeshInstallation,
+    platform: Detected,
     records: &[Record],
 ) -> Result<Arc<Accepted>, Blocker> {
     let spec = shape(&installation.spec);
     let remembered = records.last().filter(|last| last.inputs.is_for(&spec));
-    if let Some(kept) = remembered.and_then(|record| context.memory.render(installation, &record.inputs)) {
+    let unchanged = remembered.filter(|record| record.inputs.platform == platform);
+    if let Some(kept) = unchanged.and_then(|record| context.memory.render(installation, &record.inputs)) {
         return Ok(kept);
     }
     let request: VersionRequest =
@@ -71,7 +97,7 @@ pub async fn resolve(
         same_charts(record, release)?;
     }
     moves(running.as_ref(), release.version())?;
-    make(context, installation, spec, release).await
+    make(context, installation, spec, platform, release).await
 }
 
 /// Whether this cluster can run, and Istio still repairs, what is asked for.
@@ -99,7 +125,7 @@ pub async fn resolve_remembered(
     let release = catalog
         .resolve(&VersionRequest::Exact(record.inputs.version.clone()))
         .map_err(|error| stall(Reason::VersionNotInCatalog, error.to_string()))?;
-    make(context, installation, record.inputs.spec.clone(), release).await
+    make(context, installation, record.inputs.spec.clone(), record.inputs.platform.clone(), release).await
 }
 
 /// The release whose control plane serves: as the live Deployment is marked, since status can be lost.
@@ -154,6 +180,7 @@ async fn make(
     context: &Context,
     installation: &MeshInstallation,
     spec: MeshInstallationSpec,
+    platform: Detected,
     release: &Release,
 ) -> Result<Arc<Accepted>, Blocker> {
     let owner = Owner {
@@ -165,6 +192,7 @@ async fn make(
         version: release.version().clone(),
         charts: release.charts().iter().map(|(chart, digest)| (chart.to_string(), digest.to_string())).collect(),
         kubernetes: context.capabilities.kube_version.clone(),
+        platform,
         spec,
     };
     if let Some(kept) = context.memory.render(installation, &inputs) {
@@ -172,8 +200,10 @@ async fn make(
     }
     let release = release.clone();
     let capabilities = context.capabilities.clone();
+    let surveyor = context.surveyor.clone();
     // Rendering takes tens of milliseconds of pure computation: not on the threads that serve watches.
-    let made = tokio::task::spawn_blocking(move || build(inputs, owner, &release, &capabilities)).await;
+    let made =
+        tokio::task::spawn_blocking(move || build(inputs, owner, &release, surveyor.platforms(), &capabilities)).await;
     let accepted =
         made.unwrap_or_else(|error| Err(stall(Reason::RenderFailed, format!("rendering ended early: {error}"))))?;
     let accepted = Arc::new(accepted);
@@ -181,16 +211,26 @@ async fn make(
     Ok(accepted)
 }
 
+/// Of a resource or a memory that another version of this operator has written.
+fn unknown_platform(name: &str) -> Blocker {
+    let known = PlatformName::KNOWN.join(", ");
+    stall(Reason::InvalidSpec, format!("spec.platform: {name:?} is none that is known: set auto, or one of {known}"))
+}
+
 fn build(
     inputs: ResolvedInputs,
     owner: Owner,
     release: &Release,
+    platforms: &Platforms,
     capabilities: &meshwright_chart::Capabilities,
 ) -> Result<Accepted, Blocker> {
     let profile = Profile::get(inputs.spec.profile)
         .map_err(|error| stall(Reason::InvalidSpec, format!("spec.profile: {}", explain(&error))))?;
-    let validated =
-        validate(&inputs.spec, owner, &profile).map_err(|problems| stall(Reason::InvalidSpec, sentence(&problems)))?;
+    let Detected { name, evidence, .. } = &inputs.platform;
+    let platform = platforms.get(name).ok_or_else(|| unknown_platform(name))?;
+    let mut validated = validate(&inputs.spec, owner, &profile, platform)
+        .map_err(|problems| stall(Reason::InvalidSpec, sentence(&problems)))?;
+    validated.platform.evidence.clone_from(evidence);
     let mut charts = Charts::new();
     for wanted in &validated.releases {
         if let Entry::Vacant(slot) = charts.entry(wanted.chart) {

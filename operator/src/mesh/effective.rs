@@ -4,11 +4,27 @@ use serde_json::Value;
 
 use super::object::{COMPONENT_LABEL, Component, ENFORCE_LABEL, FIELD_MANAGER};
 
+/// Whether [`effective`] can make a difference: then it takes the live object, as it is now, to know what to apply.
+#[must_use]
+pub fn is_contested(desired: &Value) -> bool {
+    match desired.get("kind").and_then(Value::as_str) {
+        Some("ValidatingWebhookConfiguration") => true,
+        Some("MutatingWebhookConfiguration") => has_enforcer_label(desired),
+        Some("Deployment") => desired.pointer("/spec/replicas").is_none(),
+        Some("Namespace") => is_a_node_agents(desired),
+        _ => false,
+    }
+}
+
 /// The desired object, less the fields that somebody else owns by now, and with those that only we own kept alive.
 #[must_use]
 pub fn effective(mut desired: Value, live: &Value) -> Value {
     match desired.get("kind").and_then(Value::as_str) {
-        Some("ValidatingWebhookConfiguration") => leave_flipped_failure_policy(&mut desired, live),
+        Some("ValidatingWebhookConfiguration") => {
+            leave_flipped_failure_policy(&mut desired, live);
+            leave_what_the_enforcer_added(&mut desired, live);
+        }
+        Some("MutatingWebhookConfiguration") => leave_what_the_enforcer_added(&mut desired, live),
         Some("Deployment") => {
             wake_from_zero(&mut desired, live);
             keep_replicas_until_handed_over(&mut desired, live);
@@ -35,6 +51,40 @@ fn leave_flipped_failure_policy(desired: &mut Value, live: &Value) {
             hook.remove("failurePolicy");
         }
     }
+}
+
+/// On AKS, webhook configurations carry the label that keeps the admissions enforcer away. Where it comes all the same it
+/// adds its expressions to each `namespaceSelector` again and again. They only keep namespaces of Azure's own out of the
+/// mesh: with them in what is desired there is nothing to fight over. Anything else that is changed there is put right.
+fn leave_what_the_enforcer_added(desired: &mut Value, live: &Value) {
+    if !has_enforcer_label(desired) {
+        return;
+    }
+    let Some(hooks) = desired.get_mut("webhooks").and_then(Value::as_array_mut) else { return };
+    for hook in hooks {
+        let found = entries(live).find(|other| other.get("name") == hook.get("name"));
+        let Some(live) = found.and_then(|other| other.pointer("/namespaceSelector/matchExpressions")) else { continue };
+        let wanted = hook.pointer("/namespaceSelector/matchExpressions").and_then(Value::as_array);
+        let (added, rest): (Vec<&Value>, Vec<&Value>) =
+            live.as_array().into_iter().flatten().partition(|expression| is_enforcers(expression));
+        let ours: Vec<&Value> = wanted.into_iter().flatten().collect();
+        if !added.is_empty() && rest == ours {
+            super::merge::set(hook, "namespaceSelector.matchExpressions", live.clone());
+        }
+    }
+}
+
+/// The label of the platform's file, by which it is known that there is an enforcer.
+pub const ENFORCER_LABEL: &str = "admissions.enforcer/disabled";
+/// What its expressions are about.
+const ENFORCERS_KEYS: [&str; 2] = ["control-plane", "kubernetes.azure.com/managedby"];
+
+fn has_enforcer_label(desired: &Value) -> bool {
+    desired.pointer("/metadata/labels").is_some_and(|labels| labels.get(ENFORCER_LABEL).is_some())
+}
+
+fn is_enforcers(expression: &Value) -> bool {
+    expression.get("key").and_then(Value::as_str).is_some_and(|key| ENFORCERS_KEYS.contains(&key))
 }
 
 fn entries(configuration: &Value) -> impl Iterator<Item = &Value> {
@@ -69,12 +119,19 @@ fn keep_replicas_until_handed_over(desired: &mut Value, live: &Value) {
 /// How strict a namespace is that was there before us is its owner's decision: a node agent's namespace has its
 /// enforcement from us only where we made it and nobody has changed that since.
 fn leave_enforcement_to_others(desired: &mut Value, live: &Value) {
+    let theirs = is_a_node_agents(desired);
     let Some(labels) = desired.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) else { return };
-    let component = labels.get(COMPONENT_LABEL).and_then(Value::as_str).and_then(Component::from_label);
     let path = ["fieldsV1", "f:metadata", "f:labels", &format!("f:{ENFORCE_LABEL}")];
-    if matches!(component, Some(Component::Cni | Component::Ztunnel)) && managers(live, &path) != [FIELD_MANAGER] {
+    if theirs && managers(live, &path) != [FIELD_MANAGER] {
         labels.remove(ENFORCE_LABEL);
     }
+}
+
+/// A namespace that is there for pods of nodes alone.
+fn is_a_node_agents(namespace: &Value) -> bool {
+    let label = namespace.get("metadata").and_then(|m| m.get("labels")).and_then(|l| l.get(COMPONENT_LABEL));
+    let component = label.and_then(Value::as_str).and_then(Component::from_label);
+    matches!(component, Some(Component::Cni | Component::Ztunnel))
 }
 
 /// Who owns a field of a live object.
@@ -107,6 +164,49 @@ mod tests {
     #[test]
     fn a_failure_policy_that_is_still_ours_is_applied() {
         assert_eq!(effective(validator("Ignore"), &validator("Ignore")), validator("Ignore"));
+    }
+
+    fn selecting(label: bool, expressions: &Value) -> Value {
+        let labels = if label { json!({ENFORCER_LABEL: "true"}) } else { json!({}) };
+        json!({
+            "kind": "MutatingWebhookConfiguration", "metadata": {"labels": labels},
+            "webhooks": [{"name": "w", "namespaceSelector": {"matchExpressions": expressions}}],
+        })
+    }
+
+    #[test]
+    fn what_the_enforcer_added_to_a_selector_is_left_where_there_is_one() {
+        let ours = json!([{"key": "istio-injection", "operator": "In", "values": ["enabled"]}]);
+        let both = json!([ours[0], {"key": "control-plane", "operator": "DoesNotExist"}]);
+        let live = selecting(true, &both);
+        assert_eq!(effective(selecting(true, &ours), &live), live);
+        assert_eq!(effective(selecting(false, &ours), &live), selecting(false, &ours));
+        assert!(is_contested(&selecting(true, &ours)) && !is_contested(&selecting(false, &ours)));
+    }
+
+    #[test]
+    fn a_selector_without_expressions_takes_the_enforcers_too() {
+        let mut wanted = selecting(true, &json!([]));
+        wanted["webhooks"][0] = json!({"name": "w"});
+        let live = selecting(
+            true,
+            &json!([{"key": "kubernetes.azure.com/managedby", "operator": "NotIn", "values": ["aks"]}]),
+        );
+        assert_eq!(effective(wanted, &live), live);
+    }
+
+    #[test]
+    fn any_other_change_of_a_selector_is_put_right_even_beside_the_enforcers() {
+        let ours = json!([{"key": "istio-injection", "operator": "In", "values": ["enabled"]}]);
+        let changed = [
+            json!([ours[0], {"key": "team", "operator": "Exists"}]),
+            json!([{"key": "control-plane", "operator": "DoesNotExist"}]),
+            json!([{"key": "istio-injection", "operator": "Exists"}, {"key": "control-plane", "operator": "DoesNotExist"}]),
+        ];
+        for expressions in changed {
+            let wanted = selecting(true, &ours);
+            assert_eq!(effective(wanted.clone(), &selecting(true, &expressions)), wanted);
+        }
     }
 
     fn deployment(replicas: Option<i32>, managers: &[&str]) -> Value {
@@ -162,5 +262,6 @@ mod tests {
     fn replicas_that_we_ask_for_are_ours() {
         let wanted = effective(deployment(Some(2), &[]), &deployment(Some(4), &["meshwright"]));
         assert_eq!(wanted["spec"]["replicas"], 2);
+        assert!(!is_contested(&deployment(Some(2), &[])) && is_contested(&deployment(None, &[])));
     }
 }

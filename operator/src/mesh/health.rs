@@ -5,7 +5,9 @@ mod node_agents;
 use std::sync::Arc;
 
 use meshwright_api::conditions::Reason;
-use meshwright_api::{ComponentStatus, GatewayPortStatus, GatewayStatus, NodePortOrigin, NodePortStatus, Protocol};
+use meshwright_api::{
+    ComponentStatus, GatewayPortStatus, GatewayStatus, NodePortOrigin, NodePortStatus, PlatformStatus, Protocol,
+};
 use serde_json::Value;
 
 use super::kind::Kind;
@@ -54,6 +56,10 @@ pub struct Health {
     pub blockers: Vec<Blocker>,
     /// The control plane serves, whatever becomes of a newer spec.
     pub available: bool,
+    /// The platform; its warnings stand in `warnings`.
+    pub platform: PlatformStatus,
+    /// What keeps applications from being meshed; `None` while nobody has looked.
+    pub warnings: Option<Vec<String>>,
 }
 
 /// Something in the way of Ready.
@@ -117,7 +123,8 @@ pub fn measure(validated: &Validated, desired: &[Arc<Desired>], live: &LiveObjec
         gateways.push(gateway);
     }
     node_ports.sort_by_key(|held| (held.port, held.protocol));
-    Health { components, gateways, node_ports, blockers, available }
+    let platform = validated.platform.clone();
+    Health { components, gateways, node_ports, blockers, available, platform, warnings: None }
 }
 
 /// How many pods an autoscaler of ours leaves at least; `None` where none chooses their number.
@@ -326,15 +333,8 @@ mod tests {
             component: Component::Gateway("edge".into()),
             values: serde_json::Value::Null,
         };
-        Validated {
-            owner: Owner { installation: "mesh".into(), uid: "u".into(), release: semver::Version::new(1, 31, 2) },
-            namespace: "istio-system".into(),
-            namespaces: std::collections::BTreeMap::new(),
-            releases: vec![gateway],
-            patches: Vec::new(),
-            addresses_required: std::collections::BTreeSet::new(),
-            explicit_node_ports: Vec::new(),
-        }
+        let owner = Owner { installation: "mesh".into(), uid: "u".into(), release: semver::Version::new(1, 31, 2) };
+        Validated { releases: vec![gateway], ..Validated::bare(owner) }
     }
 
     #[test]

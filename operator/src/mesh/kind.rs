@@ -24,6 +24,8 @@ pub enum Kind {
     RoleBinding,
     /// `v1` ConfigMap.
     ConfigMap,
+    /// `v1` `ResourceQuota`.
+    ResourceQuota,
     /// `v1` Service.
     Service,
     /// `apps/v1` Deployment.
@@ -62,7 +64,7 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Namespace,
         Self::CustomResourceDefinition,
         Self::ServiceAccount,
@@ -71,6 +73,7 @@ impl Kind {
         Self::Role,
         Self::RoleBinding,
         Self::ConfigMap,
+        Self::ResourceQuota,
         Self::Service,
         Self::Deployment,
         Self::DaemonSet,
@@ -105,6 +108,7 @@ impl Kind {
             Self::Role => row(RBAC, "v1", "Role", "roles", true),
             Self::RoleBinding => row(RBAC, "v1", "RoleBinding", "rolebindings", true),
             Self::ConfigMap => row("", "v1", "ConfigMap", "configmaps", true),
+            Self::ResourceQuota => row("", "v1", "ResourceQuota", "resourcequotas", true),
             Self::Service => row("", "v1", "Service", "services", true),
             Self::Deployment => row("apps", "v1", "Deployment", "deployments", true),
             Self::DaemonSet => row("apps", "v1", "DaemonSet", "daemonsets", true),

@@ -13,6 +13,7 @@ pub mod object;
 pub mod owned_keys;
 pub mod patch;
 pub mod plan;
+pub mod pod_security;
 pub mod probe;
 pub mod problem;
 pub mod proxy_inputs;

@@ -5,6 +5,7 @@ use meshwright_api::{ComponentMode, FreeForm, MeshInstallationSpec, NodeAgent};
 use super::object::ENFORCE_LABEL;
 use super::problem::Problem;
 use crate::catalog::{ChartName, Profile};
+use crate::platform::Platform;
 
 /// The node agents of an installation: the namespace of each that it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,16 +17,18 @@ pub struct NodeAgents {
 }
 
 impl NodeAgents {
-    /// What spec and profile lead to.
+    /// What spec, profile and platform lead to.
     #[must_use]
-    pub fn of(spec: &MeshInstallationSpec, profile: &Profile) -> Self {
+    pub fn of(spec: &MeshInstallationSpec, profile: &Profile, platform: &Platform) -> Self {
+        let theirs = platform.components();
         let namespace = |agent: &NodeAgent, chart| {
             let on = match agent.mode {
-                ComponentMode::Profile => profile.components().contains(&chart),
+                ComponentMode::Profile => profile.components().contains(&chart) || theirs.contains(&chart),
                 ComponentMode::Enabled => true,
                 ComponentMode::Disabled => false,
             };
-            let wanted = agent.namespace.as_deref().or(profile.node_namespace()).unwrap_or(&spec.namespace);
+            let usual = profile.node_namespace().or(platform.node_namespace()).unwrap_or(&spec.namespace);
+            let wanted = agent.namespace.as_deref().unwrap_or(usual);
             on.then(|| wanted.to_owned())
         };
         Self { cni: namespace(&spec.cni, ChartName::Cni), ztunnel: namespace(&spec.ztunnel, ChartName::Ztunnel) }
@@ -40,8 +43,8 @@ impl NodeAgents {
 }
 
 /// What of `spec.cni` and `spec.ztunnel` doesn't go together.
-pub fn check(spec: &MeshInstallationSpec, profile: &Profile, problems: &mut Vec<Problem>) {
-    let agents = NodeAgents::of(spec, profile);
+pub fn check(spec: &MeshInstallationSpec, profile: &Profile, platform: &Platform, problems: &mut Vec<Problem>) {
+    let agents = NodeAgents::of(spec, profile, platform);
     let name = spec.profile.as_str();
     if profile.components().contains(&ChartName::Ztunnel) && agents.ztunnel.is_none() {
         let message = format!(
@@ -120,16 +123,20 @@ mod tests {
         serde_json::from_value(spec).unwrap()
     }
 
+    fn generic() -> Platform {
+        crate::platform::Platforms::bundled().unwrap().get(crate::platform::GENERIC).unwrap().clone()
+    }
+
     fn agents(rest: Value) -> (Option<String>, Option<String>) {
         let spec = spec(rest);
-        let NodeAgents { cni, ztunnel } = NodeAgents::of(&spec, &Profile::get(spec.profile).unwrap());
+        let NodeAgents { cni, ztunnel } = NodeAgents::of(&spec, &Profile::get(spec.profile).unwrap(), &generic());
         (cni, ztunnel)
     }
 
     fn problems(rest: Value) -> Vec<String> {
         let spec = spec(rest);
         let mut problems = Vec::new();
-        check(&spec, &Profile::get(spec.profile).unwrap(), &mut problems);
+        check(&spec, &Profile::get(spec.profile).unwrap(), &generic(), &mut problems);
         problems.iter().map(ToString::to_string).collect()
     }
 

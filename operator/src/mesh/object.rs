@@ -138,7 +138,7 @@ impl Stage {
             Kind::CustomResourceDefinition => Self::Definitions,
             Kind::ServiceAccount | Kind::ClusterRole | Kind::Role => Self::Identity,
             Kind::ClusterRoleBinding | Kind::RoleBinding => Self::Bindings,
-            Kind::ConfigMap => Self::Configuration,
+            Kind::ConfigMap | Kind::ResourceQuota => Self::Configuration,
             Kind::Service | Kind::NetworkPolicy => Self::Services,
             Kind::Deployment | Kind::HorizontalPodAutoscaler | Kind::PodDisruptionBudget => Self::ControlPlane,
             Kind::ValidatingAdmissionPolicy

@@ -12,8 +12,8 @@ type Owned = (&'static str, &'static str);
 const EVERYWHERE: &[Owned] = &[
     ("profile", "use spec.profile"),
     ("global.profile", "use spec.profile"),
-    ("platform", "platforms are not supported yet"),
-    ("global.platform", "platforms are not supported yet"),
+    ("platform", "use spec.platform"),
+    ("global.platform", "use spec.platform"),
     ("revision", "revisions are not supported yet"),
     ("global.istioNamespace", "use spec.namespace"),
     ("global.hub", "use spec.images.registry"),

@@ -167,6 +167,7 @@ fn render_release(
                 let template = text.template.clone();
                 return Err(RenderMeshError::RepeatedVariable { release: name(), template, container, variable });
             }
+            label_webhooks(&mut object, &validated.webhook_labels);
             if let Some(checksum) = &checksum {
                 annotate_pods(&mut object, checksum);
             }
@@ -194,6 +195,15 @@ fn repeated_variable(object: &Value) -> Option<(String, String)> {
             let repeated = entries(&container, "/env").iter().map(name).find(|variable| !seen.insert(variable.clone()));
             Some((name(&container), repeated?))
         })
+}
+
+/// No chart has a value for labels of its webhook configurations.
+fn label_webhooks(object: &mut Value, labels: &BTreeMap<String, String>) {
+    let kind = object.get("kind").and_then(Value::as_str);
+    let kinds = [Kind::MutatingWebhookConfiguration, Kind::ValidatingWebhookConfiguration];
+    if !labels.is_empty() && kinds.iter().any(|webhook| kind == Some(webhook.name())) {
+        super::merge::merge(object, json!({"metadata": {"labels": labels}}));
+    }
 }
 
 /// A gateway's pods are made by the injector, so its inputs are theirs.
@@ -230,4 +240,23 @@ fn insert(desired: &mut BTreeMap<ObjectKey, Desired>, object: Desired) -> Result
     }
     desired.insert(object.key.clone(), object);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_of_the_platform_go_on_webhook_configurations_and_on_nothing_else() {
+        let labels = BTreeMap::from([("a/b".to_owned(), "true".to_owned())]);
+        let labelled = |kind: &str| {
+            let mut object = json!({"kind": kind, "metadata": {"name": "x", "labels": {"app": "y"}}});
+            label_webhooks(&mut object, &labels);
+            object["metadata"]["labels"].clone()
+        };
+        let both = json!({"app": "y", "a/b": "true"});
+        assert_eq!(labelled("MutatingWebhookConfiguration"), both);
+        assert_eq!(labelled("ValidatingWebhookConfiguration"), both);
+        assert_eq!(labelled("Service"), json!({"app": "y"}));
+    }
 }

@@ -7,6 +7,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use super::object::short_hash;
+use crate::platform::Detected;
 
 /// Everything that a render of an accepted spec depends on, so that it can be made again exactly.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +21,9 @@ pub struct ResolvedInputs {
     pub charts: BTreeMap<String, String>,
     /// Version of the API server, as the charts saw it.
     pub kubernetes: String,
+    /// The platform; it is detected only once per spec, so that a mesh never changes with its nodes.
+    #[serde(default)]
+    pub platform: Detected,
 }
 
 /// What became of an accepted spec.

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use meshwright_api::conditions::{ConditionStatus, ConditionType, Reason, get, remove, set};
 use meshwright_api::situation::Situation;
-use meshwright_api::{CaStatus, GatewayApiStatus, MeshInstallationStatus, Phase};
+use meshwright_api::{CaStatus, GatewayApiStatus, MeshInstallationStatus, Phase, PlatformStatus};
 
 use super::health::{Blocker, Health};
 use super::plan::{Applied, Plan, Waiting};
@@ -123,6 +123,9 @@ fn show(health: &Health, status: &mut MeshInstallationStatus, generation: i64, n
     status.components.clone_from(&health.components);
     status.gateways.clone_from(&health.gateways);
     status.node_ports.clone_from(&health.node_ports);
+    // What was warned of stands until somebody has looked again.
+    let warnings = health.warnings.clone().unwrap_or_else(|| std::mem::take(&mut status.platform.warnings));
+    status.platform = PlatformStatus { warnings, ..health.platform.clone() };
     let (reason, message) = if health.available {
         (Reason::Serving, "the control plane serves")
     } else {
@@ -173,9 +176,11 @@ fn judge(report: &Report<'_>) -> Judgement {
                 .or_else(|| health.blockers.first().cloned())
                 .or_else(|| leaving(plan));
             match blocker {
-                None => healthy(version),
+                None => healthy(report, version),
                 // A look that is still under way takes nothing back.
-                Some(blocker) if blocker.reason == Reason::Applying && *proved && was_ready(report) => healthy(version),
+                Some(blocker) if blocker.reason == Reason::Applying && *proved && was_ready(report) => {
+                    healthy(report, version)
+                }
                 // After a restart, or after others made us blind, nothing is known to be broken.
                 Some(blocker) if blocker.reason == Reason::Applying && *proved && !was_broken(report) => {
                     Judgement { situation: Situation::Progressing, phase: under_way, blocker }
@@ -193,8 +198,11 @@ fn leaving(plan: &Plan<Applied>) -> Option<Blocker> {
     (!going.is_empty()).then_some(Blocker { reason: Reason::Pruning, message })
 }
 
-fn healthy(version: &semver::Version) -> Judgement {
-    let blocker = Blocker { reason: Reason::Healthy, message: format!("Istio {version} is ready") };
+fn healthy(report: &Report<'_>, version: &semver::Version) -> Judgement {
+    let looked = health(&report.course).and_then(|health| health.warnings.as_ref());
+    let warned = !looked.unwrap_or(&report.previous.platform.warnings).is_empty();
+    let but = if warned { ", but read status.platform.warnings" } else { "" };
+    let blocker = Blocker { reason: Reason::Healthy, message: format!("Istio {version} is ready{but}") };
     Judgement { situation: Situation::Healthy, phase: Phase::Ready, blocker }
 }
 
@@ -281,7 +289,15 @@ mod tests {
     }
 
     fn health(blockers: Vec<Blocker>) -> Health {
-        Health { components: vec![], gateways: vec![], node_ports: vec![], blockers, available: true }
+        Health {
+            components: vec![],
+            gateways: vec![],
+            node_ports: vec![],
+            blockers,
+            available: true,
+            platform: PlatformStatus { name: Some("kind".into()), ..PlatformStatus::default() },
+            warnings: None,
+        }
     }
 
     fn plan() -> Plan<Applied> {
@@ -378,6 +394,21 @@ mod tests {
         assert_eq!(ready(&status), ("False", "VersionNotInCatalog"));
         assert_eq!(get(&status.conditions, ConditionType::Available).unwrap().status, "True");
         assert!(get(&status.conditions, ConditionType::Reconciling).is_none());
+    }
+
+    #[test]
+    fn a_warning_is_pointed_at_and_stands_until_somebody_has_looked_again() {
+        let warned = Health { warnings: Some(vec!["x".into()]), ..health(vec![]) };
+        let first = follow(&MeshInstallationStatus::default(), &warned, true);
+        assert_eq!(first.platform.name.as_deref(), Some("kind"));
+        assert_eq!(first.message.as_deref(), Some("Istio 1.31.2 is ready, but read status.platform.warnings"));
+        assert_eq!(ready(&first), ("True", "Healthy"));
+        let second = follow(&first, &health(vec![]), true);
+        assert_eq!((&second.platform.warnings, &second.message), (&vec!["x".to_owned()], &first.message));
+        let mended = Health { warnings: Some(vec![]), ..health(vec![]) };
+        let third = follow(&second, &mended, true);
+        assert_eq!(third.platform.warnings, [""; 0]);
+        assert_eq!(third.message.as_deref(), Some("Istio 1.31.2 is ready"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meshwright_api::{Gateway, MeshInstallationSpec};
+use meshwright_api::{Gateway, MeshInstallationSpec, PlatformStatus};
 use serde_json::{Map, Value};
 
 use super::node_agents::{self, NodeAgents};
@@ -12,8 +12,9 @@ use super::patch::TargetedPatch;
 use super::problem::Problem;
 use super::texts::texts;
 use super::validated::{ChartRelease, MeshNamespace, Validated};
-use super::values::{self, AMBIENT, FromProfile, NATIVE_SIDECARS};
+use super::values::{self, AMBIENT, Defaults, NATIVE_SIDECARS};
 use crate::catalog::{ChartName, Profile};
+use crate::platform::Platform;
 
 /// Names of our Helm releases, and of components in status, that no installation and no gateway may have.
 const RELEASE_NAMES: [&str; 6] = ["base", "cni", "istio-base", "istiod", "istio-cni", "ztunnel"];
@@ -21,26 +22,33 @@ const RELEASE_NAMES: [&str; 6] = ["base", "cni", "istio-base", "istiod", "istio-
 const LONGEST_GATEWAY_NAME: usize = 53;
 
 /// Checks the spec and resolves it into charts and values.
-pub fn validate(spec: &MeshInstallationSpec, owner: Owner, profile: &Profile) -> Result<Validated, Vec<Problem>> {
+pub fn validate(
+    spec: &MeshInstallationSpec,
+    owner: Owner,
+    profile: &Profile,
+    platform: &Platform,
+) -> Result<Validated, Vec<Problem>> {
     let mut problems = Vec::new();
     installation_name(spec, &owner, &mut problems);
     namespace_labels(spec, &mut problems);
     texts(spec, &mut problems);
     chart_values(spec, &mut problems);
-    environment(spec, profile, &mut problems);
+    environment(spec, profile, platform, &mut problems);
     gateways(spec, &mut problems);
-    node_agents::check(spec, profile, &mut problems);
+    node_agents::check(spec, profile, platform, &mut problems);
     let patches = patches(spec, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
     }
-    let from = |chart: ChartName| FromProfile {
+    let from = |chart: ChartName| Defaults {
+        chart,
         // The gateway chart has nothing in its profiles.
         chart_profile: profile.chart_profile().filter(|_| chart != ChartName::Gateway),
-        platform: profile.platform(),
-        values: profile.values(chart),
+        chart_platform: profile.platform().or(platform.chart_platform()),
+        profile: profile.values(chart),
+        platform,
     };
-    let agents = NodeAgents::of(spec, profile);
+    let agents = NodeAgents::of(spec, profile, platform);
     let mut releases = vec![
         ChartRelease {
             chart: ChartName::Base,
@@ -89,6 +97,8 @@ pub fn validate(spec: &MeshInstallationSpec, owner: Owner, profile: &Profile) ->
         patches,
         addresses_required,
         explicit_node_ports,
+        webhook_labels: platform.webhook_labels(),
+        platform: told_of(platform),
     })
 }
 
@@ -116,6 +126,16 @@ fn namespaces(spec: &MeshInstallationSpec, releases: &[ChartRelease]) -> BTreeMa
 fn patches(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) -> Vec<TargetedPatch> {
     let parsed = spec.patches.iter().enumerate().map(|(index, patch)| TargetedPatch::parse(index, patch));
     parsed.filter_map(|patch| patch.map_err(|said| problems.extend(said)).ok()).collect()
+}
+
+/// What status says of a platform; how it is known isn't the spec's affair.
+fn told_of(platform: &Platform) -> PlatformStatus {
+    PlatformStatus {
+        name: Some(platform.name().to_owned()),
+        load_balancer: Some(platform.load_balancer()),
+        privileged_pods: Some(platform.privileged_pods()),
+        ..PlatformStatus::default()
+    }
 }
 
 /// By name: the order in which gateways are listed means nothing.
@@ -168,7 +188,7 @@ fn chart_values(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
 }
 
 /// A variable set in two places would win by accident.
-fn environment(spec: &MeshInstallationSpec, profile: &Profile, problems: &mut Vec<Problem>) {
+fn environment(spec: &MeshInstallationSpec, profile: &Profile, platform: &Platform, problems: &mut Vec<Problem>) {
     let mut seen: BTreeMap<&str, String> = BTreeMap::new();
     let mut note = |name, source: String, problems: &mut Vec<Problem>| {
         if let Some(first) = seen.get(name) {
@@ -180,7 +200,7 @@ fn environment(spec: &MeshInstallationSpec, profile: &Profile, problems: &mut Ve
     if spec.proxy.native_sidecar.is_some() {
         note(NATIVE_SIDECARS, "spec.proxy.nativeSidecar".into(), problems);
     }
-    if NodeAgents::of(spec, profile).ztunnel.is_some() {
+    if NodeAgents::of(spec, profile, platform).ztunnel.is_some() {
         note(AMBIENT, "spec.ztunnel".into(), problems);
     }
     for variable in &spec.control_plane.env {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use meshwright_api::PlatformStatus;
 use serde_json::Value;
 
 use super::object::{Component, Owner};
@@ -25,6 +26,10 @@ pub struct Validated {
     pub patches: Vec<TargetedPatch>,
     /// Node ports that the spec asks for.
     pub explicit_node_ports: Vec<i32>,
+    /// Labels that the platform wants on webhook configurations.
+    pub webhook_labels: BTreeMap<String, String>,
+    /// The platform, as status tells of it.
+    pub platform: PlatformStatus,
 }
 
 /// A namespace that must exist.
@@ -52,6 +57,22 @@ pub struct ChartRelease {
 }
 
 impl Validated {
+    /// One in istio-system, with nothing in it.
+    #[cfg(test)]
+    pub(crate) fn bare(owner: Owner) -> Self {
+        Self {
+            owner,
+            namespace: "istio-system".into(),
+            namespaces: BTreeMap::new(),
+            releases: Vec::new(),
+            addresses_required: BTreeSet::new(),
+            patches: Vec::new(),
+            explicit_node_ports: Vec::new(),
+            webhook_labels: BTreeMap::new(),
+            platform: PlatformStatus::default(),
+        }
+    }
+
     /// Names and namespaces of the gateways.
     pub fn gateways(&self) -> impl Iterator<Item = (&str, &str)> {
         self.releases.iter().filter_map(|release| match &release.component {

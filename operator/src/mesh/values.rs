@@ -9,26 +9,35 @@ use serde_json::{Map, Value, json};
 use super::merge::{get, merge, set};
 use super::node_agents::NodeAgents;
 use super::texts::arrives_between_quotes;
+use crate::catalog::ChartName;
+use crate::platform::Platform;
 
-/// What the bundled profile contributes to a chart.
+/// What the bundled profile and the platform contribute to a chart.
 #[derive(Clone, Copy, Debug)]
-pub struct FromProfile<'a> {
+pub struct Defaults<'a> {
+    /// The chart.
+    pub chart: ChartName,
     /// The charts' own profile, if ours builds on one.
     pub chart_profile: Option<&'a str>,
-    /// The platform, as the charts name it, if the profile is for one.
-    pub platform: Option<&'a str>,
-    /// Our values.
-    pub values: Option<&'a Value>,
+    /// The platform, as the charts name it.
+    pub chart_platform: Option<&'a str>,
+    /// Values of our profile.
+    pub profile: Option<&'a Value>,
+    /// The platform, whose values go over the profile's.
+    pub platform: &'a Platform,
 }
 
-impl FromProfile<'_> {
+impl Defaults<'_> {
     fn start(self) -> Value {
-        let mut values = self.values.cloned().unwrap_or_else(|| Value::Object(Map::new()));
+        let mut values = self.profile.cloned().unwrap_or_else(|| Value::Object(Map::new()));
         if let Some(profile) = self.chart_profile {
             set(&mut values, "profile", profile);
         }
-        if let Some(platform) = self.platform {
+        if let Some(platform) = self.chart_platform {
             set(&mut values, "global.platform", platform);
+        }
+        for over in self.platform.values(self.chart) {
+            merge(&mut values, over.clone());
         }
         values
     }
@@ -55,8 +64,8 @@ fn win_over_profiles(values: &mut Value, key: &str) {
 
 /// Values of the base chart.
 #[must_use]
-pub fn base(spec: &MeshInstallationSpec, profile: FromProfile<'_>) -> Value {
-    let mut values = profile.start();
+pub fn base(spec: &MeshInstallationSpec, defaults: Defaults<'_>) -> Value {
+    let mut values = defaults.start();
     set(&mut values, "global.istioNamespace", spec.namespace.as_str());
     pull_secrets(spec, &mut values, "global.imagePullSecrets");
     merge(&mut values, Value::Object(spec.values.base.0.clone()));
@@ -65,8 +74,8 @@ pub fn base(spec: &MeshInstallationSpec, profile: FromProfile<'_>) -> Value {
 
 /// Values of the istiod chart.
 #[must_use]
-pub fn istiod(spec: &MeshInstallationSpec, agents: &NodeAgents, profile: FromProfile<'_>) -> Value {
-    let mut values = profile.start();
+pub fn istiod(spec: &MeshInstallationSpec, agents: &NodeAgents, defaults: Defaults<'_>) -> Value {
+    let mut values = defaults.start();
     set(&mut values, "global.istioNamespace", spec.namespace.as_str());
     images(spec, &mut values);
     control_plane(spec, &mut values);
@@ -112,8 +121,8 @@ fn with_agents(spec: &MeshInstallationSpec, agents: &NodeAgents, values: &mut Va
 
 /// Values of the cni chart.
 #[must_use]
-pub fn cni(spec: &MeshInstallationSpec, agents: &NodeAgents, profile: FromProfile<'_>) -> Value {
-    let mut values = profile.start();
+pub fn cni(spec: &MeshInstallationSpec, agents: &NodeAgents, defaults: Defaults<'_>) -> Value {
+    let mut values = defaults.start();
     images(spec, &mut values);
     resources(&spec.cni.resources, &mut values, "resources");
     set(&mut values, "ambient.enabled", agents.ztunnel.is_some());
@@ -124,8 +133,8 @@ pub fn cni(spec: &MeshInstallationSpec, agents: &NodeAgents, profile: FromProfil
 
 /// Values of the ztunnel chart, which takes what stands below `global` for its own.
 #[must_use]
-pub fn ztunnel(spec: &MeshInstallationSpec, profile: FromProfile<'_>) -> Value {
-    let mut values = profile.start();
+pub fn ztunnel(spec: &MeshInstallationSpec, defaults: Defaults<'_>) -> Value {
+    let mut values = defaults.start();
     set(&mut values, "global.istioNamespace", spec.namespace.as_str());
     images(spec, &mut values);
     resources(&spec.ztunnel.resources, &mut values, "resources");
@@ -263,9 +272,10 @@ fn proxy(spec: &MeshInstallationSpec, values: &mut Value) {
 
 /// Values of the gateway chart for one gateway.
 #[must_use]
-pub fn gateway(spec: &MeshInstallationSpec, gateway: &Gateway, profile: FromProfile<'_>) -> Value {
-    let mut values = profile.start();
-    set(&mut values, "service.type", gateway.service_type().as_str());
+pub fn gateway(spec: &MeshInstallationSpec, gateway: &Gateway, defaults: Defaults<'_>) -> Value {
+    let mut values = defaults.start();
+    let service_type = gateway.service_type_on(defaults.platform.gateway_service_type());
+    set(&mut values, "service.type", service_type.as_str());
     if let Some(policy) = spec.images.pull_policy {
         set(&mut values, "imagePullPolicy", policy.as_str());
     }

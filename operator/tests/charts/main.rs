@@ -10,6 +10,7 @@
 
 mod fields;
 mod node_agents;
+mod platforms;
 mod rendering;
 mod rights;
 mod rows;

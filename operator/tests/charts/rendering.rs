@@ -10,6 +10,7 @@ use meshwright::mesh::object::{Desired, Owner};
 use meshwright::mesh::problem::sentence;
 use meshwright::mesh::render::{Charts, render};
 use meshwright::mesh::validate::validate;
+use meshwright::platform::{GENERIC, Platforms};
 use meshwright_chart::Capabilities;
 use serde_json::{Value, json};
 
@@ -74,7 +75,9 @@ impl Mill {
         let spec: meshwright_api::MeshInstallationSpec = serde_json::from_value(spec).map_err(|e| e.to_string())?;
         let owner = Owner { installation: "test".into(), uid: "uid".into(), release: self.version.parse().unwrap() };
         let profile = Profile::get(spec.profile).unwrap();
-        let mut validated = validate(&spec, owner, &profile).map_err(|problems| sentence(&problems))?;
+        let platforms = Platforms::bundled().unwrap();
+        let platform = platforms.get(if spec.platform.is_auto() { GENERIC } else { spec.platform.as_str() }).unwrap();
+        let mut validated = validate(&spec, owner, &profile, platform).map_err(|problems| sentence(&problems))?;
         validated.releases.retain(|release| wanted(release.chart));
         let capabilities = Capabilities { kube_version: "v1.36.3".into(), api_versions: BTreeSet::new() };
         render(&validated, &self.charts, &capabilities).map_err(|error| explain(&error))

@@ -45,7 +45,10 @@ pub fn rows() -> Vec<Row> {
 
 fn whole() -> Vec<Row> {
     let pod = "spec template metadata labels a";
+    let platform = "spec template spec containers 0 env name=PLATFORM value";
     vec![
+        row("platform", json!({"platform": "gke"}), ISTIOD, platform, "gke"),
+        row("platform", json!({"platform": "vmware-pks"}), SERVICE, "spec type", "NodePort"),
         row("profile", json!({"profile": "minimal"}), ISTIOD, "spec replicas", 1),
         row("profile", json!({"profile": "demo"}), MESH, "data mesh yaml accessLogFile", "/dev/stdout"),
         row("namespace", json!({"namespace": "mesh"}), "Service mesh/istiod", "metadata namespace", "mesh"),

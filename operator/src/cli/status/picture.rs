@@ -12,12 +12,13 @@ use kube::ResourceExt as _;
 use meshwright_api::conditions::{ConditionType, get};
 use meshwright_api::{
     CaSource, CaStatus, ComponentStatus, GatewayPortStatus, GatewayStatus, MeshInstallation, MeshInstallationStatus,
-    Phase, Protocol, ServiceType, VersionStatus,
+    Phase, PlatformStatus, Protocol, ServiceType, VersionStatus,
 };
 
 use super::sheet::{Cell, Row, Sheet};
 use super::text::{BAD, CARE, GOOD, PLAIN, TITLE, clean, paint, span};
 use super::{is_current, observed};
+use crate::platform::Platforms;
 
 /// A root certificate that ends within so many days deserves a look.
 const CA_SOON: i64 = 30;
@@ -49,6 +50,7 @@ pub fn picture(mesh: &MeshInstallation, now: Timestamp, width: usize) -> String 
     version(&mut sheet, &mesh.spec.version, &status.version);
     let place = format!("{}, control plane in {}", mesh.spec.profile.as_str(), clean(&mesh.spec.namespace));
     sheet.field("Profile", PLAIN, "", &place);
+    platform(&mut sheet, &status.platform);
     if let Some(ca) = &status.ca {
         authority(&mut sheet, ca, now);
     }
@@ -115,6 +117,17 @@ fn version(sheet: &mut Sheet, asked: &str, version: &VersionStatus) {
     sheet.field("Version", style, &clean(head), &format!("{rest}{spec}"));
 }
 
+/// The platform with the strongest evidence for it, and what is warned of.
+fn platform(sheet: &mut Sheet, platform: &PlatformStatus) {
+    if let Some(name) = &platform.name {
+        let evidence = platform.evidence.first().map(|evidence| format!(" ({})", clean(evidence))).unwrap_or_default();
+        sheet.field("Platform", PLAIN, &clean(name), &evidence);
+    }
+    for warning in &platform.warnings {
+        sheet.field("Warning", CARE, "", &clean(warning));
+    }
+}
+
 fn authority(sheet: &mut Sheet, ca: &CaStatus, now: Timestamp) {
     let source = match ca.source {
         CaSource::SelfSigned => "made by istiod",
@@ -157,7 +170,10 @@ fn component(component: &ComponentStatus) -> Row {
 
 fn service_type(mesh: &MeshInstallation, gateway: &GatewayStatus) -> Option<ServiceType> {
     let spec = mesh.spec.gateways.iter().find(|spec| spec.name == gateway.name)?;
-    Some(spec.service_type())
+    let platform = observed(mesh).and_then(|status| status.platform.name.clone());
+    let platforms = Platforms::bundled().ok()?;
+    let usual = platform.and_then(|name| platforms.get(&name)?.gateway_service_type());
+    Some(spec.service_type_on(usual))
 }
 
 fn draw_gateway(sheet: &mut Sheet, gateway: &GatewayStatus, kind: Option<ServiceType>) {

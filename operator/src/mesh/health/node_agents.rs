@@ -48,8 +48,6 @@ fn pod_security(live: &LiveObjects, agent: &str, namespace: &str) -> Option<Bloc
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
     use serde_json::{Value, json};
 
     use super::*;
@@ -71,15 +69,7 @@ mod tests {
             component: Component::Cni,
             values: Value::Null,
         };
-        let validated = Validated {
-            owner: owner(),
-            namespace: "istio-system".into(),
-            namespaces: BTreeMap::new(),
-            releases: vec![release],
-            patches: Vec::new(),
-            addresses_required: BTreeSet::new(),
-            explicit_node_ports: Vec::new(),
-        };
+        let validated = Validated { releases: vec![release], ..Validated::bare(owner()) };
         let admit = |object| Arc::new(Desired::admit(object, &Component::Cni, &owner(), "nodes").unwrap());
         let pods = admit(json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "istio-cni-node"}}));
         let labels = level.map_or(json!({}), |level| json!({ENFORCE_LABEL: level}));

@@ -34,7 +34,7 @@ const WRITE: &[&str] = &["create", "delete", "patch"];
 const WRITE_BUT_KEEP: &[&str] = &["create", "patch"];
 
 /// All but the kinds that the mesh consists of.
-const OTHERS: [Need; 13] = [
+const OTHERS: [Need; 14] = [
     Need {
         reach: Reach::Cluster,
         group: "meshwright.dev",
@@ -70,6 +70,15 @@ const OTHERS: [Need; 13] = [
         verbs: &["delete"],
         why: "replace a gateway pod that came up while no injector answered; gateways may be in any namespace",
         without: "such a pod stays, with an image that doesn't exist, until a person deletes it; status names it",
+    },
+    Need {
+        reach: Reach::Cluster,
+        group: "",
+        resource: "nodes",
+        name: None,
+        verbs: &["list"],
+        why: "find out which platform the cluster runs on",
+        without: "the platform is judged by the API server alone, or named by `spec.platform`",
     },
     Need {
         reach: Reach::Cluster,

@@ -8,7 +8,9 @@ fn attempt(installation: &str, fields: Value) -> Result<Validated, Vec<Problem>>
     spec.extend(fields);
     let spec: MeshInstallationSpec = serde_json::from_value(Value::Object(spec)).unwrap();
     let owner = Owner { installation: installation.into(), uid: "u-1".into(), release: semver::Version::new(1, 31, 2) };
-    validate(&spec, owner, &Profile::get(spec.profile).unwrap())
+    let platforms = crate::platform::Platforms::bundled().unwrap();
+    let platform = platforms.get(crate::platform::GENERIC).unwrap();
+    validate(&spec, owner, &Profile::get(spec.profile).unwrap(), platform)
 }
 
 fn good(fields: Value) -> Validated {

@@ -6,18 +6,25 @@ fn spec(fields: Value) -> MeshInstallationSpec {
     serde_json::from_value(all).unwrap()
 }
 
-const NO_PROFILE: FromProfile<'_> = FromProfile { chart_profile: None, platform: None, values: None };
 const NO_AGENTS: NodeAgents = NodeAgents { cni: None, ztunnel: None };
 
+/// Makes the values of a chart where profile and platform have none of their own, or with those of a profile.
+fn with<T>(profile: Option<(&str, &Value)>, make: impl FnOnce(Defaults<'_>) -> T) -> T {
+    let platforms = crate::platform::Platforms::bundled().unwrap();
+    let platform = platforms.get(crate::platform::GENERIC).unwrap();
+    let (chart_profile, profile) = profile.unzip();
+    make(Defaults { chart: ChartName::Istiod, chart_profile, chart_platform: None, profile, platform })
+}
+
 fn of_istiod(fields: Value) -> Value {
-    istiod(&spec(fields), &NO_AGENTS, NO_PROFILE)
+    with(None, |defaults| istiod(&spec(fields), &NO_AGENTS, defaults))
 }
 
 fn of_gateway(fields: Value) -> Value {
     let mut edge = json!({"name": "edge"});
     merge(&mut edge, fields);
     let spec = spec(json!({"gateways": [edge]}));
-    gateway(&spec, &spec.gateways[0], NO_PROFILE)
+    with(None, |defaults| gateway(&spec, &spec.gateways[0], defaults))
 }
 
 fn at(values: &Value, path: &str) -> Value {
@@ -28,25 +35,25 @@ fn at(values: &Value, path: &str) -> Value {
 fn what_is_left_out_is_left_to_profile_and_chart() {
     let namespace = json!({"global": {"istioNamespace": "istio-system"}});
     assert_eq!(of_istiod(json!({})), namespace);
-    assert_eq!(base(&spec(json!({})), NO_PROFILE), namespace);
+    assert_eq!(with(None, |defaults| base(&spec(json!({})), defaults)), namespace);
     assert_eq!(of_gateway(json!({})), json!({"service": {"type": "LoadBalancer"}}));
 }
 
 #[test]
 fn the_spec_is_laid_on_the_profile_and_free_values_on_the_spec() {
     let ours = json!({"traceSampling": 1, "replicaCount": 1, "env": {"A": "profile"}});
-    let profile = FromProfile { chart_profile: Some("demo"), platform: None, values: Some(&ours) };
+    let profile = Some(("demo", &ours));
     let wanted = spec(json!({
         "controlPlane": {"replicas": 2, "nodeSelector": {"a": "spec"}},
         "values": {"istiod": {"nodeSelector": {"a": "values"}, "traceSampling": null}},
     }));
-    let values = istiod(&wanted, &NO_AGENTS, profile);
+    let values = with(profile, |defaults| istiod(&wanted, &NO_AGENTS, defaults));
     assert_eq!(at(&values, "profile"), "demo");
     assert_eq!(at(&values, "replicaCount"), 2);
     assert_eq!(at(&values, "env.A"), "profile");
     assert_eq!(at(&values, "nodeSelector.a"), "values");
     assert_eq!(get(&values, "traceSampling"), Some(&Value::Null), "a null deletes the chart's default");
-    assert_eq!(at(&base(&wanted, profile), "profile"), "demo");
+    assert_eq!(at(&with(profile, |defaults| base(&wanted, defaults)), "profile"), "demo");
 }
 
 #[test]
@@ -139,11 +146,12 @@ fn images_are_set_for_the_control_plane_the_injector_and_gateways() {
         global,
         json!({"istioNamespace": "istio-system", "hub": "r/i", "imagePullPolicy": "Always", "imagePullSecrets": ["key"]})
     );
-    assert_eq!(at(&base(&spec(images.clone()), NO_PROFILE), "global.imagePullSecrets"), json!(["key"]));
+    let of_base = with(None, |defaults| base(&spec(images.clone()), defaults));
+    assert_eq!(at(&of_base, "global.imagePullSecrets"), json!(["key"]));
     let mut with_gateway = images;
     merge(&mut with_gateway, json!({"gateways": [{"name": "edge"}]}));
     let spec = spec(with_gateway);
-    let values = gateway(&spec, &spec.gateways[0], NO_PROFILE);
+    let values = with(None, |defaults| gateway(&spec, &spec.gateways[0], defaults));
     assert_eq!(values["imagePullPolicy"], "Always");
     assert_eq!(values["imagePullSecrets"], json!([{"name": "key"}]));
 }

@@ -135,3 +135,15 @@ fn what_a_terminal_would_obey_is_taken_out() {
     let picture = super::picture(&with_status(&status), at("2026-11-21T04:03:20Z"), 200);
     assert!(!picture.contains("\u{1b}[2J"), "{picture:?}");
 }
+
+#[test]
+fn the_platform_is_shown_with_its_evidence_and_what_it_is_warned_of() {
+    let mut mesh = ready();
+    let platform = &mut mesh.status.as_mut().unwrap().platform;
+    platform.name = Some("minikube".into());
+    platform.evidence = vec!["nodes' label minikube.k8s.io/version".into(), "another".into()];
+    platform.warnings = vec!["pods can't be made in shop".into()];
+    let text = drawn(&mesh, usize::MAX);
+    assert!(text.contains("Platform     minikube (nodes' label minikube.k8s.io/version)\n"), "{text}");
+    assert!(text.contains("Warning      pods can't be made in shop\n"), "{text}");
+}

@@ -1,0 +1,36 @@
+//! What platforms come to with the real charts.
+
+use meshwright_api::PlatformName;
+use serde_json::{Value, json};
+
+use super::rendering::{Mill, look};
+use super::rows::INJECTOR;
+
+#[test]
+fn every_platform_renders_and_its_webhook_labels_are_on_every_webhook_configuration() {
+    for mill in Mill::all() {
+        for platform in PlatformName::KNOWN {
+            let objects = mill.objects(&json!({"platform": platform, "profile": "demo"})).unwrap();
+            let webhooks: Vec<&Value> = objects
+                .values()
+                .filter(|object| object["kind"].as_str().is_some_and(|kind| kind.ends_with("WebhookConfiguration")))
+                .collect();
+            assert!(webhooks.len() >= 3, "{} {platform}", mill.version());
+            for webhook in webhooks {
+                let label = webhook["metadata"]["labels"]["admissions.enforcer/disabled"].as_str();
+                assert_eq!(label, (*platform == "aks").then_some("true"), "{} {platform}", webhook["metadata"]["name"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn no_pod_relies_on_a_cni_plugin_that_is_not_installed() {
+    for mill in Mill::all() {
+        for platform in PlatformName::KNOWN {
+            let objects = mill.objects_of_workloads(&json!({"platform": platform})).unwrap();
+            let relies = look(&objects, INJECTOR, "data values yaml pilot cni enabled");
+            assert_eq!(relies, false, "{} {platform}", mill.version());
+        }
+    }
+}
