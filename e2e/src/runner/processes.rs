@@ -33,6 +33,8 @@ pub struct PodProcess {
 pub struct Memory {
     /// Resident now.
     pub resident: u64,
+    /// Of what is resident now: heap and stacks. The rest are pages of files, the program's own among them.
+    pub anonymous: u64,
     /// The most that was ever resident.
     pub peak: u64,
 }
@@ -71,7 +73,7 @@ impl PodProcess {
             line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()
         };
         let bytes = |name: &str| field(name).unwrap_or_default() * 1024;
-        Ok(Memory { resident: bytes("VmRSS:"), peak: bytes("VmHWM:") })
+        Ok(Memory { resident: bytes("VmRSS:"), anonymous: bytes("RssAnon:"), peak: bytes("VmHWM:") })
     }
 
     /// When it was started and how long it has computed so far.

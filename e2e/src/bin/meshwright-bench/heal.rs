@@ -131,7 +131,8 @@ async fn edited(lab: &Lab, mesh: &Mesh, target: &Target) -> TestResult<Healing> 
 /// Deletes one object of each kind, again and again, and edits the Deployment's image.
 pub(crate) async fn measure(lab: &Lab, mesh: &Mesh, options: &Options, table: &mut Table) -> TestResult {
     let targets = targets(&lab.settled_audit().await?);
-    for target in &targets {
+    let wanted = |target: &&Target| options.kinds.is_empty() || options.kinds.contains(&target.resource.plural);
+    for target in targets.iter().filter(wanted) {
         let mut healings = Vec::new();
         for _ in 0..options.heals {
             healings.push(deleted(lab, mesh, target).await?);

@@ -49,6 +49,9 @@ struct Options {
     /// Deletions of each kind; the median is shown
     #[arg(long, env = "BENCH_HEALS", default_value_t = 5)]
     heals: usize,
+    /// Only these kinds are deleted: plurals, with commas
+    #[arg(long, env = "BENCH_KINDS", value_delimiter = ',')]
+    kinds: Vec<String>,
     /// How long writes at rest are counted
     #[arg(long, env = "BENCH_IDLE_SECONDS", default_value_t = 300)]
     idle_seconds: u64,

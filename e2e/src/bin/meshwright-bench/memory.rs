@@ -37,8 +37,8 @@ pub(crate) async fn measure(lab: &Lab, options: &Options, table: &mut Table) -> 
 
 async fn tell(lab: &Lab, mesh: &Mesh, when: &str, budget: &str, peer: &str, table: &mut Table) -> TestResult {
     tokio::time::sleep(SETTLED).await;
-    let Memory { resident, peak } = lab.process(OPERATOR_NAMESPACE, &mesh.leader().await?)?.memory()?;
-    let measured = format!("{}, peak {}", mebibytes(resident), mebibytes(peak));
+    let Memory { resident, anonymous, peak } = lab.process(OPERATOR_NAMESPACE, &mesh.leader().await?)?.memory()?;
+    let measured = format!("{}, of it heap {}; peak {}", mebibytes(resident), mebibytes(anonymous), mebibytes(peak));
     table.row(format!("resident set of the leader {when}"), measured, budget, peer);
     Ok(())
 }
