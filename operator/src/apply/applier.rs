@@ -25,6 +25,8 @@ use crate::runtime::metrics::{Metrics, WriteVerb};
 
 /// Writes at a time within a stage.
 const CONCURRENCY: usize = 8;
+/// Definitions are large, and the API server takes its time for each: a few at a time keep the peak of memory low.
+const DEFINITIONS_AT_A_TIME: usize = 4;
 
 /// Carries plans out.
 #[derive(Clone)]
@@ -50,7 +52,8 @@ impl Applier {
         for stage in steps.chunk_by(|a, b| a.desired.stage == b.desired.stage) {
             let Some(first) = stage.first() else { continue };
             let at = first.desired.stage;
-            if at > Stage::Definitions && applied.waiting.is_none() {
+            // Pods and webhooks need the definitions to be served; what lies before them is applied meanwhile.
+            if at >= Stage::ControlPlane && applied.waiting.is_none() {
                 applied.waiting = self.open_definitions(installation, &all);
             }
             let blocked = matches!(applied.waiting, Some(Waiting::Definitions(_)));
@@ -66,7 +69,7 @@ impl Applier {
                 .filter(|step| !((blocked || broken) && step.action == Action::Create))
                 .cloned()
                 .collect();
-            self.apply_stage(due, &mut applied).await;
+            self.apply_stage(at, due, &mut applied).await;
         }
         if refusals.is_empty() && applied.failures.is_empty() && applied.waiting.is_none() {
             for removal in &prune {
@@ -82,16 +85,20 @@ impl Applier {
         Plan { steps, prune, leaving, agents_leaving, refusals, gateways_may_start, state: applied }
     }
 
-    async fn apply_stage(&self, due: Vec<Step>, applied: &mut Applied) {
+    async fn apply_stage(&self, stage: Stage, due: Vec<Step>, applied: &mut Applied) {
+        let at_a_time = if stage == Stage::Definitions { DEFINITIONS_AT_A_TIME } else { CONCURRENCY };
         let write = |step: Step| async move {
             let result = self.carry_out(&step).await;
             (step, result)
         };
-        let mut writes = stream::iter(due).map(write).buffer_unordered(CONCURRENCY);
+        let mut writes = stream::iter(due).map(write).buffer_unordered(at_a_time);
         while let Some((step, result)) = writes.next().await {
             match result {
                 Ok(()) => applied.written.push((step.desired.key.clone(), step.action)),
-                Err(error) => applied.failures.push(error),
+                Err(error) => {
+                    self.inventory.doubt(error.key());
+                    applied.failures.push(error);
+                }
             }
         }
     }
@@ -139,7 +146,7 @@ impl Applier {
     async fn read(&self, key: &ObjectKey) -> Result<Option<Value>, ApplyError> {
         let found = api(&self.client, key).get_opt(&key.name).await;
         found
-            .map(|object| object.as_ref().map(to_value))
+            .map(|object| object.map(to_value))
             .map_err(|source| ApplyError::Read { key: key.clone(), source: Box::new(source) })
     }
 
@@ -152,7 +159,7 @@ impl Applier {
         let answer = within_deadline(api.patch(&key.name, &params, &Patch::Apply(&wanted)))
             .await
             .map_err(|source| not_applied(key, source))?;
-        self.inventory.applied(desired, &to_value(&answer));
+        self.inventory.applied(desired, &to_value(answer));
         Ok(())
     }
 
@@ -170,7 +177,7 @@ impl Applier {
         let answer = within_deadline(api.patch(&key.name, &params, &Patch::Json::<()>(patch)))
             .await
             .map_err(|source| ApplyError::TakeOut { key: key.clone(), source: Box::new(source) })?;
-        self.inventory.applied(desired, &to_value(&answer));
+        self.inventory.applied(desired, &to_value(answer));
         Ok(())
     }
 

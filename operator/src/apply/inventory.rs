@@ -3,6 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use semver::Version;
 use serde_json::Value;
@@ -13,6 +14,10 @@ use crate::mesh::effective::effective;
 use crate::mesh::kind::Kind;
 use crate::mesh::live::{Drift, Facts, Live, LiveObjects};
 use crate::mesh::object::{Component, Desired, ObjectKey};
+
+/// An object that was read and wasn't there counts as absent for so long: an installation that takes a few turns need not
+/// ask for each object at each turn. A create that meets one made meanwhile is refused, and ends it.
+const ABSENT_FOR: Duration = Duration::from_secs(5);
 
 /// Shared between the watches, which fill it, and reconciles, which read it. Cloning shares.
 #[derive(Clone, Default)]
@@ -26,6 +31,8 @@ struct State {
     desired: HashMap<ObjectKey, Arc<Desired>>,
     /// What the server made of our last apply: hash of the desired state, and fingerprint of the answer.
     accepted: HashMap<ObjectKey, (String, String)>,
+    /// When objects were read that weren't there.
+    absent: HashMap<ObjectKey, Instant>,
     trouble: BTreeMap<Kind, String>,
     synced: BTreeSet<Kind>,
     /// Rung when we wrote an object of a kind that not every API server has.
@@ -44,6 +51,7 @@ impl State {
 
     /// Keeps an answer of the server, unless a watch has seen a later state of that object: that one is returned.
     fn take_in(&mut self, key: ObjectKey, live: Live) -> Option<&mut Live> {
+        self.absent.remove(&key);
         match self.live.entry(key) {
             Entry::Occupied(known) if known.get().is_later_than(&live) => Some(known.into_mut()),
             entry => {
@@ -79,6 +87,7 @@ impl Inventory {
                 || old.marks != new.marks
                 || old.deleting != new.deleting
         });
+        state.absent.remove(&key);
         state.live.insert(key, new);
         installation.filter(|_| matters)
     }
@@ -144,7 +153,20 @@ impl Inventory {
 
     /// Takes in that an object which no watch tells of is not there.
     pub fn vanished(&self, key: &ObjectKey) {
-        self.lock().live.remove(key);
+        let mut state = self.lock();
+        state.live.remove(key);
+        state.absent.insert(key.clone(), Instant::now());
+    }
+
+    /// Whether the object was looked for a moment ago and wasn't there.
+    #[must_use]
+    pub fn is_absent(&self, key: &ObjectKey) -> bool {
+        self.lock().absent.get(key).is_some_and(|since| since.elapsed() < ABSENT_FOR)
+    }
+
+    /// Takes in that a write of this object failed: it may be there after all.
+    pub fn doubt(&self, key: &ObjectKey) {
+        self.lock().absent.remove(key);
     }
 
     /// Sets what is desired of an installation. What was judged against another desired state is unchecked again.
@@ -163,6 +185,7 @@ impl Inventory {
         for key in outdated {
             state.desired.remove(&key);
             state.accepted.remove(&key);
+            state.absent.remove(&key);
         }
         for desired in desired {
             let known = state.desired.get(&desired.key).is_some_and(|old| old.hash == desired.hash);
@@ -320,5 +343,19 @@ mod tests {
         assert_eq!(drift(&inventory, &desired), Drift::None);
         assert_eq!(inventory.forget(&desired.key, &state(&desired, "9", "1")).as_deref(), Some("mesh"));
         assert!(!inventory.knows(&desired.key));
+    }
+
+    #[test]
+    fn what_was_not_there_is_not_looked_for_again_until_a_write_of_it_fails() {
+        let desired = desired();
+        let inventory = inventory(&desired);
+        assert!(!inventory.is_absent(&desired.key));
+        inventory.vanished(&desired.key);
+        assert!(inventory.is_absent(&desired.key));
+        inventory.doubt(&desired.key);
+        assert!(!inventory.is_absent(&desired.key));
+        inventory.vanished(&desired.key);
+        inventory.read(&desired.key, &state(&desired, "7", "1"));
+        assert!(!inventory.is_absent(&desired.key));
     }
 }

@@ -159,7 +159,7 @@ impl Prober {
         let wanted: DynamicObject = serde_json::from_value(pod(namespace, template)).ok()?;
         let params = PostParams { dry_run: true, field_manager: Some(FIELD_MANAGER.into()) };
         match tokio::time::timeout(PROBE_DEADLINE, pods.create(&params, &wanted)).await {
-            Ok(Ok(created)) => Some(judge_pod(&to_value(&created))),
+            Ok(Ok(created)) => Some(judge_pod(&to_value(created))),
             Ok(Err(kube::Error::Api(status))) => judge_refusal(status.code, &status.message),
             Ok(Err(error)) => {
                 debug!(error = %error, "the proof of injection could not be asked for");

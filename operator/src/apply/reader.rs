@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
-use kube::api::{Api, DynamicObject, ObjectMeta};
+use kube::api::{Api, DynamicObject, ObjectMeta, TypeMeta};
 use meshwright_api::CaStatus;
 use serde_json::Value;
 
@@ -35,9 +35,18 @@ pub(super) fn api(client: &Client, key: &ObjectKey) -> Api<DynamicObject> {
     }
 }
 
-/// An object as plain JSON.
-pub(super) fn to_value(object: &DynamicObject) -> Value {
-    serde_json::to_value(object).unwrap_or_default()
+/// An object as plain JSON. Its content is moved and not copied: definitions are large.
+pub(super) fn to_value(object: DynamicObject) -> Value {
+    let DynamicObject { types, metadata, data } = object;
+    let mut value = data;
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("metadata".to_owned(), serde_json::to_value(metadata).unwrap_or_default());
+        if let Some(TypeMeta { api_version, kind }) = types {
+            fields.insert("apiVersion".to_owned(), api_version.into());
+            fields.insert("kind".to_owned(), kind.into());
+        }
+    }
+    value
 }
 
 impl Reader {
@@ -53,7 +62,10 @@ impl Reader {
         let known = self.inventory.snapshot(installation, desired);
         let open = desired
             .iter()
-            .filter(|d| known.get(&d.key).is_none_or(|live| live.drift == Drift::Unchecked || !live.is_watched()))
+            .filter(|d| match known.get(&d.key) {
+                Some(live) => live.drift == Drift::Unchecked || !live.is_watched(),
+                None => !self.inventory.is_absent(&d.key),
+            })
             .map(|d| d.key.clone())
             .collect::<Vec<_>>();
         let mut reads = stream::iter(open).map(|key| self.read(key)).buffer_unordered(CONCURRENCY);
@@ -66,7 +78,7 @@ impl Reader {
     async fn read(&self, key: ObjectKey) -> Result<(), ApplyError> {
         let found = api(&self.client, &key).get_opt(&key.name).await;
         match found {
-            Ok(Some(object)) => self.inventory.read(&key, &to_value(&object)),
+            Ok(Some(object)) => self.inventory.read(&key, &to_value(object)),
             Ok(None) => self.inventory.vanished(&key),
             Err(error) if absent(&error) => self.inventory.vanished(&key),
             Err(source) => return Err(ApplyError::Read { key, source: Box::new(source) }),
@@ -141,4 +153,19 @@ fn belongs_to(pod: &ObjectMeta, workloads: &[(String, String)]) -> bool {
     workloads.iter().any(|(namespace, name)| {
         pod.namespace.as_deref() == Some(namespace) && label("app.kubernetes.io/name") == Some(name)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_object_is_the_same_as_plain_json() {
+        let object =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "uid": "u"}, "data": {"a": "1"}});
+        let parsed: DynamicObject = serde_json::from_value(object.clone()).unwrap();
+        assert_eq!(to_value(parsed), object);
+    }
 }

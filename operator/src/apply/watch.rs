@@ -136,17 +136,19 @@ fn take_in(
         watcher::Event::InitApply(object) => {
             let key = key_of(kind, &object);
             relisted.insert(key.clone());
-            inventory.observe(key, &to_value(&object)).into_iter().collect()
+            inventory.observe(key, &to_value(object)).into_iter().collect()
         }
         watcher::Event::InitDone => {
             debug!(%kind, objects = relisted.len(), "listed");
             inventory.retain(kind, &std::mem::take(relisted))
         }
         watcher::Event::Apply(object) => {
-            inventory.observe(key_of(kind, &object), &to_value(&object)).into_iter().collect()
+            let key = key_of(kind, &object);
+            inventory.observe(key, &to_value(object)).into_iter().collect()
         }
         watcher::Event::Delete(object) => {
-            inventory.forget(&key_of(kind, &object), &to_value(&object)).into_iter().collect()
+            let key = key_of(kind, &object);
+            inventory.forget(&key, &to_value(object)).into_iter().collect()
         }
     }
 }

@@ -94,7 +94,7 @@ impl Component {
 pub enum Stage {
     /// Namespaces.
     Namespaces,
-    /// CRDs; the next stages wait until they are established.
+    /// CRDs; the control plane's workloads wait until they are established.
     Definitions,
     /// Service accounts and roles.
     Identity,
