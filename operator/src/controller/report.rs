@@ -18,7 +18,7 @@ use crate::mesh::plan;
 use crate::mesh::rollup::{Course, Report, is_turn, rollup};
 
 /// Progress (so many of so many pods) is told no more often than this; every turn is told at once.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// Field manager of status: apart from that of objects, so that neither takes the other's fields.
 const STATUS_MANAGER: &str = "meshwright-status";
 

@@ -244,13 +244,14 @@ fn waiting(waiting: &Waiting) -> Blocker {
 }
 
 /// Whether a status says something new, rather than how far the same thing has come: a turn is told at once, progress
-/// may wait for the next telling.
+/// may wait for the next telling. That a control plane which never served begins to is progress, too: Ready follows.
 #[must_use]
 pub fn is_turn(previous: &MeshInstallationStatus, status: &MeshInstallationStatus) -> bool {
     let gist = |status: &MeshInstallationStatus| {
         let conditions: Vec<(String, String, String)> = status
             .conditions
             .iter()
+            .filter(|c| c.type_ != ConditionType::Available.as_str() || status.version.running.is_some())
             .map(|c| {
                 let told = c.status != "Unknown" && c.type_ != ConditionType::Reconciling.as_str();
                 let reason = if told { c.reason.clone() } else { String::new() };
@@ -415,5 +416,19 @@ mod tests {
     fn the_same_report_gives_the_same_status() {
         let once = follow(&MeshInstallationStatus::default(), &health(vec![]), true);
         assert_eq!(follow(&once, &health(vec![]), true), once);
+    }
+
+    #[test]
+    fn a_first_control_plane_that_begins_to_serve_is_progress_and_one_that_ceases_to_is_a_turn() {
+        let starting = Health { available: false, ..blocked(Reason::WaitingForRollout) };
+        let serving = blocked(Reason::WaitingForCaBundle);
+        let first = follow(&MeshInstallationStatus::default(), &starting, false);
+        assert!(is_turn(&MeshInstallationStatus::default(), &first));
+        let second = follow(&first, &serving, false);
+        assert!(first != second && !is_turn(&first, &second));
+        let ready = follow(&second, &health(vec![]), false);
+        assert!(is_turn(&second, &ready));
+        let gone = MeshInstallationStatus { phase: ready.phase, ..follow(&ready, &starting, true) };
+        assert!(is_turn(&ready, &gone));
     }
 }
