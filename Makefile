@@ -67,7 +67,8 @@ generate: catalog ## Make the committed files that are generated: CRD, RBAC and 
 	@e2e/lab/generate.sh
 
 .PHONY: bench
-bench: lab release catalog ## Measure rendering (criterion, beside `helm template`) and the whole operator on the lab (BENCH_*: e2e/README.md)
+bench: lab release catalog ## Measure rendering and the choice of node ports (criterion, beside `helm template`) and the whole operator on the lab (BENCH_*: e2e/README.md)
 	@cargo bench --locked --package meshwright-chart
+	@cargo bench --locked --package meshwright --bench node_ports
 	@cargo build --quiet --locked --package meshwright-e2e --bin meshwright-bench
 	@MESHWRIGHT_BIN="$${CARGO_TARGET_DIR:-target}/release/meshwright" $(INSIDE) "$${CARGO_TARGET_DIR:-target}/debug/meshwright-bench"

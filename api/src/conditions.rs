@@ -114,6 +114,14 @@ reasons! {
     ProbeRefused,
     /// The spec says something that can't be done.
     InvalidSpec,
+    /// A node port that the spec asks for, or its range, is outside the API server's range.
+    NodePortOutOfRange,
+    /// A node port that the spec asks for is one that it reserves.
+    NodePortReserved,
+    /// A node port that the spec asks for is held by another Service, or asked for twice.
+    NodePortTaken,
+    /// There are fewer free node ports than the gateways need.
+    NodePortsExhausted,
     /// The catalog has no such version.
     VersionNotInCatalog,
     /// The version exists but can't run on this Kubernetes.
@@ -154,6 +162,8 @@ reasons! {
     Updated,
     /// An object was changed or deleted by another and was put right. An Event only.
     Healed,
+    /// A node port that the operator had chosen was lost to another Service, and it chose another. An Event only.
+    NodePortMoved,
     /// The mesh has been removed. An Event only.
     Uninstalled,
     /// The mesh was left running and the operator's marks taken off. An Event only.

@@ -231,8 +231,8 @@ pub struct GatewayPort {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub target_port: Option<i32>,
-    /// The port of every node, inside the cluster's node port range. Default: Kubernetes chooses
-    /// one. Only with type `NodePort` or `LoadBalancer`. Example: `30401`.
+    /// The port of every node, inside the cluster's node port range. Default: chosen as
+    /// spec.nodePorts.assignment says. Only with type `NodePort` or `LoadBalancer`. Example: `30401`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub node_port: Option<i32>,

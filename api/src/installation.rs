@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ControlPlane, FreeForm, Gateway, Injector, MeshInstallationStatus, NodeAgent, ObjectPatch, PlatformName, Proxy,
-    is_default, rules,
+    ControlPlane, FreeForm, Gateway, Injector, MeshInstallationStatus, NodeAgent, NodePorts, ObjectPatch, PlatformName,
+    Proxy, is_default, rules,
 };
 
 /// What the mesh should be. Everything but `version` has a default.
@@ -131,6 +131,9 @@ pub struct MeshInstallationSpec {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub gateways: Vec<Gateway>,
+    /// The node ports of gateways: the range, which of it to leave alone, and who chooses.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub node_ports: NodePorts,
     /// Istio's `MeshConfig`, merged over the profile's. Example: `{enableTracing: true}`.
     #[serde(default, skip_serializing_if = "FreeForm::is_empty")]
     pub mesh_config: FreeForm,

@@ -11,6 +11,7 @@ mod gateway;
 mod injector;
 mod installation;
 mod node_agent;
+mod node_ports;
 mod patch;
 mod platform;
 mod platform_status;
@@ -34,14 +35,17 @@ pub use installation::{
     Profile, PullPolicy,
 };
 pub use node_agent::{ComponentMode, NodeAgent};
+pub use node_ports::{NodePortAssignment, NodePorts};
 pub use patch::{ObjectPatch, PatchOperation, PatchTarget, PatchVerb};
 pub use platform::PlatformName;
-pub use platform_status::{LoadBalancers, PlatformPermission, PlatformStatus};
+pub use platform_status::{
+    LoadBalancers, NodePortRangeSource, NodePortRangeStatus, PlatformPermission, PlatformStatus,
+};
 pub use pods::{Autoscaling, Resources};
 pub use proxy::{AccessLog, AccessLogEncoding, Proxy, ProxyLogLevel};
 pub use status::{
-    CaSource, CaStatus, ComponentStatus, GatewayApiStatus, GatewayPortStatus, GatewayStatus, MeshInstallationStatus,
-    NodePortOrigin, NodePortStatus, Phase, VersionStatus,
+    AddressType, CaSource, CaStatus, ComponentStatus, GatewayApiStatus, GatewayPortStatus, GatewayStatus,
+    MeshInstallationStatus, NodePortOrigin, NodePortStatus, Phase, VersionStatus,
 };
 
 /// True for a value that is its type's default: such fields are left out of what is written, so

@@ -26,6 +26,9 @@ pub struct PlatformStatus {
     /// What keeps parts of the mesh or its applications from working here, and what to change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// The node ports that gateways may have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_port_range: Option<NodePortRangeStatus>,
 }
 
 /// Whether a platform gives Services of type `LoadBalancer` an address.
@@ -50,4 +53,31 @@ pub enum PlatformPermission {
     /// That depends on how the cluster was made.
     #[default]
     Unknown,
+}
+
+/// A range of node ports and how it is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodePortRangeStatus {
+    /// First and last port. Example: `30000-32767`.
+    pub range: String,
+    /// `Discovered`: the API server said so. `Spec`: spec.nodePorts.range. `Platform`: what is
+    /// known of the platform. `Default`: Kubernetes' own.
+    pub source: NodePortRangeSource,
+    /// Why it is not the API server's word, where it isn't.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// How a range of node ports is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum NodePortRangeSource {
+    /// The API server said so.
+    Discovered,
+    /// The spec says so.
+    Spec,
+    /// The platform usually has this one.
+    Platform,
+    /// Kubernetes has this one unless it is configured otherwise.
+    Default,
 }

@@ -226,6 +226,31 @@ pub(crate) fn is_load_balancer_class() -> Rule {
     )
 }
 
+/// A range as `first-last`; `{s}` is the string. CEL stops at the first part that doesn't hold, so numbers are read only
+/// from what is made of digits.
+fn range_holds(s: &str) -> String {
+    format!(
+        "({s}.matches('^[1-9][0-9]{{0,4}}-[1-9][0-9]{{0,4}}$') \
+         && int({s}.split('-')[0]) <= int({s}.split('-')[1]) && int({s}.split('-')[1]) <= 65535)"
+    )
+}
+
+/// On a range of ports.
+pub(crate) fn is_port_range() -> Rule {
+    rule(
+        range_holds("self"),
+        "nodePorts.range must be a first and a last port between 1 and 65535, for example 30400-30449",
+    )
+}
+
+/// On a list of ports and ranges.
+pub(crate) fn are_ports_or_ranges(field: &str) -> Rule {
+    rule(
+        format!("self.all(p, p.contains('-') ? {} : ({IS_PORT}))", range_holds("p")),
+        format!("{field} must be a list of ports and ranges of ports such as \"30431\" or \"30400-30405\""),
+    )
+}
+
 /// On the registry of the images.
 pub(crate) fn is_registry() -> Rule {
     rule(

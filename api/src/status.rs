@@ -180,14 +180,30 @@ pub struct GatewayStatus {
     /// What it lacks, if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Addresses: of the load balancer for type `LoadBalancer`, of the Service for `ClusterIP`, of
-    /// nodes for `NodePort`.
+    /// Addresses: of the load balancer, where it has given one; else of up to three ready nodes,
+    /// where the gateway has node ports; else the Service's name inside the cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
+    /// Whose addresses these are: `LoadBalancer`, `Node` or `Service`. A node's are to be used with
+    /// node ports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "AddressType")]
+    pub address_type: Option<AddressType>,
     /// Its ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub ports: Vec<GatewayPortStatus>,
+}
+
+/// Whose addresses a gateway's are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AddressType {
+    /// The load balancer's, with the Service's ports.
+    LoadBalancer,
+    /// Nodes', with node ports.
+    Node,
+    /// The Service's, from inside the cluster.
+    Service,
 }
 
 /// One port of a gateway.
@@ -219,9 +235,9 @@ pub struct NodePortStatus {
     pub namespace: String,
     /// The Service that holds it.
     pub service: String,
-    /// The Service's port that it leads to.
+    /// The Service's port that it leads to, or `healthCheckNodePort`.
     pub port_name: String,
-    /// Who chose it: `Spec` or `Cluster`.
+    /// Who chose it: `Spec`, `Assigned` (the operator) or `Cluster` (the API server).
     pub from: NodePortOrigin,
 }
 
@@ -230,6 +246,8 @@ pub struct NodePortStatus {
 pub enum NodePortOrigin {
     /// The spec asks for it.
     Spec,
+    /// The operator chose it and keeps it.
+    Assigned,
     /// The API server allocated it.
     Cluster,
 }

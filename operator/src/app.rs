@@ -11,9 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::apply::{
-    Applier, Changes, GatewayApi, GatewayPods, Inventory, Prober, Reader, Revisions, Surveyor, watch_all,
+    Applier, Changes, GatewayApi, GatewayPods, Inventory, Nodes, Prober, Reader, Revisions, Surveyor, watch_all,
 };
 use crate::controller::{self, Context, EventSink, Options};
+use crate::nodeports::NodePortServer;
 use crate::platform::{LoadPlatformError, Platforms};
 use crate::runtime::admin::{Admin, AdminArgs, AdminError, AdminServer, Heartbeat};
 use crate::runtime::client::{Clients, ConnectError};
@@ -190,6 +191,9 @@ async fn context(
     let version = clients.requests.apiserver_version().await.map_err(|e| RunError::ServerVersion(Box::new(e)))?;
     info!(kubernetes = version.git_version, "connected");
     let requests = clients.requests.clone();
+    let nodes = Nodes::new(requests.clone());
+    let node_ports = NodePortServer::new(requests.clone(), namespace);
+    node_ports.range().await;
     let prober = Prober::new(requests.clone(), options.probe_interval, changed, metrics.clone());
     let platforms = Arc::new(Platforms::bundled().map_err(RunError::Platforms)?);
     let surveyor = Surveyor::new(requests.clone(), platforms, version.git_version.clone());
@@ -203,6 +207,8 @@ async fn context(
         gateway_api,
         gateway_pods: GatewayPods::new(requests.clone(), metrics.clone()),
         revisions: Revisions::new(requests, namespace),
+        node_ports,
+        nodes,
         clients: clients.clone(),
         metrics: metrics.clone(),
         memory: controller::Memory::default(),

@@ -11,5 +11,6 @@ pub mod catalog;
 pub mod cli;
 pub mod controller;
 pub mod mesh;
+pub mod nodeports;
 pub mod platform;
 pub mod runtime;

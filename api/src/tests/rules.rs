@@ -162,6 +162,27 @@ const CASES: &[Case] = &[
         refuses: &["proxy: {excludeOutboundPorts: ['*']}", "proxy: {excludeOutboundPorts: ['-1']}"],
     },
     Case {
+        message: "nodePorts.range must be a first and a last port between 1 and 65535, for example 30400-30449",
+        passes: &["nodePorts: {range: 30400-30449}", "nodePorts: {range: 1-65535}", "nodePorts: {range: 80-80}"],
+        refuses: &[
+            "nodePorts: {range: '30400'}",
+            "nodePorts: {range: 30449-30400}",
+            "nodePorts: {range: 0-100}",
+            "nodePorts: {range: 1-65536}",
+            "nodePorts: {range: 1-2-3}",
+            "nodePorts: {range: 30400 - 449}",
+        ],
+    },
+    Case {
+        message: "nodePorts.reserved must be a list of ports and ranges of ports such as \"30431\" or \"30400-30405\"",
+        passes: &["nodePorts: {reserved: ['30431', '30440-30444']}"],
+        refuses: &[
+            "nodePorts: {reserved: [http]}",
+            "nodePorts: {reserved: ['30431', '30444-30440']}",
+            "nodePorts: {reserved: ['65536']}",
+        ],
+    },
+    Case {
         message: "images.registry must be a host and path without scheme and without a trailing slash, for example registry.example.com/istio",
         passes: &[
             "images: {registry: 'registry.example.com:5000/istio'}",

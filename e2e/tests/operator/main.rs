@@ -14,6 +14,7 @@ mod healing;
 mod install;
 mod leadership;
 mod node_agents;
+mod node_ports;
 mod platforms;
 mod readiness;
 mod rights;

@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
-use meshwright_api::conditions::{ConditionType, is_true};
+use meshwright_api::conditions::{ConditionType, get, is_true};
 use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR_NAMESPACE, small};
 use meshwright_e2e::{Lab, LabOptions, TestResult, objects, run, wait};
 use serde_json::{Value, json};
@@ -83,7 +83,17 @@ fn an_injector_that_gives_no_proxy_is_not_ready() {
         let mut spec = small();
         spec["values"] = json!({"istiod": {"sidecarInjectorWebhook": {"defaultTemplates": ["grpc-simple"]}}});
         mesh.apply(NAME, spec).await?;
-        mesh.wait_for(NAME, ConditionType::Ready, "False", Some("NotInjected")).await?;
+        // Unknown where the new spec was never proved, False where istiod was slow to read it and the proof came first.
+        wait::until(wait::PATIENCE, "Ready to be told as NotInjected", async || {
+            let found = mesh.installations().get(NAME).await.map_err(|error| error.to_string())?;
+            let conditions = found.status.unwrap_or_default().conditions;
+            let ready = get(&conditions, ConditionType::Ready).map(|c| (c.status.clone(), c.reason.clone()));
+            match ready {
+                Some((status, reason)) if status != "True" && reason == "NotInjected" => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await?;
         mesh.apply(NAME, small()).await?;
         mesh.wait_ready(NAME).await?;
         Ok(())

@@ -46,12 +46,16 @@ impl Applier {
     /// Carries a plan out, stage by stage, as far as it goes now: what has to wait is told, and not waited for.
     pub async fn apply(&self, installation: &str, plan: Plan<Prepared>) -> Plan<Applied> {
         // Destructured in full, so that a new part of the plan can't be forgotten here.
-        let Plan { steps, prune, leaving, agents_leaving, refusals, gateways_may_start, state: Prepared } = plan;
+        let Plan { steps, make_way, prune, leaving, agents_leaving, refusals, gateways_may_start, state: Prepared } =
+            plan;
         let mut applied = Applied { failures: Vec::new(), waiting: None, written: Vec::new() };
         let all: Vec<Arc<Desired>> = steps.iter().map(|step| Arc::clone(&step.desired)).collect();
         for stage in steps.chunk_by(|a, b| a.desired.stage == b.desired.stage) {
             let Some(first) = stage.first() else { continue };
             let at = first.desired.stage;
+            if at == Stage::Gateways {
+                self.remove(&make_way, &mut applied).await;
+            }
             // Pods and webhooks need the definitions to be served; what lies before them is applied meanwhile.
             if at >= Stage::ControlPlane && applied.waiting.is_none() {
                 applied.waiting = self.open_definitions(installation, &all);
@@ -72,17 +76,21 @@ impl Applier {
             self.apply_stage(at, due, &mut applied).await;
         }
         if refusals.is_empty() && applied.failures.is_empty() && applied.waiting.is_none() {
-            for removal in &prune {
-                match self.delete(removal).await {
-                    Ok(()) => info!(object = %removal.key, "pruned"),
-                    Err(error) => applied.failures.push(error),
-                }
-            }
+            self.remove(&prune, &mut applied).await;
             if !agents_leaving.is_empty() {
                 applied.waiting = Some(Waiting::Removal(agents_leaving.clone()));
             }
         }
-        Plan { steps, prune, leaving, agents_leaving, refusals, gateways_may_start, state: applied }
+        Plan { steps, make_way, prune, leaving, agents_leaving, refusals, gateways_may_start, state: applied }
+    }
+
+    async fn remove(&self, removals: &[Removal], applied: &mut Applied) {
+        for removal in removals {
+            match self.delete(removal).await {
+                Ok(()) => info!(object = %removal.key, "pruned"),
+                Err(error) => applied.failures.push(error),
+            }
+        }
     }
 
     async fn apply_stage(&self, stage: Stage, due: Vec<Step>, applied: &mut Applied) {
@@ -230,7 +238,7 @@ fn starts_pods(step: &Step) -> bool {
 }
 
 /// Runs a request, which fails as a time-out does when it takes too long.
-pub(super) async fn within_deadline<T>(
+pub(crate) async fn within_deadline<T>(
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, kube::Error> {
     timeout(REQUEST_DEADLINE, request).await.unwrap_or_else(|elapsed| Err(kube::Error::Service(elapsed.into())))

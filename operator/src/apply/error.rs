@@ -1,6 +1,8 @@
 //! What can go wrong with one request, and what class of trouble it is.
 
+use crate::mesh::kind::Kind;
 use crate::mesh::object::ObjectKey;
+use crate::nodeports::PortRefusal;
 
 /// A request about one object failed.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +102,18 @@ impl ApplyError {
             | Self::TakeOut { key, .. }
             | Self::Release { key, .. }
             | Self::Delete { key, .. } => key,
+        }
+    }
+
+    /// What it says about node ports, if the API server refused a Service for their sake.
+    #[must_use]
+    pub fn port_refusal(&self) -> Option<PortRefusal> {
+        match self {
+            Self::Apply { key: ObjectKey { kind: Kind::Service, .. }, source } => match source.as_ref() {
+                kube::Error::Api(status) => PortRefusal::read(&status.message),
+                _ => None,
+            },
+            _ => None,
         }
     }
 

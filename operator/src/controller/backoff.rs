@@ -3,7 +3,14 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
+use meshwright_api::conditions::Reason;
+
 use crate::apply::ErrorClass;
+
+/// An installation is looked at again after this long, even if nothing happened.
+pub const RESYNC: Duration = Duration::from_mins(5);
+/// What depends on the objects of others is looked at again after this long: no watch tells of them.
+pub const OTHERS_MOVE: Duration = Duration::from_secs(15);
 
 /// The pause before another try at `installation`, after so many failures in a row: it doubles up to a limit, and up to
 /// half of it is taken off by the installation's name and the count, so that what failed together doesn't come back
@@ -28,6 +35,16 @@ fn fraction(installation: &str, failures: u32) -> f64 {
     (installation, failures).hash(&mut hasher);
     let [a, b, c, d, ..] = hasher.finish().to_le_bytes();
     f64::from(u32::from_le_bytes([a, b, c, d])) / f64::from(u32::MAX)
+}
+
+/// When to look again at a spec that can't be followed.
+#[must_use]
+pub const fn patience(reason: Reason) -> Duration {
+    match reason {
+        // Others may give their node ports back.
+        Reason::NodePortTaken | Reason::NodePortOutOfRange | Reason::NodePortsExhausted => OTHERS_MOVE,
+        _ => RESYNC,
+    }
 }
 
 #[cfg(test)]

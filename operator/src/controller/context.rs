@@ -13,7 +13,8 @@ use super::Watched;
 use super::events::EventSink;
 use super::memory::Memory;
 use super::reconcile::FINALIZER;
-use crate::apply::{Applier, GatewayApi, GatewayPods, Inventory, Prober, Reader, Revisions, Surveyor};
+use crate::apply::{Applier, GatewayApi, GatewayPods, Inventory, Nodes, Prober, Reader, Revisions, Surveyor};
+use crate::nodeports::NodePortServer;
 use crate::runtime::client::Clients;
 use crate::runtime::metrics::Metrics;
 
@@ -46,6 +47,10 @@ pub struct Context {
     pub gateway_api: GatewayApi,
     /// The operator's memory in the cluster.
     pub revisions: Revisions,
+    /// What the API server says of node ports.
+    pub node_ports: NodePortServer,
+    /// The cluster's nodes.
+    pub nodes: Nodes,
     /// The proof of injection.
     pub prober: Prober,
     /// The platform, and what its namespaces refuse.

@@ -8,6 +8,7 @@ mod events;
 mod finalize;
 mod gateways;
 mod memory;
+mod ports;
 mod reconcile;
 mod report;
 mod resolve;

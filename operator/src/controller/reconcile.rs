@@ -14,11 +14,12 @@ use serde_json::json;
 use tracing::{debug, error, info};
 
 use super::Watched;
-use super::backoff::pause;
+use super::backoff::{OTHERS_MOVE, RESYNC, patience, pause};
 use super::context::Context;
 use super::error::ReconcileError;
 use super::finalize::finalize;
 use super::gateways::replace_uninjected;
+use super::ports::{learn, reach};
 use super::report::report;
 use super::resolve::{Accepted, platform, resolve, resolve_remembered};
 use crate::apply::ErrorClass;
@@ -37,8 +38,6 @@ pub const FINALIZER: &str = "meshwright.dev/uninstall";
 const SOON: Duration = Duration::from_millis(50);
 /// An installation that has to wait for another's end looks for it this often: nothing tells it.
 const SECOND_LOOK: Duration = Duration::from_secs(10);
-/// An installation is looked at again after this long, even if nothing happened.
-const RESYNC: Duration = Duration::from_mins(5);
 
 /// Reconciles one installation.
 pub async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<Action, ReconcileError> {
@@ -136,6 +135,10 @@ async fn step(installation: &MeshInstallation, context: &Context) -> Done {
     };
     match resolve(context, installation, platform, &records).await {
         Ok(accepted) => follow(installation, context, &records, &accepted, None).await,
+        // Not the spec's fault.
+        Err(blocker) if blocker.reason == Reason::ApiUnavailable => {
+            hindered(installation, context, blocker, false, ErrorClass::Transient).await
+        }
         Err(blocker) => {
             let Some(last) = records.last() else { return stalled(installation, context, blocker, None).await };
             // The mesh that runs is looked after whatever became of its new spec.
@@ -195,8 +198,9 @@ async fn stalled(
     blocker: Blocker,
     running: Option<&Health>,
 ) -> Done {
+    let again = patience(blocker.reason);
     let told = report(context, installation, Course::Stalled { blocker, running }, None).await?;
-    Ok((ReconcileResult::Invalid, told.again(RESYNC)))
+    Ok((ReconcileResult::Invalid, told.again(again)))
 }
 
 /// Follows accepted inputs. `stall` says why they are not those of the present spec.
@@ -255,10 +259,16 @@ async fn settle(
     health.blockers.extend(context.memory.contested(&accepted.desired));
     let namespaces = context.surveyor.guarded_namespaces(proved).await;
     health.warnings = namespaces.map(|namespaces| warnings(&accepted.validated, &namespaces));
+    reach(context, &mut health, &live).await;
     let class = applied.state.failures.iter().map(crate::apply::ApplyError::class).next();
     for error in &applied.state.failures {
         error!(installation = name, error = %error, "a write failed");
     }
+    if learn(context, &name, &applied.state.failures) && context.memory.count_failure(&name) == 1 {
+        // Somebody was quicker, or the range has changed: the next reconcile chooses anew, or says who is in the way.
+        return Ok((ReconcileResult::Conflict, Action::requeue(SOON)));
+    }
+    let resync = stall.as_ref().map_or(RESYNC, |stall| patience(stall.reason));
     let stands = stall.is_none();
     let course = match stall {
         Some(blocker) => Course::Stalled { blocker, running: Some(&health) },
@@ -286,7 +296,7 @@ async fn settle(
     let again = match held {
         Some(held) => held.min(look_again),
         None if unsettled && wrote => SOON,
-        None => look_again.min(RESYNC),
+        None => look_again.min(resync),
     };
     Ok((result, told.again(again)))
 }
@@ -313,7 +323,8 @@ async fn paused(
     injection: &Injection,
     stall: Option<Blocker>,
 ) -> Done {
-    let health = measure(&accepted.validated, &accepted.desired, live, injection);
+    let mut health = measure(&accepted.validated, &accepted.desired, live, injection);
+    reach(context, &mut health, live).await;
     let applied = stall.is_none() && prepared.is_settled() && prepared.refusals.is_empty();
     let course = match stall {
         Some(blocker) => Course::Stalled { blocker, running: Some(&health) },
@@ -348,11 +359,12 @@ async fn refused(
         return Ok((ReconcileResult::Waiting, told.again(Duration::from_secs(2))));
     }
     let blocker = stall.unwrap_or_else(|| Blocker { reason: Reason::ForeignObject, message: foreign(prepared) });
-    let health = measure(&accepted.validated, &accepted.desired, live, injection);
+    let mut health = measure(&accepted.validated, &accepted.desired, live, injection);
+    reach(context, &mut health, live).await;
     let running = proved.then_some(&health);
     let told = report(context, installation, Course::Stalled { blocker, running }, None).await?;
     // Foreign objects carry no mark, so no watch tells when they go.
-    Ok((ReconcileResult::Invalid, told.again(Duration::from_secs(15))))
+    Ok((ReconcileResult::Invalid, told.again(OTHERS_MOVE)))
 }
 
 fn foreign(prepared: &Plan<Prepared>) -> String {

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::context::Context;
 use super::error::ReconcileError;
+use super::ports::range_status;
 use crate::mesh::plan;
 use crate::mesh::rollup::{Course, Report, is_turn, rollup};
 
@@ -32,13 +33,15 @@ pub async fn report(
     let previous = installation.status.clone().unwrap_or_default();
     let generation = installation.metadata.generation.unwrap_or_default();
     tell_of_heals(context, installation, &course);
+    let spec = &installation.spec;
     let input = Report {
         previous: &previous,
         generation,
-        desired_version: &installation.spec.version,
+        desired_version: &spec.version,
         course,
         ca,
         gateway_api: context.gateway_api.status(),
+        node_port_range: range_status(context, installation),
     };
     let status = rollup(&input, &Time(Timestamp::now()));
     if status == previous {

@@ -12,6 +12,7 @@ use meshwright_api::{Deletion, MeshInstallation, MeshInstallationSpec, PlatformN
 use semver::Version;
 
 use super::context::Context;
+use super::ports::assign;
 use crate::apply::SurveyError;
 use crate::catalog::facts::Refusal;
 use crate::catalog::{Catalog, Facts, Profile, Release, explain};
@@ -22,6 +23,7 @@ use crate::mesh::render::{Charts, RenderMeshError, render};
 use crate::mesh::revision::{Record, ResolvedInputs};
 use crate::mesh::validate::validate;
 use crate::mesh::validated::Validated;
+use crate::nodeports::{Pins, wanted};
 use crate::platform::{Detected, Platforms};
 
 /// A spec that can be followed.
@@ -76,7 +78,9 @@ pub async fn resolve(
     let spec = shape(&installation.spec);
     let remembered = records.last().filter(|last| last.inputs.is_for(&spec));
     let unchanged = remembered.filter(|record| record.inputs.platform == platform);
-    if let Some(kept) = unchanged.and_then(|record| context.memory.render(installation, &record.inputs)) {
+    if !context.node_ports.is_doubtful(&installation.name_any())
+        && let Some(kept) = unchanged.and_then(|record| context.memory.render(installation, &record.inputs))
+    {
         return Ok(kept);
     }
     let request: VersionRequest =
@@ -97,7 +101,9 @@ pub async fn resolve(
         same_charts(record, release)?;
     }
     moves(running.as_ref(), release.version())?;
-    make(context, installation, spec, platform, release).await
+    let usual = context.surveyor.platforms().get(&platform.name);
+    let node_ports = assign(context, installation, &spec, usual, remembered, records.last()).await?;
+    make(context, installation, spec, platform, release, node_ports).await
 }
 
 /// Whether this cluster can run, and Istio still repairs, what is asked for.
@@ -125,7 +131,8 @@ pub async fn resolve_remembered(
     let release = catalog
         .resolve(&VersionRequest::Exact(record.inputs.version.clone()))
         .map_err(|error| stall(Reason::VersionNotInCatalog, error.to_string()))?;
-    make(context, installation, record.inputs.spec.clone(), record.inputs.platform.clone(), release).await
+    let ResolvedInputs { spec, platform, node_ports, .. } = record.inputs.clone();
+    make(context, installation, spec, platform, release, node_ports).await
 }
 
 /// The release whose control plane serves: as the live Deployment is marked, since status can be lost.
@@ -182,6 +189,7 @@ async fn make(
     spec: MeshInstallationSpec,
     platform: Detected,
     release: &Release,
+    node_ports: Pins,
 ) -> Result<Arc<Accepted>, Blocker> {
     let owner = Owner {
         installation: installation.name_any(),
@@ -194,6 +202,7 @@ async fn make(
         kubernetes: context.capabilities.kube_version.clone(),
         platform,
         spec,
+        node_ports,
     };
     if let Some(kept) = context.memory.render(installation, &inputs) {
         return Ok(kept);
@@ -231,6 +240,8 @@ fn build(
     let mut validated = validate(&inputs.spec, owner, &profile, platform)
         .map_err(|problems| stall(Reason::InvalidSpec, sentence(&problems)))?;
     validated.platform.evidence.clone_from(evidence);
+    let usual = platform.gateway_service_type();
+    let validated = validated.pin(inputs.node_ports.in_use(&wanted(&inputs.spec, usual)));
     let mut charts = Charts::new();
     for wanted in &validated.releases {
         if let Entry::Vacant(slot) = charts.entry(wanted.chart) {

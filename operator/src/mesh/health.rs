@@ -15,6 +15,7 @@ use super::live::{Facts, LiveObjects, ServiceFacts, Workload};
 use super::object::{Component, Desired, ObjectKey};
 use super::probe::Outcome;
 use super::validated::Validated;
+use crate::nodeports::{HEALTH_CHECK, Slot};
 
 /// What is known of injection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl Injection {
 pub struct Health {
     /// Per component.
     pub components: Vec<ComponentStatus>,
-    /// Per gateway.
+    /// Per gateway; how each is reached is for [`super::reach`] to fill in.
     pub gateways: Vec<GatewayStatus>,
     /// Node ports that the gateways hold.
     pub node_ports: Vec<NodePortStatus>,
@@ -277,7 +278,8 @@ fn gateway(name: &str, namespace: &str, ready: bool, service: Option<&ServiceFac
         namespace: namespace.to_owned(),
         ready,
         message: service.filter(|s| s.awaits_address()).map(|_| "the load balancer has no address yet".to_owned()),
-        addresses: service.map(|s| s.addresses.clone()).unwrap_or_default(),
+        addresses: Vec::new(),
+        address_type: None,
         ports: service
             .into_iter()
             .flat_map(|s| &s.ports)
@@ -297,22 +299,19 @@ fn held_ports(
     name: &str,
     service: Option<&ServiceFacts>,
 ) -> Vec<NodePortStatus> {
-    service
-        .into_iter()
-        .flat_map(|s| &s.ports)
-        .filter_map(|port| {
-            let held = port.node_port?;
-            let asked = validated.explicit_node_ports.contains(&held);
-            Some(NodePortStatus {
-                port: held,
-                protocol: protocol(&port.protocol),
-                namespace: namespace.to_owned(),
-                service: name.to_owned(),
-                port_name: port.name.clone(),
-                from: if asked { NodePortOrigin::Spec } else { NodePortOrigin::Cluster },
-            })
-        })
-        .collect()
+    let held = |port_name: &str, protocol: Protocol, port: i32| {
+        let slot = Slot { namespace: namespace.to_owned(), service: name.to_owned(), port_name: port_name.to_owned() };
+        let pinned = validated.node_ports.get(&slot).filter(|(pinned, _)| i32::from(*pinned) == port);
+        let from = pinned.map_or(NodePortOrigin::Cluster, |(_, origin)| origin.into());
+        let Slot { namespace, service, port_name } = slot;
+        NodePortStatus { port, protocol, namespace, service, port_name, from }
+    };
+    let ports = service.into_iter().flat_map(|s| &s.ports);
+    let mut all: Vec<NodePortStatus> =
+        ports.filter_map(|port| Some(held(&port.name, protocol(&port.protocol), port.node_port?))).collect();
+    let check = service.and_then(|s| s.health_check_node_port);
+    all.extend(check.map(|port| held(HEALTH_CHECK, Protocol::Tcp, port)));
+    all
 }
 
 fn protocol(name: &str) -> Protocol {

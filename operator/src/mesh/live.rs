@@ -142,11 +142,18 @@ pub struct ServiceFacts {
     pub service_type: String,
     /// Ports.
     pub ports: Vec<ServicePort>,
+    /// The node port by which load balancers check a node's health, if it has one.
+    pub health_check_node_port: Option<i32>,
     /// Load balancer addresses, IP or host name.
     pub addresses: Vec<String>,
 }
 
 impl ServiceFacts {
+    /// Every node port that the Service holds.
+    pub fn node_ports(&self) -> impl Iterator<Item = i32> {
+        self.ports.iter().filter_map(|port| port.node_port).chain(self.health_check_node_port)
+    }
+
     /// Nothing has given the Service's load balancer an address.
     #[must_use]
     pub fn awaits_address(&self) -> bool {
@@ -319,7 +326,8 @@ fn service(object: &Value) -> ServiceFacts {
         .filter_map(|entry| text(entry, "ip").or_else(|| text(entry, "hostname")))
         .collect();
     let service_type = object.pointer("/spec/type").and_then(Value::as_str).unwrap_or("ClusterIP").to_owned();
-    ServiceFacts { service_type, ports, addresses }
+    let health_check_node_port = int32(object, "/spec/healthCheckNodePort").filter(|p| *p > 0);
+    ServiceFacts { service_type, ports, health_check_node_port, addresses }
 }
 
 fn webhooks(object: &Value) -> Facts {

@@ -14,7 +14,9 @@ use super::uninstall::{Teardown, next};
 pub struct Plan<S> {
     /// One step per desired object, in the order of stages.
     pub steps: Vec<Step>,
-    /// What is ours and no longer desired, as far as it may go now.
+    /// What is ours, no longer desired, and holds a node port that a desired Service is to have: it goes first.
+    pub make_way: Vec<Removal>,
+    /// What else is ours and no longer desired, as far as it may go now.
     pub prune: Vec<Removal>,
     /// What is ours and on its way out; more may follow when it is gone.
     pub leaving: Vec<ObjectKey>,
@@ -121,18 +123,30 @@ pub fn plan(
         .collect();
     steps.sort_by(|a, b| (a.desired.stage, &a.desired.key).cmp(&(b.desired.stage, &b.desired.key)));
     let wanted: BTreeSet<&ObjectKey> = desired.iter().map(|d| &d.key).collect();
-    let unwanted: LiveObjects = live
+    let (in_the_way, unwanted): (LiveObjects, LiveObjects) = live
         .iter()
         .filter(|(key, live)| !wanted.contains(key) && !key.kind.shared() && is_ours(live, owner))
         .map(|(key, live)| (key.clone(), live.clone()))
-        .collect();
+        .partition(|(_, live)| !live.deleting && stands_in_the_way(live, desired));
+    let make_way = in_the_way.into_iter().map(|(key, live)| Removal { key, uid: live.uid }).collect();
     let (prune, leaving) = match next(&unwanted, false) {
         Teardown::Delete(removals) => (removals, Vec::new()),
         Teardown::Wait(keys) => (Vec::new(), keys),
         Teardown::Release(_) | Teardown::Done => (Vec::new(), Vec::new()),
     };
     let agents_leaving = unwanted.keys().filter(|key| key.kind == Kind::DaemonSet).cloned().collect();
-    Plan { steps, prune, leaving, agents_leaving, refusals, gateways_may_start, state: Prepared }
+    Plan { steps, make_way, prune, leaving, agents_leaving, refusals, gateways_may_start, state: Prepared }
+}
+
+/// No two Services can hold a node port: one that is given up for another's sake can't go last.
+fn stands_in_the_way(live: &Live, desired: &[Arc<Desired>]) -> bool {
+    let Facts::Service(service) = &live.facts else { return false };
+    let held: BTreeSet<i32> = service.node_ports().collect();
+    let wants = |desired: &Arc<Desired>| match Facts::of(Kind::Service, &desired.value()) {
+        Facts::Service(wanted) => wanted.node_ports().any(|port| held.contains(&port)),
+        _ => false,
+    };
+    !held.is_empty() && desired.iter().filter(|d| d.key.kind == Kind::Service).any(wants)
 }
 
 fn is_ours(live: &Live, owner: &Owner) -> bool {
@@ -183,7 +197,10 @@ impl<S> Plan<S> {
     /// Whether everything is as desired and nothing is left to prune.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.prune.is_empty() && self.leaving.is_empty() && self.steps.iter().all(|step| step.action == Action::Keep)
+        self.make_way.is_empty()
+            && self.prune.is_empty()
+            && self.leaving.is_empty()
+            && self.steps.iter().all(|step| step.action == Action::Keep)
     }
 }
 
@@ -287,6 +304,19 @@ mod tests {
         assert_eq!((plan.prune.len(), plan.leaving.clone()), (0, vec![service.key]));
         assert!(!plan.is_settled());
         assert_eq!(make(&[], vec![live_of(&pods, |_| ())]).prune[0].key, pods.key);
+    }
+
+    #[test]
+    fn a_service_that_holds_a_node_port_which_another_is_to_have_goes_first() {
+        let service = |name: &str, port: i32| {
+            let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+                "spec": {"ports": [{"name": "http2", "port": 80, "nodePort": port}]}});
+            Arc::new(Desired::admit(object, &Component::Gateway(name.into()), &owner(), "edge").unwrap())
+        };
+        let (renamed, other) = (service("old", 30401), service("gone", 30409));
+        let plan = make(&[service("new", 30401)], vec![live_of(&renamed, |_| ()), live_of(&other, |_| ())]);
+        assert_eq!(plan.make_way, [Removal { key: renamed.key.clone(), uid: "live".into() }]);
+        assert_eq!(plan.prune, [Removal { key: other.key.clone(), uid: "live".into() }]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::patch::{PatchObjectError, Patching};
 use super::proxy_inputs::{PROXY_INPUTS_ANNOTATION, proxy_inputs};
 use super::validated::{ChartRelease, MeshNamespace, Validated};
 use crate::catalog::ChartName;
+use crate::nodeports::HEALTH_CHECK;
 
 /// Charts by name, ready to render.
 pub type Charts = BTreeMap<ChartName, Arc<Chart>>;
@@ -171,7 +172,7 @@ fn render_release(
             if let Some(checksum) = &checksum {
                 annotate_pods(&mut object, checksum);
             }
-            pin_node_ports(&mut object, &release.values);
+            pin_node_ports(&mut object, validated, release);
             let admitted = Desired::admit(object, &release.component, &validated.owner, &release.namespace);
             objects.push(admitted.map_err(|source| RenderMeshError::Object {
                 release: name(),
@@ -216,17 +217,21 @@ fn annotate_pods(object: &mut Value, checksum: &str) {
     }
 }
 
-/// The chart has no way to give the ports of an east-west gateway their node ports.
-fn pin_node_ports(object: &mut Value, values: &Value) {
-    let Some(wanted) = values.get("networkGatewayPorts") else { return };
+/// Writes the node ports into a gateway's Service. Some releases' charts have no values for those of east-west gateways,
+/// or for the health check's.
+fn pin_node_ports(object: &mut Value, validated: &Validated, release: &ChartRelease) {
     if object.get("kind").and_then(Value::as_str) != Some(Kind::Service.name()) {
         return;
     }
+    let pinned = |name: &str| validated.node_ports.get(&release.slot(name)).map(|(port, _)| port);
     for port in object.pointer_mut("/spec/ports").and_then(Value::as_array_mut).into_iter().flatten() {
         let name = port.get("name").and_then(Value::as_str).unwrap_or_default();
-        if let Some(node_port) = wanted.get(name).and_then(|wanted| wanted.get("nodePort")).cloned() {
+        if let Some(node_port) = pinned(name) {
             super::merge::set(port, "nodePort", node_port);
         }
+    }
+    if let Some(node_port) = pinned(HEALTH_CHECK) {
+        super::merge::set(object, "spec.healthCheckNodePort", node_port);
     }
 }
 

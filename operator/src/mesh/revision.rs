@@ -7,6 +7,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use super::object::short_hash;
+use crate::nodeports::Pins;
 use crate::platform::Detected;
 
 /// Everything that a render of an accepted spec depends on, so that it can be made again exactly.
@@ -24,6 +25,9 @@ pub struct ResolvedInputs {
     /// The platform; it is detected only once per spec, so that a mesh never changes with its nodes.
     #[serde(default)]
     pub platform: Detected,
+    /// Node ports, those of gateways that need none at present included.
+    #[serde(default, skip_serializing_if = "Pins::is_empty")]
+    pub node_ports: Pins,
 }
 
 /// What became of an accepted spec.

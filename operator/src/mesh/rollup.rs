@@ -3,11 +3,12 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use meshwright_api::conditions::{ConditionStatus, ConditionType, Reason, get, remove, set};
 use meshwright_api::situation::Situation;
-use meshwright_api::{CaStatus, GatewayApiStatus, MeshInstallationStatus, Phase, PlatformStatus};
+use meshwright_api::{CaStatus, GatewayApiStatus, MeshInstallationStatus, NodePortRangeStatus, Phase, PlatformStatus};
 
 use super::health::{Blocker, Health};
 use super::plan::{Applied, Plan, Waiting};
 use crate::apply::{ApplyError, ErrorClass};
+use crate::nodeports::PortRefusal;
 
 /// Everything that status says, at one moment.
 pub struct Report<'a> {
@@ -23,6 +24,8 @@ pub struct Report<'a> {
     pub ca: Option<CaStatus>,
     /// The Gateway API, where it was looked for.
     pub gateway_api: Option<GatewayApiStatus>,
+    /// The range of node ports, where it is known.
+    pub node_port_range: Option<NodePortRangeStatus>,
 }
 
 /// What became of the spec.
@@ -89,6 +92,9 @@ pub fn rollup(report: &Report<'_>, now: &Time) -> MeshInstallationStatus {
     if report.gateway_api.is_some() {
         status.gateway_api.clone_from(&report.gateway_api);
     }
+    if report.node_port_range.is_some() {
+        status.platform.node_port_range.clone_from(&report.node_port_range);
+    }
     let judgement = judge(report);
     if let Some(health) = health(&report.course) {
         show(health, &mut status, report.generation, now);
@@ -125,7 +131,8 @@ fn show(health: &Health, status: &mut MeshInstallationStatus, generation: i64, n
     status.node_ports.clone_from(&health.node_ports);
     // What was warned of stands until somebody has looked again.
     let warnings = health.warnings.clone().unwrap_or_else(|| std::mem::take(&mut status.platform.warnings));
-    status.platform = PlatformStatus { warnings, ..health.platform.clone() };
+    let node_port_range = status.platform.node_port_range.take();
+    status.platform = PlatformStatus { warnings, node_port_range, ..health.platform.clone() };
     let (reason, message) = if health.available {
         (Reason::Serving, "the control plane serves")
     } else {
@@ -192,8 +199,14 @@ fn judge(report: &Report<'_>) -> Judgement {
 }
 
 fn leaving(plan: &Plan<Applied>) -> Option<Blocker> {
-    let going: Vec<String> =
-        plan.prune.iter().map(|removal| &removal.key).chain(&plan.leaving).map(ToString::to_string).collect();
+    let going: Vec<String> = plan
+        .make_way
+        .iter()
+        .chain(&plan.prune)
+        .map(|removal| &removal.key)
+        .chain(&plan.leaving)
+        .map(ToString::to_string)
+        .collect();
     let message = format!("being removed: {}", going.join(", "));
     (!going.is_empty()).then_some(Blocker { reason: Reason::Pruning, message })
 }
@@ -266,7 +279,13 @@ pub fn is_turn(previous: &MeshInstallationStatus, status: &MeshInstallationStatu
 /// A failed request as a blocker.
 #[must_use]
 pub fn failure(error: &ApplyError) -> Blocker {
-    Blocker { reason: reason_of(error.class()), message: error.to_string() }
+    let reason = match error.port_refusal() {
+        Some(PortRefusal::OutOfRange(_)) => Reason::NodePortOutOfRange,
+        Some(PortRefusal::Taken) => Reason::NodePortTaken,
+        Some(PortRefusal::Full) => Reason::NodePortsExhausted,
+        None => reason_of(error.class()),
+    };
+    Blocker { reason, message: error.to_string() }
 }
 
 /// The reason that a class of errors shows.
@@ -305,6 +324,7 @@ mod tests {
         let state = Applied { failures: vec![], waiting: None, written: vec![] };
         Plan {
             steps: vec![],
+            make_way: vec![],
             prune: vec![],
             leaving: vec![],
             agents_leaving: vec![],
@@ -314,13 +334,15 @@ mod tests {
         }
     }
 
+    fn about<'a>(previous: &'a MeshInstallationStatus, generation: i64, course: Course<'a>) -> Report<'a> {
+        let (ca, gateway_api, node_port_range) = (None, None, None);
+        Report { previous, generation, desired_version: "1.31", course, ca, gateway_api, node_port_range }
+    }
+
     fn follow(previous: &MeshInstallationStatus, health: &Health, proved: bool) -> MeshInstallationStatus {
         let version = semver::Version::new(1, 31, 2);
         let course = Course::Followed { plan: &plan(), health, version: &version, proved };
-        rollup(
-            &Report { previous, generation: 3, desired_version: "1.31", course, ca: None, gateway_api: None },
-            &now(),
-        )
+        rollup(&about(previous, 3, course), &now())
     }
 
     fn ready(status: &MeshInstallationStatus) -> (&str, &str) {
@@ -369,8 +391,7 @@ mod tests {
         let (previous, version, fine) =
             (MeshInstallationStatus::default(), semver::Version::new(1, 31, 2), health(vec![]));
         let course = Course::Followed { plan: &going, health: &fine, version: &version, proved: true };
-        let report =
-            Report { previous: &previous, generation: 3, desired_version: "1.31", course, ca: None, gateway_api: None };
+        let report = about(&previous, 3, course);
         let status = rollup(&report, &now());
         assert_eq!(ready(&status), ("Unknown", "Pruning"));
         assert!(status.message.unwrap().contains("Service edge/g"));
@@ -389,8 +410,7 @@ mod tests {
         let blocker = Blocker { reason: Reason::VersionNotInCatalog, message: "no".into() };
         let course = Course::Stalled { blocker, running: Some(&running) };
         let previous = MeshInstallationStatus::default();
-        let report =
-            Report { previous: &previous, generation: 4, desired_version: "9.9", course, ca: None, gateway_api: None };
+        let report = about(&previous, 4, course);
         let status = rollup(&report, &now());
         assert_eq!(ready(&status), ("False", "VersionNotInCatalog"));
         assert_eq!(get(&status.conditions, ConditionType::Available).unwrap().status, "True");

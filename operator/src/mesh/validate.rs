@@ -14,6 +14,7 @@ use super::texts::texts;
 use super::validated::{ChartRelease, MeshNamespace, Validated};
 use super::values::{self, AMBIENT, Defaults, NATIVE_SIDECARS};
 use crate::catalog::{ChartName, Profile};
+use crate::nodeports::Pins;
 use crate::platform::Platform;
 
 /// Names of our Helm releases, and of components in status, that no installation and no gateway may have.
@@ -86,8 +87,6 @@ pub fn validate(
         component: Component::Gateway(gateway.name.clone()),
         values: values::gateway(spec, gateway, from(ChartName::Gateway)),
     }));
-    let explicit_node_ports =
-        spec.gateways.iter().flat_map(|g| g.service.ports.iter().filter_map(|port| port.node_port)).collect();
     let addresses_required = spec.gateways.iter().filter(|g| g.require_address).map(|g| g.name.clone()).collect();
     Ok(Validated {
         owner,
@@ -96,7 +95,7 @@ pub fn validate(
         releases,
         patches,
         addresses_required,
-        explicit_node_ports,
+        node_ports: Pins::default(),
         webhook_labels: platform.webhook_labels(),
         platform: told_of(platform),
     })
@@ -219,7 +218,6 @@ fn environment(spec: &MeshInstallationSpec, profile: &Profile, platform: &Platfo
 
 fn gateways(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
     let mut names = BTreeSet::new();
-    let mut node_ports: BTreeMap<(i32, &str), &str> = BTreeMap::new();
     for gateway in &spec.gateways {
         let field = format!("spec.gateways[{}]", gateway.name);
         if RELEASE_NAMES.contains(&gateway.name.as_str()) {
@@ -232,18 +230,6 @@ fn gateways(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
         }
         if !names.insert(&gateway.name) {
             problems.push(Problem::new(format!("{field}.name"), "two gateways have this name: rename one"));
-        }
-        for port in &gateway.service.ports {
-            let Some(node_port) = port.node_port else { continue };
-            let key = (node_port, port.protocol.as_str());
-            if let Some(other) = node_ports.insert(key, &gateway.name)
-                && other != gateway.name
-            {
-                problems.push(Problem::new(
-                    format!("{field}.service.ports[{}].nodePort", port.name),
-                    format!("{node_port} is asked for by gateway {other} too: choose another"),
-                ));
-            }
         }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::object::{Component, Owner};
 use super::patch::TargetedPatch;
 use crate::catalog::ChartName;
+use crate::nodeports::{Pins, Slot};
 
 /// All that rendering needs: which charts, with which values, into which namespaces.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,8 +25,8 @@ pub struct Validated {
     pub addresses_required: BTreeSet<String>,
     /// Changes to rendered objects, in their order.
     pub patches: Vec<TargetedPatch>,
-    /// Node ports that the spec asks for.
-    pub explicit_node_ports: Vec<i32>,
+    /// Node ports that are pinned.
+    pub node_ports: Pins,
     /// Labels that the platform wants on webhook configurations.
     pub webhook_labels: BTreeMap<String, String>,
     /// The platform, as status tells of it.
@@ -56,6 +57,14 @@ pub struct ChartRelease {
     pub values: Value,
 }
 
+impl ChartRelease {
+    /// What a node port of this release's Service is for.
+    #[must_use]
+    pub fn slot(&self, port_name: &str) -> Slot {
+        Slot { namespace: self.namespace.clone(), service: self.name.clone(), port_name: port_name.to_owned() }
+    }
+}
+
 impl Validated {
     /// One in istio-system, with nothing in it.
     #[cfg(test)]
@@ -67,10 +76,16 @@ impl Validated {
             releases: Vec::new(),
             addresses_required: BTreeSet::new(),
             patches: Vec::new(),
-            explicit_node_ports: Vec::new(),
+            node_ports: Pins::default(),
             webhook_labels: BTreeMap::new(),
             platform: PlatformStatus::default(),
         }
+    }
+
+    /// With these node ports pinned.
+    #[must_use]
+    pub fn pin(self, node_ports: Pins) -> Self {
+        Self { node_ports, ..self }
     }
 
     /// Names and namespaces of the gateways.

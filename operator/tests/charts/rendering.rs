@@ -10,7 +10,10 @@ use meshwright::mesh::object::{Desired, Owner};
 use meshwright::mesh::problem::sentence;
 use meshwright::mesh::render::{Charts, render};
 use meshwright::mesh::validate::validate;
-use meshwright::platform::{GENERIC, Platforms};
+use meshwright::nodeports::{
+    Discovery, KnownRange, Pins, PortRange, Question, Refused, allocate, blocker, reserved, wanted,
+};
+use meshwright::platform::{GENERIC, Platform, Platforms};
 use meshwright_chart::Capabilities;
 use serde_json::{Value, json};
 
@@ -64,12 +67,12 @@ impl Mill {
         self.render_some(fields, |_| true)
     }
 
-    fn render(&self, fields: &Value, wanted: impl Fn(ChartName) -> bool) -> Result<Objects, String> {
-        let desired = self.render_some(fields, wanted)?;
+    fn render(&self, fields: &Value, is_wanted: impl Fn(ChartName) -> bool) -> Result<Objects, String> {
+        let desired = self.render_some(fields, is_wanted)?;
         Ok(desired.iter().map(|object| (object.key.to_string(), object.value())).collect())
     }
 
-    fn render_some(&self, fields: &Value, wanted: impl Fn(ChartName) -> bool) -> Result<Vec<Arc<Desired>>, String> {
+    fn render_some(&self, fields: &Value, is_wanted: impl Fn(ChartName) -> bool) -> Result<Vec<Arc<Desired>>, String> {
         let mut spec = json!({"version": self.version, "gateways": [{"name": "edge"}]});
         merge(&mut spec, fields.clone());
         let spec: meshwright_api::MeshInstallationSpec = serde_json::from_value(spec).map_err(|e| e.to_string())?;
@@ -78,10 +81,21 @@ impl Mill {
         let platforms = Platforms::bundled().unwrap();
         let platform = platforms.get(if spec.platform.is_auto() { GENERIC } else { spec.platform.as_str() }).unwrap();
         let mut validated = validate(&spec, owner, &profile, platform).map_err(|problems| sentence(&problems))?;
-        validated.releases.retain(|release| wanted(release.chart));
+        validated.releases.retain(|release| is_wanted(release.chart));
+        let pins = pins(&spec, platform).map_err(|refused| blocker(&refused).message)?;
+        let validated = validated.pin(pins);
         let capabilities = Capabilities { kube_version: "v1.36.3".into(), api_versions: BTreeSet::new() };
         render(&validated, &self.charts, &capabilities).map_err(|error| explain(&error))
     }
+}
+
+/// The node ports that a spec gets where nobody else has any.
+fn pins(spec: &meshwright_api::MeshInstallationSpec, platform: &Platform) -> Result<Pins, Vec<Refused>> {
+    let range = KnownRange::of(&spec.node_ports, &Discovery::Told(PortRange::KUBERNETES), None)?;
+    let (reserved, wanted) = (reserved(&spec.node_ports)?, wanted(spec, platform.gateway_service_type()));
+    let question =
+        Question { range: &range, reserved: &reserved, wanted: &wanted, remembered: &Pins::default(), held: &[] };
+    Ok(allocate(&question)?.in_use(&wanted))
 }
 
 /// What is found in an object by a path of words. `name=x` picks the entry of a list that is called so, and `yaml`

@@ -46,6 +46,7 @@ pub fn rows() -> Vec<Row> {
 fn whole() -> Vec<Row> {
     let pod = "spec template metadata labels a";
     let platform = "spec template spec containers 0 env name=PLATFORM value";
+    let http2 = "spec ports name=http2 nodePort";
     vec![
         row("platform", json!({"platform": "gke"}), ISTIOD, platform, "gke"),
         row("platform", json!({"platform": "vmware-pks"}), SERVICE, "spec type", "NodePort"),
@@ -59,6 +60,9 @@ fn whole() -> Vec<Row> {
             "metadata labels a",
             "b",
         ),
+        row("nodePorts.range", json!({"nodePorts": {"range": "30400-30449"}}), SERVICE, http2, 30400),
+        row("nodePorts.reserved", json!({"nodePorts": {"reserved": ["30000"]}}), SERVICE, http2, 30001),
+        row("nodePorts.assignment", json!({"nodePorts": {"assignment": "Kubernetes"}}), SERVICE, http2, Value::Null),
         row("meshConfig", json!({"meshConfig": {"enableTracing": true}}), MESH, "data mesh yaml enableTracing", true),
         row(
             "values.base",

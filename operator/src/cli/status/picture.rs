@@ -11,8 +11,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 use meshwright_api::conditions::{ConditionType, get};
 use meshwright_api::{
-    CaSource, CaStatus, ComponentStatus, GatewayPortStatus, GatewayStatus, MeshInstallation, MeshInstallationStatus,
-    Phase, PlatformStatus, Protocol, ServiceType, VersionStatus,
+    AddressType, CaSource, CaStatus, ComponentStatus, GatewayPortStatus, GatewayStatus, MeshInstallation,
+    MeshInstallationStatus, NodePortRangeSource, NodePortRangeStatus, Phase, PlatformStatus, Protocol, ServiceType,
+    VersionStatus,
 };
 
 use super::sheet::{Cell, Row, Sheet};
@@ -53,6 +54,9 @@ pub fn picture(mesh: &MeshInstallation, now: Timestamp, width: usize) -> String 
     platform(&mut sheet, &status.platform);
     if let Some(ca) = &status.ca {
         authority(&mut sheet, ca, now);
+    }
+    if let Some(range) = &status.platform.node_port_range {
+        node_ports(&mut sheet, range);
     }
     components(&mut sheet, &status.components);
     for gateway in &status.gateways {
@@ -147,6 +151,17 @@ fn authority(sheet: &mut Sheet, ca: &CaStatus, now: Timestamp) {
     sheet.field("Root CA", style, head, &format!(" {date} ({when}), {source}"));
 }
 
+fn node_ports(sheet: &mut Sheet, range: &NodePortRangeStatus) {
+    let source = match range.source {
+        NodePortRangeSource::Discovered => "the API server's",
+        NodePortRangeSource::Spec => "as the spec says",
+        NodePortRangeSource::Platform => "usual on this platform",
+        NodePortRangeSource::Default => "Kubernetes' usual ones",
+    };
+    let message = range.message.as_deref().map(|message| format!("; {}", clean(message))).unwrap_or_default();
+    sheet.field("Node ports", PLAIN, "", &format!("{}, {source}{message}", clean(&range.range)));
+}
+
 fn components(sheet: &mut Sheet, components: &[ComponentStatus]) {
     if components.is_empty() {
         return;
@@ -183,18 +198,26 @@ fn draw_gateway(sheet: &mut Sheet, gateway: &GatewayStatus, kind: Option<Service
     sheet.blank();
     sheet.line(&format!("  {} {}{kind_text}", paint(TITLE, &format!("Gateway {place}:")), paint(style, state)));
     let addresses: Vec<String> = gateway.addresses.iter().map(|address| clean(address)).collect();
-    match (addresses.is_empty(), kind) {
-        (true, Some(ServiceType::LoadBalancer)) => {
+    let addresses = addresses.join(", ");
+    match (gateway.address_type, kind) {
+        (None, Some(ServiceType::LoadBalancer)) => {
             sheet.field("Addresses", CARE, "none yet", ": no load balancer has given one");
         }
-        (true, Some(ServiceType::NodePort)) => sheet.field("Addresses", PLAIN, "", "those of the nodes"),
-        (true, _) => sheet.field("Addresses", CARE, "none yet", ""),
-        (false, _) => sheet.field("Addresses", PLAIN, "", &addresses.join(", ")),
+        (Some(AddressType::Node), Some(ServiceType::LoadBalancer)) => {
+            sheet.field("Addresses", CARE, "no load balancer yet", &format!("; of nodes: {addresses}"));
+        }
+        (Some(AddressType::Node), _) if addresses.is_empty() => {
+            sheet.field("Addresses", PLAIN, "", "those of the nodes");
+        }
+        (Some(AddressType::Node), _) => sheet.field("Addresses", PLAIN, "", &format!("{addresses} (of nodes)")),
+        (None, _) => sheet.field("Addresses", CARE, "none yet", ""),
+        (Some(_), _) => sheet.field("Addresses", PLAIN, "", &addresses),
     }
     let ports: Vec<String> = gateway.ports.iter().map(port).collect();
     sheet.field("Ports", PLAIN, "", &ports.join(", "));
-    if let Some(urls) = kind.and_then(|kind| urls(gateway, kind)) {
-        let note = if kind == Some(ServiceType::ClusterIp) { " (from inside the cluster)" } else { "" };
+    if let Some(urls) = urls(gateway) {
+        let inside = gateway.address_type == Some(AddressType::Service);
+        let note = if inside { " (from inside the cluster)" } else { "" };
         sheet.field("Open", PLAIN, "", &format!("{urls}{note}"));
     }
 }
@@ -206,21 +229,22 @@ fn port(port: &GatewayPortStatus) -> String {
 }
 
 /// What a person would open: the first address with each port that speaks HTTP, as its name says.
-fn urls(gateway: &GatewayStatus, kind: ServiceType) -> Option<String> {
+fn urls(gateway: &GatewayStatus) -> Option<String> {
+    let by_node = gateway.address_type == Some(AddressType::Node);
     let address = clean(gateway.addresses.first()?);
     let host = if address.contains(':') { format!("[{address}]") } else { address };
-    let urls: Vec<String> = gateway.ports.iter().filter_map(|port| url(&host, port, kind)).collect();
+    let urls: Vec<String> = gateway.ports.iter().filter_map(|port| url(&host, port, by_node)).collect();
     (!urls.is_empty()).then(|| urls.join("  "))
 }
 
-fn url(host: &str, port: &GatewayPortStatus, kind: ServiceType) -> Option<String> {
+fn url(host: &str, port: &GatewayPortStatus, by_node: bool) -> Option<String> {
     let (scheme, usual) = match port.name.split('-').next()? {
         _ if port.protocol == Protocol::Udp => return None,
         "http" | "http2" => ("http", 80),
         "https" => ("https", 443),
         _ => return None,
     };
-    let number = if kind == ServiceType::NodePort { port.node_port? } else { port.port };
+    let number = if by_node { port.node_port? } else { port.port };
     let number = if number == usual { String::new() } else { format!(":{number}") };
     Some(format!("{scheme}://{host}{number}/"))
 }

@@ -34,7 +34,7 @@ const WRITE: &[&str] = &["create", "delete", "patch"];
 const WRITE_BUT_KEEP: &[&str] = &["create", "patch"];
 
 /// All but the kinds that the mesh consists of.
-const OTHERS: [Need; 14] = [
+const OTHERS: [Need; 15] = [
     Need {
         reach: Reach::Cluster,
         group: "meshwright.dev",
@@ -65,20 +65,20 @@ const OTHERS: [Need; 14] = [
     Need {
         reach: Reach::Cluster,
         group: "",
+        resource: "nodes",
+        name: None,
+        verbs: &["list"],
+        why: "find out which platform the cluster runs on; tell by which addresses the node ports of gateways are reached",
+        without: "the platform is judged by the API server alone, or named by `spec.platform`; status has no addresses for gateways without a load balancer",
+    },
+    Need {
+        reach: Reach::Cluster,
+        group: "",
         resource: "pods",
         name: None,
         verbs: &["delete"],
         why: "replace a gateway pod that came up while no injector answered; gateways may be in any namespace",
         without: "such a pod stays, with an image that doesn't exist, until a person deletes it; status names it",
-    },
-    Need {
-        reach: Reach::Cluster,
-        group: "",
-        resource: "nodes",
-        name: None,
-        verbs: &["list"],
-        why: "find out which platform the cluster runs on",
-        without: "the platform is judged by the API server alone, or named by `spec.platform`",
     },
     Need {
         reach: Reach::Cluster,
@@ -124,6 +124,15 @@ const OTHERS: [Need; 14] = [
         verbs: WRITE,
         why: "apply, heal and remove the node agent's configuration, in whichever namespace that is",
         without: "cni is not installed outside the mesh's namespace; the condition Ready says so",
+    },
+    Need {
+        reach: Reach::Operator,
+        group: "",
+        resource: "services",
+        name: None,
+        verbs: &["create", "delete"],
+        why: "ask for a Service with an impossible node port: the refusal names the API server's range",
+        without: "the platform's usual range is taken for it, or Kubernetes' own",
     },
     Need {
         reach: Reach::Operator,

@@ -86,19 +86,6 @@ fn a_gateways_name_is_short_enough_to_be_a_release() {
 }
 
 #[test]
-fn a_node_port_belongs_to_one_gateway() {
-    let gateway = |name: &str, port: i32, protocol: &str| {
-        let port = json!({"name": "p", "port": 80, "nodePort": port, "protocol": protocol});
-        json!({"name": name, "service": {"type": "NodePort", "ports": [port]}})
-    };
-    let apart = good(json!({"gateways": [gateway("a", 30401, "TCP"), gateway("b", 30402, "TCP")]}));
-    assert_eq!(apart.explicit_node_ports, [30401, 30402]);
-    good(json!({"gateways": [gateway("a", 30401, "TCP"), gateway("b", 30401, "UDP")]}));
-    let both = json!({"gateways": [gateway("a", 30401, "TCP"), gateway("b", 30401, "TCP")]});
-    assert_eq!(bad(both), ["spec.gateways[b].service.ports[p].nodePort"]);
-}
-
-#[test]
 fn all_that_is_wrong_is_told_at_once() {
     let problems = bad(json!({
         "namespaceLabels": {"istio-injection": "enabled"},

@@ -44,7 +44,7 @@ pub fn ready() -> MeshInstallation {
         ],
         "gateways": [{
             "name": "istio-ingressgateway", "namespace": "istio-system", "ready": true,
-            "addresses": ["10.98.1.1", "10.98.1.2"],
+            "addresses": ["10.98.1.1", "10.98.1.2"], "addressType": "Node",
             "ports": [
                 {"name": "http2", "port": 80, "nodePort": 30401},
                 {"name": "https", "port": 443, "nodePort": 30402},
@@ -55,6 +55,7 @@ pub fn ready() -> MeshInstallation {
             {"port": 30401, "namespace": "istio-system", "service": "istio-ingressgateway", "portName": "http2", "from": "Spec"},
             {"port": 30402, "namespace": "istio-system", "service": "istio-ingressgateway", "portName": "https", "from": "Spec"},
         ],
+        "platform": {"nodePortRange": {"range": "30400-30449", "source": "Discovered"}},
         "ca": {"source": "SelfSigned", "notAfter": "2036-11-18T04:00:00Z"},
     }))
 }

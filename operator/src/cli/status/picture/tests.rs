@@ -2,7 +2,7 @@
 
 use anstream::adapter::strip_str;
 use jiff::Timestamp;
-use meshwright_api::{Gateway, MeshInstallation};
+use meshwright_api::{AddressType, MeshInstallation, NodePortRangeSource};
 use serde_json::json;
 
 use super::samples::{condition, installing, ready, with_status};
@@ -23,6 +23,7 @@ MeshInstallation demo: Ready
   Version      1.31.2 (the spec says 1.31)
   Profile      demo, control plane in istio-system
   Root CA      expires 2036-11-18 (in 9y), made by istiod
+  Node ports   30400-30449, the API server's
 
   COMPONENT             NAMESPACE     READY  VERSION
   base                  istio-system  14/14  1.31.2
@@ -30,7 +31,7 @@ MeshInstallation demo: Ready
   istio-ingressgateway  istio-system  1/1    1.31.2
 
   Gateway istio-system/istio-ingressgateway: ready, NodePort
-  Addresses    10.98.1.1, 10.98.1.2
+  Addresses    10.98.1.1, 10.98.1.2 (of nodes)
   Ports        http2 80 -> 30401, https 443 -> 30402, http3 443/UDP
   Open         http://10.98.1.1:30401/ https://10.98.1.1:30402/
 ";
@@ -56,7 +57,7 @@ MeshInstallation demo: Installing
     container discovery: ImagePullBackOff
 
   Gateway istio-system/istio-ingressgateway: not ready, NodePort
-  Addresses    those of the nodes
+  Addresses    none yet
 ";
     assert_eq!(drawn(&installing(), 44), expected);
 }
@@ -105,19 +106,19 @@ fn a_root_certificate_near_its_end_and_one_past_it_stand_out() {
 
 #[test]
 fn a_url_is_what_a_person_would_open() {
-    let open = |kind: &str, address: &str| {
+    let open = |kind: AddressType, address: &str| {
         let mut mesh = ready();
-        let gateway = json!({"name": "istio-ingressgateway", "service": {"type": kind}});
-        mesh.spec.gateways = vec![serde_json::from_value::<Gateway>(gateway).unwrap()];
-        mesh.status.as_mut().unwrap().gateways[0].addresses = vec![address.to_owned()];
+        let gateway = &mut mesh.status.as_mut().unwrap().gateways[0];
+        gateway.addresses = vec![address.to_owned()];
+        gateway.address_type = Some(kind);
         let picture = drawn(&mesh, 200);
         picture.lines().find_map(|line| line.trim().strip_prefix("Open").map(|rest| rest.trim().to_owned()))
     };
-    assert_eq!(open("LoadBalancer", "203.0.113.7").unwrap(), "http://203.0.113.7/ https://203.0.113.7/");
-    assert_eq!(open("NodePort", "fd00::1").unwrap(), "http://[fd00::1]:30401/ https://[fd00::1]:30402/");
+    assert_eq!(open(AddressType::LoadBalancer, "203.0.113.7").unwrap(), "http://203.0.113.7/ https://203.0.113.7/");
+    assert_eq!(open(AddressType::Node, "fd00::1").unwrap(), "http://[fd00::1]:30401/ https://[fd00::1]:30402/");
     assert_eq!(
-        open("ClusterIP", "10.96.0.9").unwrap(),
-        "http://10.96.0.9/ https://10.96.0.9/ (from inside the cluster)"
+        open(AddressType::Service, "gw.edge.svc").unwrap(),
+        "http://gw.edge.svc/ https://gw.edge.svc/ (from inside the cluster)"
     );
 }
 
@@ -126,6 +127,21 @@ fn a_load_balancer_that_gave_no_address_is_named() {
     let mut mesh = installing();
     mesh.spec.gateways[0].service.type_ = None;
     assert!(drawn(&mesh, 200).contains("Addresses    none yet: no load balancer has given one"));
+    let mut mesh = ready();
+    mesh.spec.gateways[0].service.type_ = None;
+    let picture = drawn(&mesh, 200);
+    assert!(picture.contains("Addresses    no load balancer yet; of nodes: 10.98.1.1, 10.98.1.2"), "{picture}");
+    assert!(picture.contains("Open         http://10.98.1.1:30401/"), "{picture}");
+}
+
+#[test]
+fn a_range_that_is_not_the_servers_word_says_why() {
+    let mut mesh = ready();
+    let range = mesh.status.as_mut().unwrap().platform.node_port_range.as_mut().unwrap();
+    range.source = NodePortRangeSource::Default;
+    range.message = Some("the API server's range is not known".into());
+    let expected = "Node ports   30400-30449, Kubernetes' usual ones; the API server's range is not known";
+    assert!(drawn(&mesh, 200).contains(expected));
 }
 
 #[test]
