@@ -25,12 +25,16 @@ fn every_platform_renders_and_its_webhook_labels_are_on_every_webhook_configurat
 }
 
 #[test]
-fn no_pod_relies_on_a_cni_plugin_that_is_not_installed() {
+fn pods_rely_on_a_cni_plugin_where_it_is_installed_and_nowhere_else() {
     for mill in Mill::all() {
         for platform in PlatformName::KNOWN {
-            let objects = mill.objects_of_workloads(&json!({"platform": platform})).unwrap();
-            let relies = look(&objects, INJECTOR, "data values yaml pilot cni enabled");
-            assert_eq!(relies, false, "{} {platform}", mill.version());
+            for mode in ["Profile", "Disabled"] {
+                let objects = mill.objects(&json!({"platform": platform, "cni": {"mode": mode}})).unwrap();
+                let relies = look(&objects, INJECTOR, "data values yaml pilot cni enabled");
+                let installed = objects.keys().any(|key| key.ends_with("/istio-cni-node"));
+                assert_eq!(relies, installed, "{} {platform} {mode}", mill.version());
+                assert_eq!(installed, *platform == "openshift" && mode == "Profile", "{platform} {mode}");
+            }
         }
     }
 }
