@@ -26,7 +26,7 @@ use crate::runtime::metrics::{Metrics, WriteVerb};
 /// Writes at a time within a stage.
 const CONCURRENCY: usize = 8;
 /// Definitions are large, and the API server takes its time for each: a few at a time keep the peak of memory low.
-const DEFINITIONS_AT_A_TIME: usize = 4;
+const DEFINITIONS_AT_A_TIME: usize = 2;
 
 /// Carries plans out.
 #[derive(Clone)]

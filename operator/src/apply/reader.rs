@@ -17,7 +17,7 @@ use crate::mesh::live::Drift;
 use crate::mesh::object::{Desired, ObjectKey};
 
 /// Reads at a time. CRDs are large; a few at a time keep the peak of memory low.
-const CONCURRENCY: usize = 6;
+const CONCURRENCY: usize = 3;
 
 /// Reads live objects.
 #[derive(Clone)]
