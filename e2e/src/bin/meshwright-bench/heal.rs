@@ -55,11 +55,12 @@ impl Target {
     }
 }
 
-/// One object of each kind: istiod's where it has one; of namespaces the gateway's, since the other holds everything.
+/// One object of each kind: istiod's where it has one. Of namespaces the gateway's, since the other holds everything; not
+/// istiod's ServiceAccount, with which the tokens of all running istiods go.
 fn targets(audit: &Audit) -> Vec<Target> {
     let mut targets: BTreeMap<String, Target> = BTreeMap::new();
     for entry in audit.by(OPERATOR).filter(|entry| is_of_mesh(entry)) {
-        if entry.name == "istio-system" {
+        if entry.name == "istio-system" || (entry.resource == "serviceaccounts" && entry.name == "istiod") {
             continue;
         }
         let known = targets.get(&entry.resource).is_some_and(|known| known.name == "istiod" || entry.name != "istiod");
