@@ -16,6 +16,7 @@
 //!   `render` runs the templates, `documents` splits the text.
 //! - `template` is Go's text/template, `functions` what templates can call, `value` what they work on.
 //! - `yaml`, `json`, `number`, `format` write values exactly as the Go libraries behind Helm do.
+//! - [`yaml_text`] and [`Schema`] are for the operator's command line too, which writes and checks manifests.
 //! - `budget` bounds steps, depth and output, in place of a clock.
 
 mod budget;
@@ -38,6 +39,8 @@ use std::collections::BTreeSet;
 pub use documents::documents;
 pub use error::{DocumentError, LoadError, RenderError};
 pub use load::Chart;
+pub use schema::Schema;
+pub use yaml::yaml_text;
 
 /// What the templates learn about the release: always the first revision of an installation, by service `Helm`.
 #[derive(Debug, Clone, PartialEq, Eq)]

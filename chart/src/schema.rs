@@ -90,6 +90,7 @@ impl Schema {
     }
 
     /// One sentence for each place where the values break the schema.
+    #[must_use]
     pub fn problems(&self, values: &Value) -> Vec<String> {
         let mut found = Problems { schema: self, list: Vec::new() };
         found.look(&self.root, values, "", 0);

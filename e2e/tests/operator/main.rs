@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod cli;
 mod gateways;
 mod healing;
 mod install;
@@ -17,6 +18,7 @@ mod node_agents;
 mod node_ports;
 mod platforms;
 mod readiness;
+mod render;
 mod rights;
 mod schema;
 mod silence;

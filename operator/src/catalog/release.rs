@@ -2,9 +2,10 @@
 //! digest says. Reads files, writes none.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use meshwright_chart::{Chart, LoadError};
@@ -163,6 +164,20 @@ impl Release {
             version: self.file.version.clone(),
             source: Box::new(source),
         })
+    }
+
+    /// Reads and parses charts, each once however often it is named.
+    pub fn load_charts(
+        &self,
+        wanted: impl IntoIterator<Item = ChartName>,
+    ) -> Result<BTreeMap<ChartName, Arc<Chart>>, ChartError> {
+        let mut charts = BTreeMap::new();
+        for chart in wanted {
+            if let Entry::Vacant(slot) = charts.entry(chart) {
+                slot.insert(Arc::new(self.load_chart(chart)?));
+            }
+        }
+        Ok(charts)
     }
 
     /// All charts that aren't what was imported; empty when the release is whole.

@@ -2,8 +2,10 @@
 
 mod catalog;
 mod crd;
+mod manifest;
 mod operator;
 mod rbac;
+mod render;
 mod status;
 
 use std::error::Error;
@@ -27,6 +29,8 @@ enum Command {
     Operator(operator::OperatorArgs),
     /// Show the mesh of the cluster: state, components, gateways and their ports
     Status(status::StatusArgs),
+    /// Print the objects that the operator would apply, without a cluster
+    Render(render::RenderArgs),
     /// Maintain a catalog of Istio releases
     Catalog(catalog::CatalogArgs),
     /// Print the MeshInstallation CRD
@@ -42,6 +46,7 @@ impl Cli {
         let result = match self.command {
             Command::Operator(args) => operator::run(&args).map_err(boxed),
             Command::Status(args) => status::run(&args).map_err(boxed),
+            Command::Render(args) => render::run(&args).map_err(boxed),
             Command::Catalog(args) => catalog::run(args).map_err(boxed),
             Command::Crd => crd::run().map_err(boxed),
             Command::Rbac(args) => rbac::run(&args).map_err(boxed),

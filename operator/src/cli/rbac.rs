@@ -1,6 +1,5 @@
 //! `meshwright rbac`: the operator's rights for the releases of a catalog, as manifests or as a document.
 
-use std::collections::btree_map::Entry;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,7 +14,7 @@ use serde_json::json;
 use crate::catalog::{Catalog, Profile, Release, explain};
 use crate::mesh::object::{Desired, Owner};
 use crate::mesh::problem::sentence;
-use crate::mesh::render::{Charts, render};
+use crate::mesh::render::render;
 use crate::mesh::rights::{Placement, Rights, RightsError};
 use crate::mesh::validate::validate;
 use crate::platform::{GENERIC, LoadPlatformError, Platform, Platforms};
@@ -133,12 +132,8 @@ fn objects_of(
     let owner = Owner { installation: "rights".into(), uid: String::new(), release: release.version().clone() };
     let profile = Profile::get(profile).map_err(|error| error.to_string())?;
     let validated = validate(&spec, owner, &profile, platform).map_err(|problems| sentence(&problems))?;
-    let mut charts = Charts::new();
-    for wanted in &validated.releases {
-        if let Entry::Vacant(slot) = charts.entry(wanted.chart) {
-            slot.insert(Arc::new(release.load_chart(wanted.chart).map_err(|error| explain(&error))?));
-        }
-    }
+    let charts = release.load_charts(validated.releases.iter().map(|wanted| wanted.chart));
+    let charts = charts.map_err(|error| explain(&error))?;
     let capabilities =
         Capabilities { kube_version: KUBERNETES.into(), api_versions: std::collections::BTreeSet::new() };
     render(&validated, &charts, &capabilities).map_err(|error| explain(&error))

@@ -31,6 +31,7 @@ pub use context::{Context, Options};
 pub use error::ReconcileError;
 pub use events::EventSink;
 pub use memory::Memory;
+pub use resolve::{Accepted, Surroundings, resolve_for};
 
 /// The custom resource as it is watched: one that can't be parsed must not end the watch of the others.
 pub type Watched = DeserializeGuard<MeshInstallation>;

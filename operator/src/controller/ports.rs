@@ -15,8 +15,8 @@ use crate::mesh::reach::{needs_nodes, show};
 use crate::mesh::revision::Record;
 use crate::mesh::rollup::reason_of;
 use crate::nodeports::{
-    Discovery, KnownRange, Need, Origin, Pins, PortRange, PortRefusal, Question, Refused, Want, allocate, blocker,
-    reserved, wanted,
+    Discovery, Held, KnownRange, Need, Origin, Pins, PortRange, PortRefusal, Question, Refused, Want, allocate,
+    blocker, reserved, wanted,
 };
 use crate::platform::Platform;
 
@@ -58,11 +58,7 @@ async fn choose(
     let needed = wanted.iter().any(|want| want.need != Need::Idle);
     // Without a need nothing is asked of the server: what is remembered is only carried on.
     let held = if needed { context.node_ports.held(installation).await.map_err(|e| unlisted(&e))? } else { Vec::new() };
-    let attempt = |server: &Discovery| -> Result<Pins, Vec<Refused>> {
-        let range = KnownRange::of(&spec.node_ports, server, usual_range(platform))?;
-        let reserved = reserved(&spec.node_ports)?;
-        allocate(&Question { range: &range, reserved: &reserved, wanted, remembered: memory, held: &held })
-    };
+    let attempt = |server: &Discovery| pins(spec, platform, server, &held, wanted, memory);
     match attempt(&context.node_ports.range().await) {
         // The range may have changed since it was asked for.
         Err(refused) if refused.iter().any(Refused::hangs_on_the_range) && context.node_ports.ask_again().await => {
@@ -70,6 +66,20 @@ async fn choose(
         }
         result => result.map_err(|refused| blocker(&refused)),
     }
+}
+
+/// The choice itself, from all that it depends on.
+pub fn pins(
+    spec: &MeshInstallationSpec,
+    platform: Option<&Platform>,
+    server: &Discovery,
+    held: &[Held],
+    wanted: &[Want],
+    remembered: &Pins,
+) -> Result<Pins, Vec<Refused>> {
+    let range = KnownRange::of(&spec.node_ports, server, usual_range(platform))?;
+    let reserved = reserved(&spec.node_ports)?;
+    allocate(&Question { range: &range, reserved: &reserved, wanted, remembered, held })
 }
 
 /// The range that the platform is known to have.

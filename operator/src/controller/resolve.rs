@@ -1,6 +1,5 @@
 //! From a spec to what it stands for: the exact release, validated inputs and desired objects. Reads the catalog.
 
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -9,22 +8,23 @@ use kube::ResourceExt as _;
 use meshwright_api::conditions::Reason;
 use meshwright_api::version::VersionRequest;
 use meshwright_api::{Deletion, MeshInstallation, MeshInstallationSpec, PlatformName};
+use meshwright_chart::Capabilities;
 use semver::Version;
 
 use super::context::Context;
-use super::ports::assign;
+use super::ports::{assign, pins};
 use crate::apply::SurveyError;
 use crate::catalog::facts::Refusal;
 use crate::catalog::{Catalog, Facts, Profile, Release, explain};
 use crate::mesh::health::Blocker;
 use crate::mesh::object::{Desired, Owner};
 use crate::mesh::problem::sentence;
-use crate::mesh::render::{Charts, RenderMeshError, render};
+use crate::mesh::render::{RenderMeshError, render};
 use crate::mesh::revision::{Record, ResolvedInputs};
 use crate::mesh::validate::validate;
 use crate::mesh::validated::Validated;
-use crate::nodeports::{Pins, wanted};
-use crate::platform::{Detected, Platforms};
+use crate::nodeports::{Discovery, Held, Pins, blocker, wanted};
+use crate::platform::{Detected, Platform, Platforms};
 
 /// A spec that can be followed.
 #[derive(Debug)]
@@ -83,20 +83,19 @@ pub async fn resolve(
     {
         return Ok(kept);
     }
-    let request: VersionRequest =
-        spec.version.parse().map_err(|error| stall(Reason::InvalidSpec, format!("spec.version: {error}")))?;
+    let request = request(&spec)?;
     let catalog = open(context).await?;
     // A minor is resolved once per spec: a newer patch in the catalog must not upgrade a mesh by itself.
     let exact = remembered.map(|record| VersionRequest::Exact(record.inputs.version.clone()));
-    let release = catalog.resolve(exact.as_ref().unwrap_or(&request));
+    let release = choose(&catalog, exact.as_ref().unwrap_or(&request));
     let running = running(context, installation);
     // Nor does the end of a release's life stop what runs, or changes to it.
     let goes_on =
         remembered.is_some() || matches!((&release, &running), (Ok(release), Some(v)) if release.version() == v);
     if !goes_on {
-        supported(context, &request, &catalog)?;
+        supported(&context.capabilities.kube_version, &request, &catalog)?;
     }
-    let release = release.map_err(|error| stall(Reason::VersionNotInCatalog, format!("spec.version: {error}")))?;
+    let release = release?;
     if let Some(record) = remembered {
         same_charts(record, release)?;
     }
@@ -106,9 +105,18 @@ pub async fn resolve(
     make(context, installation, spec, platform, release, node_ports).await
 }
 
+fn request(spec: &MeshInstallationSpec) -> Result<VersionRequest, Blocker> {
+    spec.version.parse().map_err(|error| stall(Reason::InvalidSpec, format!("spec.version: {error}")))
+}
+
+fn choose<'c>(catalog: &'c Catalog, request: &VersionRequest) -> Result<&'c Release, Blocker> {
+    let found = catalog.resolve(request);
+    found.map_err(|error| stall(Reason::VersionNotInCatalog, format!("spec.version: {error}")))
+}
+
 /// Whether this cluster can run, and Istio still repairs, what is asked for.
-fn supported(context: &Context, request: &VersionRequest, catalog: &Catalog) -> Result<(), Blocker> {
-    let Ok(kubernetes) = Version::parse(context.capabilities.kube_version.trim_start_matches('v')) else {
+fn supported(kubernetes: &str, request: &VersionRequest, catalog: &Catalog) -> Result<(), Blocker> {
+    let Ok(kubernetes) = Version::parse(kubernetes.trim_start_matches('v')) else {
         return Ok(());
     };
     let facts = Facts::bundled().map_err(|error| stall(Reason::CatalogDamaged, explain(&error)))?;
@@ -119,6 +127,40 @@ fn supported(context: &Context, request: &VersionRequest, catalog: &Catalog) -> 
         Err(Refusal::UnknownMinor { .. }) if catalog.resolve(request).is_err() => Ok(()),
         Err(refusal) => Err(stall(Reason::VersionNotSupported, format!("spec.version: {refusal}"))),
     }
+}
+
+/// What a mesh is made for, where no operator has looked at the cluster.
+#[derive(Debug)]
+pub struct Surroundings<'a> {
+    /// Releases.
+    pub catalog: &'a Catalog,
+    /// Platforms that are known.
+    pub platforms: &'a Platforms,
+    /// The API server, as charts see it.
+    pub capabilities: Capabilities,
+    /// The platform, unless the spec names one.
+    pub platform: Detected,
+    /// What the API server says of its node ports.
+    pub node_ports: Discovery,
+    /// Node ports that Services hold.
+    pub held: Vec<Held>,
+}
+
+/// What an installation stands for where there is no mesh yet: by the same steps as [`resolve`]. The owner's UID is the
+/// installation's, or empty.
+pub fn resolve_for(surroundings: &Surroundings<'_>, installation: &MeshInstallation) -> Result<Accepted, Blocker> {
+    let Surroundings { catalog, platforms, capabilities, platform, node_ports, held } = surroundings;
+    let spec = shape(&installation.spec);
+    let request = request(&spec)?;
+    supported(&capabilities.kube_version, &request, catalog)?;
+    let release = choose(catalog, &request)?;
+    let auto = spec.platform.is_auto();
+    let platform = if auto { platform.clone() } else { Detected::chosen(spec.platform.as_str()) };
+    let known = platforms.get(&platform.name);
+    let wanted = wanted(&spec, known.and_then(Platform::gateway_service_type));
+    let pins = pins(&spec, known, node_ports, held, &wanted, &Pins::default()).map_err(|refused| blocker(&refused))?;
+    let (inputs, owner) = inputs(installation, spec, platform, release, capabilities, pins);
+    build(inputs, owner, release, platforms, capabilities)
 }
 
 /// Resolves what was accepted last, so that the mesh that runs is looked after while its new spec is no good.
@@ -191,19 +233,7 @@ async fn make(
     release: &Release,
     node_ports: Pins,
 ) -> Result<Arc<Accepted>, Blocker> {
-    let owner = Owner {
-        installation: installation.name_any(),
-        uid: installation.uid().unwrap_or_default(),
-        release: release.version().clone(),
-    };
-    let inputs = ResolvedInputs {
-        version: release.version().clone(),
-        charts: release.charts().iter().map(|(chart, digest)| (chart.to_string(), digest.to_string())).collect(),
-        kubernetes: context.capabilities.kube_version.clone(),
-        platform,
-        spec,
-        node_ports,
-    };
+    let (inputs, owner) = inputs(installation, spec, platform, release, &context.capabilities, node_ports);
     if let Some(kept) = context.memory.render(installation, &inputs) {
         return Ok(kept);
     }
@@ -226,12 +256,36 @@ fn unknown_platform(name: &str) -> Blocker {
     stall(Reason::InvalidSpec, format!("spec.platform: {name:?} is none that is known: set auto, or one of {known}"))
 }
 
+fn inputs(
+    installation: &MeshInstallation,
+    spec: MeshInstallationSpec,
+    platform: Detected,
+    release: &Release,
+    capabilities: &Capabilities,
+    node_ports: Pins,
+) -> (ResolvedInputs, Owner) {
+    let owner = Owner {
+        installation: installation.name_any(),
+        uid: installation.uid().unwrap_or_default(),
+        release: release.version().clone(),
+    };
+    let inputs = ResolvedInputs {
+        version: release.version().clone(),
+        charts: release.charts().iter().map(|(chart, digest)| (chart.to_string(), digest.to_string())).collect(),
+        kubernetes: capabilities.kube_version.clone(),
+        platform,
+        spec,
+        node_ports,
+    };
+    (inputs, owner)
+}
+
 fn build(
     inputs: ResolvedInputs,
     owner: Owner,
     release: &Release,
     platforms: &Platforms,
-    capabilities: &meshwright_chart::Capabilities,
+    capabilities: &Capabilities,
 ) -> Result<Accepted, Blocker> {
     let profile = Profile::get(inputs.spec.profile)
         .map_err(|error| stall(Reason::InvalidSpec, format!("spec.profile: {}", explain(&error))))?;
@@ -242,14 +296,8 @@ fn build(
     validated.platform.evidence.clone_from(evidence);
     let usual = platform.gateway_service_type();
     let validated = validated.pin(inputs.node_ports.in_use(&wanted(&inputs.spec, usual)));
-    let mut charts = Charts::new();
-    for wanted in &validated.releases {
-        if let Entry::Vacant(slot) = charts.entry(wanted.chart) {
-            let chart =
-                release.load_chart(wanted.chart).map_err(|error| stall(Reason::CatalogDamaged, explain(&error)))?;
-            slot.insert(Arc::new(chart));
-        }
-    }
+    let charts = release.load_charts(validated.releases.iter().map(|wanted| wanted.chart));
+    let charts = charts.map_err(|error| stall(Reason::CatalogDamaged, explain(&error)))?;
     let desired = render(&validated, &charts, capabilities).map_err(|error| match &error {
         RenderMeshError::Patch(wrong) => stall(Reason::InvalidSpec, wrong.to_string()),
         _ => stall(Reason::RenderFailed, explain(&error)),

@@ -1,0 +1,42 @@
+//! The command line against the lab: run as a person runs it, in the lab's network.
+
+use std::path::Path;
+use std::process::Output;
+
+use meshwright_e2e::TestResult;
+use meshwright_e2e::programs::operator;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+/// A command that ended.
+pub struct Ran {
+    /// Exit status.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+/// Runs `meshwright` with a kubeconfig.
+pub async fn meshwright(kubeconfig: &Path, args: &[&str]) -> TestResult<Ran> {
+    let Output { status, stdout, stderr } =
+        Command::new(operator()).args(args).env("KUBECONFIG", kubeconfig).kill_on_drop(true).output().await?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Ran { code: status.code(), out: text(stdout), err: text(stderr) })
+}
+
+/// Writes a MeshInstallation into a file of a directory of its own, which goes with the returned guard.
+pub fn file(name: &str, spec: &Value, metadata: &Value) -> TestResult<(tempfile::TempDir, String)> {
+    let mut object = json!({
+        "apiVersion": "meshwright.dev/v1alpha1", "kind": "MeshInstallation", "metadata": {"name": name}, "spec": spec,
+    });
+    for (key, value) in metadata.as_object().into_iter().flatten() {
+        object["metadata"][key] = value.clone();
+    }
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("mi.yaml");
+    std::fs::write(&path, object.to_string())?;
+    let path = path.display().to_string();
+    Ok((dir, path))
+}

@@ -1,0 +1,307 @@
+//! Reading a MeshInstallation from a file as the API server would take it: strictly, and with all that is wrong at once.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use kube::core::cel::Validator;
+use meshwright_api::MeshInstallation;
+use meshwright_chart::Schema;
+use serde_json::{Map, Value};
+
+const API_VERSION: &str = "meshwright.dev/v1alpha1";
+const KIND: &str = "MeshInstallation";
+/// The path that stands for standard input.
+const STDIN: &str = "-";
+
+/// A file has no MeshInstallation that could be installed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadManifestError {
+    /// The file can't be read.
+    #[error("can't read {}", shown(.path))]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// It is no YAML.
+    #[error("{} is no YAML", shown(.path))]
+    Yaml {
+        path: PathBuf,
+        #[source]
+        source: Box<serde_saphyr::Error>,
+    },
+    /// One is wanted.
+    #[error("{} has {count} documents; give exactly one, a {KIND}", shown(.path))]
+    Documents { path: PathBuf, count: usize },
+    /// It is of another kind.
+    #[error("{} has a {found}, not a {KIND} of {API_VERSION}", shown(.path))]
+    Kind { path: PathBuf, found: String },
+    /// The API server would refuse it.
+    #[error("the API server would refuse {}:\n  {}", shown(.path), .problems.join("\n  "))]
+    Refused { path: PathBuf, problems: Vec<String> },
+    /// It fits the schema, but not the types that the schema was made from.
+    #[error("{} can't be understood", shown(.path))]
+    Types {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+fn shown(path: &Path) -> std::borrow::Cow<'_, str> {
+    if path == Path::new(STDIN) { "standard input".into() } else { path.to_string_lossy() }
+}
+
+/// Reads the one MeshInstallation of a file, or of standard input if the file is `-`.
+pub(super) fn read(path: &Path) -> Result<MeshInstallation, ReadManifestError> {
+    let text = if path == Path::new(STDIN) {
+        let mut text = String::new();
+        io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        fs::read_to_string(path)
+    };
+    let text = text.map_err(|source| ReadManifestError::Open { path: path.to_owned(), source })?;
+    parse(&text, path)
+}
+
+fn parse(text: &str, path: &Path) -> Result<MeshInstallation, ReadManifestError> {
+    let path = || path.to_owned();
+    let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
+    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
+        .map_err(|source| ReadManifestError::Yaml { path: path(), source: Box::new(source) })?;
+    let mut documents: Vec<Value> = documents.into_iter().filter(|document| !document.is_null()).collect();
+    let count = documents.len();
+    let (Some(mut object), 1) = (documents.pop(), count) else {
+        return Err(ReadManifestError::Documents { path: path(), count });
+    };
+    let word = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or("nothing").to_owned();
+    if (word("apiVersion").as_str(), word("kind").as_str()) != (API_VERSION, KIND) {
+        let found = format!("{} of {}", word("kind"), word("apiVersion"));
+        return Err(ReadManifestError::Kind { path: path(), found });
+    }
+    // What `kubectl get` prints may be read back; the state in it says nothing of what is wanted.
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    let problems = problems(&object);
+    if !problems.is_empty() {
+        return Err(ReadManifestError::Refused { path: path(), problems });
+    }
+    serde_json::from_value(object).map_err(|source| ReadManifestError::Types { path: path(), source })
+}
+
+/// What the API server would say: to the schema with unknown fields refused, then to the rules.
+fn problems(object: &Value) -> Vec<String> {
+    let schema = schema();
+    let mut problems = metadata_problems(object.get("metadata").unwrap_or(&Value::Null));
+    let spec = object.get("spec");
+    match (spec, Schema::parse(&closed(schema.clone()).to_string())) {
+        (None, _) => problems.push("spec: is required".into()),
+        (Some(spec), Ok(schema)) => problems.extend(schema.problems(&serde_json::json!({"spec": spec}))),
+        (_, Err(problem)) => problems.push(problem),
+    }
+    for (field, _) in object.as_object().into_iter().flatten() {
+        if !matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "spec") {
+            problems.push(format!("{field}: unknown; known here are apiVersion, kind, metadata, spec"));
+        }
+    }
+    repeated_keys(&schema, object, "", &mut problems);
+    // Rules take it for granted that fields have their types.
+    if problems.is_empty()
+        && let Err(errors) = Validator::new().validate(&schema, object, None)
+    {
+        problems.extend(errors.into_vec().into_iter().map(|error| match error.field_path.as_str() {
+            "" => error.message,
+            path => format!("{path}: {}", error.message),
+        }));
+    }
+    problems
+}
+
+fn schema() -> Value {
+    let crd = meshwright_api::crd();
+    let schema = crd.spec.versions.into_iter().next().and_then(|version| version.schema?.open_api_v3_schema);
+    // Its own type serializes; without a schema everything would be refused, which a test would see.
+    serde_json::to_value(schema).unwrap_or_default()
+}
+
+/// The schema with every object closed that isn't free-form: the API server drops unknown fields, or refuses them when
+/// it is asked to be strict, as `kubectl apply` asks.
+fn closed(mut schema: Value) -> Value {
+    close(&mut schema);
+    schema
+}
+
+fn close(schema: &mut Value) {
+    let Value::Object(words) = schema else { return };
+    let free = words.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true));
+    if words.contains_key("properties") && !free {
+        words.entry("additionalProperties").or_insert(Value::Bool(false));
+    }
+    if let Some(Value::Object(properties)) = words.get_mut("properties") {
+        properties.values_mut().for_each(close);
+    }
+    for word in ["items", "additionalProperties"] {
+        words.get_mut(word).into_iter().for_each(close);
+    }
+}
+
+fn metadata_problems(metadata: &Value) -> Vec<String> {
+    let mut problems = Vec::new();
+    match metadata.get("name").and_then(Value::as_str) {
+        None => problems.push("metadata.name: is required".into()),
+        Some(name) if !is_dns_name(name) => problems.push(format!(
+            "metadata.name: {name:?} must be lower-case letters, digits, '-' and '.', beginning and ending with a \
+             letter or digit"
+        )),
+        Some(_) => {}
+    }
+    let parsed: Result<kube::core::ObjectMeta, _> = serde_json::from_value(metadata.clone());
+    let known = match parsed.and_then(serde_json::to_value) {
+        Ok(known) => known,
+        Err(error) => {
+            problems.push(format!("metadata: {error}"));
+            return problems;
+        }
+    };
+    let unknown = |(field, value): &(&String, &Value)| !value.is_null() && known.get(field.as_str()).is_none();
+    let fields = metadata.as_object().into_iter().flat_map(Map::iter).filter(unknown);
+    problems.extend(fields.map(|(field, _)| format!("metadata.{field}: unknown")));
+    problems
+}
+
+fn is_dns_name(name: &str) -> bool {
+    let part = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+            && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+    };
+    name.len() <= 253 && name.split('.').all(part)
+}
+
+/// Two entries with one key in a list that is a map by it, which no JSON schema can say.
+fn repeated_keys(schema: &Value, value: &Value, path: &str, problems: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, inner) in fields {
+                let schema = schema.pointer("/properties").and_then(|p| p.get(name)).unwrap_or(&Value::Null);
+                let place = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                repeated_keys(schema, inner, &place, problems);
+            }
+        }
+        Value::Array(items) => {
+            let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
+            let key = |item: &Value| -> Option<Vec<Value>> {
+                Some(
+                    keys?
+                        .iter()
+                        .filter_map(Value::as_str)
+                        .map(|key| item.get(key).cloned().unwrap_or_default())
+                        .collect(),
+                )
+            };
+            for (index, item) in items.iter().enumerate() {
+                let earlier = items.iter().take(index).position(|other| key(item).is_some() && key(other) == key(item));
+                if let Some(earlier) = earlier {
+                    problems.push(format!("{path}[{index}]: has the same key as {path}[{earlier}]"));
+                }
+                let inner = schema.get("items").unwrap_or(&Value::Null);
+                repeated_keys(inner, item, &format!("{path}[{index}]"), problems);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &str) -> Result<MeshInstallation, String> {
+        parse(text, Path::new("mi.yaml")).map_err(|error| crate::catalog::explain(&error))
+    }
+
+    fn of_spec(spec: &str) -> Result<MeshInstallation, String> {
+        read_text(&format!("apiVersion: {API_VERSION}\nkind: {KIND}\nmetadata: {{name: mesh}}\nspec: {spec}\n"))
+    }
+
+    fn refused(spec: &str, words: &[&str]) {
+        let problem = of_spec(spec).unwrap_err();
+        assert!(words.iter().all(|word| problem.contains(word)), "{spec}: {problem}");
+    }
+
+    #[test]
+    fn a_good_installation_is_read_with_its_defaults() {
+        let mesh = of_spec("{version: '1.31', gateways: [{name: gw}]}").unwrap();
+        assert_eq!((mesh.spec.namespace.as_str(), mesh.spec.gateways.len()), ("istio-system", 1));
+    }
+
+    #[test]
+    fn every_sample_is_good() {
+        let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/samples");
+        let files = fs::read_dir(samples).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+        let names: Vec<Option<String>> = files.map(|file| read(&file).unwrap().metadata.name).collect();
+        assert!(names.len() >= 3);
+    }
+
+    #[test]
+    fn an_unknown_field_is_named_with_those_that_there_are() {
+        refused("{version: '1.31', gatways: []}", &["spec.gatways: unknown", "gateways"]);
+        refused("{version: '1.31', gateways: [{name: gw, servce: {}}]}", &["spec.gateways[0].servce: unknown"]);
+        let meta = read_text(&format!(
+            "apiVersion: {API_VERSION}\nkind: {KIND}\nmetadata: {{name: mesh, label: {{}}}}\nspec: {{version: '1.31'}}\nspecs: 1"
+        ));
+        let problem = meta.unwrap_err();
+        assert!(problem.contains("metadata.label: unknown") && problem.contains("specs: unknown"), "{problem}");
+    }
+
+    #[test]
+    fn free_form_parts_take_any_field() {
+        of_spec("{version: '1.31', meshConfig: {anything: {at: all}}, values: {istiod: {a: null}}}").unwrap();
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_once() {
+        refused(
+            "{version: 1.31, profile: tiny, gateways: [{name: a}, {name: a}]}",
+            &[
+                "spec.version: must be of type string",
+                "spec.profile: must be one of",
+                "spec.gateways[1]: has the same key",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_definitions_rules_are_applied_too() {
+        refused("{version: v1.31.2}", &["without a leading v"]);
+        refused(
+            "{version: '1.31', gateways: [{name: gw, service: {type: ClusterIP, ports: [{name: a, port: 80, nodePort: 30401}]}}]}",
+            &["needs a service of type NodePort or LoadBalancer"],
+        );
+    }
+
+    #[test]
+    fn names_must_be_such_as_the_api_server_takes() {
+        let named = |name: &str| {
+            read_text(&format!(
+                "apiVersion: {API_VERSION}\nkind: {KIND}\nmetadata: {{name: {name}}}\nspec: {{version: '1.31'}}"
+            ))
+        };
+        assert!(named("mesh-1.a").is_ok());
+        for name in ["Mesh", "-mesh", "''", "a..b"] {
+            assert!(named(name).unwrap_err().contains("metadata.name"), "{name}");
+        }
+    }
+
+    #[test]
+    fn another_kind_several_documents_and_no_yaml_are_told_apart() {
+        assert!(read_text("apiVersion: v1\nkind: Pod").unwrap_err().contains("Pod of v1"));
+        assert!(read_text("a: 1\n---\nb: 2").unwrap_err().contains("2 documents"));
+        assert!(read_text("").unwrap_err().contains("0 documents"));
+        assert!(read_text("a: [").unwrap_err().contains("is no YAML"));
+        assert!(read(Path::new("/nowhere/mi.yaml")).is_err());
+    }
+}

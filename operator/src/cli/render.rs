@@ -1,0 +1,219 @@
+//! `meshwright render`: the objects that the operator would apply for a MeshInstallation, without a cluster.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use kube::ResourceExt as _;
+use meshwright_api::MeshInstallation;
+use meshwright_api::version::VersionRequest;
+use meshwright_chart::{Capabilities, yaml_text};
+use semver::Version;
+use serde_json::{Value, json};
+
+use super::manifest::{self, ReadManifestError};
+use crate::catalog::facts::{Minor, ParseFactsError, Refusal};
+use crate::catalog::store::OpenError;
+use crate::catalog::{Catalog, Facts};
+use crate::controller::{Accepted, Surroundings, resolve_for};
+use crate::mesh::health::Blocker;
+use crate::mesh::live::LiveObjects;
+use crate::mesh::object::{HASH_ANNOTATION, UID_ANNOTATION};
+use crate::mesh::plan::plan;
+use crate::nodeports::Discovery;
+use crate::platform::{Detected, LoadPlatformError, Platforms};
+
+/// Flags of `meshwright render`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The objects are printed in the order in which the operator applies them on a cluster that has no mesh. No cluster is \
+asked. The file is held against the schema and the rules of the MeshInstallation definition, unknown fields are refused; \
+rules about changes (a field that can't be changed later) are not checked, since there is nothing to compare with.
+
+A platform can't be found out without a cluster: where spec.platform doesn't name one, the objects are those for generic. Nor \
+can node ports: those that the spec leaves to the operator are chosen as on a cluster whose Services hold none, from \
+spec.nodePorts.range, or else the platform's usual range.
+
+Of the operator's marks the output lacks two annotations, meshwright.dev/installation-uid and meshwright.dev/desired-hash, \
+since a UID is given by the cluster alone. Where the file has metadata.uid they are there, and the output is what is \
+applied to the letter:
+  kubectl get meshinstallation mesh -o yaml | meshwright render -f -")]
+pub struct RenderArgs {
+    /// File with one MeshInstallation; - reads standard input
+    #[arg(long, short, value_name = "FILE")]
+    file: PathBuf,
+    /// Directories of Istio releases, as `meshwright catalog` makes them
+    #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", value_delimiter = ':', required = true, value_name = "DIR")]
+    catalogs: Vec<PathBuf>,
+    /// Version of the cluster's API server, such as v1.36.3; the newest that the release supports if absent
+    #[arg(long, value_name = "VERSION", value_parser = kubernetes_version)]
+    kubernetes: Option<String>,
+    /// How to print them; json is one List
+    #[arg(long, short, value_enum, default_value_t = Output::Yaml, value_name = "FORMAT")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Yaml,
+    Json,
+}
+
+/// Nothing could be rendered.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// The file is no good.
+    #[error(transparent)]
+    Manifest(Box<dyn std::error::Error>),
+    /// The catalog can't be read.
+    #[error("can't open the catalog")]
+    Catalog(#[source] OpenError),
+    /// The program's own data are faulty.
+    #[error("can't read the bundled facts")]
+    Facts(#[source] ParseFactsError),
+    /// The program's own data are faulty.
+    #[error("can't read the platforms")]
+    Platforms(#[source] LoadPlatformError),
+    /// Nothing is known of the release, so that nobody knows for which Kubernetes to render.
+    #[error("name the API server's version with --kubernetes")]
+    UnknownRelease(#[source] Refusal),
+    /// The operator would refuse it too.
+    #[error("{reason}: {message}")]
+    Refused {
+        /// As the condition's reason.
+        reason: &'static str,
+        /// As the condition's message.
+        message: String,
+    },
+    /// The output can't be written.
+    #[error("can't write the output")]
+    Print(#[source] io::Error),
+}
+
+/// Prints the objects.
+pub fn run(args: &RenderArgs) -> Result<ExitCode, RenderError> {
+    let installation = manifest::read(&args.file).map_err(refused_file)?;
+    let text = rendered(args, &installation)?;
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        // Whoever read has read enough: `meshwright render | head`.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(RenderError::Print(error)),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn refused_file(error: ReadManifestError) -> RenderError {
+    RenderError::Manifest(Box::new(error))
+}
+
+fn rendered(args: &RenderArgs, installation: &MeshInstallation) -> Result<String, RenderError> {
+    let catalog = Catalog::open(&args.catalogs).map_err(RenderError::Catalog)?;
+    let kube_version = match &args.kubernetes {
+        Some(version) => version.clone(),
+        None => newest_kubernetes(&installation.spec.version)?,
+    };
+    let capabilities = Capabilities { kube_version, api_versions: BTreeSet::new() };
+    let platforms = Platforms::bundled().map_err(RenderError::Platforms)?;
+    let surroundings = Surroundings {
+        catalog: &catalog,
+        platforms: &platforms,
+        capabilities,
+        platform: Detected::default(),
+        node_ports: Discovery::Unknown("no cluster was asked".to_owned()),
+        held: Vec::new(),
+    };
+    let accepted = resolve_for(&surroundings, installation).map_err(refused)?;
+    let objects = objects(&accepted);
+    let head = format!(
+        "MeshInstallation {}, Istio {}, Kubernetes {}; made by: meshwright render",
+        installation.name_any(),
+        accepted.inputs.version,
+        accepted.inputs.kubernetes
+    );
+    Ok(match args.output {
+        Output::Yaml => yaml(&head, &objects),
+        Output::Json => format!("{:#}\n", json!({"apiVersion": "v1", "kind": "List", "items": objects})),
+    })
+}
+
+fn refused(blocker: Blocker) -> RenderError {
+    RenderError::Refused { reason: blocker.reason.as_str(), message: blocker.message }
+}
+
+fn yaml(head: &str, objects: &[Value]) -> String {
+    let mut text = format!("# {head}\n");
+    for object in objects {
+        text.push_str("---\n");
+        text.push_str(&yaml_text(object));
+    }
+    text
+}
+
+/// The objects in the order of an installation from scratch, which is what a plan without live objects is.
+fn objects(accepted: &Accepted) -> Vec<Value> {
+    let owner = &accepted.validated.owner;
+    let plan = plan(&accepted.desired, &LiveObjects::default(), owner, &BTreeSet::new(), true);
+    let mut objects: Vec<Value> = plan.steps.iter().map(|step| step.desired.value()).collect();
+    if owner.uid.is_empty() {
+        objects.iter_mut().for_each(take_off_marks);
+    }
+    objects
+}
+
+/// Takes off the UID, which nobody knows yet, and the hash, which covers it.
+fn take_off_marks(object: &mut Value) {
+    if let Some(Value::Object(annotations)) = object.pointer_mut("/metadata/annotations") {
+        annotations.remove(UID_ANNOTATION);
+        annotations.remove(HASH_ANNOTATION);
+    }
+}
+
+/// What is rendered for when nobody says for what.
+fn newest_kubernetes(version: &str) -> Result<String, RenderError> {
+    // A version that is none is refused when it is resolved, with its field.
+    let Ok(request) = version.parse::<VersionRequest>() else { return Ok("v1.0.0".into()) };
+    let facts = Facts::bundled().map_err(RenderError::Facts)?;
+    let (major, minor) = request.minor();
+    let facts = facts.minor(Minor { major, minor }).map_err(RenderError::UnknownRelease)?;
+    Ok(format!("v{}.0", facts.kubernetes.supported.1))
+}
+
+/// A version as an API server states it: `v1.36.3`. The `v` and the patch may be left out.
+fn kubernetes_version(text: &str) -> Result<String, String> {
+    let plain = text.strip_prefix('v').unwrap_or(text);
+    let full = if plain.split('.').count() == 2 { format!("{plain}.0") } else { plain.to_owned() };
+    match Version::parse(&full) {
+        Ok(version) => Ok(format!("v{version}")),
+        Err(_) => Err("a Kubernetes version is needed, such as v1.36.3 or 1.36".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kubernetes_version_may_be_short_and_keeps_what_a_provider_adds() {
+        assert_eq!(kubernetes_version("1.36"), Ok("v1.36.0".into()));
+        assert_eq!(kubernetes_version("v1.33.4-gke.1245000"), Ok("v1.33.4-gke.1245000".into()));
+        assert!(kubernetes_version("latest").is_err());
+        assert!(kubernetes_version("1").is_err());
+    }
+
+    #[test]
+    fn without_a_kubernetes_version_the_newest_that_the_release_supports_is_taken() {
+        let facts = Facts::bundled().unwrap();
+        let newest = facts.minor(Minor { major: 1, minor: 31 }).unwrap().kubernetes.supported.1;
+        assert_eq!(newest_kubernetes("1.31.2").unwrap(), format!("v{newest}.0"));
+        assert!(newest_kubernetes("7.1").is_err());
+    }
+
+    #[test]
+    fn only_the_marks_that_depend_on_the_uid_are_taken_off() {
+        let marks = json!({UID_ANNOTATION: "", HASH_ANNOTATION: "x", "meshwright.dev/release": "1.31.2"});
+        let mut object = json!({"metadata": {"name": "istio", "annotations": marks}});
+        take_off_marks(&mut object);
+        assert_eq!(object["metadata"]["annotations"], json!({"meshwright.dev/release": "1.31.2"}));
+    }
+}
