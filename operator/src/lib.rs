@@ -1,13 +1,14 @@
 //! Meshwright: a Kubernetes operator that owns the life of a service mesh.
 //!
 //! The way through the code is that of a reconcile: `controller` observes and drives, `mesh` is the pure middle (spec to
-//! validated inputs, objects, plan and status), `apply` reads and writes live objects. `catalog` knows the releases, `platform`
-//! knows what clusters run on, `runtime` is the process around it all, `app` puts them together, and `cli` has one file per
-//! subcommand.
+//! validated inputs, objects, plan and status), `apply` reads and writes live objects. `catalog` knows the releases,
+//! `platform` knows what clusters run on, `check` looks at a cluster before anything is installed, `runtime` is the process
+//! around it all, `app` puts them together, and `cli` has one file per subcommand.
 
 pub mod app;
 pub mod apply;
 pub mod catalog;
+pub mod check;
 pub mod cli;
 pub mod controller;
 pub mod mesh;

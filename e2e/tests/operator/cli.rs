@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::Output;
 
-use meshwright_e2e::TestResult;
 use meshwright_e2e::programs::operator;
+use meshwright_e2e::{Lab, TestResult};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -18,7 +18,7 @@ pub struct Ran {
     pub err: String,
 }
 
-/// Runs `meshwright` with a kubeconfig.
+/// Runs `meshwright` with the lab's kubeconfig, or another.
 pub async fn meshwright(kubeconfig: &Path, args: &[&str]) -> TestResult<Ran> {
     let Output { status, stdout, stderr } =
         Command::new(operator()).args(args).env("KUBECONFIG", kubeconfig).kill_on_drop(true).output().await?;
@@ -39,4 +39,18 @@ pub fn file(name: &str, spec: &Value, metadata: &Value) -> TestResult<(tempfile:
     std::fs::write(&path, object.to_string())?;
     let path = path.display().to_string();
     Ok((dir, path))
+}
+
+/// The findings of `meshwright check -o json` with these further flags, and its exit status.
+pub async fn check(lab: &Lab, args: &[&str]) -> TestResult<(Vec<Value>, Option<i32>)> {
+    check_as(lab.kubeconfig(), args).await
+}
+
+/// The same with another kubeconfig.
+pub async fn check_as(kubeconfig: &Path, args: &[&str]) -> TestResult<(Vec<Value>, Option<i32>)> {
+    let args: Vec<&str> = ["check", "-o", "json"].into_iter().chain(args.iter().copied()).collect();
+    let ran = meshwright(kubeconfig, &args).await?;
+    let report: Value = serde_json::from_str(&ran.out).map_err(|error| format!("{error}: {} {}", ran.out, ran.err))?;
+    assert_eq!(report["format"], 1);
+    Ok((report["findings"].as_array().cloned().unwrap_or_default(), ran.code))
 }

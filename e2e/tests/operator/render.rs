@@ -55,8 +55,8 @@ fn differences(rendered: &Value, live: &Value, path: &str, found: &mut Vec<Strin
     match (rendered, live) {
         (Value::Object(fields), _) => {
             for (name, value) in fields {
-                // Nothing and an empty table or list are the same to the API server.
-                let empty = value.is_null() || *value == json!({}) || *value == json!([]);
+                // Nothing and an empty table, list or text are the same to the API server.
+                let empty = value.is_null() || *value == json!({}) || *value == json!([]) || *value == json!("");
                 match live.get(name) {
                     Some(live) => differences(value, live, &format!("{path}/{name}"), found),
                     None if empty => {}

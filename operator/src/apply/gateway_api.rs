@@ -14,9 +14,9 @@ use super::changes::Changes;
 use super::inventory::Inventory;
 
 /// The definition without which there is no Gateway API.
-const DEFINITION: &str = "gateways.gateway.networking.k8s.io";
+pub const DEFINITION: &str = "gateways.gateway.networking.k8s.io";
 /// Where the Gateway API's own manifests say which version they are of.
-const VERSION_ANNOTATION: &str = "gateway.networking.k8s.io/bundle-version";
+pub const VERSION_ANNOTATION: &str = "gateway.networking.k8s.io/bundle-version";
 
 /// What is known of the Gateway API. Cloning shares.
 #[derive(Clone, Default)]

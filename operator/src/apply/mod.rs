@@ -18,7 +18,7 @@ pub use applier::Applier;
 pub(crate) use applier::within_deadline;
 pub use changes::Changes;
 pub use error::{ApplyError, ErrorClass};
-pub use gateway_api::GatewayApi;
+pub use gateway_api::{DEFINITION as GATEWAY_API_DEFINITION, GatewayApi, VERSION_ANNOTATION as GATEWAY_API_VERSION};
 pub use gateway_pods::{GatewayPods, GatewayPodsError};
 pub use inventory::Inventory;
 pub use nodes::Nodes;

@@ -226,6 +226,11 @@ impl Facts {
         self.minors.get(&minor).ok_or_else(|| Refusal::UnknownMinor { minor, known: known() })
     }
 
+    /// What is known about every minor, the oldest first.
+    pub fn minors(&self) -> impl Iterator<Item = &MinorFacts> {
+        self.minors.values()
+    }
+
     /// The names of the CRDs that a minor brings, as `plural.group`.
     pub fn crds(&self, minor: Minor) -> Result<&[String], Refusal> {
         let set = self.crd_sets.get(&self.minor(minor)?.crds);

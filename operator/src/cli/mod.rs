@@ -1,12 +1,14 @@
 //! The command line: one file per subcommand. Each may do the I/O that its work needs.
 
 mod catalog;
+mod check;
 mod crd;
 mod manifest;
 mod operator;
 mod rbac;
 mod render;
 mod status;
+mod text;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -29,6 +31,8 @@ enum Command {
     Operator(operator::OperatorArgs),
     /// Show the mesh of the cluster: state, components, gateways and their ports
     Status(status::StatusArgs),
+    /// Check what speaks for and against a mesh in a cluster, before anything is installed
+    Check(check::CheckArgs),
     /// Print the objects that the operator would apply, without a cluster
     Render(render::RenderArgs),
     /// Maintain a catalog of Istio releases
@@ -46,6 +50,7 @@ impl Cli {
         let result = match self.command {
             Command::Operator(args) => operator::run(&args).map_err(boxed),
             Command::Status(args) => status::run(&args).map_err(boxed),
+            Command::Check(args) => check::run(&args).map_err(boxed),
             Command::Render(args) => render::run(&args).map_err(boxed),
             Command::Catalog(args) => catalog::run(args).map_err(boxed),
             Command::Crd => crd::run().map_err(boxed),

@@ -76,19 +76,7 @@ const KUBERNETES: &str = "v1.36.0";
 /// Prints the rights.
 pub fn run(args: &RbacArgs) -> Result<ExitCode, RbacError> {
     let catalog = Catalog::open(&args.catalogs).map_err(|error| RbacError::Catalog(error.into()))?;
-    let platforms = Platforms::bundled().map_err(RbacError::Platforms)?;
-    let mut objects = Vec::new();
-    for release in catalog.releases() {
-        for (profile, platform) in cases(&platforms) {
-            let rendered = objects_of(release, profile, platform, &args.namespace);
-            objects.extend(rendered.map_err(|reason| RbacError::Render {
-                version: release.version().clone(),
-                profile: profile.as_str(),
-                platform: platform.name().to_owned(),
-                reason,
-            })?);
-        }
-    }
+    let objects = objects_of_all(&catalog, &args.namespace)?;
     if objects.is_empty() {
         return Err(RbacError::Empty);
     }
@@ -119,6 +107,24 @@ fn yaml(rights: &Rights, made: &str) -> Result<String, RbacError> {
         text.push_str(&document);
     }
     Ok(text)
+}
+
+/// All that a catalog's releases make of every profile and platform, with a gateway.
+pub(super) fn objects_of_all(catalog: &Catalog, namespace: &str) -> Result<Vec<Arc<Desired>>, RbacError> {
+    let platforms = Platforms::bundled().map_err(RbacError::Platforms)?;
+    let mut objects = Vec::new();
+    for release in catalog.releases() {
+        for (profile, platform) in cases(&platforms) {
+            let rendered = objects_of(release, profile, platform, namespace);
+            objects.extend(rendered.map_err(|reason| RbacError::Render {
+                version: release.version().clone(),
+                profile: profile.as_str(),
+                platform: platform.name().to_owned(),
+                reason,
+            })?);
+        }
+    }
+    Ok(objects)
 }
 
 /// All that a release makes of a profile with a gateway.

@@ -4,7 +4,6 @@ mod line;
 mod picture;
 mod sheet;
 mod show;
-mod text;
 mod watch;
 
 use std::io;
@@ -20,6 +19,7 @@ use thiserror::Error;
 
 use crate::runtime::client::{Clients, ConnectError};
 
+use super::text;
 use show::Screen;
 
 /// Where an installation is not ready, so that a script can tell that from a command that failed.

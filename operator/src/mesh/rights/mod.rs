@@ -16,7 +16,7 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde_json::{Value, json};
 
 use self::needs::{Reach, needs};
-use self::rule::Rules;
+use self::rule::{Rules, Target};
 use super::kind::Kind;
 use super::object::{Component, Desired, ObjectKey};
 
@@ -71,6 +71,37 @@ pub struct Rights {
     granted: BTreeMap<String, Granted>,
 }
 
+/// One right, as a review of access asks for it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Right {
+    /// In this namespace; `None`: in all of them, and on what is in none.
+    pub namespace: Option<String>,
+    /// API group; empty for the core group. A path that is no resource has the group `-`.
+    pub group: String,
+    /// Resource, `resource/subresource`, or the path.
+    pub resource: String,
+    /// Only the object of this name.
+    pub name: Option<String>,
+    /// The verb.
+    pub verb: String,
+}
+
+/// Stands for the group of what is no resource.
+pub const NO_RESOURCE: &str = "-";
+
+impl Right {
+    /// What the right is on. Example: `deployments.apps/scale`.
+    #[must_use]
+    pub fn target(&self) -> String {
+        let name = self.name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+        match (self.group.as_str(), self.resource.split_once('/')) {
+            ("" | NO_RESOURCE, _) => format!("{}{name}", self.resource),
+            (group, Some((resource, part))) => format!("{resource}.{group}/{part}{name}"),
+            (group, None) => format!("{}.{group}{name}", self.resource),
+        }
+    }
+}
+
 /// What one role of the mesh allows.
 #[derive(Clone, Debug, Default)]
 struct Granted {
@@ -121,6 +152,21 @@ impl Rights {
         manifests
     }
 
+    /// Every single right, to be asked for one by one.
+    #[must_use]
+    pub fn list(&self) -> Vec<Right> {
+        let Placement { operator, mesh } = &self.placement;
+        let places =
+            [(None, self.in_cluster()), (Some(mesh), self.in_mesh()), (Some(operator), self.in_operators_namespace())];
+        let mut rights = Vec::new();
+        for (namespace, rules) in &places {
+            for (target, verb) in rules.iter() {
+                rights.extend(each(target, *namespace, verb));
+            }
+        }
+        rights
+    }
+
     fn own(reach: Reach) -> Rules {
         let mut rules = Rules::default();
         needs().filter(|need| need.reach == reach).for_each(|need| need.add_to(&mut rules));
@@ -162,6 +208,24 @@ impl Rights {
                 "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": self.placement.operator}],
             }),
         ]
+    }
+}
+
+/// A target with several names is one right for each.
+fn each(target: &Target, namespace: Option<&String>, verb: &str) -> Vec<Right> {
+    let right = |group: &str, resource: &str, name: Option<&String>| Right {
+        namespace: namespace.cloned(),
+        group: group.to_owned(),
+        resource: resource.to_owned(),
+        name: name.cloned(),
+        verb: verb.to_owned(),
+    };
+    match target {
+        Target::Resource { group, resource, names } if names.is_empty() => vec![right(group, resource, None)],
+        Target::Resource { group, resource, names } => {
+            names.iter().map(|name| right(group, resource, Some(name))).collect()
+        }
+        Target::Path(path) => vec![right(NO_RESOURCE, path, None)],
     }
 }
 

@@ -101,6 +101,11 @@ impl Rules {
         Self(kept.filter(|(_, verbs)| !verbs.is_empty()).collect())
     }
 
+    /// Every verb on every target.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Target, &str)> {
+        self.0.iter().flat_map(|(target, verbs)| verbs.iter().map(move |verb| (target, verb.as_str())))
+    }
+
     /// The set as a role's rules, sorted: targets with the same verbs share a rule.
     pub(super) fn policies(&self) -> Vec<PolicyRule> {
         let mut by_group: BTreeMap<(&str, &Words, &Words), Words> = BTreeMap::new();

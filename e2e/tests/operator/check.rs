@@ -1,0 +1,295 @@
+//! `meshwright check` on a real API server: it says nothing of a clean cluster, and names what is in the way of a mesh.
+
+use std::path::PathBuf;
+
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::{Api, PostParams};
+use meshwright_e2e::mesh::{Mesh, NAME, VERSION};
+use meshwright_e2e::{Lab, LabOptions, TestResult, objects, run};
+use serde_json::{Value, json};
+
+use crate::cli::{check, check_as, file, meshwright};
+
+fn spec() -> Value {
+    json!({"version": VERSION, "profile": "demo", "gateways": [{"name": "ingress", "service": {"type": "ClusterIP"}}]})
+}
+
+/// The findings of a check with a verdict other than Pass, as `check verdict subject`.
+fn troubles(findings: &[Value]) -> Vec<String> {
+    let text = |finding: &Value, field: &str| finding[field].as_str().unwrap_or_default().to_owned();
+    let bad = findings.iter().filter(|finding| finding["verdict"] != "Pass");
+    bad.map(|f| format!("{} {} {}", text(f, "check"), text(f, "verdict"), text(f, "subject"))).collect()
+}
+
+/// The finding of a check whose subject contains a text; null if there is none.
+fn finding<'a>(findings: &'a [Value], check: &str, subject: &str) -> &'a Value {
+    let fits = |f: &&Value| f["check"] == check && f["subject"].as_str().is_some_and(|s| s.contains(subject));
+    findings.iter().find(fits).unwrap_or(&Value::Null)
+}
+
+#[test]
+fn a_clean_cluster_passes_before_and_after_the_mesh_is_there_as_long_as_the_operator_has_its_rights() {
+    run(LabOptions::default(), async |lab| {
+        let (_dir, path) = file(NAME, &spec(), &json!({}))?;
+        for args in [vec![], vec!["-f", path.as_str()]] {
+            let (findings, code) = check(lab, &args).await?;
+            assert_eq!((troubles(&findings), code), (vec![], Some(0)), "{args:?}");
+            assert!(findings.len() >= 8, "every group says something: {findings:#?}");
+            assert!(finding(&findings, "rights", "you")["reason"].as_str().is_some_and(|r| r.starts_with("all ")));
+        }
+        let text = meshwright(lab.kubeconfig(), &["check", "-f", &path]).await?;
+        assert_eq!(text.code, Some(0), "{}", text.err);
+        assert!(text.out.lines().all(|line| line.chars().count() <= 100), "{}", text.out);
+        assert!(text.out.starts_with("PASS     kubernetes-version"), "{}", text.out);
+
+        let mesh = Mesh::operator(lab).await?;
+        mesh.apply(NAME, spec()).await?;
+        mesh.wait_ready(NAME).await?;
+        let (findings, code) = check(lab, &["-f", &path]).await?;
+        assert_eq!((troubles(&findings), code), (vec![], Some(0)), "our own mesh is in nobody's way");
+        assert_eq!(finding(&findings, "rights", "meshwright-system/meshwright")["verdict"], "Pass");
+
+        let bindings = mesh.api("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", None);
+        bindings.delete("meshwright", &Default::default()).await?;
+        let (findings, code) = check(lab, &["-f", &path]).await?;
+        let missing = finding(&findings, "rights", "meshwright-system/meshwright");
+        assert_eq!((missing["verdict"].as_str(), code), (Some("Fail"), Some(2)));
+        assert!(missing["fix"].as_str().is_some_and(|fix| fix.contains("meshwright rbac")), "{missing:#}");
+        Ok(())
+    });
+}
+
+const OTHERS: &str = r#"
+apiVersion: v1
+kind: Namespace
+metadata: {name: istio-system, labels: {pod-security.kubernetes.io/enforce: restricted}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {istio-injection: enabled, pod-security.kubernetes.io/enforce: baseline}}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: istiod, namespace: istio-system}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: istiod
+  namespace: istio-system
+  labels: {app: istiod, istio: pilot, app.kubernetes.io/version: 1.28.1}
+  annotations: {meta.helm.sh/release-name: istiod, meta.helm.sh/release-namespace: istio-system}
+spec:
+  replicas: 0
+  selector: {matchLabels: {app: istiod}}
+  template:
+    metadata: {labels: {app: istiod}}
+    spec: {containers: [{name: discovery, image: registry.example/pilot:1}]}
+---
+apiVersion: v1
+kind: Secret
+type: helm.sh/release.v1
+metadata:
+  name: sh.helm.release.v1.istiod.v1
+  namespace: istio-system
+  labels: {name: istiod, owner: helm, status: deployed, version: "1"}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: istiod-istio-system}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: istiod-service-account, namespace: istio-system}
+---
+apiVersion: v1
+kind: Secret
+type: istio.io/key-and-cert
+metadata: {name: istio.default, namespace: shop}
+---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: rules.config.istio.io
+  annotations: {api-approved.kubernetes.io: unapproved}
+spec:
+  group: config.istio.io
+  scope: Namespaced
+  names: {kind: rule, listKind: ruleList, plural: rules, singular: rule}
+  versions:
+    - name: v1alpha2
+      served: true
+      storage: true
+      schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: policy}
+webhooks:
+  - name: policy.example.com
+    admissionReviewVersions: [v1]
+    sideEffects: None
+    clientConfig: {service: {namespace: policy, name: server}}
+    rules: [{apiGroups: [apps], apiVersions: ["*"], resources: [deployments], operations: [CREATE]}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingWebhookConfiguration
+metadata: {name: istio-sidecar-injector}
+webhooks:
+  - name: namespace.sidecar-injector.istio.io
+    admissionReviewVersions: [v1]
+    sideEffects: None
+    failurePolicy: Ignore
+    clientConfig: {service: {namespace: istio-system, name: istiod}}
+    namespaceSelector: {matchLabels: {istio-injection: enabled}}
+    rules: [{apiGroups: [""], apiVersions: [v1], resources: [pods], operations: [CREATE]}]
+"#;
+
+#[test]
+fn what_is_in_the_way_of_a_mesh_is_named_with_what_to_do() {
+    run(LabOptions::default(), async |lab| {
+        lab.apply_yaml("others", OTHERS).await?;
+        let (_dir, path) = file(NAME, &spec(), &json!({}))?;
+        let (findings, code) = check(lab, &["-f", &path]).await?;
+        assert_eq!(code, Some(2), "{findings:#?}");
+        for (group, verdict, subject, fix) in [
+            ("foreign-mesh", "Fail", "Deployment istio-system/istiod", "helm uninstall istiod"),
+            ("foreign-mesh", "Fail", "Helm release istio-system/istiod", "helm uninstall istiod"),
+            ("leftovers", "Warn", "ClusterRole istiod-istio-system", "kubectl delete clusterrole istiod-istio-system"),
+            ("leftovers", "Warn", "istiod-service-account", "--namespace istio-system"),
+            ("leftovers", "Warn", "1 CustomResourceDefinition of config.istio.io", "rules.config.istio.io"),
+            ("leftovers", "Warn", "1 Secret", "istio.io/key-and-cert"),
+            ("object-in-the-way", "Fail", "Deployment istio-system/istiod", "helm uninstall istiod"),
+            ("object-in-the-way", "Fail", "ServiceAccount istio-system/istiod", "kubectl delete serviceaccount istiod"),
+            ("pod-security", "Warn", "Namespace istio-system (restricted)", "seccompProfile"),
+            ("pod-security", "Fail", "Namespace shop (baseline)", "kubectl label namespace shop"),
+            ("webhooks", "Fail", "(policy.example.com)", "kubectl delete validatingwebhookconfiguration policy"),
+            ("injectors", "Fail", "istio-sidecar-injector", "kubectl delete mutatingwebhookconfiguration"),
+        ] {
+            let found = finding(&findings, group, subject);
+            assert_eq!(found["verdict"], verdict, "{group} of {subject}: {findings:#?}");
+            assert!(found["fix"].as_str().is_some_and(|text| text.contains(fix)), "{found:#}");
+        }
+        assert_eq!(finding(&findings, "kubernetes-version", "Kubernetes")["verdict"], "Pass");
+
+        let old = json!({"version": "1.13.9", "profile": "demo"});
+        let (_dir, path) = file(NAME, &old, &json!({}))?;
+        let (findings, code) = check(lab, &["-f", &path]).await?;
+        assert_eq!(
+            (finding(&findings, "kubernetes-version", "Kubernetes")["verdict"].as_str(), code),
+            (Some("Fail"), Some(2))
+        );
+        Ok(())
+    });
+}
+
+const RESTRICTED: &str = "
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: visitor, namespace: default}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: visitor}
+rules:
+  - {apiGroups: ['', apps], resources: [namespaces, deployments], verbs: [get, list]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: visitor}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: visitor}
+subjects: [{kind: ServiceAccount, name: visitor, namespace: default}]
+";
+
+/// A kubeconfig of the ServiceAccount `visitor`, in a directory that goes with the returned guard.
+async fn visitor(lab: &Lab) -> TestResult<(tempfile::TempDir, PathBuf)> {
+    lab.apply_yaml("visitor", RESTRICTED).await?;
+    let accounts: Api<ServiceAccount> = Api::namespaced(lab.client(), "default");
+    let audiences = TokenRequestSpec { audiences: vec![], ..TokenRequestSpec::default() };
+    let request = TokenRequest { spec: audiences, ..TokenRequest::default() };
+    let answer = accounts.create_token_request("visitor", &PostParams::default(), &request).await?;
+    let text = std::fs::read_to_string(lab.kubeconfig())?;
+    let mut config: Value = serde_saphyr::from_str(&text)?;
+    config["users"][0]["user"] = json!({"token": answer.status.map(|status| status.token)});
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("kubeconfig");
+    std::fs::write(&path, config.to_string())?;
+    Ok((dir, path))
+}
+
+#[test]
+fn who_may_do_little_is_told_which_rights_are_missing_and_what_stayed_unseen() {
+    run(LabOptions::default(), async |lab| {
+        let (_dir, kubeconfig) = visitor(lab).await?;
+        let (findings, code) = check_as(&kubeconfig, &[]).await?;
+        assert_eq!(code, Some(2));
+        let missing: Vec<&str> = findings
+            .iter()
+            .filter(|finding| finding["check"] == "rights" && finding["verdict"] == "Fail")
+            .filter_map(|finding| finding["reason"].as_str())
+            .collect();
+        let named = |what: &str| missing.iter().find(|reason| reason.contains(what));
+        assert!(named(" services in").is_some_and(|reason| reason.contains("create")), "{missing:#?}");
+        // What is held is not missed.
+        assert!(named(" namespaces in").is_some_and(|reason| !reason.contains("list")), "{missing:#?}");
+        let unseen: Vec<&Value> = findings.iter().filter(|finding| finding["verdict"] == "Unknown").collect();
+        assert!(unseen.iter().any(|finding| finding["check"] == "webhooks"), "{findings:#?}");
+        assert!(unseen.iter().any(|f| f["reason"].as_str().is_some_and(|r| r.contains("cannot list resource"))));
+        assert!(!findings.iter().any(|finding| finding["check"] == "leftovers" && finding["verdict"] == "Pass"));
+        Ok(())
+    });
+}
+
+const APPS: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: cart, namespace: shop}
+spec: {ports: [{name: web, port: 80}, {name: http, port: 81}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: cart, namespace: shop}
+spec:
+  selector: {matchLabels: {name: cart}}
+  template:
+    metadata: {labels: {name: cart}}
+    spec: {securityContext: {runAsUser: 1337}, containers: [{name: app, image: registry.example/app:1}]}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent, namespace: shop}
+spec:
+  selector: {matchLabels: {name: agent}}
+  template:
+    metadata: {labels: {name: agent}}
+    spec: {hostNetwork: true, containers: [{name: app, image: registry.example/app:1}]}
+";
+
+#[test]
+fn applications_that_would_not_fare_well_in_the_mesh_are_named() {
+    run(LabOptions::default(), async |lab| {
+        let client = lab.client();
+        let (findings, code) = check(lab, &["--workloads"]).await?;
+        assert_eq!((troubles(&findings), code), (vec![], Some(0)));
+
+        objects::namespace(&client, "shop", &[]).await?;
+        lab.apply_yaml("apps", APPS).await?;
+        let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(client, "shop");
+        pods.create(&PostParams::default(), &objects::pod("job", &[("app", "job"), ("version", "1")])).await?;
+        let (findings, code) = check(lab, &["--workloads"]).await?;
+        assert_eq!(code, Some(2));
+        let expected = [
+            "host-network Warn DaemonSet shop/agent",
+            "workload-labels Warn Deployment shop/cart",
+            "proxy-uid Fail Deployment shop/cart",
+            "service-port-protocol Warn Service shop/cart",
+            "bare-pod Warn Pod shop/job",
+        ];
+        assert_eq!(troubles(&findings), expected);
+        assert!(findings.iter().all(|finding| finding["fix"].is_string()), "{findings:#?}");
+        let (findings, code) = check(lab, &["--workloads", "--namespace", "default"]).await?;
+        assert_eq!((troubles(&findings), code), (vec![], Some(0)));
+        Ok(())
+    });
+}

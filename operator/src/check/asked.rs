@@ -1,0 +1,114 @@
+//! What shall be installed, as far as checks depend on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::civil::Date;
+use meshwright_api::MeshInstallation;
+use meshwright_api::version::VersionRequest;
+use semver::Version;
+use serde_json::Value;
+
+use crate::catalog::ChartName;
+use crate::controller::Accepted;
+use crate::mesh::health::Blocker;
+use crate::mesh::kind::Kind;
+use crate::mesh::merge::get;
+use crate::mesh::object::{Desired, ObjectKey, Owner};
+use crate::mesh::validated::ChartRelease;
+use crate::platform::Detected;
+
+/// What shall be installed.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Namespace of the control plane.
+    pub namespace: String,
+    /// The namespaces that the mesh has objects in, each with the labels that the operator will put on it.
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// Those of them in which cni or ztunnel run.
+    pub privileged: BTreeSet<String>,
+    /// Istio's CNI plugin redirects traffic, so that injected pods need no rights for that.
+    pub cni: bool,
+    /// The platform that the installation is made for, where one is given.
+    pub platform: Option<Detected>,
+    /// Services that wait for a load balancer, as `namespace/name`.
+    pub load_balancers: Vec<String>,
+    /// The release that is asked for; `None`: any of the catalog.
+    pub version: Option<VersionRequest>,
+    /// What the catalog has, newest first.
+    pub available: Vec<Version>,
+    /// The day, since releases' lives end.
+    pub today: Date,
+    /// The objects that an installation stands for; `None` where none was given.
+    pub installation: Option<Result<Wanted, Blocker>>,
+}
+
+/// What a given installation stands for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Whose objects.
+    pub owner: Owner,
+    /// The objects.
+    pub desired: Vec<Arc<Desired>>,
+}
+
+impl Asked {
+    /// Where nothing in particular is asked for: any release of a catalog, without gateways.
+    #[must_use]
+    pub fn anything(namespace: &str, available: Vec<Version>, today: Date) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            namespaces: [(namespace.to_owned(), BTreeMap::new())].into(),
+            privileged: BTreeSet::new(),
+            cni: false,
+            platform: None,
+            load_balancers: Vec::new(),
+            version: None,
+            available,
+            today,
+            installation: None,
+        }
+    }
+
+    /// What an installation asks for; `accepted` is what it stands for, or why the operator would refuse it.
+    #[must_use]
+    pub fn by(
+        installation: &MeshInstallation,
+        accepted: Result<Accepted, Blocker>,
+        available: Vec<Version>,
+        today: Date,
+    ) -> Self {
+        let spec = &installation.spec;
+        let mut asked = Self::anything(&spec.namespace, available, today);
+        asked.version = spec.version.parse().ok();
+        asked.installation = Some(accepted.map(|Accepted { inputs, validated, desired }| {
+            asked.platform = Some(inputs.platform);
+            asked.load_balancers = desired.iter().filter_map(|object| load_balancer(object)).collect();
+            let agents = validated.releases.iter().filter(|r| matches!(r.chart, ChartName::Cni | ChartName::Ztunnel));
+            asked.privileged = agents.map(|release| release.namespace.clone()).collect();
+            asked.cni = validated.releases.iter().any(has_cni);
+            let others = validated.releases.iter().map(|release| (release.namespace.clone(), BTreeMap::new()));
+            let made = validated.namespaces.into_iter().map(|(name, namespace)| (name, namespace.labels));
+            asked.namespaces = others.chain(made).collect();
+            Wanted { owner: validated.owner, desired }
+        }));
+        asked
+    }
+}
+
+fn load_balancer(object: &Desired) -> Option<String> {
+    let ObjectKey { kind: Kind::Service, namespace: Some(namespace), name } = &object.key else { return None };
+    let waits = object.value().pointer("/spec/type").and_then(Value::as_str) == Some("LoadBalancer");
+    waits.then(|| format!("{namespace}/{name}"))
+}
+
+/// The plugin itself, or istiod told that it is there.
+fn has_cni(release: &ChartRelease) -> bool {
+    match release.chart {
+        ChartName::Cni => true,
+        ChartName::Istiod => ["cni.enabled", "pilot.cni.enabled"]
+            .iter()
+            .any(|path| get(&release.values, path) == Some(&Value::Bool(true))),
+        _ => false,
+    }
+}

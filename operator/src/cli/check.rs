@@ -1,0 +1,189 @@
+//! `meshwright check`: what speaks for and against a mesh in the cluster that `KUBECONFIG` names.
+
+mod show;
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use jiff::{Timestamp, tz::TimeZone};
+use kube::Client;
+use meshwright_api::MeshInstallation;
+use meshwright_chart::Capabilities;
+use serde_json::json;
+
+use super::manifest;
+use super::rbac::{self, RbacError};
+use crate::catalog::Catalog;
+use crate::catalog::store::OpenError;
+use crate::check::asked::Asked;
+use crate::check::{Finding, Verdict, judge, observe, workloads, worst};
+use crate::controller::{Surroundings, resolve_for};
+use crate::mesh::object::Desired;
+use crate::mesh::rights::{Placement, Right, Rights, RightsError};
+use crate::platform::{LoadPlatformError, Platforms};
+use crate::runtime::client::{Clients, ConnectError};
+
+/// Where a check fails, so that a script can tell that from a command that failed.
+const FAILED: u8 = 2;
+/// Of the JSON form; rises when a field changes its meaning or goes.
+const FORMAT: u8 = 1;
+
+/// Flags of `meshwright check`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Nothing is written to the cluster. Rights are looked at by reviews of access: those of the operator's ServiceAccount where \
+it is there already, else yours, since nobody can grant what he doesn't hold. What you may not see is Unknown, never \
+passed.
+
+Exit status: 0 when no check fails (warnings and unknowns are no failures), 2 when one does, 1 on an error.
+
+The JSON form is one object: format (1), verdict (the gravest of Pass, Unknown, Warn, Fail) and findings, a list of check \
+(a name that stays the same), verdict, subject, reason and, where there is something to do, fix.")]
+pub struct CheckArgs {
+    /// File with the MeshInstallation that shall be applied; - reads standard input. Without it the checks that hold for
+    /// every mesh are made
+    #[arg(long, short, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Directories of Istio releases, as `meshwright catalog` makes them
+    #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", value_delimiter = ':', value_name = "DIR")]
+    catalogs: Vec<PathBuf>,
+    /// Look at applications instead: what would keep them from being meshed
+    #[arg(long)]
+    workloads: bool,
+    /// Look at the applications of this namespace only
+    #[arg(long, short, requires = "workloads", value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// Namespace of the control plane, where no file says it
+    #[arg(long, default_value = "istio-system", conflicts_with = "file", value_name = "NAMESPACE")]
+    mesh_namespace: String,
+    /// Namespace of the operator
+    #[arg(long, default_value = "meshwright-system", value_name = "NAMESPACE")]
+    operator_namespace: String,
+    /// How to show the findings
+    #[arg(long, short, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// The cluster could not be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The file is no good.
+    #[error(transparent)]
+    Manifest(Box<dyn std::error::Error>),
+    /// A release is needed.
+    #[error("no catalog: name its directory with --catalog, or in MESHWRIGHT_CATALOG")]
+    NoCatalog,
+    /// The catalog can't be read.
+    #[error("can't open the catalog")]
+    Catalog(#[source] OpenError),
+    /// The program's own data are faulty.
+    #[error("can't read the platforms")]
+    Platforms(#[source] LoadPlatformError),
+    /// Which rights are needed can't be worked out.
+    #[error("working out the rights failed")]
+    Rights(#[source] RightsError),
+    /// The catalog's releases can't be rendered.
+    #[error("working out the rights failed")]
+    Releases(#[source] Box<RbacError>),
+    /// The process got no runtime.
+    #[error("can't start a runtime for requests")]
+    StartRuntime(#[source] io::Error),
+    /// There is no cluster to ask.
+    #[error("can't connect to a cluster")]
+    Connect(#[source] ConnectError),
+    /// The API server doesn't answer.
+    #[error("the cluster does not answer")]
+    Silent(#[source] Box<kube::Error>),
+    /// The findings can't be printed.
+    #[error("can't write the output")]
+    Print(#[source] io::Error),
+}
+
+/// Checks the cluster that `KUBECONFIG` names.
+pub fn run(args: &CheckArgs) -> Result<ExitCode, CheckError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let findings = runtime.map_err(CheckError::StartRuntime)?.block_on(check(args))?;
+    let text = match args.output {
+        Output::Text => show::text(&findings, show::width()),
+        Output::Json => {
+            let report = json!({"format": FORMAT, "verdict": worst(&findings), "findings": findings});
+            format!("{report:#}\n")
+        }
+    };
+    match anstream::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CheckError::Print(error)),
+        _ if worst(&findings) == Verdict::Fail => Ok(ExitCode::from(FAILED)),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+async fn check(args: &CheckArgs) -> Result<Vec<Finding>, CheckError> {
+    let installation = match &args.file {
+        Some(file) => Some(manifest::read(file).map_err(|error| CheckError::Manifest(Box::new(error)))?),
+        None => None,
+    };
+    let clients = Clients::infer().await.map_err(CheckError::Connect)?;
+    let client = &clients.requests;
+    // Said once, rather than by every check.
+    let version = client.apiserver_version().await.map_err(|error| CheckError::Silent(Box::new(error)))?;
+    if args.workloads {
+        let own = installation.map_or_else(|| args.mesh_namespace.clone(), |mesh| mesh.spec.namespace);
+        let apps = observe::apps(client, args.namespace.as_deref()).await;
+        return Ok(workloads::judge(&apps, &[own, args.operator_namespace.clone()]));
+    }
+    of_cluster(args, client, installation, &version.git_version).await
+}
+
+async fn of_cluster(
+    args: &CheckArgs,
+    client: &Client,
+    installation: Option<MeshInstallation>,
+    kubernetes: &str,
+) -> Result<Vec<Finding>, CheckError> {
+    let catalog =
+        if args.catalogs.is_empty() { None } else { Some(Catalog::open(&args.catalogs).map_err(CheckError::Catalog)?) };
+    let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
+    let available = catalog.iter().flat_map(Catalog::versions).cloned().collect();
+    let platforms = Arc::new(Platforms::bundled().map_err(CheckError::Platforms)?);
+    let platform = observe::platform(client, Arc::clone(&platforms), kubernetes).await;
+    let (asked, desired) = match (&installation, &catalog) {
+        (Some(mesh), Some(catalog)) => {
+            let surroundings = Surroundings {
+                catalog,
+                platforms: &platforms,
+                capabilities: Capabilities { kube_version: kubernetes.to_owned(), api_versions: BTreeSet::new() },
+                platform: platform.clone().unwrap_or_default(),
+            };
+            let accepted = resolve_for(&surroundings, mesh);
+            let desired = accepted.as_ref().map(|accepted| accepted.desired.clone()).unwrap_or_default();
+            (Asked::by(mesh, accepted, available, today), desired)
+        }
+        (Some(_), None) => return Err(CheckError::NoCatalog),
+        (None, Some(catalog)) => {
+            let namespace = &args.mesh_namespace;
+            let objects = rbac::objects_of_all(catalog, namespace);
+            let objects = objects.map_err(|error| CheckError::Releases(Box::new(error)))?;
+            (Asked::anything(namespace, available, today), objects)
+        }
+        (None, None) => (Asked::anything(&args.mesh_namespace, available, today), Vec::new()),
+    };
+    let rights = needed(&args.operator_namespace, &asked.namespace, &desired)?;
+    let cluster = observe::observe(client, &asked, &args.operator_namespace, rights, platform).await;
+    Ok(judge(&asked, &cluster))
+}
+
+fn needed(operator: &str, mesh: &str, desired: &[Arc<Desired>]) -> Result<Vec<Right>, CheckError> {
+    let placement = Placement { operator: operator.to_owned(), mesh: mesh.to_owned() };
+    let rights = Rights::of(placement, desired.iter().map(Arc::as_ref)).map_err(CheckError::Rights)?;
+    Ok(rights.list())
+}
