@@ -146,6 +146,41 @@ webhooks:
     rules: [{apiGroups: [""], apiVersions: [v1], resources: [pods], operations: [CREATE]}]
 "#;
 
+const API_SERVER_OF_AN_APPLICATION: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: api, namespace: default}
+spec: {type: NodePort, ports: [{name: http, port: 80, nodePort: 30431}]}
+";
+
+#[test]
+fn node_ports_are_held_against_the_servers_range_and_what_others_hold() {
+    run(LabOptions::default().node_port_range("30400-30449"), async |lab| {
+        lab.apply_yaml("api", API_SERVER_OF_AN_APPLICATION).await?;
+        let gateway = |port: i32| {
+            let ports = json!([{"name": "http2", "port": 80, "nodePort": port}, {"name": "https", "port": 443}]);
+            json!({"version": VERSION, "gateways": [{"name": "ingress", "service": {"type": "NodePort", "ports": ports}}]})
+        };
+        for (port, code, told) in [
+            (30401, 0, "30401 for istio-system/ingress/http2"),
+            (30431, 2, "30431 is held by Service default/api/http"),
+            (31380, 2, "30400-30449"),
+        ] {
+            let (_dir, path) = file(NAME, &gateway(port), &json!({}))?;
+            let (findings, status) = check(lab, &["-f", &path]).await?;
+            assert_eq!(status, Some(code), "{findings:#?}");
+            assert_eq!(finding(&findings, "node-ports", "range")["reason"], "is 30400-30449; 49 of 50 are free");
+            let wanted = finding(&findings, "node-ports", "the gateways");
+            assert!(wanted["reason"].as_str().is_some_and(|reason| reason.contains(told)), "{port}: {findings:#?}");
+        }
+        let services: Api<k8s_openapi::api::core::v1::Service> = Api::namespaced(lab.client(), "default");
+        let names: Vec<_> =
+            services.list(&Default::default()).await?.into_iter().filter_map(|s| s.metadata.name).collect();
+        assert_eq!(names, ["api", "kubernetes"], "the question left nothing behind");
+        Ok(())
+    });
+}
+
 #[test]
 fn what_is_in_the_way_of_a_mesh_is_named_with_what_to_do() {
     run(LabOptions::default(), async |lab| {

@@ -31,6 +31,8 @@ pub struct Asked {
     pub cni: bool,
     /// The platform that the installation is made for, where one is given.
     pub platform: Option<Detected>,
+    /// The node ports that the gateways would get. Example: `30401 for edge/ingress/http2`.
+    pub node_ports: Vec<String>,
     /// Services that wait for a load balancer, as `namespace/name`.
     pub load_balancers: Vec<String>,
     /// The release that is asked for; `None`: any of the catalog.
@@ -62,6 +64,7 @@ impl Asked {
             privileged: BTreeSet::new(),
             cni: false,
             platform: None,
+            node_ports: Vec::new(),
             load_balancers: Vec::new(),
             version: None,
             available,
@@ -83,6 +86,7 @@ impl Asked {
         asked.version = spec.version.parse().ok();
         asked.installation = Some(accepted.map(|Accepted { inputs, validated, desired }| {
             asked.platform = Some(inputs.platform);
+            asked.node_ports = inputs.node_ports.iter().map(|(slot, port, _)| format!("{port} for {slot}")).collect();
             asked.load_balancers = desired.iter().filter_map(|object| load_balancer(object)).collect();
             let agents = validated.releases.iter().filter(|r| matches!(r.chart, ChartName::Cni | ChartName::Ztunnel));
             asked.privileged = agents.map(|release| release.namespace.clone()).collect();

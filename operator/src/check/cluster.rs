@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::mesh::object::INSTALLATION_LABEL;
 use crate::mesh::plan::Refusal;
 use crate::mesh::rights::Right;
+use crate::nodeports::{Discovery, Held};
 use crate::platform::Detected;
 
 /// What was seen, or why it couldn't be.
@@ -23,6 +24,8 @@ pub struct Cluster {
     pub version: Seen<String>,
     /// The platform that it runs on.
     pub platform: Seen<Detected>,
+    /// Node ports.
+    pub node_ports: Seen<NodePorts>,
     /// Namespaces.
     pub namespaces: Seen<Vec<Meta>>,
     /// CRDs.
@@ -39,6 +42,15 @@ pub struct Cluster {
     pub rights: Seen<Rights>,
     /// What is in the way of the objects that shall be applied.
     pub refusals: Seen<Vec<Refusal>>,
+}
+
+/// Node ports as they were found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodePorts {
+    /// What the API server says of its range.
+    pub range: Discovery,
+    /// Those that Services hold.
+    pub held: Vec<Held>,
 }
 
 /// Rights as they were found.

@@ -6,6 +6,7 @@ use semver::Version;
 
 use super::asked::Asked;
 use super::cluster::Cluster;
+use super::node_ports::is_about_ports;
 use super::{Finding, look};
 use crate::catalog::Facts;
 use crate::catalog::facts::{Refusal, Support};
@@ -78,7 +79,8 @@ fn any(subject: &str, asked: &Asked, judge: impl Fn(&VersionRequest) -> Result<S
     Finding::fail(VERSION, subject, why).fix("add a release that works here: meshwright catalog add")
 }
 
-/// What the operator itself would say to the installation. That it is too new or too old has been said.
+/// What the operator itself would say to the installation. What it says of its version and of node ports is told by the
+/// checks of these.
 fn spec(asked: &Asked) -> Option<Finding> {
     match asked.installation.as_ref()? {
         Ok(wanted) => {
@@ -86,7 +88,7 @@ fn spec(asked: &Asked) -> Option<Finding> {
             let reason = format!("stands for {} objects of Istio {}", wanted.desired.len(), owner.release);
             Some(Finding::pass(SPEC, format!("MeshInstallation {}", owner.installation), reason))
         }
-        Err(blocker) if blocker.reason == Reason::VersionNotSupported => None,
+        Err(blocker) if blocker.reason == Reason::VersionNotSupported || is_about_ports(blocker.reason) => None,
         Err(blocker) => Some(Finding::fail(SPEC, "MeshInstallation", &blocker.message).fix("change the installation")),
     }
 }
@@ -131,8 +133,10 @@ mod tests {
         asked.installation = refused(Reason::InvalidSpec);
         let finding = spec(&asked).unwrap();
         assert!(finding.verdict == Verdict::Fail && finding.reason.contains("spec.gateways[a].name"));
-        asked.installation = refused(Reason::VersionNotSupported);
-        assert_eq!(spec(&asked), None);
+        for told_elsewhere in [Reason::VersionNotSupported, Reason::NodePortTaken] {
+            asked.installation = refused(told_elsewhere);
+            assert_eq!(spec(&asked), None);
+        }
         asked.installation = None;
         assert_eq!(spec(&asked), None);
     }

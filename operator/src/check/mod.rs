@@ -12,6 +12,7 @@ mod foreign;
 mod gateway_api;
 mod kubernetes;
 mod leftovers;
+mod node_ports;
 pub mod observe;
 mod platform;
 mod pod_security;
@@ -86,9 +87,10 @@ impl Finding {
 type Group = fn(&Asked, &Cluster) -> Vec<Finding>;
 
 /// The groups, in the order in which they are shown.
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 10] = [
     kubernetes::findings,
     platform::findings,
+    node_ports::findings,
     rights::findings,
     foreign::findings,
     leftovers::findings,

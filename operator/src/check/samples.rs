@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use jiff::civil::date;
 
 use super::asked::{Asked, Wanted};
-use super::cluster::{Account, Cluster, Meta, Rights};
+use super::cluster::{Account, Cluster, Meta, NodePorts, Rights};
 use crate::mesh::object::Owner;
+use crate::nodeports::{Discovery, PortRange};
 use crate::platform::Detected;
 
 /// An installation of Istio 1.31 into istio-system.
@@ -25,6 +26,7 @@ pub(super) fn cluster() -> Cluster {
     Cluster {
         version: Ok("v1.34.2".into()),
         platform: Ok(Detected::chosen("generic")),
+        node_ports: Ok(NodePorts { range: Discovery::Told(PortRange::KUBERNETES), held: Vec::new() }),
         namespaces: Ok(["default", "istio-system", "kube-system"].map(namespace).into()),
         definitions: Ok(Vec::new()),
         objects: Vec::new(),
@@ -44,6 +46,7 @@ pub(super) fn blind() -> Cluster {
     Cluster {
         version: hidden(),
         platform: hidden(),
+        node_ports: hidden(),
         namespaces: hidden(),
         definitions: hidden(),
         objects: Vec::new(),

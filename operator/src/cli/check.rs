@@ -24,6 +24,7 @@ use crate::check::{Finding, Verdict, judge, observe, workloads, worst};
 use crate::controller::{Surroundings, resolve_for};
 use crate::mesh::object::Desired;
 use crate::mesh::rights::{Placement, Right, Rights, RightsError};
+use crate::nodeports::Discovery;
 use crate::platform::{LoadPlatformError, Platforms};
 use crate::runtime::client::{Clients, ConnectError};
 
@@ -35,7 +36,7 @@ const FORMAT: u8 = 1;
 /// Flags of `meshwright check`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Nothing is written to the cluster. Rights are looked at by reviews of access: those of the operator's ServiceAccount where \
+Nothing is written to the cluster: its range of node ports is learnt by asking for a Service that it refuses. Rights are looked at by reviews of access: those of the operator's ServiceAccount where \
 it is there already, else yours, since nobody can grant what he doesn't hold. What you may not see is Unknown, never \
 passed.
 
@@ -141,7 +142,7 @@ async fn check(args: &CheckArgs) -> Result<Vec<Finding>, CheckError> {
         let apps = observe::apps(client, args.namespace.as_deref()).await;
         return Ok(workloads::judge(&apps, &[own, args.operator_namespace.clone()]));
     }
-    of_cluster(args, client, installation, &version.git_version).await
+    Box::pin(of_cluster(args, client, installation, &version.git_version)).await
 }
 
 async fn of_cluster(
@@ -155,14 +156,21 @@ async fn of_cluster(
     let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
     let available = catalog.iter().flat_map(Catalog::versions).cloned().collect();
     let platforms = Arc::new(Platforms::bundled().map_err(CheckError::Platforms)?);
-    let platform = observe::platform(client, Arc::clone(&platforms), kubernetes).await;
+    let name = installation.as_ref().map(kube::ResourceExt::name_any).unwrap_or_default();
+    let surveyed = observe::survey(client, Arc::clone(&platforms), kubernetes, &name).await;
     let (asked, desired) = match (&installation, &catalog) {
         (Some(mesh), Some(catalog)) => {
+            let (node_ports, held) = match &surveyed.node_ports {
+                Ok(ports) => (ports.range.clone(), ports.held.clone()),
+                Err(why) => (Discovery::Unknown(why.clone()), Vec::new()),
+            };
             let surroundings = Surroundings {
                 catalog,
                 platforms: &platforms,
                 capabilities: Capabilities { kube_version: kubernetes.to_owned(), api_versions: BTreeSet::new() },
-                platform: platform.clone().unwrap_or_default(),
+                platform: surveyed.platform.clone().unwrap_or_default(),
+                node_ports,
+                held,
             };
             let accepted = resolve_for(&surroundings, mesh);
             let desired = accepted.as_ref().map(|accepted| accepted.desired.clone()).unwrap_or_default();
@@ -178,7 +186,7 @@ async fn of_cluster(
         (None, None) => (Asked::anything(&args.mesh_namespace, available, today), Vec::new()),
     };
     let rights = needed(&args.operator_namespace, &asked.namespace, &desired)?;
-    let cluster = observe::observe(client, &asked, &args.operator_namespace, rights, platform).await;
+    let cluster = observe::observe(client, &asked, &args.operator_namespace, rights, surveyed).await;
     Ok(judge(&asked, &cluster))
 }
 

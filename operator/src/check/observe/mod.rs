@@ -1,4 +1,5 @@
-//! I/O: looks at a cluster. Nothing is written: the reviews of rights leave nothing behind.
+//! I/O: looks at a cluster. Nothing is written: reviews of rights leave nothing behind, and the Service that is asked for to
+//! learn the range of node ports is refused (one that isn't is deleted at once).
 
 mod lists;
 mod reviews;
@@ -17,14 +18,17 @@ use kube::{Client, ResourceExt as _};
 use meshwright_api::MeshInstallation;
 
 use super::asked::{Asked, Wanted};
-use super::cluster::{Cluster, Seen, Webhook};
+use super::cluster::{Cluster, NodePorts, Seen, Webhook};
 use crate::apply::{Inventory, Reader, Surveyor};
 use crate::mesh::plan::{Refusal, plan};
 use crate::mesh::rights::Right;
+use crate::nodeports::NodePortServer;
 use crate::platform::{Detected, Platforms};
 
 /// Requests at a time.
 const CONCURRENCY: usize = 16;
+/// A namespace in which the API server can be asked for an impossible Service before the operator's own exists.
+const ALWAYS_THERE: &str = "default";
 /// The definition of our own resource.
 const OURS: &str = "meshinstallations.meshwright.dev";
 
@@ -34,7 +38,7 @@ pub async fn observe(
     asked: &Asked,
     operator_namespace: &str,
     rights: Vec<Right>,
-    platform: Seen<Detected>,
+    Surveyed { platform, node_ports }: Surveyed,
 ) -> Cluster {
     let (version, namespaces, definitions, webhooks, rights) = futures::join!(
         version(client),
@@ -50,13 +54,39 @@ pub async fn observe(
         refusals(client, asked, known.contains(&OURS)),
     );
     let (objects, hidden) = traces;
-    Cluster { version, platform, namespaces, definitions, objects, hidden, webhooks, endpoints, rights, refusals }
+    Cluster {
+        version,
+        platform,
+        node_ports,
+        namespaces,
+        definitions,
+        objects,
+        hidden,
+        webhooks,
+        endpoints,
+        rights,
+        refusals,
+    }
 }
 
-/// Which platform the cluster runs on, where the API server has this version.
-pub async fn platform(client: &Client, platforms: Arc<Platforms>, version: &str) -> Seen<Detected> {
+/// What has to be known before it can be said what an installation stands for.
+#[derive(Clone, Debug)]
+pub struct Surveyed {
+    /// The platform.
+    pub platform: Seen<Detected>,
+    /// Node ports.
+    pub node_ports: Seen<NodePorts>,
+}
+
+/// Surveys the cluster whose API server has this version. `installation` is whose mark makes Services ours.
+pub async fn survey(client: &Client, platforms: Arc<Platforms>, version: &str, installation: &str) -> Surveyed {
     let surveyor = Surveyor::new(client.clone(), platforms, version.to_owned());
-    surveyor.platform().await.map_err(|error| crate::catalog::explain(&error))
+    let ports = NodePortServer::new(client.clone(), ALWAYS_THERE);
+    let (platform, range, held) = futures::join!(surveyor.platform(), ports.range(), ports.held(installation));
+    Surveyed {
+        platform: platform.map_err(|error| crate::catalog::explain(&error)),
+        node_ports: held.map(|held| NodePorts { range, held }).map_err(|error| why(&error)),
+    }
 }
 
 /// Why something couldn't be seen, in the server's words where it has any.
