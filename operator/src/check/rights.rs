@@ -37,24 +37,28 @@ fn judge(rights: &Rights) -> Vec<Finding> {
     };
     together(&rights.missing)
         .into_iter()
-        .map(|((resource, place), verbs)| {
-            let reason = format!("may not {} {resource} {place}", verbs.join(", "));
+        .map(|((place, verbs), targets)| {
+            let reason = format!("may not {} {} {place}", verbs.join(", "), targets.join(", "));
             Finding::fail(CHECK, subject.clone(), reason).fix(fix)
         })
         .collect()
 }
 
-/// Verbs by what and where they are missing.
-fn together(missing: &[Right]) -> BTreeMap<(String, String), Vec<&str>> {
+/// What is missing, by place and verbs: most resources lack the same.
+fn together(missing: &[Right]) -> BTreeMap<(String, Vec<&str>), Vec<String>> {
     let mut verbs: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
     for right in missing {
         let place = match &right.namespace {
             Some(namespace) => format!("in namespace {namespace}"),
             None => "in the whole cluster".to_owned(),
         };
-        verbs.entry((right.target(), place)).or_default().push(&right.verb);
+        verbs.entry((place, right.target())).or_default().push(&right.verb);
     }
-    verbs
+    let mut targets: BTreeMap<(String, Vec<&str>), Vec<String>> = BTreeMap::new();
+    for ((place, target), verbs) in verbs {
+        targets.entry((place, verbs)).or_default().push(target);
+    }
+    targets
 }
 
 #[cfg(test)]
@@ -83,13 +87,15 @@ mod tests {
         let missing = vec![
             right("create", "services", None),
             right("patch", "services", None),
+            right("create", "pods", None),
+            right("patch", "pods", None),
             right("get", "secrets", Some("x")),
         ];
         let of = Account::Operator("meshwright-system".into());
         let findings = judge(&Rights { of, asked: 180, missing: missing.clone() });
         assert_eq!(findings.len(), 2);
         assert_eq!(findings[0].reason, "may not get secrets in namespace x");
-        assert_eq!(findings[1].reason, "may not create, patch services in the whole cluster");
+        assert_eq!(findings[1].reason, "may not create, patch pods, services in the whole cluster");
         assert!(findings[0].verdict == Verdict::Fail && findings[0].subject.contains("meshwright-system/meshwright"));
         assert!(findings[0].fix.as_ref().unwrap().contains("meshwright rbac"));
         let caller = judge(&Rights { of: Account::Caller, asked: 180, missing });
