@@ -61,7 +61,8 @@ fn ports(gateway: &Gateway) -> Cow<'_, [GatewayPort]> {
     Cow::Owned(all.map(port).map(own).into())
 }
 
-/// What all gateways want, by what it is for: the order in which they are listed means nothing.
+/// What all gateways want, by what it is for: the order in which they are listed means nothing. `usual` is the type that
+/// the platform gives the Services of ingress gateways, if it isn't the one they have everywhere.
 #[must_use]
 pub fn wanted(spec: &MeshInstallationSpec, usual: Option<ServiceType>) -> Vec<Want> {
     let mut wanted: Vec<Want> = spec.gateways.iter().flat_map(|gateway| of_gateway(spec, gateway, usual)).collect();
@@ -165,6 +166,15 @@ mod tests {
         assert_eq!(check(local), (format!("istio-system/gw/{HEALTH_CHECK}"), Need::Choose));
         assert_eq!(check(json!({"externalTrafficPolicy": "Cluster"})).1, Need::Idle);
         assert_eq!(check(json!({"type": "NodePort", "externalTrafficPolicy": "Local"})).1, Need::Idle);
+    }
+
+    #[test]
+    fn what_the_platform_makes_of_the_type_counts() {
+        let local = json!({"name": "gw", "service": {"externalTrafficPolicy": "Local"}});
+        let spec: MeshInstallationSpec =
+            serde_json::from_value(json!({"version": "1.31", "gateways": [local]})).unwrap();
+        let check = |usual| wanted(&spec, usual).pop().unwrap().need;
+        assert_eq!((check(None), check(Some(ServiceType::NodePort))), (Need::Choose, Need::Idle));
     }
 
     #[test]
