@@ -10,12 +10,13 @@ use crate::{Resources, is_default, rules};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeAgent {
-    /// Whether it is installed: `Profile` (default) leaves that to the profile.
+    /// Whether it is installed: `Profile` (default) leaves that to the profile, and on OpenShift cni
+    /// comes with every profile.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mode: ComponentMode,
     /// Its namespace, made if it doesn't exist. Its pods are privileged: Pod Security must let them
     /// pass there. A change makes it anew in the other namespace and takes the old one away.
-    /// Default: `kube-system` for the openshift profiles, else the control plane's.
+    /// Default: `kube-system` on OpenShift, else the control plane's.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = rules::is_dns_label("the namespace of cni and ztunnel"))]
@@ -28,7 +29,7 @@ pub struct NodeAgent {
 /// Whether a component is installed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ComponentMode {
-    /// If the profile has it.
+    /// If the profile has it, or the platform needs it.
     #[default]
     Profile,
     /// Whatever the profile says.

@@ -7,12 +7,13 @@ use meshwright_e2e::mesh::{Mesh, NAME, VERSION, operator_writes};
 use meshwright_e2e::{Lab, LabOptions, TestResult, run, wait};
 use serde_json::{Value, json};
 
-/// A mesh that has an object of every kind: two istiods give a disruption budget, two switches give policies, and
-/// Multus has a kind of its own.
+/// A mesh that has an object of every kind: two istiods give a disruption budget, two switches give policies,
+/// GKE takes quotas, and Multus has a kind of its own.
 fn everything() -> Value {
     let small = json!({"requests": {"cpu": "10m", "memory": "100Mi"}});
     json!({
         "version": VERSION,
+        "platform": "gke",
         "controlPlane": {"autoscaling": {"min": 2, "max": 3}, "resources": small},
         "gateways": [{"name": "edge", "namespace": "edge", "service": {"type": "ClusterIP"}}],
         "cni": {"mode": "Enabled"},
@@ -75,6 +76,13 @@ fn cases() -> Vec<Case> {
         case(RBAC, "Role", SYSTEM, "istiod", merge(json!({"rules": []}))),
         case(RBAC, "RoleBinding", SYSTEM, "istiod", merge(json!({"subjects": []}))),
         case("v1", "ConfigMap", SYSTEM, "istio", merge(json!({"data": {"mesh": "accessLogFile: x"}}))),
+        case(
+            "v1",
+            "ResourceQuota",
+            SYSTEM,
+            "istio-cni-resource-quota",
+            merge(json!({"spec": {"hard": {"pods": "5"}}})),
+        ),
         case("v1", "Service", SYSTEM, "istiod", merge(json!({"spec": {"selector": {"app": "nothing"}}}))),
         case(
             "apps/v1",

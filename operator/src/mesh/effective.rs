@@ -244,6 +244,7 @@ mod tests {
         assert!(!enforced("cni", &[]));
         assert!(!enforced("ztunnel", &["kubectl"]));
         assert!(!enforced("ztunnel", &["kubectl", FIELD_MANAGER]));
+        assert!(is_contested(&namespace("cni", &[])) && !is_contested(&namespace("namespaces", &[])));
         // What spec.namespaceLabels asks for is applied whoever had it before.
         assert!(enforced("namespaces", &["kubectl"]));
     }

@@ -84,7 +84,7 @@ fn applications(validated: &Validated, namespaces: &[NamespaceLabels]) -> Option
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     Some(format!(
         "pods can't be made in namespaces with injection whose label {ENFORCE_LABEL} refuses istio-init's NET_ADMIN and \
-         NET_RAW: {}{more}; set the label to privileged, or enable cni, with which pods need neither",
+         NET_RAW: {}{more}; set the label to privileged, or set spec.cni.mode to Enabled, with which pods need neither",
         named.join(", ")
     ))
 }
@@ -134,7 +134,7 @@ mod tests {
         let pay = namespace("pay", &[(ENFORCE_LABEL, "restricted"), ("istio.io/rev", "default")]);
         let told = warnings(&with(json!({})), &[shop, pay]);
         assert_eq!(told.len(), 1);
-        for word in ["pay (restricted), shop (baseline)", "NET_ADMIN", "set the label to privileged", "enable cni"] {
+        for word in ["pay (restricted), shop (baseline)", "NET_ADMIN", "set the label to privileged", "spec.cni.mode"] {
             assert!(told[0].contains(word), "{word}: {told:?}");
         }
     }

@@ -15,7 +15,7 @@ use super::validated::{ChartRelease, MeshNamespace, Validated};
 use super::values::{self, AMBIENT, Defaults, NATIVE_SIDECARS};
 use crate::catalog::{ChartName, Profile};
 use crate::nodeports::Pins;
-use crate::platform::Platform;
+use crate::platform::{GENERIC, Platform};
 
 /// Names of our Helm releases, and of components in status, that no installation and no gateway may have.
 const RELEASE_NAMES: [&str; 6] = ["base", "cni", "istio-base", "istiod", "istio-cni", "ztunnel"];
@@ -36,6 +36,7 @@ pub fn validate(
     chart_values(spec, &mut problems);
     environment(spec, profile, platform, &mut problems);
     gateways(spec, &mut problems);
+    profile_fits(spec, profile, platform, &mut problems);
     node_agents::check(spec, profile, platform, &mut problems);
     let patches = patches(spec, &mut problems);
     if !problems.is_empty() {
@@ -183,6 +184,20 @@ fn chart_values(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
         let values = Value::Object(gateway.values.0.clone());
         let field = format!("spec.gateways[{}].values", gateway.name);
         problems.extend(owned_keys(Scope::Gateway, &values, &field));
+    }
+}
+
+/// A profile for one platform makes no working mesh of another.
+fn profile_fits(spec: &MeshInstallationSpec, profile: &Profile, platform: &Platform, problems: &mut Vec<Problem>) {
+    let Some(meant) = profile.platform() else { return };
+    if platform.name() != meant && platform.name() != GENERIC {
+        let message = format!(
+            "{:?} is for platform {meant}, and this is {}: choose another profile, or set spec.platform to {meant} if it \
+             is that after all",
+            spec.profile.as_str(),
+            platform.name()
+        );
+        problems.push(Problem::new("spec.profile", message));
     }
 }
 

@@ -25,6 +25,20 @@ fn every_platform_renders_and_its_webhook_labels_are_on_every_webhook_configurat
 }
 
 #[test]
+fn on_gke_the_node_agents_have_the_quota_that_their_priority_class_needs() {
+    for mill in Mill::all() {
+        let agents = json!({"platform": "gke", "profile": "ambient"});
+        let objects = mill.objects_of_workloads(&agents).unwrap();
+        let quotas: Vec<_> = objects.values().filter(|object| object["kind"] == "ResourceQuota").collect();
+        assert_eq!(quotas.len(), 2, "{}", mill.version());
+        for quota in quotas {
+            let classes = &quota["spec"]["scopeSelector"]["matchExpressions"][0];
+            assert_eq!(classes["values"], json!(["system-node-critical"]), "{quota}");
+        }
+    }
+}
+
+#[test]
 fn pods_rely_on_a_cni_plugin_where_it_is_installed_and_nowhere_else() {
     for mill in Mill::all() {
         for platform in PlatformName::KNOWN {

@@ -7,16 +7,22 @@ use super::super::{GENERIC, Platforms};
 use crate::catalog::Profile;
 use crate::mesh::effective::ENFORCER_LABEL;
 use crate::mesh::object::Owner;
+use crate::mesh::problem::Problem;
 use crate::mesh::validate::validate;
 use crate::mesh::validated::Validated;
 
 fn on(platform: &str, profile: ProfileName, spec: Value) -> Validated {
+    attempt(platform, profile, spec).unwrap()
+}
+
+fn attempt(platform: &str, profile: ProfileName, spec: Value) -> Result<Validated, Vec<Problem>> {
     let mut spec = spec;
     spec["version"] = "1.31.2".into();
+    spec["profile"] = profile.as_str().into();
     let spec: MeshInstallationSpec = serde_json::from_value(spec).unwrap();
     let owner = Owner { installation: "mesh".into(), uid: "u".into(), release: semver::Version::new(1, 31, 2) };
     let platforms = Platforms::bundled().unwrap();
-    validate(&spec, owner, &Profile::get(profile).unwrap(), platforms.get(platform).unwrap()).unwrap()
+    validate(&spec, owner, &Profile::get(profile).unwrap(), platforms.get(platform).unwrap())
 }
 
 fn values<'a>(validated: &'a Validated, release: &str) -> &'a Value {
@@ -92,6 +98,16 @@ fn on_openshift_the_node_agent_comes_along_in_its_usual_namespace_unless_the_spe
     let without = on("openshift", ProfileName::Default, json!({"cni": {"mode": "Disabled"}}));
     let relies = values(&without, "istiod").pointer("/pilot/cni/enabled");
     assert_eq!(relies, Some(&json!(false)), "the charts' values for OpenShift would leave istio-init out");
+}
+
+#[test]
+fn a_profile_for_one_platform_is_refused_on_another() {
+    let problems = |platform: &str| attempt(platform, ProfileName::Openshift, json!({})).err().unwrap_or_default();
+    assert_eq!((problems("openshift"), problems(GENERIC)), (vec![], vec![]));
+    let said = problems("gke");
+    assert_eq!(said.len(), 1);
+    assert_eq!(said[0].field, "spec.profile");
+    assert!(said[0].message.contains("is for platform openshift, and this is gke"), "{}", said[0].message);
 }
 
 #[test]
