@@ -31,6 +31,14 @@ async fn start(lab: &Lab) -> TestResult<Mesh> {
     crate::node_agents::multus(&mesh).await?;
     mesh.apply(NAME, everything()).await?;
     mesh.wait_ready(NAME).await?;
+    // Until istiod has made its webhook strict, that isn't as it will be.
+    let validators = mesh.api(ADMISSION, "ValidatingWebhookConfiguration", None);
+    wait::until(wait::PATIENCE, "istiod to flip failurePolicy", async || {
+        let validator = validators.get("istio-validator-istio-system").await.map_err(|error| error.to_string())?;
+        let policy = &validator.data["webhooks"][0]["failurePolicy"];
+        if policy == "Fail" { Ok(()) } else { Err(policy.to_string()) }
+    })
+    .await?;
     Ok(mesh)
 }
 
@@ -271,12 +279,6 @@ fn what_others_own_is_left_alone() {
     run(LabOptions::default().audited(), async |lab| {
         let mesh = start(lab).await?;
         let validators = mesh.api(ADMISSION, "ValidatingWebhookConfiguration", None);
-        wait::until(wait::PATIENCE, "istiod to flip failurePolicy", async || {
-            let validator = validators.get("istio-validator-istio-system").await.map_err(|error| error.to_string())?;
-            let policy = &validator.data["webhooks"][0]["failurePolicy"];
-            if policy == "Fail" { Ok(()) } else { Err(policy.to_string()) }
-        })
-        .await?;
         let before = lab.settled_audit().await?.mark();
 
         // An autoscaler's write, an administrator's pull secret, a wrong certificate that istiod repairs.
