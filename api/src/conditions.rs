@@ -126,8 +126,18 @@ reasons! {
     VersionNotInCatalog,
     /// The version exists but can't run on this Kubernetes.
     VersionNotSupported,
-    /// The mesh runs another version, and moving it is not supported yet.
-    UpgradeNotSupported,
+    /// The mesh that runs can't move to that version, or not in one go.
+    UpgradeRefused,
+    /// A running mesh is being moved to a changed spec, step by step.
+    Upgrading,
+    /// A step failed, and what ran before is being brought back.
+    RollingBack,
+    /// A step failed, and what ran before runs again.
+    RolledBack,
+    /// A step failed, and what ran before doesn't come up either.
+    RollbackFailed,
+    /// A step failed, and everything was left as it was then.
+    Halted,
     /// The release in the catalog isn't what its digests say.
     CatalogDamaged,
     /// A chart of the release can't be rendered with these values.

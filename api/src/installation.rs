@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ControlPlane, FreeForm, Gateway, Injector, MeshInstallationStatus, NodeAgent, NodePorts, ObjectPatch, PlatformName,
-    Proxy, is_default, rules,
+    Proxy, Upgrade, is_default, rules,
 };
 
 /// What the mesh should be. Everything but `version` has a default.
@@ -148,6 +148,10 @@ pub struct MeshInstallationSpec {
     /// Where images come from and how they are pulled.
     #[serde(default, skip_serializing_if = "is_default")]
     pub images: Images,
+    /// How a running mesh moves to a changed spec: step by step, each with a deadline, and back
+    /// again where one fails.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub upgrade: Upgrade,
     /// True: the operator writes nothing but status, until this is false again. Default: false.
     #[serde(default)]
     pub paused: bool,

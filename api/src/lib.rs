@@ -20,6 +20,7 @@ mod proxy;
 mod rules;
 pub mod situation;
 mod status;
+mod upgrade;
 pub mod version;
 
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub use status::{
     AddressType, CaSource, CaStatus, ComponentStatus, GatewayApiStatus, GatewayPortStatus, GatewayStatus,
     MeshInstallationStatus, NodePortOrigin, NodePortStatus, Phase, VersionStatus,
 };
+pub use upgrade::{Allowance, OnFailure, Upgrade, UpgradeDirection, UpgradeOutcome, UpgradeStatus, UpgradeStep};
 
 /// True for a value that is its type's default: such fields are left out of what is written, so
 /// that an object read and written back is the one the user wrote.

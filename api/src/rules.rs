@@ -259,3 +259,12 @@ pub(crate) fn is_registry() -> Rule {
          for example registry.example.com/istio",
     )
 }
+
+/// On a progress deadline. A duration that Kubernetes can read and that a rollout can meet.
+pub(crate) fn is_progress_deadline() -> Rule {
+    rule(
+        "self.matches('^([0-9]+h)?([0-9]+m)?([0-9]+s)?$') && self != '' && duration(self) >= duration('5s') \
+         && duration(self) <= duration('24h')",
+        "upgrade.progressDeadline must be from 5s to 24h, written as 10m, 90s or 1h30m",
+    )
+}

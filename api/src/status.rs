@@ -5,8 +5,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::PlatformStatus;
 use crate::gateway::Protocol;
+use crate::{PlatformStatus, UpgradeStatus};
 
 /// The state of the installation, as last observed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -31,6 +31,9 @@ pub struct MeshInstallationStatus {
     /// The versions concerned.
     #[serde(default, skip_serializing_if = "crate::is_default")]
     pub version: VersionStatus,
+    /// The way to a changed spec that is under way, or the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<UpgradeStatus>,
     /// What the cluster is, and how that is known.
     #[serde(default, skip_serializing_if = "crate::is_default")]
     pub platform: PlatformStatus,
@@ -80,6 +83,7 @@ impl Default for MeshInstallationStatus {
             phase: None,
             message: None,
             version: VersionStatus::default(),
+            upgrade: None,
             platform: PlatformStatus::default(),
             components: Vec::new(),
             gateways: Vec::new(),
@@ -99,6 +103,8 @@ pub enum Phase {
     Installing,
     /// A changed spec is being rolled out over a running mesh.
     Updating,
+    /// A changed spec has failed, and what ran before is being brought back.
+    RollingBack,
     /// As the spec says, and working.
     Ready,
     /// Was ready; something is missing or broken and the operator is at it.
@@ -119,6 +125,7 @@ impl Phase {
             Self::Pending => "Pending",
             Self::Installing => "Installing",
             Self::Updating => "Updating",
+            Self::RollingBack => "RollingBack",
             Self::Ready => "Ready",
             Self::Degraded => "Degraded",
             Self::Stalled => "Stalled",

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::apply::{
-    Applier, Changes, GatewayApi, GatewayPods, Inventory, Nodes, Prober, Reader, Revisions, Surveyor, watch_all,
+    Applier, Changes, GatewayApi, GatewayPods, Inventory, Nodes, Prober, Reader, Revisions, Surveyor, Symptoms,
+    watch_all,
 };
 use crate::controller::{self, Context, EventSink, Options};
 use crate::nodeports::NodePortServer;
@@ -206,6 +207,7 @@ async fn context(
         applier: Applier::new(requests.clone(), inventory.clone(), metrics.clone()),
         gateway_api,
         gateway_pods: GatewayPods::new(requests.clone(), metrics.clone()),
+        symptoms: Symptoms::new(requests.clone()),
         revisions: Revisions::new(requests, namespace),
         node_ports,
         nodes,

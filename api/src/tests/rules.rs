@@ -36,6 +36,20 @@ const CASES: &[Case] = &[
         refuses: &["cni: {namespace: Nodes}", "ztunnel: {namespace: a.b}"],
     },
     Case {
+        message: "upgrade.progressDeadline must be from 5s to 24h, written as 10m, 90s or 1h30m",
+        passes: &[
+            "upgrade: {progressDeadline: 10m}",
+            "upgrade: {progressDeadline: 1h30m}",
+            "upgrade: {onFailure: Halt}",
+        ],
+        refuses: &[
+            "upgrade: {progressDeadline: 4s}",
+            "upgrade: {progressDeadline: 25h}",
+            "upgrade: {progressDeadline: '600'}",
+            "upgrade: {progressDeadline: -10m}",
+        ],
+    },
+    Case {
         message: "set the control plane's replicas or autoscaling, not both",
         passes: &["controlPlane: {replicas: 2}", "controlPlane: {autoscaling: {max: 3}}"],
         refuses: &["controlPlane: {replicas: 2, autoscaling: {max: 3}}"],

@@ -111,6 +111,23 @@ impl Applier {
         }
     }
 
+    /// Sends objects in a dry run, and answers what would be refused. What only time can tell is no refusal: a namespace or
+    /// a kind that isn't there yet.
+    pub async fn rehearse(&self, desired: Vec<Arc<Desired>>) -> Vec<ApplyError> {
+        let attempt = |desired: Arc<Desired>| async move {
+            let wanted = self.with_never_owned_left_out(&desired).await?;
+            let params = PatchParams { dry_run: true, ..PatchParams::apply(FIELD_MANAGER).force() };
+            let api = api(&self.client, &desired.key);
+            match within_deadline(api.patch(&desired.key.name, &params, &Patch::Apply(&wanted))).await {
+                Ok(_) => Ok(()),
+                Err(source) if absent(&source) => Ok(()),
+                Err(source) => Err(not_applied(&desired.key, source)),
+            }
+        };
+        let results = stream::iter(desired).map(attempt).buffered(DEFINITIONS_AT_A_TIME);
+        results.filter_map(|result| std::future::ready(result.err())).collect().await
+    }
+
     fn open_definitions(&self, installation: &str, all: &[Arc<Desired>]) -> Option<Waiting> {
         let live = self.inventory.snapshot(installation, all);
         let open: Vec<String> = all

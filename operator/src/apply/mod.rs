@@ -12,6 +12,7 @@ mod probe;
 mod reader;
 mod revisions;
 mod survey;
+mod symptoms;
 mod watch;
 
 pub use applier::Applier;
@@ -26,4 +27,6 @@ pub use probe::{Prober, Proof};
 pub use reader::Reader;
 pub use revisions::{RevisionError, Revisions};
 pub use survey::{SurveyError, Surveyor};
+pub use symptoms::Symptoms;
+pub(crate) use symptoms::selector;
 pub use watch::watch_all;

@@ -65,9 +65,16 @@ impl Prober {
     }
 
     /// The newest proof. Starts a new one when there is none, when its inputs have changed, when it has failed and the
-    /// pause is over, or when it is old. The second value says when to ask again.
+    /// pause is over, or when it is old. One with an image that `is_expected` denies is looked at again soon: istiod may
+    /// not have read its new configuration yet. The second value says when to ask again.
     #[must_use]
-    pub fn consult(&self, installation: &str, namespace: &str, inputs: &str) -> (Option<Proof>, Duration) {
+    pub fn consult(
+        &self,
+        installation: &str,
+        namespace: &str,
+        inputs: &str,
+        is_expected: impl Fn(&str) -> bool,
+    ) -> (Option<Proof>, Duration) {
         let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = state.entry(installation.to_owned()).or_default();
@@ -76,8 +83,8 @@ impl Prober {
                 return now;
             }
             proof.at
-                + match proof.outcome {
-                    Outcome::Proved(_) => self.interval,
+                + match &proof.outcome {
+                    Outcome::Proved(image) if is_expected(image) => self.interval,
                     _ => retry(slot.failures),
                 }
         });

@@ -16,6 +16,7 @@ use crate::mesh::object::{FIELD_MANAGER, INSTALLATION_LABEL, UID_ANNOTATION};
 use crate::mesh::revision::{Record, ResolvedInputs, Verdict};
 
 const VERDICT_ANNOTATION: &str = "meshwright.dev/verdict";
+const FAILURE_ANNOTATION: &str = "meshwright.dev/failure";
 /// Records kept per installation: enough history for a person, little enough for etcd.
 const KEPT: usize = 5;
 
@@ -105,7 +106,7 @@ impl Revisions {
         let fail = |source| RevisionError::Write { name: name.clone(), source: Box::new(source) };
         if records.iter().any(|record| record.name == name) {
             // An old spec is wanted again: the same record, as the newest, to be judged anew.
-            let patch = json!({"revision": number, "metadata": {"annotations": {VERDICT_ANNOTATION: null, UID_ANNOTATION: uid}}});
+            let patch = json!({"revision": number, "metadata": {"annotations": {VERDICT_ANNOTATION: null, FAILURE_ANNOTATION: null, UID_ANNOTATION: uid}}});
             let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
             within_deadline(self.api.patch(&name, &params, &Patch::Merge(&patch))).await.map_err(fail)?;
         } else {
@@ -127,7 +128,14 @@ impl Revisions {
                 Err(source) => return Err(fail(source)),
             }
         }
-        let record = Record { name, number, inputs: inputs.clone(), verdict: Verdict::Pending, uid: uid.to_owned() };
+        let record = Record {
+            name,
+            number,
+            inputs: inputs.clone(),
+            verdict: Verdict::Pending,
+            failure: None,
+            uid: uid.to_owned(),
+        };
         {
             let mut known = self.lock();
             let list = known.entry(installation.to_owned()).or_default();
@@ -161,27 +169,53 @@ impl Revisions {
                 (true, _) => Verdict::Proved,
                 (false, _) => Verdict::Superseded,
             };
-            let patch = json!({"metadata": {"annotations": {VERDICT_ANNOTATION: verdict.as_str()}}});
-            let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-            match within_deadline(self.api.patch(&record.name, &params, &Patch::Merge(&patch))).await {
-                Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.is_not_found() => {
-                    // Somebody deleted our memory: read anew, and write the newest again at the next reconcile.
-                    warn!(name = record.name, "a ControllerRevision is gone; remembering it again");
-                    self.forget(installation);
-                    return Ok(());
-                }
-                Err(source) => {
-                    return Err(RevisionError::Write { name: record.name.clone(), source: Box::new(source) });
-                }
-            }
-            if let Some(known) =
-                self.lock().get_mut(installation).and_then(|l| l.iter_mut().find(|r| r.name == record.name))
-            {
-                known.verdict = verdict;
+            if !self.write_verdict(installation, &record.name, verdict, None).await? {
+                return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// Marks a record as failed, with the reason, or as rolled back.
+    pub async fn judge(
+        &self,
+        installation: &str,
+        name: &str,
+        verdict: Verdict,
+        failure: Option<&str>,
+    ) -> Result<(), RevisionError> {
+        self.write_verdict(installation, name, verdict, failure).await.map(drop)
+    }
+
+    /// Answers false when the record is gone.
+    async fn write_verdict(
+        &self,
+        installation: &str,
+        name: &str,
+        verdict: Verdict,
+        failure: Option<&str>,
+    ) -> Result<bool, RevisionError> {
+        let mut annotations = json!({VERDICT_ANNOTATION: verdict.as_str()});
+        if let Some(failure) = failure {
+            crate::mesh::merge::merge(&mut annotations, json!({FAILURE_ANNOTATION: failure}));
+        }
+        let patch = json!({"metadata": {"annotations": annotations}});
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        match within_deadline(self.api.patch(name, &params, &Patch::Merge(&patch))).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.is_not_found() => {
+                // Somebody deleted our memory: read anew, and write the newest again at the next reconcile.
+                warn!(name, "a ControllerRevision is gone; remembering it again");
+                self.forget(installation);
+                return Ok(false);
+            }
+            Err(source) => return Err(RevisionError::Write { name: name.to_owned(), source: Box::new(source) }),
+        }
+        if let Some(known) = self.lock().get_mut(installation).and_then(|l| l.iter_mut().find(|r| r.name == name)) {
+            known.verdict = verdict;
+            known.failure = failure.map(str::to_owned).or_else(|| known.failure.take());
+        }
+        Ok(true)
     }
 
     /// Deletes all records of an installation.
@@ -212,10 +246,11 @@ impl Revisions {
 fn record(revision: ControllerRevision) -> Option<Record> {
     let verdict = Verdict::parse(revision.annotations().get(VERDICT_ANNOTATION).map(String::as_str));
     let uid = revision.annotations().get(UID_ANNOTATION).cloned().unwrap_or_default();
+    let failure = revision.annotations().get(FAILURE_ANNOTATION).cloned();
     let name = revision.name_any();
     let data = revision.data?.0;
     match serde_json::from_value(data) {
-        Ok(inputs) => Some(Record { name, number: revision.revision, inputs, verdict, uid }),
+        Ok(inputs) => Some(Record { name, number: revision.revision, inputs, verdict, failure, uid }),
         Err(error) => {
             warn!(name, error = %error, "a ControllerRevision can't be read and is left out");
             None

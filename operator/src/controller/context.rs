@@ -10,10 +10,10 @@ use meshwright_api::MeshInstallation;
 use meshwright_chart::Capabilities;
 
 use super::Watched;
+use super::charge::FINALIZER;
 use super::events::EventSink;
 use super::memory::Memory;
-use super::reconcile::FINALIZER;
-use crate::apply::{Applier, GatewayApi, GatewayPods, Inventory, Nodes, Prober, Reader, Revisions, Surveyor};
+use crate::apply::{Applier, GatewayApi, GatewayPods, Inventory, Nodes, Prober, Reader, Revisions, Surveyor, Symptoms};
 use crate::nodeports::NodePortServer;
 use crate::runtime::client::Clients;
 use crate::runtime::metrics::Metrics;
@@ -43,6 +43,8 @@ pub struct Context {
     pub applier: Applier,
     /// Gateway pods that were never injected.
     pub gateway_pods: GatewayPods,
+    /// Why pods don't come up.
+    pub symptoms: Symptoms,
     /// Whether the cluster has the Gateway API.
     pub gateway_api: GatewayApi,
     /// The operator's memory in the cluster.

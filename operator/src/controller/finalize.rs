@@ -13,9 +13,9 @@ use meshwright_api::{CrdPolicy, DeletionPolicy, InUsePolicy, MeshInstallation};
 use serde_json::json;
 use tracing::info;
 
+use super::charge::FINALIZER;
 use super::context::Context;
 use super::error::ReconcileError;
-use super::reconcile::FINALIZER;
 use super::report::report;
 use crate::apply::ApplyError;
 use crate::mesh::health::Blocker;

@@ -1,12 +1,10 @@
 //! Gateways whose pods came up without the injector's help: they are replaced, once, when injection is proved.
 
-use std::collections::BTreeMap;
-
 use tracing::warn;
 
 use super::context::Context;
 use super::resolve::Accepted;
-use crate::apply::GatewayPodsError;
+use crate::apply::{GatewayPodsError, selector};
 use crate::mesh::health::{Health, Injection};
 use crate::mesh::kind::Kind;
 use crate::mesh::live::{Facts, LiveObjects};
@@ -69,12 +67,4 @@ async fn replace(
         context.gateway_pods.replace(pod).await?;
     }
     Ok(None)
-}
-
-/// The selector of a Deployment, as a list request takes it.
-fn selector(desired: &Desired) -> Option<String> {
-    let value = desired.value();
-    let labels: BTreeMap<String, String> =
-        serde_json::from_value(value.pointer("/spec/selector/matchLabels")?.clone()).ok()?;
-    Some(labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(","))
 }

@@ -15,13 +15,15 @@ use crate::mesh::object::{Desired, ObjectKey};
 use crate::mesh::plan::{Action, Plan, Prepared};
 use crate::mesh::revision::ResolvedInputs;
 
+/// Renders kept per installation: those of all records, while a mesh is on its way from some of them to another.
+const RENDERS: usize = 6;
 /// How often the mesh's certificate authority is read.
 const CA_INTERVAL: Duration = Duration::from_mins(4);
 
-/// Per installation: the last render, and failures in a row.
+/// Per installation: renders, and failures in a row.
 #[derive(Default)]
 pub struct Memory {
-    renders: Mutex<HashMap<String, Arc<Accepted>>>,
+    renders: Mutex<HashMap<String, Vec<Arc<Accepted>>>>,
     failures: Mutex<HashMap<String, u32>>,
     told: Mutex<HashMap<String, Instant>>,
     replaced: Mutex<HashMap<String, HashSet<String>>>,
@@ -35,18 +37,30 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Memory {
-    /// The last render of an installation, if it was made from the same inputs.
+    /// A render of an installation that was made from these inputs.
     #[must_use]
     pub fn render(&self, of: &MeshInstallation, inputs: &ResolvedInputs) -> Option<Arc<Accepted>> {
-        lock(&self.renders)
-            .get(&of.name_any())
-            .filter(|kept| Some(&kept.validated.owner.uid) == of.uid().as_ref() && kept.inputs == *inputs)
-            .map(Arc::clone)
+        let renders = lock(&self.renders);
+        let mut kept = renders.get(&of.name_any())?.iter();
+        kept.find(|kept| Some(&kept.validated.owner.uid) == of.uid().as_ref() && kept.inputs == *inputs).map(Arc::clone)
     }
 
     /// Keeps a render.
     pub fn keep_render(&self, of: &MeshInstallation, accepted: Arc<Accepted>) {
-        lock(&self.renders).insert(of.name_any(), accepted);
+        let mut renders = lock(&self.renders);
+        let kept = renders.entry(of.name_any()).or_default();
+        kept.retain(|other| other.inputs != accepted.inputs);
+        kept.insert(0, accepted);
+        kept.truncate(RENDERS);
+    }
+
+    /// Drops the renders but this one: a mesh that isn't on its way needs no other.
+    pub fn keep_only(&self, installation: &str, accepted: &Accepted) {
+        if let Some(kept) = lock(&self.renders).get_mut(installation)
+            && kept.len() > 1
+        {
+            kept.retain(|other| other.inputs == accepted.inputs);
+        }
     }
 
     /// Counts a failure; answers how many there were in a row.

@@ -1,17 +1,23 @@
 //! The driver: observes, calls the pure middle (`crate::mesh`), applies, reports. The only place that knows the order.
 
 mod backoff;
+mod charge;
 mod contest;
 mod context;
 mod error;
 mod events;
 mod finalize;
+mod follow;
 mod gateways;
+mod heading;
+mod injection;
 mod memory;
 mod ports;
+mod preflight;
 mod reconcile;
 mod report;
 mod resolve;
+mod transition;
 
 use std::sync::Arc;
 

@@ -5,37 +5,30 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt as _;
-use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use meshwright_api::MeshInstallation;
-use meshwright_api::conditions::{ConditionType, Reason, is_true};
-use serde_json::json;
-use tracing::{debug, error, info};
+use meshwright_api::conditions::Reason;
+use tracing::{debug, error};
 
 use super::Watched;
-use super::backoff::{OTHERS_MOVE, RESYNC, patience, pause};
+use super::backoff::{patience, pause};
 use super::context::Context;
 use super::error::ReconcileError;
 use super::finalize::finalize;
-use super::gateways::replace_uninjected;
-use super::ports::{learn, reach};
+use super::follow::{Case, follow};
+use super::heading::Heading;
+use super::preflight::preflight;
 use super::report::report;
-use super::resolve::{Accepted, platform, resolve, resolve_remembered};
+use super::resolve::{platform, resolve, resolve_remembered};
 use crate::apply::ErrorClass;
-use crate::mesh::health::{Blocker, Health, Injection, measure, minimum};
-use crate::mesh::live::{Facts, LiveObjects};
-use crate::mesh::object::{Component, short_hash};
-use crate::mesh::plan::{Applied, Plan, Prepared, Refusal, plan};
-use crate::mesh::pod_security::warnings;
+use crate::mesh::health::{Blocker, Health};
 use crate::mesh::revision::{Record, Verdict};
-use crate::mesh::rollup::{Course, failure, reason_of};
+use crate::mesh::rollup::{Course, reason_of};
 use crate::runtime::metrics::ReconcileResult;
 
-/// On every installation that we look after: deletion is ours to carry out.
-pub const FINALIZER: &str = "meshwright.dev/uninstall";
 /// After a write that left something to do.
-const SOON: Duration = Duration::from_millis(50);
+pub const SOON: Duration = Duration::from_millis(50);
 /// An installation that has to wait for another's end looks for it this often: nothing tells it.
 const SECOND_LOOK: Duration = Duration::from_secs(10);
 
@@ -61,7 +54,8 @@ pub async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<A
     Ok(action)
 }
 
-const fn class_result(class: ErrorClass) -> ReconcileResult {
+/// What metrics call a reconcile that ended with an error of this class.
+pub const fn class_result(class: ErrorClass) -> ReconcileResult {
     match class {
         ErrorClass::Forbidden => ReconcileResult::Forbidden,
         ErrorClass::Invalid => ReconcileResult::Invalid,
@@ -99,7 +93,8 @@ pub fn on_error(watched: Arc<Watched>, failure: &ReconcileError, context: Arc<Co
     Action::requeue(delay)
 }
 
-type Done = Result<(ReconcileResult, Action), ReconcileError>;
+/// What came of a reconcile.
+pub type Done = Result<(ReconcileResult, Action), ReconcileError>;
 
 async fn step(installation: &MeshInstallation, context: &Context) -> Done {
     let name = installation.name_any();
@@ -133,20 +128,51 @@ async fn step(installation: &MeshInstallation, context: &Context) -> Done {
             return hindered(installation, context, blocker, false, error.class()).await;
         }
     };
-    match resolve(context, installation, platform, &records).await {
-        Ok(accepted) => follow(installation, context, &records, &accepted, None).await,
-        // Not the spec's fault.
-        Err(blocker) if blocker.reason == Reason::ApiUnavailable => {
-            hindered(installation, context, blocker, false, ErrorClass::Transient).await
+    let resolved = resolve(context, installation, platform, &records).await;
+    let resolved = match resolved {
+        Ok(accepted) if installation.spec.paused => Ok(accepted),
+        Ok(accepted) => preflight(context, installation, &records, &accepted).await.map(|()| accepted),
+        refused => refused,
+    };
+    let blocker = match resolved {
+        Ok(accepted) => {
+            let record = accepted.inputs.record_name(&name);
+            // The newest record tells what became of this very spec; any other begins anew.
+            let heading = Heading::of(&records).filter(|_| records.last().is_some_and(|last| last.name == record));
+            let Some(heading @ (Heading::Back { .. } | Heading::RolledBack { .. })) = heading else {
+                let stall = heading.as_ref().and_then(Heading::stall);
+                let (records, accepted) = (&records, &accepted);
+                return follow(Case { installation, context, records, heading, accepted, stall }).await;
+            };
+            return stand(installation, context, &records, heading, None).await;
         }
-        Err(blocker) => {
-            let Some(last) = records.last() else { return stalled(installation, context, blocker, None).await };
-            // The mesh that runs is looked after whatever became of its new spec.
-            match resolve_remembered(context, installation, last).await {
-                Ok(accepted) => follow(installation, context, &records, &accepted, Some(blocker)).await,
-                Err(_) => stalled(installation, context, blocker, None).await,
-            }
+        Err(blocker) => blocker,
+    };
+    // Not the spec's fault.
+    if blocker.reason == Reason::ApiUnavailable {
+        return hindered(installation, context, blocker, false, ErrorClass::Transient).await;
+    }
+    match Heading::of(&records) {
+        Some(heading) => stand(installation, context, &records, heading, Some(blocker)).await,
+        None => stalled(installation, context, blocker, None).await,
+    }
+}
+
+/// The mesh that runs is looked after whatever became of its new spec.
+async fn stand(
+    installation: &MeshInstallation,
+    context: &Context,
+    records: &[Record],
+    heading: Heading<'_>,
+    blocker: Option<Blocker>,
+) -> Done {
+    let stall = blocker.or_else(|| heading.stall());
+    match resolve_remembered(context, installation, heading.target()).await {
+        Ok(accepted) => {
+            let (heading, accepted) = (Some(heading), &accepted);
+            follow(Case { installation, context, records, heading, accepted, stall }).await
         }
+        Err(lost) => stalled(installation, context, stall.unwrap_or(lost), None).await,
     }
 }
 
@@ -203,105 +229,8 @@ async fn stalled(
     Ok((ReconcileResult::Invalid, told.again(again)))
 }
 
-/// Follows accepted inputs. `stall` says why they are not those of the present spec.
-async fn follow(
-    installation: &MeshInstallation,
-    context: &Context,
-    records: &[Record],
-    accepted: &Accepted,
-    stall: Option<Blocker>,
-) -> Done {
-    let name = installation.name_any();
-    context.inventory.expect(&name, &accepted.desired);
-    let record = records.iter().find(|r| r.name == accepted.inputs.record_name(&name));
-    let proved = record.is_some_and(|record| record.verdict == Verdict::Proved);
-    if let Err(error) = context.reader.complete(&name, &accepted.desired).await {
-        return hindered(installation, context, failure(&error), proved, error.class()).await;
-    }
-    let live = context.inventory.snapshot(&name, &accepted.desired);
-    let (injection, _) = injection(context, &name, accepted, &live);
-    let existing = context.existing();
-    let may_start = injection.lets_gateways_start(&accepted.validated);
-    let prepared = plan(&accepted.desired, &live, &accepted.validated.owner, &existing, may_start);
-    if installation.spec.paused {
-        return paused(installation, context, accepted, &prepared, &live, &injection, stall).await;
-    }
-    if let Some(refusal) = prepared.refusals.first() {
-        return refused(installation, context, accepted, &live, &injection, &prepared, refusal, stall, proved).await;
-    }
-    ensure_finalizer(installation, context).await?;
-    if stall.is_none() {
-        let uid = installation.uid().unwrap_or_default();
-        context.revisions.accept(&name, &uid, &accepted.inputs).await.map_err(ReconcileError::Memory)?;
-    }
-    let mut prepared = prepared;
-    let held = context.memory.hold_contested(&mut prepared);
-    let applied = context.applier.apply(&name, prepared).await;
-    context.memory.note_writes(applied.state.written.iter().map(|(key, _)| key));
-    settle(installation, context, accepted, &applied, held, stall, proved).await
-}
-
-/// After the writes: measures, reports, and says when to come back.
-async fn settle(
-    installation: &MeshInstallation,
-    context: &Context,
-    accepted: &Accepted,
-    applied: &Plan<Applied>,
-    held: Option<Duration>,
-    stall: Option<Blocker>,
-    proved: bool,
-) -> Done {
-    let name = installation.name_any();
-    let live = context.inventory.snapshot(&name, &accepted.desired);
-    let (injection, look_again) = injection(context, &name, accepted, &live);
-    let mut health = measure(&accepted.validated, &accepted.desired, &live, &injection);
-    replace_uninjected(context, &name, accepted, &live, &injection, &mut health).await;
-    health.blockers.extend(context.memory.contested(&accepted.desired));
-    let namespaces = context.surveyor.guarded_namespaces(proved).await;
-    health.warnings = namespaces.map(|namespaces| warnings(&accepted.validated, &namespaces));
-    reach(context, &mut health, &live).await;
-    let class = applied.state.failures.iter().map(crate::apply::ApplyError::class).next();
-    for error in &applied.state.failures {
-        error!(installation = name, error = %error, "a write failed");
-    }
-    if learn(context, &name, &applied.state.failures) && context.memory.count_failure(&name) == 1 {
-        // Somebody was quicker, or the range has changed: the next reconcile chooses anew, or says who is in the way.
-        return Ok((ReconcileResult::Conflict, Action::requeue(SOON)));
-    }
-    let resync = stall.as_ref().map_or(RESYNC, |stall| patience(stall.reason));
-    let stands = stall.is_none();
-    let course = match stall {
-        Some(blocker) => Course::Stalled { blocker, running: Some(&health) },
-        None => Course::Followed { plan: applied, health: &health, version: &accepted.inputs.version, proved },
-    };
-    let ca = authority(context, installation, accepted, &health).await;
-    let told = report(context, installation, course, ca).await?;
-    if stands && !proved && is_true(&told.status.conditions, ConditionType::Ready) {
-        let record = accepted.inputs.record_name(&name);
-        context.revisions.prove(&name, &record).await.map_err(ReconcileError::Memory)?;
-        info!(installation = name, version = %accepted.inputs.version, "ready");
-    }
-    if let Some(class) = class {
-        let delay = pause(class, context.memory.count_failure(&name), &name);
-        return Ok((class_result(class), Action::requeue(delay)));
-    }
-    let unsettled = !plan(&accepted.desired, &live, &accepted.validated.owner, &context.existing(), true).is_settled();
-    let wrote = !applied.state.written.is_empty();
-    let result = match (wrote, unsettled || !health.is_ready()) {
-        (_, true) => ReconcileResult::Waiting,
-        (true, false) => ReconcileResult::Changed,
-        (false, false) => ReconcileResult::Unchanged,
-    };
-    // Additions that an apply left behind, or objects whose end was not seen yet.
-    let again = match held {
-        Some(held) => held.min(look_again),
-        None if unsettled && wrote => SOON,
-        None => look_again.min(resync),
-    };
-    Ok((result, told.again(again)))
-}
-
-async fn hindered(
+/// Tells of something that isn't the spec's fault, and comes again after a pause.
+pub async fn hindered(
     installation: &MeshInstallation,
     context: &Context,
     blocker: Blocker,
@@ -312,141 +241,4 @@ async fn hindered(
     let name = installation.name_any();
     let delay = pause(class, context.memory.count_failure(&name), &name);
     Ok((class_result(class), told.again(delay)))
-}
-
-async fn paused(
-    installation: &MeshInstallation,
-    context: &Context,
-    accepted: &Accepted,
-    prepared: &Plan<Prepared>,
-    live: &LiveObjects,
-    injection: &Injection,
-    stall: Option<Blocker>,
-) -> Done {
-    let mut health = measure(&accepted.validated, &accepted.desired, live, injection);
-    reach(context, &mut health, live).await;
-    let applied = stall.is_none() && prepared.is_settled() && prepared.refusals.is_empty();
-    let course = match stall {
-        Some(blocker) => Course::Stalled { blocker, running: Some(&health) },
-        None => Course::Paused { applied, health: &health, version: &accepted.inputs.version },
-    };
-    let told = report(context, installation, course, None).await?;
-    Ok((ReconcileResult::Unchanged, told.again(RESYNC)))
-}
-
-/// Nothing is written while an object that we would overwrite is somebody else's.
-#[allow(clippy::too_many_arguments, reason = "all of one reconcile's findings; a struct would only be unpacked again")]
-async fn refused(
-    installation: &MeshInstallation,
-    context: &Context,
-    accepted: &Accepted,
-    live: &LiveObjects,
-    injection: &Injection,
-    prepared: &Plan<Prepared>,
-    refusal: &Refusal,
-    stall: Option<Blocker>,
-    proved: bool,
-) -> Done {
-    if let Refusal::Terminating(namespace) = refusal {
-        let rights = if *namespace == accepted.validated.namespace {
-            ". The operator's rights in it go with it: apply them again then, with meshwright rbac | kubectl apply --server-side -f -"
-        } else {
-            ""
-        };
-        let message = format!("namespace {namespace} is being deleted; it is made again when it is gone{rights}");
-        let blocker = Blocker { reason: Reason::NamespaceTerminating, message };
-        let told = report(context, installation, Course::Hindered { blocker, proved }, None).await?;
-        return Ok((ReconcileResult::Waiting, told.again(Duration::from_secs(2))));
-    }
-    let blocker = stall.unwrap_or_else(|| Blocker { reason: Reason::ForeignObject, message: foreign(prepared) });
-    let mut health = measure(&accepted.validated, &accepted.desired, live, injection);
-    reach(context, &mut health, live).await;
-    let running = proved.then_some(&health);
-    let told = report(context, installation, Course::Stalled { blocker, running }, None).await?;
-    // Foreign objects carry no mark, so no watch tells when they go.
-    Ok((ReconcileResult::Invalid, told.again(OTHERS_MOVE)))
-}
-
-fn foreign(prepared: &Plan<Prepared>) -> String {
-    let named: Vec<String> = prepared
-        .refusals
-        .iter()
-        .filter_map(|refusal| match refusal {
-            Refusal::Foreign { key, holder: Some(holder) } => Some(format!("{key} (of installation {holder})")),
-            Refusal::Foreign { key, holder: None } => Some(key.to_string()),
-            Refusal::Terminating(_) => None,
-        })
-        .collect();
-    let shown = named.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-    let rest = named.len().saturating_sub(5);
-    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-    format!("not ours: {shown}{more}; delete or rename what is in the way; nothing was written")
-}
-
-/// Where the control plane is rolled out, injection is looked at; the second value says when to look again.
-fn injection(context: &Context, name: &str, accepted: &Accepted, live: &LiveObjects) -> (Injection, Duration) {
-    let Some(inputs) = probe_inputs(accepted, live) else { return (Injection::Pending, RESYNC) };
-    let (proof, again) = context.prober.consult(name, &accepted.validated.namespace, &inputs);
-    match proof {
-        // What an older state showed tells nothing of this one.
-        Some(proof) if proof.inputs == inputs => (Injection::Seen(proof.outcome), again),
-        _ => (Injection::Pending, again),
-    }
-}
-
-/// What injection depends on: webhooks with their CA, the control plane's pods, its configuration. `None` while the
-/// control plane can't answer anyway.
-fn probe_inputs(accepted: &Accepted, live: &LiveObjects) -> Option<String> {
-    let mut parts = Vec::new();
-    for desired in accepted.desired.iter().filter(|d| d.component == Component::Istiod) {
-        match live.get(&desired.key).map(|live| &live.facts) {
-            Some(Facts::Workload(workload)) => {
-                if !workload.is_up(minimum(&accepted.desired, &desired.key)) {
-                    return None;
-                }
-                parts.push(format!("{workload:?}"));
-            }
-            Some(Facts::Webhooks { without_ca, identity }) => {
-                if !without_ca.is_empty() {
-                    return None;
-                }
-                parts.push(identity.clone());
-            }
-            Some(Facts::Content(hash)) => parts.push(hash.clone()),
-            Some(_) => {}
-            None => return None,
-        }
-    }
-    Some(short_hash(parts.join("/").as_bytes()))
-}
-
-async fn ensure_finalizer(installation: &MeshInstallation, context: &Context) -> Result<(), ReconcileError> {
-    if installation.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
-        return Ok(());
-    }
-    let name = installation.name_any();
-    debug!(installation = name, "taking charge");
-    let mut finalizers = installation.finalizers().to_vec();
-    finalizers.push(FINALIZER.to_owned());
-    // With the version that was read: nobody's finalizer gets lost.
-    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": installation.resource_version()}});
-    let api: Api<MeshInstallation> = Api::all(context.clients.requests.clone());
-    api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
-        .await
-        .map(drop)
-        .map_err(|source| ReconcileError::Finalizer { name, source: Box::new(source) })
-}
-
-/// Looks at the mesh's certificate authority when the mesh is ready, and again from time to time: it can be exchanged.
-async fn authority(
-    context: &Context,
-    installation: &MeshInstallation,
-    accepted: &Accepted,
-    health: &Health,
-) -> Option<meshwright_api::CaStatus> {
-    let known = installation.status.as_ref().is_some_and(|status| status.ca.is_some());
-    if !health.is_ready() || (!context.memory.ca_is_due(&installation.name_any()) && known) {
-        return None;
-    }
-    context.reader.certificate_authority(&accepted.validated.namespace).await
 }

@@ -17,6 +17,7 @@ use super::error::ReconcileError;
 use super::ports::range_status;
 use crate::mesh::plan;
 use crate::mesh::rollup::{Course, Report, is_turn, rollup};
+use crate::mesh::upgrade::Progress;
 
 /// Progress (so many of so many pods) is told no more often than this; every turn is told at once.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
@@ -30,6 +31,17 @@ pub async fn report(
     course: Course<'_>,
     ca: Option<meshwright_api::CaStatus>,
 ) -> Result<Told, ReconcileError> {
+    report_progress(context, installation, course, ca, None).await
+}
+
+/// As [`report`], of a mesh that is on its way, or whose way has ended.
+pub async fn report_progress(
+    context: &Context,
+    installation: &MeshInstallation,
+    course: Course<'_>,
+    ca: Option<meshwright_api::CaStatus>,
+    progress: Option<Progress>,
+) -> Result<Told, ReconcileError> {
     let previous = installation.status.clone().unwrap_or_default();
     let generation = installation.metadata.generation.unwrap_or_default();
     tell_of_heals(context, installation, &course);
@@ -40,6 +52,7 @@ pub async fn report(
         desired_version: &spec.version,
         course,
         ca,
+        progress,
         gateway_api: context.gateway_api.status(),
         node_port_range: range_status(context, installation),
     };

@@ -7,11 +7,12 @@ use jiff::tz::TimeZone;
 use kube::ResourceExt as _;
 use meshwright_api::conditions::Reason;
 use meshwright_api::version::VersionRequest;
-use meshwright_api::{Deletion, MeshInstallation, MeshInstallationSpec, PlatformName};
+use meshwright_api::{Allowance, Deletion, MeshInstallation, MeshInstallationSpec, PlatformName, Upgrade};
 use meshwright_chart::Capabilities;
 use semver::Version;
 
 use super::context::Context;
+use super::heading::last_good;
 use super::ports::{assign, pins};
 use crate::apply::SurveyError;
 use crate::catalog::facts::Refusal;
@@ -21,6 +22,7 @@ use crate::mesh::object::{Desired, Owner};
 use crate::mesh::problem::sentence;
 use crate::mesh::render::{RenderMeshError, render};
 use crate::mesh::revision::{Record, ResolvedInputs};
+use crate::mesh::upgrade::skew;
 use crate::mesh::validate::validate;
 use crate::mesh::validated::Validated;
 use crate::nodeports::{Discovery, Held, Pins, blocker, wanted};
@@ -93,13 +95,15 @@ pub async fn resolve(
     let goes_on =
         remembered.is_some() || matches!((&release, &running), (Ok(release), Some(v)) if release.version() == v);
     if !goes_on {
-        supported(&context.capabilities.kube_version, &request, &catalog)?;
+        supported(&context.capabilities.kube_version, &request, &spec.upgrade, &catalog)?;
     }
     let release = release?;
     if let Some(record) = remembered {
         same_charts(record, release)?;
     }
-    moves(running.as_ref(), release.version())?;
+    if remembered.is_none() {
+        moves(records, running.as_ref(), release.version(), &spec.upgrade, &catalog)?;
+    }
     let usual = context.surveyor.platforms().get(&platform.name);
     let node_ports = assign(context, installation, &spec, usual, remembered, records.last()).await?;
     make(context, installation, spec, platform, release, node_ports).await
@@ -115,7 +119,7 @@ fn choose<'c>(catalog: &'c Catalog, request: &VersionRequest) -> Result<&'c Rele
 }
 
 /// Whether this cluster can run, and Istio still repairs, what is asked for.
-fn supported(kubernetes: &str, request: &VersionRequest, catalog: &Catalog) -> Result<(), Blocker> {
+fn supported(kubernetes: &str, request: &VersionRequest, upgrade: &Upgrade, catalog: &Catalog) -> Result<(), Blocker> {
     let Ok(kubernetes) = Version::parse(kubernetes.trim_start_matches('v')) else {
         return Ok(());
     };
@@ -123,6 +127,7 @@ fn supported(kubernetes: &str, request: &VersionRequest, catalog: &Catalog) -> R
     let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
     match facts.check(request, &kubernetes, today, &catalog.versions()) {
         Ok(_) => Ok(()),
+        Err(Refusal::EndOfLife { .. }) if upgrade.allows(Allowance::EndOfLife) => Ok(()),
         // What the catalog lacks anyway is better told with the list of what it has.
         Err(Refusal::UnknownMinor { .. }) if catalog.resolve(request).is_err() => Ok(()),
         Err(refusal) => Err(stall(Reason::VersionNotSupported, format!("spec.version: {refusal}"))),
@@ -152,7 +157,7 @@ pub fn resolve_for(surroundings: &Surroundings<'_>, installation: &MeshInstallat
     let Surroundings { catalog, platforms, capabilities, platform, node_ports, held } = surroundings;
     let spec = shape(&installation.spec);
     let request = request(&spec)?;
-    supported(&capabilities.kube_version, &request, catalog)?;
+    supported(&capabilities.kube_version, &request, &spec.upgrade, catalog)?;
     let release = choose(catalog, &request)?;
     let auto = spec.platform.is_auto();
     let platform = if auto { platform.clone() } else { Detected::chosen(spec.platform.as_str()) };
@@ -202,17 +207,18 @@ fn same_charts(record: &Record, release: &Release) -> Result<(), Blocker> {
     }
 }
 
-/// Moving a running mesh to another release needs gates and a way back, which this operator doesn't have yet.
-fn moves(running: Option<&Version>, wanted: &Version) -> Result<(), Blocker> {
-    match running {
-        Some(running) if running != wanted => Err(stall(
-            Reason::UpgradeNotSupported,
-            format!(
-                "spec.version: the mesh runs {running}; moving it to {wanted} is not supported yet: set it back to {running}"
-            ),
-        )),
-        _ => Ok(()),
-    }
+/// Whether the mesh may move to a release: from the one that was Ready last, since all proxies are of that, or else from
+/// the one that runs.
+fn moves(
+    records: &[Record],
+    running: Option<&Version>,
+    wanted: &Version,
+    upgrade: &Upgrade,
+    catalog: &Catalog,
+) -> Result<(), Blocker> {
+    let Some(from) = last_good(records).map(|good| &good.inputs.version).or(running) else { return Ok(()) };
+    skew::check(from, wanted, upgrade, &catalog.versions())
+        .map_err(|error| stall(Reason::UpgradeRefused, format!("spec.version: {error}")))
 }
 
 async fn open(context: &Context) -> Result<Catalog, Blocker> {

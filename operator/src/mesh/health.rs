@@ -107,10 +107,8 @@ pub fn measure(validated: &Validated, desired: &[Arc<Desired>], live: &LiveObjec
     for (name, namespace) in validated.gateways() {
         let key = key(Kind::Deployment, namespace, name);
         let workload = workload(live, &key);
-        components.push(component(name, namespace, &version, workload.as_ref()));
-        let ready = workload.as_ref().is_some_and(|w| {
-            w.is_up(minimum(desired, &key)) || (w.observed && w.total == 0 && asks_for_none(desired, &key))
-        });
+        components.push(component(name, namespace, &release_of(live, &key, &version), workload.as_ref()));
+        let ready = workload.as_ref().is_some_and(|workload| serves(desired, &key, workload));
         if !ready {
             blockers.push(waiting_for(name, workload.as_ref()));
         }
@@ -134,6 +132,21 @@ pub fn minimum(desired: &[Arc<Desired>], workload: &ObjectKey) -> Option<i32> {
     let scaler = ObjectKey { kind: Kind::HorizontalPodAutoscaler, ..workload.clone() };
     let scaler = desired.iter().find(|d| d.key == scaler)?.value();
     Some(scaler.pointer("/spec/minReplicas").and_then(Value::as_i64).and_then(|n| i32::try_from(n).ok()).unwrap_or(1))
+}
+
+/// Whether a workload is rolled out and serves, or serves no one as it is asked to.
+#[must_use]
+pub fn serves(desired: &[Arc<Desired>], key: &ObjectKey, workload: &Workload) -> bool {
+    if key.kind == Kind::DaemonSet {
+        return workload.complete();
+    }
+    workload.is_up(minimum(desired, key)) || (workload.observed && workload.total == 0 && asks_for_none(desired, key))
+}
+
+/// The release that a live workload was made from, or else the one that it is to be made from.
+fn release_of(live: &LiveObjects, key: &ObjectKey, version: &str) -> String {
+    let found = live.get(key).and_then(|live| live.marks.release.as_ref());
+    found.map_or_else(|| version.to_owned(), ToString::to_string)
 }
 
 fn asks_for_none(desired: &[Arc<Desired>], workload: &ObjectKey) -> bool {
@@ -161,8 +174,11 @@ fn service<'a>(live: &'a LiveObjects, namespace: &str, name: &str) -> Option<&'a
 
 /// The control plane's Deployment, as the installation names it.
 fn control_plane(desired: &[Arc<Desired>], live: &LiveObjects) -> Option<Workload> {
-    let istiod = desired.iter().find(|d| d.key.kind == Kind::Deployment && d.component == Component::Istiod)?;
-    workload(live, &istiod.key)
+    workload(live, control_plane_key(desired)?)
+}
+
+fn control_plane_key(desired: &[Arc<Desired>]) -> Option<&ObjectKey> {
+    desired.iter().find(|d| d.key.kind == Kind::Deployment && d.component == Component::Istiod).map(|d| &d.key)
 }
 
 fn component(name: &str, namespace: &str, version: &str, workload: Option<&Workload>) -> ComponentStatus {
@@ -176,7 +192,9 @@ fn component(name: &str, namespace: &str, version: &str, workload: Option<&Workl
     }
 }
 
-fn waiting_for(name: &str, workload: Option<&Workload>) -> Blocker {
+/// What a workload that isn't ready waits for.
+#[must_use]
+pub fn waiting_for(name: &str, workload: Option<&Workload>) -> Blocker {
     let message = match workload {
         None => format!("{name} is not made yet"),
         Some(Workload { complaint: Some(complaint), .. }) => format!("{name}: {complaint}"),
@@ -242,10 +260,14 @@ fn istiod(
             });
         }
     }
-    component("istiod", &validated.namespace, version, workload.as_ref())
+    let deployment = control_plane_key(desired);
+    let version = deployment.map_or_else(|| version.to_owned(), |key| release_of(live, key, version));
+    component("istiod", &validated.namespace, &version, workload.as_ref())
 }
 
-fn injection_blocker(injection: &Injection) -> Option<Blocker> {
+/// What is in the way of injection, if anything.
+#[must_use]
+pub fn injection_blocker(injection: &Injection) -> Option<Blocker> {
     let (reason, message) = match injection {
         Injection::Seen(Outcome::Proved(_)) => return None,
         Injection::Pending => (Reason::Applying, "injection is not proved yet".to_owned()),

@@ -25,6 +25,7 @@ pub mod rights;
 pub mod rollup;
 pub mod texts;
 pub mod uninstall;
+pub mod upgrade;
 pub mod validate;
 pub mod validated;
 pub mod values;

@@ -196,6 +196,8 @@ pub struct Desired {
     pub stage: Stage,
     /// Hash of the object before our hash annotation was added.
     pub hash: String,
+    /// Release that it was rendered from.
+    pub release: Option<semver::Version>,
     body: Box<[u8]>,
 }
 
@@ -263,6 +265,19 @@ impl Desired {
             [(UID_ANNOTATION, owner.uid.clone()), (RELEASE_ANNOTATION, owner.release.to_string())],
         );
 
+        Self::seal(key, component, object)
+    }
+
+    /// The same object with other content: `object` is a changed [`Self::value`].
+    pub fn revise(&self, mut object: Value) -> Result<Self, AdmitObjectError> {
+        if let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+            annotations.remove(HASH_ANNOTATION);
+        }
+        Self::seal(self.key.clone(), &self.component, object)
+    }
+
+    /// Hashes a marked object and writes the hash into it.
+    fn seal(key: ObjectKey, component: &Component, mut object: Value) -> Result<Self, AdmitObjectError> {
         let encode = |object: &Value, key: &ObjectKey| {
             serde_json::to_vec(object).map_err(|source| AdmitObjectError::Encode { key: key.clone(), source })
         };
@@ -270,8 +285,10 @@ impl Desired {
         if let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
             annotations.insert(HASH_ANNOTATION.into(), hash.as_str().into());
         }
+        let release = object.pointer("/metadata/annotations").and_then(|all| all.get(RELEASE_ANNOTATION)?.as_str());
+        let release = release.and_then(|release| release.parse().ok());
         let body = encode(&object, &key)?.into_boxed_slice();
-        Ok(Self { stage: Stage::of(kind, component), component: component.clone(), key, hash, body })
+        Ok(Self { stage: Stage::of(key.kind, component), component: component.clone(), key, hash, release, body })
     }
 
     /// The object itself, parsed anew at each call.

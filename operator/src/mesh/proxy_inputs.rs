@@ -25,6 +25,24 @@ pub fn proxy_inputs(injector: &Value, mesh: Option<&Value>) -> Option<String> {
     Some(short_hash(json!([template, used, proxy]).to_string().as_bytes()))
 }
 
+/// Whether a proxy's image is one that this injector's configuration asks for, as far as its tag tells: variants have a
+/// longer one. What names its image in full, or by digest, is taken as it comes.
+#[must_use]
+pub fn is_expected_image(injector: &Value, image: &str) -> bool {
+    let Some(values) = injector.get("values").and_then(parse) else { return true };
+    let text = |path: &str| match get(&values, path) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) => number.to_string(),
+        _ => String::new(),
+    };
+    let tag = text("global.tag");
+    if tag.is_empty() || text("global.proxy.image").contains(['/', ':', '@']) || image.contains('@') {
+        return true;
+    }
+    let found = image.rsplit('/').next().and_then(|name| name.split_once(':')).map(|(_, tag)| tag);
+    found.is_some_and(|found| found.strip_prefix(&tag).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
+}
+
 fn parse(text: &Value) -> Option<Value> {
     serde_saphyr::from_str(text.as_str()?).ok()
 }
@@ -54,6 +72,19 @@ mod tests {
         let before = inputs(template, &values("warning", ""), "");
         assert_ne!(before, inputs(template, &values("debug", ""), ""));
         assert_eq!(before, inputs(template, &values("warning", "9100"), ""));
+    }
+
+    #[test]
+    fn an_image_of_another_tag_is_not_what_the_injector_shall_give() {
+        let injector = |values: Value| json!({"values": values.to_string()});
+        let plain = injector(json!({"global": {"tag": "1.32.0", "proxy": {"image": "proxyv2"}}}));
+        assert!(is_expected_image(&plain, "registry:5000/istio/proxyv2:1.32.0"));
+        assert!(is_expected_image(&plain, "istio/proxyv2:1.32.0-distroless"));
+        assert!(!is_expected_image(&plain, "istio/proxyv2:1.31.0"));
+        assert!(!is_expected_image(&plain, "istio/proxyv2:1.32.01"));
+        let own = injector(json!({"global": {"tag": "1.32.0", "proxy": {"image": "mine/proxy:7"}}}));
+        assert!(is_expected_image(&own, "mine/proxy:7"));
+        assert!(is_expected_image(&injector(json!({"global": {"proxy": {"image": "proxyv2"}}})), "x:1"));
     }
 
     #[test]

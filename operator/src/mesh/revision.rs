@@ -39,6 +39,10 @@ pub enum Verdict {
     Proved,
     /// A later one was proved.
     Superseded,
+    /// A step on the way to it failed.
+    Failed,
+    /// A step on the way to it failed, and what ran before was proved again.
+    RolledBack,
 }
 
 impl Verdict {
@@ -49,6 +53,8 @@ impl Verdict {
             Self::Pending => "pending",
             Self::Proved => "proved",
             Self::Superseded => "superseded",
+            Self::Failed => "failed",
+            Self::RolledBack => "rolled-back",
         }
     }
 
@@ -58,6 +64,8 @@ impl Verdict {
         match text {
             Some("proved") => Self::Proved,
             Some("superseded") => Self::Superseded,
+            Some("failed") => Self::Failed,
+            Some("rolled-back") => Self::RolledBack,
             _ => Self::Pending,
         }
     }
@@ -74,6 +82,8 @@ pub struct Record {
     pub inputs: ResolvedInputs,
     /// Verdict.
     pub verdict: Verdict,
+    /// Why it failed, if it did.
+    pub failure: Option<String>,
     /// UID of the installation that it was written for.
     pub uid: String,
 }

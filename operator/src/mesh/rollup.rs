@@ -3,10 +3,13 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use meshwright_api::conditions::{ConditionStatus, ConditionType, Reason, get, remove, set};
 use meshwright_api::situation::Situation;
-use meshwright_api::{CaStatus, GatewayApiStatus, MeshInstallationStatus, NodePortRangeStatus, Phase, PlatformStatus};
+use meshwright_api::{
+    CaStatus, GatewayApiStatus, MeshInstallationStatus, NodePortRangeStatus, Phase, PlatformStatus, UpgradeOutcome,
+};
 
 use super::health::{Blocker, Health};
 use super::plan::{Applied, Plan, Waiting};
+use super::upgrade::Progress;
 use crate::apply::{ApplyError, ErrorClass};
 use crate::nodeports::PortRefusal;
 
@@ -22,6 +25,8 @@ pub struct Report<'a> {
     pub course: Course<'a>,
     /// The mesh's certificate authority, where it was looked at.
     pub ca: Option<CaStatus>,
+    /// How far the mesh has come on its way to a changed spec, where it is on one.
+    pub progress: Option<Progress>,
     /// The Gateway API, where it was looked for.
     pub gateway_api: Option<GatewayApiStatus>,
     /// The range of node ports, where it is known.
@@ -48,6 +53,17 @@ pub enum Course<'a> {
         /// This very spec has been Ready before.
         proved: bool,
     },
+    /// A mesh that runs is on its way to a changed spec, or back.
+    Travelling {
+        /// What was done.
+        plan: &'a Plan<Applied>,
+        /// What was measured then.
+        health: &'a Health,
+        /// The exact release that the way leads to.
+        version: &'a semver::Version,
+        /// How far it has come.
+        travel: Travel,
+    },
     /// Nothing may be written.
     Paused {
         /// Whether all is as the spec wants it, by the last plan.
@@ -71,6 +87,20 @@ pub enum Course<'a> {
         /// How many pods still have a proxy, when they are waited for.
         in_use: Option<usize>,
     },
+}
+
+/// How far a mesh has come on its way, in words.
+pub struct Travel {
+    /// A step has failed, and what ran before is being brought back.
+    pub back: bool,
+    /// What ran before doesn't come up in time either.
+    pub late: bool,
+    /// The step under way.
+    pub step: String,
+    /// The release that the way leads from.
+    pub from: semver::Version,
+    /// What the step waits for; the clean-up's is told by the plan and by health.
+    pub blocker: Option<Blocker>,
 }
 
 /// What the situation is, why, and in which phase.
@@ -100,7 +130,7 @@ pub fn rollup(report: &Report<'_>, now: &Time) -> MeshInstallationStatus {
         show(health, &mut status, report.generation, now);
     }
     match &report.course {
-        Course::Followed { version, .. } | Course::Paused { version, .. } => {
+        Course::Followed { version, .. } | Course::Travelling { version, .. } | Course::Paused { version, .. } => {
             status.version.resolved = Some(version.to_string());
             if judgement.situation == Situation::Healthy && status.version.running != status.version.resolved {
                 status.version.previous = status.version.running.take();
@@ -109,6 +139,7 @@ pub fn rollup(report: &Report<'_>, now: &Time) -> MeshInstallationStatus {
         }
         _ => {}
     }
+    upgrade(report, &judgement, &mut status, now);
     let Judgement { situation, phase, blocker: Blocker { reason, message } } = judgement;
     situation.write(&mut status.conditions, reason, &message, report.generation, now);
     in_use(report, &mut status, now);
@@ -120,7 +151,9 @@ pub fn rollup(report: &Report<'_>, now: &Time) -> MeshInstallationStatus {
 const fn health<'a>(course: &Course<'a>) -> Option<&'a Health> {
     match course {
         Course::Stalled { running, .. } => *running,
-        Course::Followed { health, .. } | Course::Paused { health, .. } => Some(health),
+        Course::Followed { health, .. } | Course::Travelling { health, .. } | Course::Paused { health, .. } => {
+            Some(health)
+        }
         Course::Hindered { .. } | Course::Uninstalling { .. } => None,
     }
 }
@@ -140,6 +173,26 @@ fn show(health: &Health, status: &mut MeshInstallationStatus, generation: i64, n
     };
     let available = ConditionStatus::from(health.available);
     set(&mut status.conditions, ConditionType::Available, available, reason, message, generation, now);
+}
+
+/// The way that the mesh is on; it has ended when the mesh is as the spec says.
+fn upgrade(report: &Report<'_>, judgement: &Judgement, status: &mut MeshInstallationStatus, now: &Time) {
+    let healthy = judgement.situation == Situation::Healthy;
+    if let Some(progress) = &report.progress {
+        let mut progress = progress.clone();
+        if healthy {
+            progress.outcome = Some(UpgradeOutcome::Done);
+            progress.message = judgement.blocker.message.clone();
+        } else if progress.message.is_empty() {
+            progress.message = judgement.blocker.message.clone();
+        }
+        status.upgrade = Some(progress.tell(report.previous.upgrade.as_ref(), now));
+    } else if let Some(told) = status.upgrade.as_mut().filter(|told| healthy && told.outcome.is_none()) {
+        told.outcome = Some(UpgradeOutcome::Done);
+        told.deadline = None;
+        told.ended_at = Some(now.clone());
+        told.message = Some(judgement.blocker.message.clone());
+    }
 }
 
 fn in_use(report: &Report<'_>, status: &mut MeshInstallationStatus, now: &Time) {
@@ -173,16 +226,9 @@ fn judge(report: &Report<'_>) -> Judgement {
             Judgement { situation: Situation::Progressing, phase: Phase::Uninstalling, blocker: blocker.clone() }
         }
         Course::Paused { applied, health, .. } => paused(*applied, health),
+        Course::Travelling { plan, health, version, travel } => travelling(travel, version, plan, health),
         Course::Followed { plan, health, version, proved } => {
-            let blocker = plan
-                .state
-                .failures
-                .first()
-                .map(failure)
-                .or_else(|| plan.state.waiting.as_ref().map(waiting))
-                .or_else(|| health.blockers.first().cloned())
-                .or_else(|| leaving(plan));
-            match blocker {
+            match in_the_way(plan, health) {
                 None => healthy(report, version),
                 // A look that is still under way takes nothing back.
                 Some(blocker) if blocker.reason == Reason::Applying && *proved && was_ready(report) => {
@@ -196,6 +242,35 @@ fn judge(report: &Report<'_>) -> Judgement {
             }
         }
     }
+}
+
+/// The first thing in the way of Ready.
+fn in_the_way(plan: &Plan<Applied>, health: &Health) -> Option<Blocker> {
+    let failed = plan.state.failures.first().map(failure);
+    failed
+        .or_else(|| plan.state.waiting.as_ref().map(waiting))
+        .or_else(|| health.blockers.first().cloned())
+        .or_else(|| leaving(plan))
+}
+
+/// A mesh on its way is never Ready, however well what it has reached serves.
+fn travelling(travel: &Travel, to: &semver::Version, plan: &Plan<Applied>, health: &Health) -> Judgement {
+    let Travel { back, late, step, from, blocker } = travel;
+    let failed = plan.state.failures.first().map(failure);
+    let blocker = failed.or_else(|| blocker.clone()).or_else(|| in_the_way(plan, health));
+    let (reason, waits) = blocker.map_or((Reason::Applying, String::new()), |b| (b.reason, format!(": {}", b.message)));
+    let (reason, what) = match (back, late) {
+        (true, true) => (Reason::RollbackFailed, format!("going back from {from} to {to} does not succeed")),
+        (true, false) => (Reason::RollingBack, format!("going back from {from} to {to}")),
+        (false, _) if from != to => (Reason::Upgrading, format!("going from {from} to {to}")),
+        (false, _) => (reason, "rolling the changed spec out".to_owned()),
+    };
+    let (situation, phase) = match (back, late) {
+        (true, true) => (Situation::Stalled, Phase::RollingBack),
+        (true, false) => (Situation::Progressing, Phase::RollingBack),
+        (false, _) => (Situation::Progressing, Phase::Updating),
+    };
+    Judgement { situation, phase, blocker: Blocker { reason, message: format!("{what}, step {step}{waits}") } }
 }
 
 fn leaving(plan: &Plan<Applied>) -> Option<Blocker> {
@@ -336,7 +411,16 @@ mod tests {
 
     fn about<'a>(previous: &'a MeshInstallationStatus, generation: i64, course: Course<'a>) -> Report<'a> {
         let (ca, gateway_api, node_port_range) = (None, None, None);
-        Report { previous, generation, desired_version: "1.31", course, ca, gateway_api, node_port_range }
+        Report {
+            previous,
+            generation,
+            desired_version: "1.31",
+            course,
+            ca,
+            progress: None,
+            gateway_api,
+            node_port_range,
+        }
     }
 
     fn follow(previous: &MeshInstallationStatus, health: &Health, proved: bool) -> MeshInstallationStatus {

@@ -17,8 +17,17 @@ pub struct Row {
 }
 
 /// Fields that shape no object: what the operator does, rather than what the mesh is.
-pub const SHAPE_NOTHING: [&str; 6] =
-    ["version", "paused", "deletion.policy", "deletion.whileInUse", "deletion.crds", "gateways[].requireAddress"];
+pub const SHAPE_NOTHING: [&str; 9] = [
+    "version",
+    "paused",
+    "deletion.policy",
+    "deletion.whileInUse",
+    "deletion.crds",
+    "gateways[].requireAddress",
+    "upgrade.progressDeadline",
+    "upgrade.onFailure",
+    "upgrade.allow[]",
+];
 
 const ISTIOD: &str = "Deployment istio-system/istiod";
 const SCALER: &str = "HorizontalPodAutoscaler istio-system/istiod";

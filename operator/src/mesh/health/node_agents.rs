@@ -5,7 +5,7 @@ use std::sync::Arc;
 use meshwright_api::ComponentStatus;
 use meshwright_api::conditions::Reason;
 
-use super::{Blocker, component, waiting_for, workload};
+use super::{Blocker, component, release_of, waiting_for, workload};
 use crate::mesh::kind::Kind;
 use crate::mesh::live::{Facts, LiveObjects, Workload};
 use crate::mesh::node_agents::PRIVILEGED;
@@ -28,7 +28,8 @@ pub(super) fn measure(
             let refused = pod_security(live, &name, namespace);
             blockers.push(refused.unwrap_or_else(|| waiting_for(&name, workload.as_ref())));
         }
-        component(&name, namespace, version, workload.as_ref())
+        let version = pods.map_or_else(|| version.to_owned(), |pods| release_of(live, &pods.key, version));
+        component(&name, namespace, &version, workload.as_ref())
     });
     agents.collect()
 }

@@ -34,7 +34,7 @@ const WRITE: &[&str] = &["create", "delete", "patch"];
 const WRITE_BUT_KEEP: &[&str] = &["create", "patch"];
 
 /// All but the kinds that the mesh consists of.
-const OTHERS: [Need; 15] = [
+const OTHERS: [Need; 16] = [
     Need {
         reach: Reach::Cluster,
         group: "meshwright.dev",
@@ -88,6 +88,15 @@ const OTHERS: [Need; 15] = [
         verbs: &["create", "patch"],
         why: "tell of every change of state",
         without: "there are no Events; all else works",
+    },
+    Need {
+        reach: Reach::Cluster,
+        group: "",
+        resource: "events",
+        name: None,
+        verbs: &["list"],
+        why: "say why the pods of a step of an upgrade don't come up; gateways may be in any namespace",
+        without: "status has only what the pods themselves say",
     },
     Need {
         reach: Reach::Mesh,

@@ -1,0 +1,205 @@
+//! A mesh on its way from what ran to what is to run: where it is, and when a step has taken too long.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::SignedDuration;
+use kube::ResourceExt as _;
+use meshwright_api::conditions::Reason;
+use meshwright_api::{MeshInstallation, OnFailure, UpgradeDirection, UpgradeOutcome, UpgradeStep};
+use tracing::warn;
+
+use super::context::Context;
+use super::heading::{Heading, last_good};
+use super::injection::injection;
+use super::resolve::{Accepted, resolve_remembered};
+use crate::mesh::health::Blocker;
+use crate::mesh::kind::Kind;
+use crate::mesh::live::LiveObjects;
+use crate::mesh::object::Desired;
+use crate::mesh::revision::{Record, Verdict};
+use crate::mesh::upgrade::{Position, Progress, Route, Step, Way, position};
+
+/// A way that a mesh is on.
+pub struct Transition {
+    way: Way,
+    route: Route,
+    limit: SignedDuration,
+    /// What becomes of it when a step takes too long.
+    late: Late,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Late {
+    /// Nothing: there is nowhere to go back to.
+    Waits,
+    /// The record counts as failed.
+    Fails,
+    /// It is on its way back already: everything is applied at once.
+    Hurries,
+    /// It has failed, and goes no further.
+    Stands,
+}
+
+/// Where a mesh is on its way.
+pub struct Moving {
+    /// The step that is under way; `None` in the clean-up.
+    pub position: Option<Position>,
+    /// What status tells of it.
+    pub progress: Progress,
+    /// The time of the step is over, and the record of what it leads to counts as failed.
+    pub failed: bool,
+    /// The time of a step on the way back is over: nothing is held back any longer.
+    pub hurried: bool,
+}
+
+/// The way that a mesh has to go to what is accepted; `None` where it is there, or nothing ran before.
+pub async fn transition(
+    context: &Context,
+    installation: &MeshInstallation,
+    records: &[Record],
+    heading: Option<&Heading<'_>>,
+    accepted: &Accepted,
+) -> Result<Option<Transition>, Blocker> {
+    let name = installation.name_any();
+    let record = accepted.inputs.record_name(&name);
+    let settled = match heading {
+        None | Some(Heading::Back { .. } | Heading::Halted(_)) => false,
+        Some(Heading::Follow(record)) => record.verdict == Verdict::Proved,
+        Some(Heading::RolledBack { .. }) => true,
+    };
+    let mut others: Vec<&Record> = records.iter().filter(|other| other.name != record).collect();
+    if settled || others.is_empty() {
+        context.memory.keep_only(&name, accepted);
+        return Ok(None);
+    }
+    // What was Ready is trusted most, then what is newest.
+    others.sort_by_key(|other| (other.verdict != Verdict::Proved, std::cmp::Reverse(other.number)));
+    let mut sources: Vec<Arc<Accepted>> = Vec::with_capacity(others.len());
+    for other in &others {
+        match resolve_remembered(context, installation, other).await {
+            Ok(source) => sources.push(source),
+            Err(blocker) => {
+                warn!(installation = name, record = other.name, why = blocker.message, "can't be made again")
+            }
+        }
+    }
+    let Some(from) = others.first().map(|other| other.inputs.version.clone()) else { return Ok(None) };
+    let to = accepted.inputs.version.clone();
+    let serving = context.inventory.serving_release(&name);
+    let back = matches!(heading, Some(Heading::Back { .. })) || serving.is_some_and(|serving| serving > to);
+    let direction = if back { UpgradeDirection::Back } else { UpgradeDirection::Forward };
+    let known: Vec<&[Arc<Desired>]> = sources.iter().map(|source| source.desired.as_slice()).collect();
+    let route = Route::new(direction, &accepted.desired, &known)
+        .map_err(|error| Blocker { reason: Reason::RenderFailed, message: error.to_string() })?;
+    let upgrade = &accepted.inputs.spec.upgrade;
+    let late = match heading {
+        Some(Heading::Back { .. }) => Late::Hurries,
+        Some(Heading::Halted(_)) => Late::Stands,
+        _ if upgrade.on_failure == OnFailure::Halt || last_good(records).is_some() => Late::Fails,
+        _ => Late::Waits,
+    };
+    let from = match heading {
+        Some(Heading::Back { from, .. }) => from.inputs.version.clone(),
+        _ => from,
+    };
+    Ok(Some(Transition { way: Way { from, to, direction, record }, route, limit: upgrade.deadline(), late }))
+}
+
+impl Transition {
+    /// Where the mesh is now.
+    pub fn moving(
+        &self,
+        context: &Context,
+        installation: &MeshInstallation,
+        accepted: &Accepted,
+        live: &LiveObjects,
+        now: &Time,
+    ) -> Moving {
+        let name = installation.name_any();
+        let told = installation.status.as_ref().and_then(|status| status.upgrade.as_ref());
+        let told = told.filter(|told| told.record == self.way.record && told.direction == self.way.direction);
+        let stands = self.late == Late::Stands;
+        let furthest = if stands {
+            told.map(|told| Step { name: told.step, gateway: told.gateway.clone() })
+        } else {
+            self.way.told_step(told)
+        };
+        let injection =
+            |desired: &[Arc<Desired>]| injection(context, &name, &accepted.validated.namespace, desired, live).0;
+        let mut position = position(&self.route, live, injection, furthest.as_ref());
+        if stands {
+            position = Some(self.standstill(position, furthest.as_ref(), live));
+        }
+        let step = position.as_ref().map_or_else(|| UpgradeStep::CleanUp.into(), |position| position.step.clone());
+        let over =
+            position.is_some() && self.way.time_left(told, &step, now).is_some_and(|left| left <= SignedDuration::ZERO);
+        let message = position.as_ref().map(|position| position.blocker.message.clone()).unwrap_or_default();
+        let progress = Progress {
+            way: self.way.clone(),
+            step,
+            limit: self.limit,
+            message,
+            outcome: stands.then_some(UpgradeOutcome::Halted),
+            paused: installation.spec.paused,
+        };
+        let over = over && !installation.spec.paused;
+        Moving {
+            position,
+            progress,
+            failed: over && self.late == Late::Fails,
+            hurried: over && self.late == Late::Hurries,
+        }
+    }
+
+    /// A halted mesh goes no further than it came, though what it waited for may be there by now.
+    fn standstill(&self, found: Option<Position>, furthest: Option<&Step>, live: &LiveObjects) -> Position {
+        let place = furthest.and_then(|step| self.route.steps.iter().position(|of| of == step));
+        let last = self.route.steps.len().saturating_sub(1);
+        let at = place.or_else(|| found.as_ref().map(|found| found.at)).unwrap_or(last);
+        let step = self.route.steps.get(at).cloned().unwrap_or_else(|| UpgradeStep::Definitions.into());
+        let blocker = found.map_or_else(
+            || Blocker { reason: Reason::Halted, message: "nothing is waited for any longer".into() },
+            |found| found.blocker,
+        );
+        Position { at, step, blocker, desired: self.route.desired(at, live) }
+    }
+
+    /// The workloads that the step under way rolls out.
+    pub fn rolled_out_by(&self, position: &Position) -> Vec<Arc<Desired>> {
+        let moved = self.route.moved_by(position.at);
+        moved.filter(|d| matches!(d.key.kind, Kind::Deployment | Kind::DaemonSet)).map(Arc::clone).collect()
+    }
+}
+
+impl Moving {
+    /// How long until the step's time is over, as status tells it.
+    pub fn time_left(&self, installation: &MeshInstallation, now: &Time) -> Option<std::time::Duration> {
+        let told = installation.status.as_ref().and_then(|status| status.upgrade.as_ref());
+        let left = self.progress.way.time_left(told, &self.progress.step, now)?;
+        Some(left.max(SignedDuration::ZERO).unsigned_abs())
+    }
+}
+
+/// The end of a way, as status tells it, where the heading knows it.
+pub fn ended(installation: &MeshInstallation, heading: &Heading<'_>) -> Option<Progress> {
+    let Heading::RolledBack { to, from } = heading else { return None };
+    let told = installation.status.as_ref().and_then(|status| status.upgrade.as_ref());
+    let told = told.filter(|told| told.record == to.name && told.direction == UpgradeDirection::Back);
+    let step = told
+        .map_or_else(|| UpgradeStep::CleanUp.into(), |told| Step { name: told.step, gateway: told.gateway.clone() });
+    let way = Way {
+        from: from.inputs.version.clone(),
+        to: to.inputs.version.clone(),
+        direction: UpgradeDirection::Back,
+        record: to.name.clone(),
+    };
+    Some(Progress {
+        way,
+        step,
+        limit: SignedDuration::ZERO,
+        message: from.failure.clone().unwrap_or_default(),
+        outcome: Some(UpgradeOutcome::RolledBack),
+        paused: false,
+    })
+}

@@ -1,0 +1,141 @@
+//! Why a workload's pods don't come up, in words that a person can act on: what the kubelet says of a container, what the
+//! scheduler says of a pod, or the last warning about either.
+
+use serde_json::Value;
+
+/// Reasons for which a container waits that are no trouble.
+const NO_TROUBLE: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+
+/// Why pods don't come up. `pods` and `events` are those of one workload, the newest last; `None` where all are well or
+/// nothing is told.
+#[must_use]
+pub fn cause(pods: &[Value], events: &[Value]) -> Option<String> {
+    let newest_first = || pods.iter().rev().filter(|pod| !is_ready(pod));
+    newest_first()
+        .find_map(waiting)
+        .or_else(|| newest_first().find_map(unschedulable))
+        .or_else(|| events.iter().rev().find_map(warning))
+        .or_else(|| newest_first().find_map(crashed))
+}
+
+fn text<'a>(of: &'a Value, path: &str) -> Option<&'a str> {
+    of.pointer(path).and_then(Value::as_str).filter(|text| !text.is_empty())
+}
+
+fn name(pod: &Value) -> &str {
+    text(pod, "/metadata/name").unwrap_or_default()
+}
+
+fn list<'a>(of: &'a Value, path: &str) -> impl DoubleEndedIterator<Item = &'a Value> {
+    of.pointer(path).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn is_ready(pod: &Value) -> bool {
+    list(pod, "/status/conditions").any(|c| text(c, "/type") == Some("Ready") && text(c, "/status") == Some("True"))
+}
+
+fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
+    list(pod, "/status/initContainerStatuses").chain(list(pod, "/status/containerStatuses"))
+}
+
+/// `reason: message`, or what of the two there is.
+fn said(reason: Option<&str>, message: Option<&str>) -> Option<String> {
+    match (reason, message) {
+        (Some(reason), Some(message)) => Some(format!("{reason}: {message}")),
+        (one, other) => one.or(other).map(str::to_owned),
+    }
+}
+
+fn waiting(pod: &Value) -> Option<String> {
+    containers(pod).find_map(|container| {
+        let reason = text(container, "/state/waiting/reason").filter(|reason| !NO_TROUBLE.contains(reason))?;
+        let why = said(Some(reason), text(container, "/state/waiting/message"))?;
+        let ended = last_end(container).map(|end| format!("; before, it {end}")).unwrap_or_default();
+        Some(format!("container {} of pod {} waits: {why}{ended}", text(container, "/name")?, name(pod)))
+    })
+}
+
+fn crashed(pod: &Value) -> Option<String> {
+    containers(pod).find_map(|container| {
+        let end = last_end(container)?;
+        Some(format!("container {} of pod {} {end}", text(container, "/name")?, name(pod)))
+    })
+}
+
+fn last_end(container: &Value) -> Option<String> {
+    ["/state/terminated", "/lastState/terminated"].into_iter().find_map(|path| {
+        let end = container.pointer(path)?;
+        let code = end.get("exitCode").and_then(Value::as_i64)?;
+        let why = said(text(end, "/reason"), text(end, "/message")).unwrap_or_default();
+        let why = if why.is_empty() { why } else { format!(" ({why})") };
+        Some(format!("ended with exit code {code}{why}"))
+    })
+}
+
+fn unschedulable(pod: &Value) -> Option<String> {
+    list(pod, "/status/conditions")
+        .find(|c| text(c, "/type") == Some("PodScheduled") && text(c, "/status") == Some("False"))
+        .and_then(|condition| said(text(condition, "/reason"), text(condition, "/message")))
+        .map(|why| format!("pod {} finds no node: {why}", name(pod)))
+}
+
+fn warning(event: &Value) -> Option<String> {
+    if text(event, "/type") != Some("Warning") {
+        return None;
+    }
+    let about = text(event, "/involvedObject/kind").zip(text(event, "/involvedObject/name"));
+    let about = about.map(|(kind, name)| format!("{kind} {name}: ")).unwrap_or_default();
+    said(text(event, "/reason"), text(event, "/message")).map(|why| format!("{about}{why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(status: &Value) -> Value {
+        json!({"metadata": {"name": "istiod-1"}, "status": status})
+    }
+
+    #[test]
+    fn an_image_that_is_not_there_is_told_in_the_kubelets_words() {
+        let status = json!({"containerStatuses": [{"name": "discovery", "state": {"waiting":
+            {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"x\""}}}]});
+        assert_eq!(
+            cause(&[pod(&status)], &[]).unwrap(),
+            "container discovery of pod istiod-1 waits: ImagePullBackOff: Back-off pulling image \"x\""
+        );
+    }
+
+    #[test]
+    fn a_container_that_crashes_is_told_with_its_last_end() {
+        let status = json!({"containerStatuses": [{"name": "discovery",
+            "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+            "lastState": {"terminated": {"exitCode": 137, "reason": "Error"}}}]});
+        let told = cause(&[pod(&status)], &[]).unwrap();
+        assert!(told.contains("CrashLoopBackOff; before, it ended with exit code 137 (Error)"), "{told}");
+    }
+
+    #[test]
+    fn what_merely_starts_is_no_cause_and_a_warning_about_it_is() {
+        let starting = pod(&json!({"containerStatuses": [{"name": "discovery",
+            "state": {"waiting": {"reason": "ContainerCreating"}}}]}));
+        assert_eq!(cause(std::slice::from_ref(&starting), &[]), None);
+        let probe = json!({"type": "Warning", "reason": "Unhealthy", "message": "Readiness probe failed: 503",
+            "involvedObject": {"kind": "Pod", "name": "istiod-1"}});
+        let quiet = json!({"type": "Normal", "reason": "Pulled", "message": "ok"});
+        let told = cause(&[starting], &[probe, quiet]);
+        assert_eq!(told.as_deref(), Some("Pod istiod-1: Unhealthy: Readiness probe failed: 503"));
+    }
+
+    #[test]
+    fn a_pod_that_fits_nowhere_is_told_and_one_that_is_ready_is_not() {
+        let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "reason": "Unschedulable", "message": "0/3 nodes"});
+        let nowhere = pod(&json!({"conditions": [condition("PodScheduled", "False")]}));
+        assert_eq!(cause(&[nowhere], &[]).as_deref(), Some("pod istiod-1 finds no node: Unschedulable: 0/3 nodes"));
+        let fine = json!({"conditions": [condition("Ready", "True")], "containerStatuses": [{"name": "discovery",
+            "lastState": {"terminated": {"exitCode": 1}}}]});
+        assert_eq!(cause(&[pod(&fine)], &[]), None);
+    }
+}
