@@ -3,6 +3,7 @@
 #![allow(clippy::indexing_slicing, clippy::default_trait_access, reason = "a test that panics is a test that fails")]
 
 mod istiod;
+mod obstacles;
 
 use std::path::Path;
 use std::sync::mpsc;
