@@ -1,6 +1,6 @@
 //! istiod's Pods: real processes, of the release that their image names, that fail when they are asked to.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -200,15 +200,54 @@ fn istiod_is_of_the_release_that_its_image_names_and_fails_as_it_was_asked_to() 
     });
 }
 
-async fn injected(lab: &Lab) -> Result<(), String> {
+#[test]
+fn an_istiod_of_1_31_refuses_every_pod_with_the_template_of_1_32_and_one_of_1_32_takes_both() {
+    run(LabOptions::default().needs_own_lab(), async |lab| {
+        let istiod = |release: &str| -> TestResult<PathBuf> {
+            Ok(Programs::find()?.path("releases").join(release).join("charts/istiod"))
+        };
+        let injector = ["--show-only", "templates/istiod-injector-configmap.yaml"];
+        let (old, new) = (istiod(LAB_1_31)?, istiod(LAB_1_32)?);
+        install_istiod(lab, LAB_1_31).await?;
+        lab.apply_yaml("istiod of 1.31", &helm(&old, "istiod", LAB_1_31, &[])?).await?;
+        objects::deployment_ready(&lab.client(), "istio-system", "istiod").await?;
+        wait::until(wait::PATIENCE, "a dry-run Pod to be injected", async || injected_with(lab, LAB_1_31).await)
+            .await?;
+
+        lab.apply_yaml("the injector of 1.32", &helm(&new, "istiod", LAB_1_32, &injector)?).await?;
+        wait::until(wait::PATIENCE, "a dry-run Pod to be refused", async || match injected(lab).await {
+            Err(refusal) if refusal.contains("can't evaluate field FieldOfIstiod132") => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await?;
+
+        lab.apply_yaml("istiod of 1.32", &helm(&new, "istiod", LAB_1_32, &[])?).await?;
+        objects::deployment_ready(&lab.client(), "istio-system", "istiod").await?;
+        wait::until(wait::PATIENCE, "a dry-run Pod to be injected", async || injected_with(lab, LAB_1_32).await)
+            .await?;
+        lab.apply_yaml("the injector of 1.31", &helm(&old, "istiod", LAB_1_31, &injector)?).await?;
+        wait::until(wait::PATIENCE, "a dry-run Pod to get the old proxy", async || injected_with(lab, LAB_1_31).await)
+            .await?;
+        Ok(())
+    });
+}
+
+/// The image of the proxy of a dry-run Pod.
+async fn injected(lab: &Lab) -> Result<String, String> {
     let pod = objects::pod("probe", &[("sidecar.istio.io/inject", "true")]);
     let pods: Api<Pod> = Api::namespaced(lab.client(), "istio-system");
     let params = PostParams { dry_run: true, ..PostParams::default() };
     let pod = pods.create(&params, &pod).await.map_err(|error| error.to_string())?;
     let spec = pod.spec.unwrap_or_default();
-    let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    let names: Vec<_> = all.map(|container| container.name.as_str()).collect();
-    if names.contains(&"istio-proxy") { Ok(()) } else { Err(format!("containers {names:?}")) }
+    let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let proxy = all.find(|container| container.name == "istio-proxy").ok_or("no istio-proxy")?;
+    proxy.image.clone().ok_or_else(|| "no image".to_owned())
+}
+
+/// Whether that is of a release.
+async fn injected_with(lab: &Lab, release: &str) -> Result<(), String> {
+    let image = injected(lab).await?;
+    if image.ends_with(release) { Ok(()) } else { Err(image) }
 }
 
 /// What `helm install` of the module's own charts would apply, with the given tag of images.
@@ -216,8 +255,8 @@ async fn install_istiod(lab: &Lab, tag: &str) -> TestResult {
     objects::namespace(&lab.client(), "istio-system", &[]).await?;
     let exported = charts()?;
     let charts = exported.path().join("charts");
-    lab.apply_yaml("base", &helm(&charts.join("base"), "istio-base", tag)?).await?;
-    lab.apply_yaml("istiod", &helm(&charts.join("istio-control/istio-discovery"), "istiod", tag)?).await?;
+    lab.apply_yaml("base", &helm(&charts.join("base"), "istio-base", tag, &[])?).await?;
+    lab.apply_yaml("istiod", &helm(&charts.join("istio-control/istio-discovery"), "istiod", tag, &[])?).await?;
     Ok(())
 }
 
@@ -228,10 +267,11 @@ fn charts() -> TestResult<tempfile::TempDir> {
     Ok(dir)
 }
 
-fn helm(chart: &Path, release: &str, tag: &str) -> TestResult<String> {
+fn helm(chart: &Path, release: &str, tag: &str, flags: &[&str]) -> TestResult<String> {
     let output = Command::new(Programs::find()?.path("helm"))
         .args(["template", release, "--namespace", "istio-system", "--include-crds", "--set"])
         .arg(format!("global.tag={tag}"))
+        .args(flags)
         .arg(chart)
         .output()?;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
