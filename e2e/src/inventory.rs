@@ -12,6 +12,8 @@ use crate::TestResult;
 
 /// The operator's label that names an object's installation.
 const INSTALLATION: &str = "meshwright.dev/installation";
+/// The operator's annotation with the installation's UID. Controllers copy a Service's labels to its endpoints, not this.
+const UID: &str = "meshwright.dev/installation-uid";
 
 /// Objects by kind, namespace and name, without what a server or a controller says of them.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,7 +30,9 @@ impl Inventory {
                     continue;
                 }
                 let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-                for object in api.list(&params).await? {
+                for object in
+                    api.list(&params).await?.into_iter().filter(|object| object.annotations().contains_key(UID))
+                {
                     let namespace = object.namespace().unwrap_or_default();
                     let key = format!("{} {namespace}/{}", resource.kind, object.name_any());
                     objects.insert(key, stripped(serde_json::to_value(object)?));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::TryStreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
@@ -113,14 +113,22 @@ pub struct Injections {
     pub tried: usize,
     /// Why some were refused, or came back without a proxy.
     pub failures: Vec<String>,
+    /// How many had to be asked for again because the answer was lost, and then were injected within [`REPEATS`]. An
+    /// istiod that ends drops what it has in hand, and for a moment is still asked: so it is with every rollout of one.
+    pub lost: usize,
+    /// The longest time from a first try to the answer.
+    pub slowest: Duration,
     /// The images of their proxies, each time it changed.
     pub proxies: Vec<String>,
 }
 
+/// How long a lost answer may be asked for again. A `ReplicaSet` does so too, and takes longer.
+pub const REPEATS: Duration = Duration::from_secs(1);
+
 /// Tries over and over to create a Pod by a dry run, and keeps what becomes of it.
 pub struct Injecting {
     outcome: Arc<Mutex<Injections>>,
-    _tries: JoinSet<()>,
+    _work: JoinSet<()>,
 }
 
 impl Injecting {
@@ -128,24 +136,16 @@ impl Injecting {
     #[must_use]
     pub fn start(client: Client, namespace: &str) -> Self {
         let outcome = Arc::<Mutex<Injections>>::default();
-        let mut tries = JoinSet::new();
+        let mut work = JoinSet::new();
         let (pods, told) = (Api::<Pod>::namespaced(client, namespace), Arc::clone(&outcome));
-        tries.spawn(async move {
+        work.spawn(async move {
             loop {
-                let proxy = proxy_of_a_new_pod(&pods).await;
-                {
-                    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-                    told.tried += 1;
-                    match proxy {
-                        Err(failure) => told.failures.push(format!("{} {failure}", jiff::Timestamp::now())),
-                        Ok(image) if told.proxies.last() != Some(&image) => told.proxies.push(image),
-                        Ok(_) => {}
-                    }
-                }
+                let tried = try_until_answered(&pods).await;
+                note(&mut told.lock().unwrap_or_else(PoisonError::into_inner), tried);
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });
-        Self { outcome, _tries: tries }
+        Self { outcome, _work: work }
     }
 
     /// What has become of them so far.
@@ -155,13 +155,59 @@ impl Injecting {
     }
 }
 
+/// What came of one Pod.
+struct Tried {
+    proxy: Result<String, String>,
+    repeated: bool,
+    took: Duration,
+}
+
+async fn try_until_answered(pods: &Api<Pod>) -> Tried {
+    let (start, mut repeated) = (Instant::now(), false);
+    loop {
+        let proxy = proxy_of_a_new_pod(pods).await;
+        let took = start.elapsed();
+        match proxy {
+            Err(failure) if took < REPEATS && is_lost(&failure) => repeated = true,
+            proxy => return Tried { proxy, repeated, took },
+        }
+    }
+}
+
+/// Whether the API server got no answer from the webhook, as opposed to a bad one.
+fn is_lost(failure: &str) -> bool {
+    let ends = ["EOF", "connection refused", "connection reset by peer", "broken pipe"];
+    failure.contains("failed to call webhook") && ends.iter().any(|end| failure.contains(end))
+}
+
+fn note(told: &mut Injections, tried: Tried) {
+    told.tried += 1;
+    told.slowest = told.slowest.max(tried.took);
+    match tried.proxy {
+        Err(failure) => told.failures.push(format!("{} {failure}", jiff::Timestamp::now())),
+        Ok(image) => {
+            told.lost += usize::from(tried.repeated);
+            if told.proxies.last() != Some(&image) {
+                told.proxies.push(image);
+            }
+        }
+    }
+}
+
 /// The image of the proxy in a Pod that is created by a dry run.
 async fn proxy_of_a_new_pod(pods: &Api<Pod>) -> Result<String, String> {
     let dry = PostParams { dry_run: true, ..PostParams::default() };
-    let pod =
-        pods.create(&dry, &objects::pod("tried", &[("app", "tried")])).await.map_err(|error| error.to_string())?;
+    let pod = pods.create(&dry, &objects::pod("tried", &[("app", "tried")])).await.map_err(message)?;
     let spec = pod.spec.unwrap_or_default();
     let mut all = spec.containers.into_iter().chain(spec.init_containers.into_iter().flatten());
     let proxy = all.find(|container| container.name == "istio-proxy");
     proxy.and_then(|proxy| proxy.image).ok_or_else(|| "no istio-proxy".to_owned())
+}
+
+/// What the API server said.
+fn message(error: kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message,
+        other => other.to_string(),
+    }
 }
