@@ -31,8 +31,9 @@ release: prerequisites ## Build the operator for use
 	@cargo build --locked --release --package meshwright
 
 .PHONY: catalog
-catalog: lab build ## Import Istio's charts from its Go module into the catalog
+catalog: lab build ## Import Istio's charts from its Go module into the catalog, and make the lab's own releases of them
 	@e2e/lab/catalog.sh "$(VERSION)" "$(CATALOG)"
+	@e2e/lab/releases.sh
 
 .PHONY: demo
 demo: lab release catalog ## Show the whole main job on real components (DEMO_EXIT=1: end by itself)

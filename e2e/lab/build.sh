@@ -19,6 +19,10 @@ programs=(
 	kwok:kwok:sigs.k8s.io/kwok/cmd/kwok
 	helm:helm:helm.sh/helm/v4/cmd/helm
 )
+# Releases that tests upgrade between: the one istiod, linked again with another version in it.
+while read -r release; do
+	programs+=("istio:pilot-discovery-$release:istio.io/istio/pilot/cmd/pilot-discovery")
+done <"$here/releases.txt"
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -29,15 +33,27 @@ need() { # command, how to install it
 # A module's key: its inputs, and what is stamped in at link time.
 key() { { cat "$here/$1/go.mod" "$here/$1/go.sum"; find "$here/$1" -name '*.go' | sort | xargs -r cat; ldflags "$1"; } | sha256sum | cut -c1-16; }
 
+# The key of the releases' charts: where they are from, and what is done to them.
+releases_key() { { key istio; cat "$here/releases.txt" "$here/releases.sh"; } | sha256sum | cut -c1-16; }
+
 version_of() { awk -v m="$2" '$1 == m && $2 ~ /^v/ {print $2; exit} $1 == "require" && $2 == m {print $3; exit}' "$here/$1/go.mod"; }
 
+# istiod's version: the module's, or that of the release for which it is linked.
+istio_version() {
+	case $1 in
+	pilot-discovery-*) printf '%s' "${1#pilot-discovery-}" ;;
+	*) printf '1.32.0-alpha.%s' "$(version_of istio istio.io/istio | sed 's/.*-//')" ;;
+	esac
+}
+
+# Of a group, and of a program in it that has a version of its own.
 ldflags() {
 	case $1 in
 	kubernetes) # Without a version that clients can parse, discovery of features by version fails.
 		local v; v=$(version_of kubernetes k8s.io/kubernetes)
 		local minor=${v#v*.}; minor=${minor%%.*}
 		printf -- '-s -w -X k8s.io/component-base/version.gitVersion=%s -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=%s' "$v" "$minor" ;;
-	istio) printf -- '-s -w -X istio.io/istio/pkg/version.buildVersion=%s' "1.32.0-alpha.$(version_of istio istio.io/istio | sed 's/.*-//')" ;;
+	istio) printf -- '-s -w -X istio.io/istio/pkg/version.buildVersion=%s' "$(istio_version "${2-}")" ;;
 	*) printf -- '-s -w' ;;
 	esac
 }
@@ -59,7 +75,7 @@ build_all() {
 		say "lab: [$n/$count] $program ($package)"
 		local started=$SECONDS
 		# Built beside its final name and moved, so that an interrupted build leaves nothing that looks finished.
-		(cd "$here/$group" && CGO_ENABLED=0 go build -trimpath -ldflags "$(ldflags "$group")" -o "$dir/.$program.partial" "$package")
+		(cd "$here/$group" && CGO_ENABLED=0 go build -trimpath -ldflags "$(ldflags "$group" "$program")" -o "$dir/.$program.partial" "$package")
 		mv "$dir/.$program.partial" "$dir/$program"
 		say "lab: [$n/$count] $program done in $((SECONDS - started)) s"
 	done
@@ -67,7 +83,7 @@ build_all() {
 
 # One directory with a link to each program, named by all keys, so that a caller needs a single path.
 link_all() {
-	local keys; keys=$(for g in kubernetes istio kwok helm; do key "$g"; done | sha256sum | cut -c1-16)
+	local keys; keys=$({ for g in kubernetes istio kwok helm; do key "$g"; done; releases_key; } | sha256sum | cut -c1-16)
 	local out=$cache/lab/bin-$keys entry group program package
 	mkdir -p "$out"
 	for entry in "${programs[@]}"; do
@@ -75,6 +91,8 @@ link_all() {
 		[ -x "$(bin_dir "$group")/$program" ] || { say "lab: $program is not built; run: make lab"; exit 1; }
 		ln -sfn "$(bin_dir "$group")/$program" "$out/$program"
 	done
+	# Filled by releases.sh, which needs the operator.
+	ln -sfn "$cache/lab/releases-$(releases_key)" "$out/releases"
 	printf '%s\n' "$out"
 }
 

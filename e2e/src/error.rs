@@ -125,6 +125,15 @@ pub enum LabError {
         /// The kernel's answer.
         errno: Errno,
     },
+    /// A Pod's process didn't answer.
+    #[error("{address} gave no answer: {source}")]
+    Http {
+        /// Where it was asked.
+        address: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// Something that was waited for didn't come.
     #[error(transparent)]
     Waited(Box<crate::wait::WaitError>),

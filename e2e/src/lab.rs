@@ -6,7 +6,7 @@ use kube::Client;
 
 use crate::audit::Audit;
 use crate::plane::ControlPlane;
-use crate::runner::{PodProcess, Runner, Settings};
+use crate::runner::{Fault, PodProcess, Runner, Settings};
 use crate::workdir::WorkDir;
 use crate::{LabError, LabOptions, credentials, net, objects, process};
 
@@ -122,6 +122,11 @@ impl Lab {
     /// The process that runs for a Pod whose image is `pilot` or `meshwright`.
     pub fn process(&self, namespace: &str, pod: &str) -> Result<PodProcess, LabError> {
         self.power("the processes of Pods")?.runner.process(namespace, pod)
+    }
+
+    pub(crate) fn set_fault(&self, tag: &str, fault: Option<Fault>) -> Result<(), LabError> {
+        self.power("the faults of istiod")?.runner.set_fault(tag, fault);
+        Ok(())
     }
 
     /// All that the processes of a Pod of that name have written so far; also after the Pod is gone.

@@ -17,6 +17,12 @@ use crate::{Lab, LabError, TestResult, objects};
 
 /// The release that `make catalog` imports.
 pub const VERSION: &str = "1.32.0-alpha.eed52ebb66ad";
+/// The lab's own releases, which share the sources of [`VERSION`]; what else tells them apart is in the lab's document.
+pub const LAB_1_31: &str = "1.31.0-lab.1";
+/// The first of the lab's releases of 1.32.
+pub const LAB_1_32: &str = "1.32.0-lab.1";
+/// A patch of [`LAB_1_32`]; identical but for the version.
+pub const LAB_1_32_PATCH: &str = "1.32.0-lab.2";
 /// The operator, as the audit log names it.
 pub const OPERATOR: &str = "system:serviceaccount:meshwright-system:meshwright";
 /// Namespace of the operator.

@@ -53,6 +53,15 @@ pub fn catalog() -> Option<PathBuf> {
     from_env("MESHWRIGHT_CATALOG")
 }
 
+/// The catalogs of the lab's operator: the one that `MESHWRIGHT_CATALOG` names, and after it the lab's own releases, if
+/// `make catalog` has made them. Empty without the first.
+#[must_use]
+pub fn catalogs() -> Vec<PathBuf> {
+    let Some(catalog) = catalog() else { return Vec::new() };
+    let releases = Programs::find().ok().map(|programs| programs.path("releases"));
+    std::iter::once(catalog).chain(releases.filter(|dir| dir.is_dir())).collect()
+}
+
 /// Whether the operator can run from these, so that a test says so at once and not when no Pod becomes ready.
 pub(crate) fn operator_is_complete(operator: &Path, catalog: Option<&Path>) -> Result<(), LabError> {
     let incomplete = |detail: String| Err(LabError::Operator { detail });

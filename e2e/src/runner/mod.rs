@@ -6,6 +6,7 @@
 //!
 //! `mod.rs`, `pod.rs`, `sandbox.rs` and `sources.rs` do I/O; `resolve.rs`, `probe.rs`'s counting and `status.rs` are pure.
 
+mod faults;
 mod pod;
 mod probe;
 mod processes;
@@ -32,6 +33,8 @@ use tokio_util::sync::CancellationToken;
 use crate::credentials::{self, User};
 use crate::{LabError, LabOptions, Programs, programs};
 
+pub use faults::Fault;
+use faults::Faults;
 use processes::Processes;
 pub use processes::{Memory, PodProcess, Times};
 
@@ -68,9 +71,9 @@ impl Program {
 pub(crate) struct Settings {
     dir: PathBuf,
     authority: PathBuf,
-    pilot: PathBuf,
+    programs: Programs,
     meshwright: PathBuf,
-    catalog: Option<PathBuf>,
+    catalogs: Vec<PathBuf>,
     real_istiod: bool,
 }
 
@@ -80,16 +83,22 @@ impl Settings {
         Ok(Self {
             dir: dir.to_path_buf(),
             authority: authority.to_path_buf(),
-            pilot: Programs::find()?.path("pilot-discovery"),
+            programs: Programs::find()?,
             meshwright: options.operator.clone().unwrap_or_else(programs::operator),
-            catalog: options.catalog.clone().or_else(programs::catalog),
+            catalogs: options.catalog.clone().map_or_else(programs::catalogs, |catalog| vec![catalog]),
             real_istiod: options.real_istiod,
         })
     }
 
     /// Whether the operator can run.
     pub(crate) fn operator_is_complete(&self) -> Result<(), LabError> {
-        programs::operator_is_complete(&self.meshwright, self.catalog.as_deref())
+        programs::operator_is_complete(&self.meshwright, self.catalogs.first().map(PathBuf::as_path))
+    }
+
+    /// istiod of the release that an image's tag names; the module's own build for all other tags.
+    fn pilot(&self, image: Option<&str>) -> PathBuf {
+        let release = image.and_then(faults::tag).map(|tag| self.programs.path(&format!("pilot-discovery-{tag}")));
+        release.filter(|program| program.exists()).unwrap_or_else(|| self.programs.path("pilot-discovery"))
     }
 
     fn log(&self, namespace: &str, pod: &str) -> PathBuf {
@@ -102,6 +111,7 @@ struct Context {
     settings: Settings,
     client: Client,
     processes: Processes,
+    faults: Faults,
     addresses: AtomicUsize,
 }
 
@@ -110,6 +120,7 @@ struct Context {
 pub(crate) struct Runner {
     settings: PathBuf,
     processes: Processes,
+    faults: Faults,
     stop: CancellationToken,
     stopped: Option<oneshot::Receiver<()>>,
 }
@@ -122,9 +133,15 @@ impl Runner {
         let kubeconfig = settings.dir.join("runner.kubeconfig");
         let text = credentials::kubeconfig(User::RUNNER, &settings.authority);
         std::fs::write(&kubeconfig, text).map_err(LabError::file(&kubeconfig))?;
-        let (processes, stop) = (Processes::default(), CancellationToken::new());
+        let (processes, faults, stop) = (Processes::default(), Faults::default(), CancellationToken::new());
         let (done, stopped) = oneshot::channel();
-        let runner = Self { settings: logs, processes: processes.clone(), stop: stop.clone(), stopped: Some(stopped) };
+        let runner = Self {
+            settings: logs,
+            processes: processes.clone(),
+            faults: faults.clone(),
+            stop: stop.clone(),
+            stopped: Some(stopped),
+        };
         let spawn = |source| LabError::Spawn { program: "the pod runner".to_owned(), source };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(spawn)?;
         let work = move || {
@@ -132,7 +149,7 @@ impl Runner {
                 match credentials::client(&kubeconfig).await {
                     Ok(client) => {
                         let addresses = AtomicUsize::new(0);
-                        run(Arc::new(Context { settings, client, processes, addresses }), stop).await;
+                        run(Arc::new(Context { settings, client, processes, faults, addresses }), stop).await;
                     }
                     Err(error) => eprintln!("the pod runner could not start: {error}"),
                 }
@@ -154,6 +171,10 @@ impl Runner {
 
     pub(crate) fn process(&self, namespace: &str, pod: &str) -> Result<PodProcess, LabError> {
         self.processes.find(namespace, pod)
+    }
+
+    pub(crate) fn set_fault(&self, tag: &str, fault: Option<Fault>) {
+        self.faults.set(tag, fault);
     }
 
     pub(crate) fn log(&self, namespace: &str, pod: &str) -> PathBuf {

@@ -9,16 +9,17 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Node, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Container, Event, Node, Pod, PodStatus};
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use nix::sys::signal::Signal;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::faults::{Fault, Watched, tag};
 use super::probe::{Kind, Probes};
 use super::sandbox::{Launch, Running, Sandbox};
-use super::status::Report;
+use super::status::{self, Report};
 use super::{Context, Program, resolve, sources};
 use crate::{LabError, net};
 
@@ -37,7 +38,9 @@ pub(super) async fn live(
     let pod = latest.borrow().clone();
     let Some(container) = Program::of(&pod).map(|(_, container)| container.clone()) else { return };
     let address = net::pod_address(context.addresses.fetch_add(1, Ordering::Relaxed));
+    let release = container.image.as_deref().and_then(tag).filter(|_| program == Program::Pilot);
     let mut life = Life {
+        faults: context.faults.of(release),
         log: context.settings.log(&pod.namespace().unwrap_or_default(), &pod.name_any()),
         report: Report::new(address.to_string(), String::new(), Timestamp::now()),
         sent: None,
@@ -68,6 +71,7 @@ struct Life {
     container: Container,
     latest: watch::Receiver<Pod>,
     gone: CancellationToken,
+    faults: Watched,
     report: Report,
     sent: Option<PodStatus>,
     log: PathBuf,
@@ -86,6 +90,10 @@ impl Life {
         let sandbox = Sandbox::start(&namespace, &name, address, self.context.processes.clone()).await?;
         let mut back_off = *BACK_OFF.start();
         while !self.deleted() && !self.gone.is_cancelled() {
+            if self.faults.now() == Some(Fault::NeverStarts) {
+                self.lack_image().await;
+                continue;
+            }
             let launch = match self.prepare().await {
                 Ok(launch) => launch,
                 Err(message) => {
@@ -117,10 +125,29 @@ impl Life {
             }
             self.report.back_off(&self.container.name, back_off, Timestamp::now());
             self.send().await;
+            let message = format!("Back-off restarting failed container {} in pod {name}", self.container.name);
+            self.tell("BackOff", message).await;
             self.sleep(Duration::from_secs(back_off)).await;
             back_off = (back_off * 2).min(*BACK_OFF.end());
         }
         Ok(())
+    }
+
+    /// What a kubelet shows of an image that its registry doesn't have, until that has changed.
+    async fn lack_image(&mut self) {
+        let image = self.container.image.clone().unwrap_or_default();
+        let error = format!("failed to resolve reference \"{image}\": {image}: not found");
+        self.tell("Failed", format!("Failed to pull image \"{image}\": {error}")).await;
+        let message = format!("Back-off pulling image \"{image}\": ErrImagePull: {error}");
+        self.report.wait("ImagePullBackOff", message, Timestamp::now());
+        self.send().await;
+        while self.faults.now() == Some(Fault::NeverStarts) {
+            tokio::select! {
+                () = self.faults.changed() => {}
+                () = self.gone.cancelled() => return,
+                changed = self.latest.changed() => if changed.is_err() || self.deleted() { return },
+            }
+        }
     }
 
     /// What a kubelet gathers before it starts a container. The error is the message of its status.
@@ -145,7 +172,7 @@ impl Life {
         let program = match self.program {
             Program::Pilot => {
                 args.push(format!("--kubeconfig={}", kubeconfig.display()));
-                settings.pilot.clone()
+                settings.pilot(self.container.image.as_deref())
             }
             Program::Meshwright => settings.meshwright.clone(),
         };
@@ -159,9 +186,20 @@ impl Life {
         let held = move || context.processes.held(&namespace, &name);
         let mut probes = Probes::start(&self.container, &self.report.pod_ip, held);
         let unasked = self.container.readiness_probe.is_none();
-        self.report.run(unasked && self.container.startup_probe.is_none(), Timestamp::now());
+        // What the probes say; the Pod's readiness, unless a fault belies them.
+        let mut serves = unasked && self.container.startup_probe.is_none();
+        let mut crash = None;
+        self.report.run(false, Timestamp::now());
         loop {
+            let fault = self.faults.now();
+            self.report.turn(serves && fault != Some(Fault::NeverReady), Timestamp::now());
             self.send().await;
+            crash = match fault {
+                Some(Fault::CrashesAfter(time)) if serves => {
+                    crash.or_else(|| tokio::time::Instant::now().checked_add(time))
+                }
+                _ => None,
+            };
             let (kind, holds) = tokio::select! {
                 () = self.gone.cancelled() => return End::Gone,
                 ended = &mut running.ended => return ended.map_or(End::Gone, End::Exited),
@@ -174,15 +212,30 @@ impl Life {
                     }
                     continue;
                 }
+                () = self.faults.changed() => continue,
+                () = reached(crash) => {
+                    running.signal(Signal::SIGKILL);
+                    return (&mut running.ended).await.map_or(End::Gone, End::Exited);
+                }
                 verdict = probes.next() => verdict,
             };
             match (kind, holds) {
-                (Kind::Startup, true) => self.report.turn(unasked, Timestamp::now()),
-                (Kind::Readiness, ready) => self.report.turn(ready, Timestamp::now()),
+                (Kind::Startup, true) => serves = unasked,
+                (Kind::Readiness, ready) => serves = self.hear(ready).await,
                 (Kind::Startup | Kind::Liveness, false) => self.fail(running, kind),
                 (Kind::Liveness, true) => {}
             }
         }
+    }
+
+    /// Takes a verdict on readiness, and tells of one that is bad.
+    async fn hear(&mut self, ready: bool) -> bool {
+        if !ready {
+            self.tell("Unhealthy", "Readiness probe failed".to_owned()).await;
+        } else if self.faults.now() == Some(Fault::NeverReady) {
+            self.tell("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503".to_owned()).await;
+        }
+        ready
     }
 
     fn fail(&self, running: &Running, probe: Kind) {
@@ -296,11 +349,29 @@ impl Life {
         Api::namespaced(self.context.client.clone(), &self.pod.namespace().unwrap_or_default())
     }
 
+    /// Tells a warning by an Event, as a kubelet does.
+    async fn tell(&self, reason: &str, message: String) {
+        let event = status::event(&self.pod, &self.container.name, reason, message, Timestamp::now());
+        let events: Api<Event> =
+            Api::namespaced(self.context.client.clone(), &self.pod.namespace().unwrap_or_default());
+        if let Err(error) = events.create(&PostParams::default(), &event).await {
+            self.note(&format!("no Event {reason}: {error}"));
+        }
+    }
+
     /// Writes a line of the lab's own into the Pod's log.
     fn note(&self, text: &str) {
         use std::io::Write as _;
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&self.log);
         // A line that can't be written must not end the Pod.
         let _ = file.and_then(|mut file| writeln!(file, "lab: {text}"));
+    }
+}
+
+/// Waits for a point in time; for ever without one.
+async fn reached(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+
+use crate::http;
 
 /// A kubelet is in no hurry; a test is. What isn't ready is asked this often whether it is, if the period is longer.
 const HURRY: Duration = Duration::from_millis(200);
@@ -174,23 +175,13 @@ fn port(port: &IntOrString, container: &Container) -> i32 {
 impl Target {
     async fn attempt(&self) -> bool {
         match self {
-            Self::Http { address, path } => http_get(address, path).await.is_ok_and(|code| (200..400).contains(&code)),
+            Self::Http { address, path } => {
+                http::get(address, path).await.is_ok_and(|(code, _)| (200..400).contains(&code))
+            }
             Self::Tcp { address } => TcpStream::connect(address).await.is_ok(),
             Self::Always => true,
         }
     }
-}
-
-/// The status code of a plain HTTP GET.
-async fn http_get(address: &str, path: &str) -> std::io::Result<u16> {
-    let mut stream = TcpStream::connect(address).await?;
-    let request =
-        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: kube-probe/lab\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.take(64 * 1024).read_to_end(&mut answer).await?;
-    let code = String::from_utf8_lossy(&answer).split(' ').nth(1).and_then(|code| code.parse().ok());
-    code.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidData))
 }
 
 /// Successes and failures in a row against their thresholds.

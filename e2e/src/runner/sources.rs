@@ -95,9 +95,9 @@ pub(super) fn base_environment(pod: &Pod, work: &Path) -> Vec<(String, String)> 
 /// What the lab has to say to a program, after all that the Pod says.
 pub(super) fn lab_environment(program: Program, settings: &Settings, kubeconfig: &Path) -> Vec<(String, String)> {
     let mut env = vec![("KUBECONFIG".to_owned(), kubeconfig.display().to_string())];
-    if let (Program::Meshwright, Some(catalog)) = (program, &settings.catalog) {
+    if let (Program::Meshwright, Ok(catalogs)) = (program, std::env::join_paths(&settings.catalogs)) {
         // The operator's image carries a catalog; here the runner stands for the image.
-        env.push(("MESHWRIGHT_CATALOG".to_owned(), catalog.display().to_string()));
+        env.push(("MESHWRIGHT_CATALOG".to_owned(), catalogs.to_string_lossy().into_owned()));
     }
     env
 }

@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    HostIP, Pod, PodCondition, PodIP, PodStatus,
+    Event, EventSource, HostIP, ObjectReference, Pod, PodCondition, PodIP, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt as _;
 
 /// What the runner knows about one Pod.
 #[derive(Debug, Clone)]
@@ -150,6 +151,37 @@ fn waiting(reason: &str, message: String) -> ContainerState {
 /// Times in the API have whole seconds.
 fn second(time: Timestamp) -> Time {
     Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
+}
+
+/// A kubelet's warning about a Pod's container.
+pub(super) fn event(pod: &Pod, container: &str, reason: &str, message: String, now: Timestamp) -> Event {
+    let now = Some(second(now));
+    let mut event = Event {
+        type_: Some("Warning".to_owned()),
+        reason: Some(reason.to_owned()),
+        message: Some(message),
+        involved_object: ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            namespace: pod.namespace(),
+            name: pod.metadata.name.clone(),
+            uid: pod.uid(),
+            field_path: Some(format!("spec.containers{{{container}}}")),
+            ..ObjectReference::default()
+        },
+        source: Some(EventSource {
+            component: Some("kubelet".to_owned()),
+            host: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        }),
+        first_timestamp: now.clone(),
+        last_timestamp: now,
+        count: Some(1),
+        reporting_component: Some("kubelet".to_owned()),
+        ..Event::default()
+    };
+    event.metadata.generate_name = Some(format!("{}.", pod.name_any()));
+    event.metadata.namespace = pod.namespace();
+    event
 }
 
 #[cfg(test)]

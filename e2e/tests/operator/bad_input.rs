@@ -5,7 +5,7 @@ use std::process::Command;
 
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use meshwright_api::conditions::ConditionType;
-use meshwright_e2e::mesh::{Mesh, NAME, VERSION, config, small};
+use meshwright_e2e::mesh::{LAB_1_31, Mesh, NAME, VERSION, config, small};
 use meshwright_e2e::{Lab, LabOptions, Programs, TestResult, run, wait};
 use serde_json::{Value, json};
 
@@ -68,7 +68,7 @@ fn a_spec_that_cannot_be_followed_stalls_and_mending_it_is_enough() {
         let mesh = Mesh::operator(lab).await?;
         stalls(&mesh, with("version", json!("1.31.7")), "VersionNotInCatalog", &["1.31.7", VERSION]).await?;
         stalls(&mesh, with("version", json!("1.32")), "VersionNotInCatalog", &["1.32", "pre-release", VERSION]).await?;
-        stalls(&mesh, with("version", json!("1.0.9")), "VersionNotSupported", &["1.0", "Kubernetes", VERSION]).await?;
+        stalls(&mesh, with("version", json!("1.0.9")), "VersionNotSupported", &["1.0", "Kubernetes", LAB_1_31]).await?;
         let owned = json!({"istiod": {"global": {"hub": "example.com/x"}}});
         stalls(&mesh, with("values", owned), "InvalidSpec", &["spec.values.istiod.global.hub", "spec.images.registry"])
             .await?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Output;
 
-use meshwright_e2e::programs::operator;
+use meshwright_e2e::programs::{catalogs, operator};
 use meshwright_e2e::{Lab, TestResult};
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -20,8 +20,10 @@ pub struct Ran {
 
 /// Runs `meshwright` with the lab's kubeconfig, or another.
 pub async fn meshwright(kubeconfig: &Path, args: &[&str]) -> TestResult<Ran> {
-    let Output { status, stdout, stderr } =
-        Command::new(operator()).args(args).env("KUBECONFIG", kubeconfig).kill_on_drop(true).output().await?;
+    let mut command = Command::new(operator());
+    // The same releases that the operator in the lab has.
+    command.args(args).env("KUBECONFIG", kubeconfig).env("MESHWRIGHT_CATALOG", std::env::join_paths(catalogs())?);
+    let Output { status, stdout, stderr } = command.kill_on_drop(true).output().await?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ok(Ran { code: status.code(), out: text(stdout), err: text(stderr) })
 }

@@ -1,17 +1,18 @@
 //! The lab proves itself: what every other lab test takes for granted.
 
+#![allow(clippy::indexing_slicing, clippy::default_trait_access, reason = "a test that panics is a test that fails")]
+
+mod istiod;
+mod obstacles;
+
 use std::path::Path;
-use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use meshwright_e2e::{Lab, LabOptions, NodeSpec, Programs, TestResult, objects, run, wait};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use meshwright_e2e::{Lab, LabOptions, NodeSpec, TestResult, objects, run, wait};
 use serde_json::json;
 
 #[test]
@@ -176,68 +177,6 @@ fn the_audit_log_tells_who_wrote_what() {
     });
 }
 
-#[test]
-fn istiod_runs_as_a_process_and_comes_back_when_killed() {
-    run(LabOptions::default().needs_own_lab(), async |lab| {
-        install_istiod(lab).await?;
-        let client = lab.client();
-        objects::deployment_ready(&client, "istio-system", "istiod").await?;
-        let injectors: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-        wait::until(wait::PATIENCE, "istiod's caBundle on the injector", async || {
-            let injector = injectors.get("istio-sidecar-injector").await.map_err(|error| error.to_string())?;
-            let webhooks = injector.webhooks.unwrap_or_default();
-            let bundles = webhooks.iter().filter(|webhook| webhook.client_config.ca_bundle.is_some()).count();
-            if bundles == webhooks.len() { Ok(()) } else { Err(format!("on {bundles} of {}", webhooks.len())) }
-        })
-        .await?;
-        wait::until(wait::PATIENCE, "a dry-run Pod to be injected", async || injected(lab).await).await?;
-        let validators: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
-        wait::until(wait::PATIENCE, "istiod to set the validator's failurePolicy", async || {
-            let validator = validators.get("istio-validator-istio-system").await.map_err(|error| error.to_string())?;
-            let policy = validator.webhooks.unwrap_or_default().pop().and_then(|webhook| webhook.failure_policy);
-            if policy.as_deref() == Some("Fail") { Ok(()) } else { Err(format!("{policy:?}")) }
-        })
-        .await?;
-
-        // Two of them listen on the same ports, each at an address of its own.
-        let deployments: Api<Deployment> = Api::namespaced(client.clone(), "istio-system");
-        let scaler: Api<HorizontalPodAutoscaler> = Api::namespaced(client.clone(), "istio-system");
-        scaler.delete("istiod", &DeleteParams::default()).await?;
-        let two = json!({"spec": {"replicas": 2}});
-        deployments.patch("istiod", &PatchParams::default(), &Patch::Merge(two)).await?;
-        objects::deployment_ready(&client, "istio-system", "istiod").await?;
-
-        let pods: Api<Pod> = Api::namespaced(client.clone(), "istio-system");
-        let name = objects::pod_names(&client, "istio-system", "app=istiod").await?.pop().unwrap_or_default();
-        let process = lab.process("istio-system", &name)?;
-        assert!(process.memory()?.resident > 10 * 1024 * 1024);
-        process.kill()?;
-        wait::until(wait::PATIENCE, "istiod to be restarted", async || {
-            let status = pods.get(&name).await.map_err(|error| error.to_string())?.status.unwrap_or_default();
-            let container = status.container_statuses.unwrap_or_default().pop();
-            let Some(container) = container else { return Err("no container status".into()) };
-            let ended = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-            let killed = ended.is_some_and(|ended| ended.exit_code == 137);
-            if killed && container.ready && container.restart_count == 1 {
-                Ok(())
-            } else {
-                Err(format!("{container:?}"))
-            }
-        })
-        .await?;
-        assert!(lab.logs("istio-system", &name)?.contains("istiod"), "its log is kept");
-
-        deployments.delete("istiod", &DeleteParams::default()).await?;
-        wait::until(wait::PATIENCE, "istiod's Pod and process to go", async || {
-            let there = pods.get_opt(&name).await.map_err(|error| error.to_string())?.is_some();
-            let running = lab.process("istio-system", &name).is_ok();
-            if there || running { Err(format!("Pod: {there}, process: {running}")) } else { Ok(()) }
-        })
-        .await?;
-        Ok(())
-    });
-}
-
 /// Stands for the operator: tells what it was given, and says good-bye when asked to end.
 const STAND_IN: &str = "#!/bin/sh\ntrap 'echo ended in good order; exit 0' TERM\n\
     echo \"I am $POD_NAME at $POD_IP with $1 and $MESHWRIGHT_CATALOG\"\ngrep tokenFile \"$KUBECONFIG\"\n\
@@ -296,41 +235,4 @@ fn the_operators_image_runs_the_given_program_as_its_pods() -> TestResult {
         Ok(())
     });
     Ok(())
-}
-
-async fn injected(lab: &Lab) -> Result<(), String> {
-    let pod = objects::pod("probe", &[("sidecar.istio.io/inject", "true")]);
-    let pods: Api<Pod> = Api::namespaced(lab.client(), "istio-system");
-    let params = PostParams { dry_run: true, ..PostParams::default() };
-    let pod = pods.create(&params, &pod).await.map_err(|error| error.to_string())?;
-    let spec = pod.spec.unwrap_or_default();
-    let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    let names: Vec<_> = all.map(|container| container.name.as_str()).collect();
-    if names.contains(&"istio-proxy") { Ok(()) } else { Err(format!("containers {names:?}")) }
-}
-
-/// What `helm install` of the module's own charts would apply.
-async fn install_istiod(lab: &Lab) -> TestResult {
-    objects::namespace(&lab.client(), "istio-system", &[]).await?;
-    let exported = charts()?;
-    let charts = exported.path().join("charts");
-    lab.apply_yaml("base", &helm(&charts.join("base"), "istio-base")?).await?;
-    lab.apply_yaml("istiod", &helm(&charts.join("istio-control/istio-discovery"), "istiod")?).await?;
-    Ok(())
-}
-
-fn charts() -> TestResult<tempfile::TempDir> {
-    let dir = tempfile::tempdir()?;
-    let exported = Command::new(Programs::find()?.path("export-charts")).arg(dir.path()).status()?;
-    assert!(exported.success());
-    Ok(dir)
-}
-
-fn helm(chart: &Path, release: &str) -> TestResult<String> {
-    let output = Command::new(Programs::find()?.path("helm"))
-        .args(["template", release, "--namespace", "istio-system", "--include-crds"])
-        .arg(chart)
-        .output()?;
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?)
 }

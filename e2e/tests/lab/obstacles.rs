@@ -1,0 +1,80 @@
+//! What stands in a mesh's way on request, and no longer when it is lifted.
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::ResourceExt as _;
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use meshwright_e2e::mesh::{LAB_1_31, LAB_1_32};
+use meshwright_e2e::obstacle::Obstacle;
+use meshwright_e2e::{LabOptions, objects, run, wait};
+use serde_json::json;
+
+#[test]
+fn a_quota_lets_no_more_pods_in() {
+    run(LabOptions::default(), async |lab| {
+        objects::namespace(&lab.client(), "shop", &[]).await?;
+        objects::workload(&lab.client(), 1, "shop").await?;
+        let quota = Obstacle::no_more_pods(lab.client(), "shop").await?;
+        let pods: Api<Pod> = Api::namespaced(lab.client(), "shop");
+        let refusal = pods.create(&PostParams::default(), &objects::pod("one", &[])).await.unwrap_err();
+        assert!(refusal.to_string().contains("exceeded quota"), "{refusal}");
+        quota.lift().await?;
+        wait::until(wait::PATIENCE, "a Pod to be let in", async || {
+            pods.create(&PostParams::default(), &objects::pod("one", &[])).await.map_err(|error| error.to_string())
+        })
+        .await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_policy_refuses_one_object_of_one_release() {
+    run(LabOptions::default(), async |lab| {
+        let config_maps: Api<ConfigMap> = Api::default_namespaced(lab.client());
+        let set = async |name: &str, release: &str| {
+            let patch = json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": name, "annotations": {"meshwright.dev/release": release}},
+            });
+            config_maps.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(&patch)).await
+        };
+        set("one", LAB_1_31).await?;
+        let kind = ApiResource::erase::<ConfigMap>(&());
+        let one = DynamicObject::new("one", &kind).within("default");
+        let policy = Obstacle::refused_object(lab.client(), &one, LAB_1_32).await?;
+        let refusal = set("one", LAB_1_32).await.unwrap_err().to_string();
+        assert!(refusal.contains("one of 1.32.0-lab.1 is not wanted here"), "{refusal}");
+        set("one", LAB_1_31).await?;
+        set("two", LAB_1_32).await?;
+        policy.lift().await?;
+        wait::until(wait::PATIENCE, "the object to be let in", async || {
+            set("one", LAB_1_32).await.map_err(|error| error.to_string())
+        })
+        .await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn gateways_of_one_release_run_and_do_not_become_ready() {
+    run(LabOptions::default(), async |lab| {
+        let _policy = Obstacle::unready_gateways(lab.client(), LAB_1_32).await?;
+        let pods: Api<Pod> = Api::default_namespaced(lab.client());
+        for (name, release) in [("new", LAB_1_32), ("old", LAB_1_31)] {
+            let mut pod = objects::pod(name, &[("app.kubernetes.io/version", release)]);
+            pod.annotations_mut().insert("inject.istio.io/templates".into(), "gateway".into());
+            pods.create(&PostParams::default(), &pod).await?;
+        }
+        wait::until(wait::PATIENCE, "the old one to be ready and the new one to run", async || {
+            let mut seen = Vec::new();
+            for name in ["new", "old"] {
+                let status = pods.get(name).await.map_err(|error| error.to_string())?.status.unwrap_or_default();
+                let ready = status.conditions.unwrap_or_default().into_iter().find(|c| c.type_ == "Ready");
+                seen.push((status.phase.unwrap_or_default(), ready.is_some_and(|ready| ready.status == "True")));
+            }
+            let running = "Running".to_owned();
+            if seen == [(running.clone(), false), (running, true)] { Ok(()) } else { Err(format!("{seen:?}")) }
+        })
+        .await?;
+        Ok(())
+    });
+}
