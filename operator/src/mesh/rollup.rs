@@ -346,7 +346,9 @@ pub fn is_turn(previous: &MeshInstallationStatus, status: &MeshInstallationStatu
                 (c.type_.clone(), c.status.clone(), reason)
             })
             .collect();
-        (conditions, status.phase, status.observed_generation, status.version.clone())
+        // A step's deadline counts from when it is told.
+        let step = status.upgrade.as_ref().map(|way| (way.record.clone(), way.step, way.gateway.clone(), way.outcome));
+        (conditions, status.phase, status.observed_generation, status.version.clone(), step)
     };
     gist(previous) != gist(status)
 }

@@ -9,7 +9,7 @@ use super::route::Route;
 use super::step::Step;
 use crate::mesh::health::{Blocker, Injection, injection_blocker, serves, waiting_for};
 use crate::mesh::kind::Kind;
-use crate::mesh::live::{Facts, Live, LiveObjects};
+use crate::mesh::live::{Facts, LiveObjects};
 use crate::mesh::object::Desired;
 use crate::mesh::probe::Outcome;
 
@@ -60,7 +60,7 @@ fn gate(
 ) -> Option<Blocker> {
     let open: Vec<&Arc<Desired>> = route
         .moved_by(at)
-        .filter(|desired| !live.get(&desired.key).is_some_and(|live| is_written(desired, live)))
+        .filter(|desired| !live.get(&desired.key).is_some_and(|live| route.has_moved(desired, live)))
         .collect();
     if let Some(first) = open.first() {
         let more = if open.len() > 1 { format!(" and {} more", open.len() - 1) } else { String::new() };
@@ -104,10 +104,4 @@ fn gate(
         }
         UpgradeStep::Rights | UpgradeStep::Configuration | UpgradeStep::CleanUp => None,
     }
-}
-
-/// Definitions of a newer release are never taken back.
-fn is_written(desired: &Desired, live: &Live) -> bool {
-    let newer = desired.key.kind == Kind::CustomResourceDefinition && live.marks.release > desired.release;
-    !live.deleting && (newer || live.marks.hash.as_deref() == Some(&desired.hash))
 }

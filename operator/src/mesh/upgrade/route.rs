@@ -86,6 +86,15 @@ impl Route {
         desired
     }
 
+    /// Whether a live object is as a step makes it, or as the clean-up does.
+    #[must_use]
+    pub fn has_moved(&self, moved: &Desired, live: &Live) -> bool {
+        // Definitions of a newer release are never taken back.
+        let newer = moved.key.kind == Kind::CustomResourceDefinition && live.marks.release > moved.release;
+        let mut forms = self.target.iter().map(|(_, target)| target).filter(|target| target.key == moved.key);
+        !live.deleting && (newer || is_made_from(live, moved) || forms.any(|target| is_made_from(live, target)))
+    }
+
     /// The objects that the step at this place moves, as they are to be then.
     pub fn moved_by(&self, at: usize) -> impl Iterator<Item = &Arc<Desired>> {
         let step = self.steps.get(at);
@@ -97,6 +106,10 @@ impl Route {
 
     fn choose(&self, target: &Arc<Desired>, found: Option<&Live>, moves: bool) -> Option<Arc<Desired>> {
         let to_be = self.interim.get(&target.key).unwrap_or(target);
+        // What is as it is to stay has been through all of this.
+        if found.is_some_and(|found| is_made_from(found, target)) {
+            return Some(Arc::clone(target));
+        }
         if moves {
             return Some(Arc::clone(to_be));
         }
@@ -106,7 +119,7 @@ impl Route {
             return before.cloned();
         };
         // What has moved stays moved, though an earlier step may have fallen behind again.
-        if [to_be, target].into_iter().any(|desired| found.marks.hash.as_deref() == Some(&desired.hash)) {
+        if is_made_from(found, to_be) {
             return Some(Arc::clone(to_be));
         }
         Some(Arc::clone(self.as_found(found, &target.key).or(before).unwrap_or(target)))
@@ -129,6 +142,10 @@ impl Route {
             })
             .collect()
     }
+}
+
+fn is_made_from(found: &Live, desired: &Desired) -> bool {
+    found.marks.hash.as_deref() == Some(&desired.hash)
 }
 
 fn holds_any(found: &Live, ports: &BTreeSet<i32>) -> bool {
