@@ -24,3 +24,4 @@ mod rights;
 mod schema;
 mod silence;
 mod uninstall;
+mod upgrades;

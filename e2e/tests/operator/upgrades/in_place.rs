@@ -1,0 +1,78 @@
+//! From release to release: in which order things move, and that nobody notices.
+
+use meshwright_api::UpgradeOutcome;
+use meshwright_e2e::mesh::{LAB_1_31, LAB_1_32, LAB_1_32_PATCH, NAME};
+use meshwright_e2e::witness::Seen;
+use meshwright_e2e::{LabOptions, TestResult, run};
+
+use super::{
+    CONFIG, CONTROL_PLANE, GATEWAY, GATEWAYS, INJECTOR, ISTIOD, MESHES, ROLES, Scene, is_ready, rolled_out, spec,
+};
+
+impl Scene {
+    /// Upgrades and checks the order of what moved.
+    async fn upgrade(&self, from: &str, to: &str) -> TestResult {
+        let begun = self.mesh.apply(NAME, spec(to)).await?;
+        let ready = self.mesh.wait_ready(NAME).await?;
+        self.witness.caught_up().await?;
+        let begun = begun.metadata.resource_version.and_then(|version| version.parse().ok()).unwrap_or_default();
+        let status = ready.status.unwrap_or_default();
+        assert_eq!(status.version.running.as_deref(), Some(to));
+        let upgrade = status.upgrade.ok_or("no status.upgrade")?;
+        assert_eq!((upgrade.from.as_str(), upgrade.to.as_str()), (from, to));
+        assert_eq!(upgrade.outcome, Some(UpgradeOutcome::Done));
+
+        // The injector's configuration waits for istiod, the gateway for the proof, and Ready for all.
+        let data = |seen: &Seen| seen.object.as_ref().map(|object| object["data"].clone());
+        let injector = self.moved(CONFIG, INJECTOR, begun, |was, is| data(was) != data(is))?;
+        let istiod = self.witness.before(CONTROL_PLANE, ISTIOD, injector.version).ok_or("no istiod before")?;
+        assert!(rolled_out(&istiod, to), "the injector's configuration moved before istiod: {istiod:?}");
+        let spec = |seen: &Seen| seen.object.as_ref().map(|object| object["spec"]["template"].clone());
+        let gateway = self.moved(GATEWAYS, GATEWAY, begun, |was, is| spec(was) != spec(is))?;
+        assert!(gateway.version > injector.version, "the gateway moved before the injector");
+        let states = self.witness.states(MESHES, NAME);
+        let ready = states.iter().find(|seen| seen.version > begun && is_ready(seen)).ok_or("never Ready")?;
+        for (label, name) in [(CONTROL_PLANE, ISTIOD), (GATEWAYS, GATEWAY)] {
+            let seen = self.witness.before(label, name, ready.version).ok_or("nothing before")?;
+            assert!(rolled_out(&seen, to), "Ready before {name} was: {seen:?}");
+        }
+
+        let injections = self.all_were_injected().await?;
+        assert!(injections.proxies.last().is_some_and(|image| image.ends_with(to)), "{:?}", injections.proxies);
+        Ok(())
+    }
+
+    /// The first state of an object after a point in time that differs from the one before it.
+    fn moved(&self, label: &str, name: &str, since: u64, differs: impl Fn(&Seen, &Seen) -> bool) -> TestResult<Seen> {
+        let states = self.witness.states(label, name);
+        let mut pairs = states.iter().zip(states.iter().skip(1));
+        let moved = pairs.find(|(was, is)| is.version > since && differs(was, is));
+        Ok(moved.map(|(_, is)| is.clone()).ok_or_else(|| format!("{label} {name} didn't move"))?)
+    }
+}
+
+#[test]
+fn a_mesh_moves_from_minor_to_minor_and_to_a_patch_and_no_pod_goes_without_a_proxy() {
+    run(LabOptions::default().needs_own_lab(), async |lab| {
+        let scene = Scene::begin(lab, spec(LAB_1_31)).await?;
+        scene.upgrade(LAB_1_31, LAB_1_32).await?;
+        let proxies = scene.injections().await?.proxies;
+        assert_eq!(proxies.len(), 2, "pods got the old proxy, then the new one: {proxies:?}");
+
+        // While both istiods ran, both had their rights; what only the old release had went last.
+        let roles = scene.witness.states(ROLES, "istiod-clusterrole-istio-system");
+        let has = |seen: &Seen, resource: &str| {
+            seen.object.as_ref().is_some_and(|o| o["rules"].to_string().contains(resource))
+        };
+        let union = roles.iter().find(|seen| has(seen, "\"deployments\"")).ok_or("no new rule")?;
+        assert!(has(union, "\"daemonsets\""), "the old istiod lost a right while it ran");
+        assert!(roles.last().is_some_and(|seen| !has(seen, "\"daemonsets\"")), "the old right stays");
+        let leftover = scene.witness.states(CONFIG, "istio-lab-of-1.31");
+        let gone = leftover.last().filter(|seen| seen.object.is_none()).ok_or("the old object stays")?;
+        let gateway = scene.witness.before(GATEWAYS, GATEWAY, gone.version).ok_or("no gateway")?;
+        assert!(rolled_out(&gateway, LAB_1_32), "the old object went before the upgrade was through");
+
+        scene.upgrade(LAB_1_32, LAB_1_32_PATCH).await?;
+        Ok(())
+    });
+}

@@ -1,0 +1,162 @@
+//! Upgrades in place between the lab's releases, watched by those who would suffer.
+
+mod in_place;
+mod refused;
+mod rollback;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::DynamicObject;
+use meshwright_api::MeshInstallation;
+use meshwright_api::conditions::{ConditionType, get, is_true};
+use meshwright_e2e::inventory::Inventory;
+use meshwright_e2e::mesh::{Mesh, NAME};
+use meshwright_e2e::witness::{Injecting, Injections, Seen, Witness};
+use meshwright_e2e::{Lab, TestResult, objects, wait};
+use serde_json::{Value, json};
+
+const ISTIOD: &str = "istiod";
+const INJECTOR: &str = "istio-sidecar-injector";
+const GATEWAY: &str = "edge";
+
+// What the witness watches, by these names.
+const MESHES: &str = "MeshInstallation";
+const CONTROL_PLANE: &str = "Deployment istio-system";
+const GATEWAYS: &str = "Deployment edge";
+const CONFIG: &str = "ConfigMap istio-system";
+const ROLES: &str = "ClusterRole";
+
+/// A mesh of some release with a gateway, whose steps may take that long.
+fn within(deadline: &str, version: &str) -> Value {
+    let gateway = json!({"name": GATEWAY, "namespace": "edge", "service": {"type": "ClusterIP"}});
+    json!({"version": version, "profile": "demo", "gateways": [gateway], "upgrade": {"progressDeadline": deadline}})
+}
+
+/// The same, in no hurry to give up: for upgrades that are to succeed.
+fn spec(version: &str) -> Value {
+    within("90s", version)
+}
+
+/// A Ready mesh, an application's namespace beside it, and those who watch.
+struct Scene {
+    mesh: Mesh,
+    witness: Witness,
+    injecting: Injecting,
+}
+
+impl Scene {
+    /// With the spec that is there first.
+    async fn begin(lab: &Lab, first: Value) -> TestResult<Self> {
+        let mesh = Mesh::operator(lab).await?;
+        mesh.apply(NAME, first).await?;
+        mesh.wait_ready(NAME).await?;
+        strict(&mesh).await?;
+        objects::namespace(&lab.client(), "shop", &[("istio-injection", "enabled")]).await?;
+        let apis = [
+            (MESHES, mesh.api("meshwright.dev/v1alpha1", "MeshInstallation", None)),
+            (CONTROL_PLANE, mesh.api("apps/v1", "Deployment", Some("istio-system"))),
+            (GATEWAYS, mesh.api("apps/v1", "Deployment", Some("edge"))),
+            (CONFIG, mesh.api("v1", "ConfigMap", Some("istio-system"))),
+            (ROLES, mesh.api("rbac.authorization.k8s.io/v1", "ClusterRole", None)),
+        ];
+        let witness = Witness::of(apis).await?;
+        let injecting = Injecting::start(lab.client(), "shop");
+        Ok(Self { mesh, witness, injecting })
+    }
+
+    /// The objects of the mesh as they are.
+    async fn inventory(&self) -> TestResult<Inventory> {
+        Inventory::of(&self.mesh.client(), NAME).await
+    }
+
+    /// What became of the Pods that were tried, after some more were tried.
+    async fn injections(&self) -> TestResult<Injections> {
+        let before = self.injecting.so_far().tried;
+        let some_more = wait::until(wait::PATIENCE, "some more Pods to be tried", async || {
+            let now = self.injecting.so_far();
+            if now.tried > before + 3 { Ok(now) } else { Err(format!("{} were", now.tried)) }
+        });
+        Ok(some_more.await?)
+    }
+
+    /// Checks that no Pod went without a proxy, but for answers that ending istiods lost.
+    async fn all_were_injected(&self) -> TestResult<Injections> {
+        let injections = self.injections().await?;
+        println!("{} tried, {} lost, slowest {:?}", injections.tried, injections.lost, injections.slowest);
+        assert_eq!(injections.failures, Vec::<String>::new(), "of {}", injections.tried);
+        Ok(injections)
+    }
+
+    /// Waits until a changed spec was given up and what ran before runs again; checks what has to hold of every such
+    /// end, and returns what is said of the cause.
+    async fn rolled_back(&self, before: &Inventory) -> TestResult<String> {
+        let ended = self.mesh.wait_for(NAME, ConditionType::Ready, "False", Some("RolledBack")).await?;
+        let status = ended.status.unwrap_or_default();
+        assert!(is_true(&status.conditions, ConditionType::Available), "{:?}", status.conditions);
+        assert!(is_true(&status.conditions, ConditionType::Stalled), "{:?}", status.conditions);
+        let now = self.inventory().await?;
+        // Definitions never go back.
+        let mut differences = before.differences(&now);
+        differences.retain(|line| !line.starts_with("CustomResourceDefinition"));
+        assert_eq!(differences, Vec::<String>::new(), "every object is as it was");
+        Ok(get(&status.conditions, ConditionType::Ready).map(|ready| ready.message.clone()).unwrap_or_default())
+    }
+
+    /// Checks that a spec that failed isn't tried again, though the operator goes on healing.
+    async fn is_not_tried_again(&self) -> TestResult {
+        self.witness.caught_up().await?;
+        let tried = self.witness.states(CONTROL_PLANE, ISTIOD).iter().filter_map(template).max();
+        let services = self.mesh.api("v1", "Service", Some("istio-system"));
+        services.delete(ISTIOD, &Default::default()).await?;
+        wait::until(wait::PATIENCE, "istiod's Service to come back", async || {
+            services.get(ISTIOD).await.map_err(|error| error.to_string())
+        })
+        .await?;
+        let found = self.mesh.wait_for(NAME, ConditionType::Ready, "False", Some("RolledBack")).await?;
+        self.witness.caught_up().await?;
+        let now = self.witness.states(CONTROL_PLANE, ISTIOD).iter().filter_map(template).max();
+        assert_eq!(now, tried, "{}", meshwright_e2e::mesh::picture(&found));
+        Ok(())
+    }
+}
+
+/// Waits until istiod has made its validators refuse when they can't be asked: until then they change by themselves.
+async fn strict(mesh: &Mesh) -> TestResult {
+    let validators = mesh.api("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", None);
+    for name in ["istio-validator-istio-system", "istiod-default-validator"] {
+        wait::until(wait::PATIENCE, format!("{name} to fail closed"), async || {
+            let validator = validators.get(name).await.map_err(|error| error.to_string())?;
+            let policy = &validator.data["webhooks"][0]["failurePolicy"];
+            if policy == "Fail" { Ok(()) } else { Err(policy.to_string()) }
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// How often a Deployment's spec has changed.
+fn template(seen: &Seen) -> Option<i64> {
+    seen.object.as_ref()?["metadata"]["generation"].as_i64()
+}
+
+/// Whether a Deployment is of a release, and rolled out.
+fn rolled_out(seen: &Seen, release: &str) -> bool {
+    let object = seen.object.clone().unwrap_or_default();
+    let deployment: Deployment = serde_json::from_value(object).unwrap_or_default();
+    let labels = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref()?.labels.as_ref());
+    let version = labels.and_then(|labels| labels.get("app.kubernetes.io/version"));
+    version.is_some_and(|version| version == release) && objects::rolled_out(&deployment).is_ok()
+}
+
+/// Whether an installation was said to be Ready, for its newest generation.
+fn is_ready(seen: &Seen) -> bool {
+    let object = seen.object.clone().unwrap_or_default();
+    let Ok(installation) = serde_json::from_value::<MeshInstallation>(object) else { return false };
+    let status = installation.status.unwrap_or_default();
+    let ready = get(&status.conditions, ConditionType::Ready);
+    ready.is_some_and(|ready| ready.status == "True" && ready.observed_generation == installation.metadata.generation)
+}
+
+/// The live object of some kind in the control plane's namespace.
+async fn live(mesh: &Mesh, api_version: &str, kind: &str, name: &str) -> TestResult<DynamicObject> {
+    Ok(mesh.api(api_version, kind, Some("istio-system")).get(name).await?)
+}
