@@ -18,6 +18,9 @@ pub mod route;
 pub mod skew;
 pub mod step;
 
+#[cfg(test)]
+mod tests;
+
 pub use gate::{Position, position};
 pub use progress::{Progress, Way};
 pub use route::Route;

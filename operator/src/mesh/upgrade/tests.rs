@@ -1,0 +1,237 @@
+//! Whole ways, walked through on pretended live objects.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use meshwright_api::UpgradeDirection;
+use proptest::prelude::*;
+use semver::Version;
+use serde_json::{Value, json};
+
+use super::{Position, Route, Step, position};
+use crate::mesh::health::Injection;
+use crate::mesh::kind::Kind;
+use crate::mesh::live::{Live, LiveObjects};
+use crate::mesh::object::{Component, Desired, ObjectKey, Owner};
+use crate::mesh::probe::Outcome;
+
+const UID: &str = "u-1";
+
+fn object(component: &Component, release: &Version, object: Value) -> Arc<Desired> {
+    let owner = Owner { installation: "mesh".into(), uid: UID.into(), release: release.clone() };
+    Arc::new(Desired::admit(object, component, &owner, "istio-system").unwrap())
+}
+
+/// A mesh of a release: its own role, an object that only it has, istiod, the injector's configuration, a gateway.
+fn mesh(release: &str) -> Vec<Arc<Desired>> {
+    let version: Version = release.parse().unwrap();
+    let of = |component: &Component, value: Value| object(component, &version, value);
+    let edge = Component::Gateway("edge".into());
+    let deployment = |name: &str| {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+            "spec": {"replicas": 1, "template": {"spec": {"containers": [{"name": "a", "image": release}]}}}})
+    };
+    let map = |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"release": release}});
+    vec![
+        of(
+            &Component::Istiod,
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+            "metadata": {"name": "istiod"}, "rules": [{"resources": [release]}]}),
+        ),
+        of(&Component::Istiod, map(&format!("only-{release}"))),
+        of(&Component::Istiod, deployment("istiod")),
+        of(&Component::Istiod, map("istio-sidecar-injector")),
+        of(&edge, deployment("edge")),
+    ]
+}
+
+/// What a cluster has, and what of it was seen.
+#[derive(Default)]
+struct Cluster {
+    objects: BTreeMap<ObjectKey, Value>,
+    history: Vec<String>,
+}
+
+impl Cluster {
+    fn apply(&mut self, desired: &[Arc<Desired>]) {
+        for wanted in desired {
+            let mut value = wanted.value();
+            let known = self.objects.get(&wanted.key);
+            let hash = |object: &Value| object.pointer("/metadata/annotations").cloned();
+            if known.is_some_and(|known| hash(known) == hash(&value)) {
+                continue;
+            }
+            value["metadata"]["uid"] = "live".into();
+            value["metadata"]["generation"] = 2.into();
+            let replaced = known.is_some_and(|known| known["spec"]["template"] == value["spec"]["template"]);
+            value["status"] =
+                if replaced { known.unwrap()["status"].clone() } else { json!({"observedGeneration": 1}) };
+            let what = [&value["data"]["release"], &value["spec"]["template"]["spec"]["containers"][0]["image"]];
+            let release = what.into_iter().find_map(Value::as_str).unwrap_or_default();
+            self.history.push(format!("{} {release}", wanted.key.name));
+            self.objects.insert(wanted.key.clone(), value);
+        }
+        self.objects.retain(|key, _| desired.iter().any(|wanted| wanted.key == *key));
+    }
+
+    fn roll_out(&mut self) {
+        for (key, value) in &mut self.objects {
+            if key.kind == Kind::Deployment {
+                value["status"] =
+                    json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1});
+            }
+        }
+    }
+
+    fn live(&self) -> LiveObjects {
+        self.objects.iter().map(|(key, value)| (key.clone(), Live::of(key.kind, value, None, None))).collect()
+    }
+
+    fn hashes(&self) -> Vec<(ObjectKey, Option<String>)> {
+        self.live().into_iter().map(|(key, live)| (key, live.marks.hash)).collect()
+    }
+}
+
+fn hashes(of: &[Arc<Desired>]) -> Vec<(ObjectKey, Option<String>)> {
+    let mut all: Vec<_> = of.iter().map(|desired| (desired.key.clone(), Some(desired.hash.clone()))).collect();
+    all.sort();
+    all
+}
+
+fn proved(_: &[Arc<Desired>]) -> Injection {
+    Injection::Seen(Outcome::Proved("proxy".into()))
+}
+
+fn way(direction: UpgradeDirection, target: &[Arc<Desired>], sources: &[&[Arc<Desired>]]) -> Route {
+    Route::new(direction, target, sources).unwrap()
+}
+
+/// One turn of the operator: answers where the mesh was.
+fn turn(cluster: &mut Cluster, route: &Route, target: &[Arc<Desired>], furthest: Option<&Step>) -> Option<Position> {
+    let found = position(route, &cluster.live(), proved, furthest);
+    cluster.apply(found.as_ref().map_or(target, |found| &found.desired));
+    found
+}
+
+fn at(cluster: &Cluster, name: &str) -> usize {
+    cluster.history.iter().position(|entry| entry == name).unwrap_or_else(|| panic!("{name}: {:?}", cluster.history))
+}
+
+fn standing(release: &str) -> (Cluster, Vec<Arc<Desired>>) {
+    let mesh = mesh(release);
+    let mut cluster = Cluster::default();
+    cluster.apply(&mesh);
+    cluster.roll_out();
+    cluster.history.clear();
+    (cluster, mesh)
+}
+
+#[test]
+fn the_injectors_configuration_waits_for_istiod_and_the_gateway_for_both() {
+    let (mut cluster, old) = standing("1.31.0");
+    let new = mesh("1.32.0");
+    let route = way(UpgradeDirection::Forward, &new, &[&old]);
+    for _ in 0..5 {
+        turn(&mut cluster, &route, &new, None);
+    }
+    assert_eq!(cluster.history.last().unwrap(), "istiod 1.32.0", "nothing more until istiod is rolled out");
+    for _ in 0..8 {
+        cluster.roll_out();
+        turn(&mut cluster, &route, &new, None);
+    }
+    assert!(at(&cluster, "istiod 1.32.0") < at(&cluster, "istio-sidecar-injector 1.32.0"));
+    assert!(at(&cluster, "istio-sidecar-injector 1.32.0") < at(&cluster, "edge 1.32.0"));
+    assert_eq!(cluster.hashes(), hashes(&new));
+}
+
+#[test]
+fn on_the_way_back_the_configuration_goes_before_istiod() {
+    let (mut cluster, bad) = standing("1.32.0");
+    let good = mesh("1.31.0");
+    let route = way(UpgradeDirection::Back, &good, &[&bad]);
+    for _ in 0..10 {
+        turn(&mut cluster, &route, &good, None);
+        cluster.roll_out();
+    }
+    assert!(at(&cluster, "istio-sidecar-injector 1.31.0") < at(&cluster, "istiod 1.31.0"));
+    assert_eq!(cluster.hashes(), hashes(&good));
+}
+
+#[test]
+fn while_both_run_the_role_grants_what_either_needs_and_what_only_the_old_one_has_stays() {
+    let (mut cluster, old) = standing("1.31.0");
+    let new = mesh("1.32.0");
+    let route = way(UpgradeDirection::Forward, &new, &[&old]);
+    turn(&mut cluster, &route, &new, None);
+    turn(&mut cluster, &route, &new, None);
+    let role = cluster.objects.iter().find(|(key, _)| key.kind == Kind::ClusterRole).unwrap().1;
+    assert_eq!(role["rules"], json!([{"resources": ["1.32.0"]}, {"resources": ["1.31.0"]}]));
+    assert!(cluster.objects.keys().any(|key| key.name == "only-1.31.0"));
+    assert!(
+        cluster.objects.keys().any(|key| key.name == "only-1.32.0"),
+        "what a new istiod may mount is there before it"
+    );
+}
+
+#[test]
+fn an_istiod_that_is_replaced_must_serve_for_a_while_and_afterwards_no_longer() {
+    let (mut cluster, old) = standing("1.31.0");
+    let new = mesh("1.32.0");
+    let route = way(UpgradeDirection::Forward, &new, &[&old]);
+    let settles = |cluster: &Cluster| {
+        let istiod = cluster.objects.iter().find(|(key, _)| key.name == "istiod" && key.kind == Kind::Deployment);
+        istiod.unwrap().1["spec"].get("minReadySeconds").cloned()
+    };
+    for _ in 0..3 {
+        turn(&mut cluster, &route, &new, None);
+    }
+    assert_eq!(settles(&cluster), Some(json!(10)));
+    for _ in 0..8 {
+        cluster.roll_out();
+        turn(&mut cluster, &route, &new, None);
+    }
+    assert_eq!(settles(&cluster), None);
+}
+
+proptest! {
+    #[test]
+    fn however_often_it_is_killed_forgets_or_changes_its_mind_the_mesh_ends_as_the_last_spec_says(
+        rolls in prop::collection::vec(any::<bool>(), 1..30),
+        forgets in prop::collection::vec(any::<bool>(), 30),
+        lost in prop::collection::vec(0..5usize, 30),
+        changes_at in 0..12usize,
+        back in any::<bool>(),
+    ) {
+        let (mut cluster, old) = standing("1.31.0");
+        let (first, second) = (mesh("1.32.0"), mesh(if back { "1.31.0" } else { "1.33.0" }));
+        let direction = if back { UpgradeDirection::Back } else { UpgradeDirection::Forward };
+        let to_first = way(UpgradeDirection::Forward, &first, &[&old]);
+        let to_second = if back { way(direction, &second, &[&first]) } else { way(direction, &second, &[&old, &first]) };
+        let mut furthest: Option<Step> = None;
+        for (round, rolls) in rolls.iter().enumerate() {
+            let changed = round >= changes_at;
+            if round == changes_at || forgets[round] {
+                furthest = None;
+            }
+            // Somebody deletes an object now and then.
+            if let Some(key) = cluster.objects.keys().nth(lost[round]).cloned().filter(|_| round % 3 == 0) {
+                cluster.objects.remove(&key);
+            }
+            let (route, target) = if changed { (&to_second, &second) } else { (&to_first, &first) };
+            let found = turn(&mut cluster, route, target, furthest.as_ref());
+            furthest = found.map(|found| found.step);
+            if *rolls {
+                cluster.roll_out();
+            }
+        }
+        for _ in 0..15 {
+            furthest = turn(&mut cluster, &to_second, &second, furthest.as_ref()).map(|found| found.step);
+            cluster.roll_out();
+        }
+        prop_assert_eq!(cluster.hashes(), hashes(&second));
+        // And then nothing more happens.
+        cluster.history.clear();
+        prop_assert!(turn(&mut cluster, &to_second, &second, None).is_none());
+        prop_assert_eq!(&cluster.history, &Vec::<String>::new());
+    }
+}
