@@ -146,6 +146,8 @@ reasons! {
     ForeignObject,
     /// The cluster has another `MeshInstallation`, which came first.
     AnotherInstallation,
+    /// Another installation has a revision tag that the spec lists.
+    TagTaken,
     /// Somebody changes an object of the mesh back whenever it is put right.
     Contested,
     /// The operator lacks a right.
@@ -174,6 +176,8 @@ reasons! {
     Healed,
     /// A node port that the operator had chosen was lost to another Service, and it chose another. An Event only.
     NodePortMoved,
+    /// A revision tag was removed that namespaces or pods still ask for. An Event only.
+    TagInUse,
     /// The mesh has been removed. An Event only.
     Uninstalled,
     /// The mesh was left running and the operator's marks taken off. An Event only.

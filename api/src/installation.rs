@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ControlPlane, FreeForm, Gateway, Injector, MeshInstallationStatus, NodeAgent, NodePorts, ObjectPatch, PlatformName,
-    Proxy, Upgrade, is_default, rules,
+    Proxy, RevisionTag, Upgrade, is_default, rules,
 };
 
 /// What the mesh should be. Everything but `version` has a default.
@@ -68,7 +68,10 @@ use crate::{
     ),
     validation = rules::name_fits_a_label(),
     validation = rules::name_is_no_components(),
-    validation = rules::name_is_no_gateways()
+    validation = rules::name_is_no_gateways(),
+    validation = rules::revision_stays(),
+    validation = rules::no_tag_is_the_revision(),
+    validation = rules::the_default_needs_no_tag()
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MeshInstallationSpec {
@@ -103,6 +106,26 @@ pub struct MeshInstallationSpec {
     /// Example: `{pod-security.kubernetes.io/enforce: baseline}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub namespace_labels: BTreeMap<String, String>,
+    /// The revision of the control plane, for a second mesh beside another: its objects are called
+    /// after it (`istiod-<revision>`), and it injects only pods and namespaces that ask for it by
+    /// the label `istio.io/rev`, or by a tag of it. It can't be set, changed or taken off later.
+    /// Default: none; the mesh is then the one that `istio-injection=enabled` means, unless another
+    /// has the tag `default`. Example: `canary`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 46))]
+    #[x_kube(
+        validation = rules::is_dns_label("revision"),
+        validation = rules::revision_is_not_default()
+    )]
+    pub revision: Option<String>,
+    /// Revision tags: further names by which pods and namespaces ask for this control plane, as
+    /// `istio.io/rev=<name>`. The tag `default` stands for `istio-injection=enabled` too. A tag
+    /// belongs to one installation at a time; it moves when the other has taken it off its list, and
+    /// is answered all the while. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub tags: Vec<RevisionTag>,
     /// The platform that the cluster runs on, which shapes defaults: paths of the node's network
     /// plugins, the type of a gateway's Service, the range of node ports. `auto` (default) looks at
     /// nodes and API server, and stays `generic` when they don't show one for certain;

@@ -17,6 +17,7 @@ mod platform;
 mod platform_status;
 mod pods;
 mod proxy;
+mod revision_tag;
 mod rules;
 pub mod situation;
 mod status;
@@ -44,6 +45,7 @@ pub use platform_status::{
 };
 pub use pods::{Autoscaling, Resources};
 pub use proxy::{AccessLog, AccessLogEncoding, Proxy, ProxyLogLevel};
+pub use revision_tag::RevisionTag;
 pub use status::{
     AddressType, CaSource, CaStatus, ComponentStatus, GatewayApiStatus, GatewayPortStatus, GatewayStatus,
     MeshInstallationStatus, NodePortOrigin, NodePortStatus, Phase, VersionStatus,

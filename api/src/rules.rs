@@ -64,6 +64,40 @@ pub(crate) fn namespace_stays() -> Rule {
     rule("self == oldSelf", "namespace can't be changed; make a new MeshInstallation for another namespace")
 }
 
+/// On the root, since a rule of a field is skipped when the field comes or goes: the control plane's objects, its selectors
+/// among them, are called after the revision.
+pub(crate) fn revision_stays() -> Rule {
+    rule(
+        "has(self.spec.revision) == has(oldSelf.spec.revision) \
+         && (!has(self.spec.revision) || self.spec.revision == oldSelf.spec.revision)",
+        "revision can't be changed; make a new MeshInstallation for another revision",
+    )
+}
+
+/// On a revision.
+pub(crate) fn revision_is_not_default() -> Rule {
+    rule(
+        "self != 'default'",
+        "leave revision out for the default one; for pods to find another by that name, tag it default",
+    )
+}
+
+/// On the root: two webhooks would take the same pods.
+pub(crate) fn no_tag_is_the_revision() -> Rule {
+    rule(
+        "!has(self.spec.tags) || !has(self.spec.revision) || self.spec.tags.all(t, t.name != self.spec.revision)",
+        "a tag must not be called as the revision that it is for",
+    )
+}
+
+/// On the root, for the same reason.
+pub(crate) fn the_default_needs_no_tag() -> Rule {
+    rule(
+        "!has(self.spec.tags) || has(self.spec.revision) || self.spec.tags.all(t, t.name != 'default')",
+        "the tag default needs a revision: without one, the mesh is the default already",
+    )
+}
+
 /// On the name of a namespace; `what` begins the message.
 pub(crate) fn is_dns_label(what: &str) -> Rule {
     rule(

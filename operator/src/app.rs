@@ -195,7 +195,7 @@ async fn context(
     let nodes = Nodes::new(requests.clone());
     let node_ports = NodePortServer::new(requests.clone(), namespace);
     node_ports.range().await;
-    let prober = Prober::new(requests.clone(), options.probe_interval, changed, metrics.clone());
+    let prober = Prober::new(requests.clone(), options.probe_interval, changed.clone(), metrics.clone());
     let platforms = Arc::new(Platforms::bundled().map_err(RunError::Platforms)?);
     let surveyor = Surveyor::new(requests.clone(), platforms, version.git_version.clone());
     Ok(Context {
@@ -213,6 +213,7 @@ async fn context(
         nodes,
         clients: clients.clone(),
         metrics: metrics.clone(),
+        changes: changed,
         memory: controller::Memory::default(),
         store: None,
         options,

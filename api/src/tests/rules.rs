@@ -31,6 +31,31 @@ const CASES: &[Case] = &[
         refuses: &["namespace: Istio", "namespace: istio.system", "namespace: istio-"],
     },
     Case {
+        message: "revision must be a DNS label: lower-case letters, digits and '-'",
+        passes: &["revision: canary", "revision: 1-32-0-lab-1"],
+        refuses: &["revision: Canary", "revision: a.b", "revision: a-"],
+    },
+    Case {
+        message: "leave revision out for the default one; for pods to find another by that name, tag it default",
+        passes: &["revision: default-2"],
+        refuses: &["revision: default"],
+    },
+    Case {
+        message: "a tag's name must be a DNS label: lower-case letters, digits and '-'",
+        passes: &["tags: [{name: prod}, {name: 1-31}]"],
+        refuses: &["tags: [{name: Prod}]", "tags: [{name: a_b}]"],
+    },
+    Case {
+        message: "a tag must not be called as the revision that it is for",
+        passes: &["{revision: canary, tags: [{name: prod}]}"],
+        refuses: &["{revision: canary, tags: [{name: prod}, {name: canary}]}"],
+    },
+    Case {
+        message: "the tag default needs a revision: without one, the mesh is the default already",
+        passes: &["{revision: canary, tags: [{name: default}]}", "tags: [{name: prod}]"],
+        refuses: &["tags: [{name: default}]"],
+    },
+    Case {
         message: "the namespace of cni and ztunnel must be a DNS label: lower-case letters, digits and '-'",
         passes: &["cni: {namespace: kube-system}", "ztunnel: {mode: Enabled}"],
         refuses: &["cni: {namespace: Nodes}", "ztunnel: {namespace: a.b}"],
@@ -259,6 +284,7 @@ const NAME_TOO_LONG: &str =
     "metadata.name must have at most 63 characters: it becomes a label value on every object of the mesh";
 const NAME_OF_COMPONENT: &str = "metadata.name must not be base, cni, istiod, istio-base, istio-cni or ztunnel: tools that read app.kubernetes.io/instance would mix it up with that component";
 const NAME_OF_GATEWAY: &str = "metadata.name must not be the name of one of its gateways: tools that read app.kubernetes.io/instance would mix them up";
+const REVISION_IMMUTABLE: &str = "revision can't be changed; make a new MeshInstallation for another revision";
 const NAMESPACE_IMMUTABLE: &str = "namespace can't be changed; make a new MeshInstallation for another namespace";
 
 fn new(name: &str, spec: &str) -> Vec<String> {
@@ -329,6 +355,17 @@ fn the_namespace_cannot_be_set_on_an_object_that_left_it_out() {
 }
 
 #[test]
+fn the_revision_stays_as_it_was_made() {
+    let made = |revision: &str| installation("mesh", revision);
+    let complaints = |new: &str, old: &str| complaints(&made(new), Some(&made(old)));
+    assert_eq!(complaints("{revision: a, profile: demo}", "revision: a"), Vec::<String>::new());
+    assert_eq!(complaints("profile: demo", ""), Vec::<String>::new());
+    for (new, old) in [("revision: b", "revision: a"), ("", "revision: a"), ("revision: a", "")] {
+        assert_eq!(complaints(new, old), [REVISION_IMMUTABLE], "{new} after {old}");
+    }
+}
+
+#[test]
 fn the_schema_and_the_parser_agree_on_what_a_version_is() {
     let texts = [
         "1.31",
@@ -372,7 +409,9 @@ fn the_schema_and_the_parser_agree_on_what_a_version_is() {
 #[test]
 fn no_rule_is_without_a_case() {
     let mut expected: BTreeSet<String> = CASES.iter().map(|case| case.message.to_owned()).collect();
-    expected.extend([NAME_TOO_LONG, NAME_OF_COMPONENT, NAME_OF_GATEWAY, NAMESPACE_IMMUTABLE].map(str::to_owned));
+    expected.extend(
+        [NAME_TOO_LONG, NAME_OF_COMPONENT, NAME_OF_GATEWAY, NAMESPACE_IMMUTABLE, REVISION_IMMUTABLE].map(str::to_owned),
+    );
     let mut found = BTreeSet::new();
     collect_messages(&schema(), &mut found);
     assert_eq!(found, expected);

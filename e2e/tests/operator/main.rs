@@ -20,6 +20,7 @@ mod node_ports;
 mod platforms;
 mod readiness;
 mod render;
+mod revisions;
 mod rights;
 mod schema;
 mod silence;

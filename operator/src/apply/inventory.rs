@@ -14,6 +14,7 @@ use crate::mesh::effective::effective;
 use crate::mesh::kind::Kind;
 use crate::mesh::live::{Drift, Facts, Live, LiveObjects};
 use crate::mesh::object::{Component, Desired, ObjectKey};
+use crate::mesh::tags::Injector;
 
 /// An object that was read and wasn't there counts as absent for so long: an installation that takes a few turns need not
 /// ask for each object at each turn. A create that meets one made meanwhile is refused, and ends it.
@@ -178,7 +179,7 @@ impl Inventory {
             .keys()
             .filter(|key| {
                 !wanted.contains_key(key)
-                    && state.live.get(key).is_none_or(|l| l.marks.installation.as_deref() == Some(installation))
+                    && state.desired.get(key).is_some_and(|desired| desired.installation == installation)
             })
             .cloned()
             .collect();
@@ -188,7 +189,10 @@ impl Inventory {
             state.absent.remove(&key);
         }
         for desired in desired {
-            let known = state.desired.get(&desired.key).is_some_and(|old| old.hash == desired.hash);
+            let known = state
+                .desired
+                .get(&desired.key)
+                .is_some_and(|old| old.hash == desired.hash && old.installation == desired.installation);
             if !known {
                 state.desired.insert(desired.key.clone(), Arc::clone(desired));
                 if let Some(live) = state.live.get_mut(&desired.key) {
@@ -242,6 +246,12 @@ impl Inventory {
                 && serves(live)
         })?;
         istiod.marks.release.clone()
+    }
+
+    /// The injection webhooks of all installations.
+    #[must_use]
+    pub fn injectors(&self) -> Vec<Injector> {
+        self.lock().live.iter().filter_map(|(key, live)| Injector::of(key, live)).collect()
     }
 
     /// Names of the installations that have any object.

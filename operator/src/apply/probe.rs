@@ -13,7 +13,7 @@ use tracing::{debug, info};
 use super::changes::Changes;
 use super::reader::to_value;
 use crate::mesh::object::FIELD_MANAGER;
-use crate::mesh::probe::{Outcome, Template, excluded_by, judge_pod, judge_refusal, pod};
+use crate::mesh::probe::{Ask, Outcome, Template, excluded_by, judge_pod, judge_refusal, pod};
 use crate::runtime::metrics::{Metrics, ProbeResult};
 
 /// The newest proof of one installation.
@@ -71,7 +71,7 @@ impl Prober {
     pub fn consult(
         &self,
         installation: &str,
-        namespace: &str,
+        asks: Vec<Ask>,
         inputs: &str,
         is_expected: impl Fn(&str) -> bool,
     ) -> (Option<Proof>, Duration) {
@@ -91,9 +91,17 @@ impl Prober {
         let due = slot.rests_until.map_or(due, |rest| due.max(rest));
         if due <= now && !slot.running {
             slot.running = true;
-            self.start(installation.to_owned(), namespace.to_owned(), inputs.to_owned());
+            self.start(installation.to_owned(), asks, inputs.to_owned());
         }
         (slot.proof.clone(), due.saturating_duration_since(now).max(FIRST_RETRY))
+    }
+
+    /// Whether the newest proof showed that pods get a proxy.
+    #[must_use]
+    pub fn has_proved(&self, installation: &str) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let proof = state.get(installation).and_then(|slot| slot.proof.as_ref());
+        proof.is_some_and(|proof| matches!(proof.outcome, Outcome::Proved(_)))
     }
 
     /// Forgets an installation.
@@ -101,10 +109,10 @@ impl Prober {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).remove(installation);
     }
 
-    fn start(&self, installation: String, namespace: String, inputs: String) {
+    fn start(&self, installation: String, asks: Vec<Ask>, inputs: String) {
         let prober = self.clone();
         tokio::spawn(async move {
-            let outcome = prober.run(&namespace).await;
+            let outcome = prober.run_all(&asks).await;
             prober.finish(&installation, inputs, outcome);
         });
     }
@@ -130,26 +138,41 @@ impl Prober {
         slot.proof = Some(Proof { inputs, outcome, at: Instant::now() });
     }
 
+    /// One proof after another. The first is that of the revision; the others, of its tags, only count where they fail.
+    async fn run_all(&self, asks: &[Ask]) -> Option<Outcome> {
+        let (first, tags) = asks.split_first()?;
+        let outcome = self.run(first).await?;
+        if matches!(outcome, Outcome::Proved(_)) {
+            for ask in tags {
+                if let Some(failure) = self.run(ask).await?.of_tag(&ask.name) {
+                    return Some(failure);
+                }
+            }
+        }
+        Some(outcome)
+    }
+
     /// One dry run, and a second one with the gateway's template where Pod Security refuses the sidecar's.
-    async fn run(&self, namespace: &str) -> Option<Outcome> {
-        let outcome = self.dry_run(namespace, Template::Sidecar).await?;
+    async fn run(&self, ask: &Ask) -> Option<Outcome> {
+        let outcome = self.dry_run(ask, Template::Sidecar).await?;
         if outcome.refused_by_pod_security()
-            && let Some(second @ Outcome::Proved(_)) = self.dry_run(namespace, Template::Gateway).await
+            && let Some(second @ Outcome::Proved(_)) = self.dry_run(ask, Template::Gateway).await
         {
             return Some(second);
         }
         if outcome == Outcome::NotInjected {
-            return self.why_not(namespace).await;
+            return self.why_not(ask).await;
         }
         Some(outcome)
     }
 
     /// Tells an injector that skips pods from a namespace that keeps it away.
-    async fn why_not(&self, namespace: &str) -> Option<Outcome> {
+    async fn why_not(&self, ask: &Ask) -> Option<Outcome> {
+        let namespace = ask.namespace.as_str();
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         match tokio::time::timeout(PROBE_DEADLINE, namespaces.get_metadata(namespace)).await {
             Ok(Ok(found)) => Some(
-                excluded_by(found.labels())
+                excluded_by(found.labels(), &ask.name)
                     .map_or(Outcome::NotInjected, |label| Outcome::Excluded { namespace: namespace.to_owned(), label }),
             ),
             Ok(Err(error)) => {
@@ -160,10 +183,10 @@ impl Prober {
         }
     }
 
-    async fn dry_run(&self, namespace: &str, template: Template) -> Option<Outcome> {
+    async fn dry_run(&self, ask: &Ask, template: Template) -> Option<Outcome> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Pod"));
-        let pods: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
-        let wanted: DynamicObject = serde_json::from_value(pod(namespace, template)).ok()?;
+        let pods: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &ask.namespace, &resource);
+        let wanted: DynamicObject = serde_json::from_value(pod(ask, template)).ok()?;
         let params = PostParams { dry_run: true, field_manager: Some(FIELD_MANAGER.into()) };
         match tokio::time::timeout(PROBE_DEADLINE, pods.create(&params, &wanted)).await {
             Ok(Ok(created)) => Some(judge_pod(&to_value(created))),

@@ -15,6 +15,7 @@ use super::error::{ApplyError, absent};
 use super::inventory::Inventory;
 use crate::mesh::live::Drift;
 use crate::mesh::object::{Desired, ObjectKey};
+use crate::mesh::revisions::REVISION_LABEL;
 
 /// Reads at a time. CRDs are large; a few at a time keep the peak of memory low.
 const CONCURRENCY: usize = 3;
@@ -95,6 +96,8 @@ const PROXIED: &str = "security.istio.io/tlsMode=istio";
 const UNFINISHED: &str = "status.phase!=Succeeded,status.phase!=Failed";
 /// Pods counted at a time.
 const PAGE: u32 = 500;
+/// Namespaces named in a note.
+const NAMED: usize = 5;
 /// What istiod makes for itself in the mesh's namespace.
 const ISTIODS_OWN: [(&str, &str); 6] = [
     ("Secret", "istio-ca-secret"),
@@ -106,8 +109,8 @@ const ISTIODS_OWN: [(&str, &str); 6] = [
 ];
 
 impl Reader {
-    /// How many pods have a proxy of the mesh, the operator's own gateways aside.
-    pub async fn pods_with_proxy(&self, installation: &str) -> Result<usize, kube::Error> {
+    /// How many pods have a proxy of the mesh, which is the revision with this label, the operator's own gateways aside.
+    pub async fn pods_with_proxy(&self, installation: &str, revision: &str) -> Result<usize, kube::Error> {
         use kube::api::{ListParams, PartialObjectMeta};
         let resource = kube::core::ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
         let pods: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.client.clone(), &resource);
@@ -117,12 +120,39 @@ impl Reader {
         let mut count = 0;
         loop {
             let page = within_deadline(pods.list_metadata(&params)).await?;
-            count += page.items.iter().filter(|pod| !belongs_to(&pod.metadata, &gateways)).count();
+            let is_ours = |pod: &ObjectMeta| !belongs_to(pod, &gateways) && is_of_revision(pod, revision);
+            count += page.items.iter().filter(|pod| is_ours(&pod.metadata)).count();
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params = params.continue_token(&token),
                 None => return Ok(count),
             }
         }
+    }
+
+    /// What asks for a tag: namespaces, and how many pods. What can't be seen is left out: it is only told.
+    pub async fn users_of(&self, tag: &str) -> Vec<String> {
+        use kube::api::ListParams;
+        let params = ListParams::default().labels(&format!("{REVISION_LABEL}={tag}")).limit(PAGE);
+        let namespaces = kube::core::ApiResource::erase::<k8s_openapi::api::core::v1::Namespace>(&());
+        let namespaces: Api<DynamicObject> = Api::all_with(self.client.clone(), &namespaces);
+        let found = within_deadline(namespaces.list_metadata(&params)).await.map(|page| page.items).unwrap_or_default();
+        let mut users: Vec<String> = found
+            .iter()
+            .take(NAMED)
+            .filter_map(|ns| Some(format!("namespace {}", ns.metadata.name.as_ref()?)))
+            .collect();
+        if found.len() > NAMED {
+            users.push(format!("{} namespaces more", found.len() - NAMED));
+        }
+        let pods = kube::core::ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
+        let pods: Api<DynamicObject> = Api::all_with(self.client.clone(), &pods);
+        match within_deadline(pods.list_metadata(&params.fields(UNFINISHED))).await {
+            Ok(page) if page.items.is_empty() => {}
+            Ok(page) if page.metadata.continue_.is_some() => users.push(format!("more than {} pods", page.items.len())),
+            Ok(page) => users.push(format!("{} pods", page.items.len())),
+            Err(_) => {}
+        }
+        users
     }
 
     /// What istiod made for itself in the mesh's namespace and left there.
@@ -145,6 +175,12 @@ impl Reader {
         let published = within_deadline(api.get_opt("istio-ca-root-cert")).await.ok()??;
         crate::mesh::authority::read(published.data?.get("root-cert.pem")?)
     }
+}
+
+/// Whether a pod's proxy is of this revision, as the injector notes on it. What is not noted may be.
+fn is_of_revision(pod: &ObjectMeta, revision: &str) -> bool {
+    let noted = pod.annotations.as_ref().and_then(|annotations| annotations.get(REVISION_LABEL));
+    noted.is_none_or(|noted| noted == revision)
 }
 
 /// Whether a pod belongs to one of these workloads of its namespace.

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::catalog::ChartName;
 use crate::controller::Accepted;
+use crate::mesh::beside::Peer;
 use crate::mesh::health::Blocker;
 use crate::mesh::kind::Kind;
 use crate::mesh::merge::get;
@@ -50,6 +51,8 @@ pub struct Asked {
 pub struct Wanted {
     /// Whose objects.
     pub owner: Owner,
+    /// The installation as others see it.
+    pub peer: Peer,
     /// The objects.
     pub desired: Vec<Arc<Desired>>,
 }
@@ -94,7 +97,7 @@ impl Asked {
             let others = validated.releases.iter().map(|release| (release.namespace.clone(), BTreeMap::new()));
             let made = validated.namespaces.into_iter().map(|(name, namespace)| (name, namespace.labels));
             asked.namespaces = others.chain(made).collect();
-            Wanted { owner: validated.owner, desired }
+            Wanted { owner: validated.owner, peer: Peer::of(installation), desired }
         }));
         asked
     }

@@ -13,7 +13,9 @@ use super::Watched;
 use super::charge::FINALIZER;
 use super::events::EventSink;
 use super::memory::Memory;
-use crate::apply::{Applier, GatewayApi, GatewayPods, Inventory, Nodes, Prober, Reader, Revisions, Surveyor, Symptoms};
+use crate::apply::{
+    Applier, Changes, GatewayApi, GatewayPods, Inventory, Nodes, Prober, Reader, Revisions, Surveyor, Symptoms,
+};
 use crate::nodeports::NodePortServer;
 use crate::runtime::client::Clients;
 use crate::runtime::metrics::Metrics;
@@ -61,6 +63,8 @@ pub struct Context {
     pub events: EventSink,
     /// Metrics.
     pub metrics: Metrics,
+    /// Calls for a reconcile of another installation.
+    pub changes: Changes,
     /// What is kept between reconciles and can be made anew.
     pub memory: Memory,
     /// All installations, as watched; set when the controller starts.

@@ -4,6 +4,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::Watched;
 use crate::apply::{ApplyError, ErrorClass, RevisionError};
+use crate::mesh::object::AdmitObjectError;
 
 /// A reconcile ended early.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,9 @@ pub enum ReconcileError {
     /// The memory could not be read or written.
     #[error(transparent)]
     Memory(RevisionError),
+    /// An object could not be made fit beside those of other installations.
+    #[error("arranging the objects beside those of other installations failed: {0}")]
+    Arrange(#[source] AdmitObjectError),
     /// An object could not be read or written while the installation was taken down.
     #[error(transparent)]
     Object(ApplyError),
@@ -45,7 +49,7 @@ impl ReconcileError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Unreadable(_) => ErrorClass::Invalid,
+            Self::Unreadable(_) | Self::Arrange(_) => ErrorClass::Invalid,
             Self::Finalizer { source, .. } | Self::Status { source, .. } | Self::InUse(source) => {
                 ErrorClass::of(source)
             }

@@ -13,6 +13,7 @@ use meshwright_api::{CrdPolicy, DeletionPolicy, InUsePolicy, MeshInstallation};
 use serde_json::json;
 use tracing::info;
 
+use super::beside::{beside, tell_others};
 use super::charge::FINALIZER;
 use super::context::Context;
 use super::error::ReconcileError;
@@ -23,7 +24,9 @@ use crate::mesh::kind::Kind;
 use crate::mesh::live::LiveObjects;
 use crate::mesh::object::ObjectKey;
 use crate::mesh::plan::Removal;
+use crate::mesh::revisions::Revision;
 use crate::mesh::rollup::Course;
+use crate::mesh::tags::{Standing, awaited};
 use crate::mesh::uninstall::{Teardown, next};
 
 /// Requests at a time.
@@ -42,13 +45,21 @@ pub async fn finalize(installation: &MeshInstallation, context: &Context) -> Res
     let uid = installation.uid().unwrap_or_default();
     let mut live = context.inventory.snapshot(&name, &[]);
     live.retain(|_, live| live.marks.uid.as_deref().is_none_or(|mark| mark == uid));
+    if context.memory.is_news(installation) {
+        tell_others(installation, context);
+    }
     if installation.spec.deletion.policy == DeletionPolicy::Orphan {
         return orphan(installation, context, &live).await;
     }
     let waits = installation.spec.deletion.while_in_use == InUsePolicy::Wait;
     let begun = live.values().any(|live| live.deleting) || !live.keys().any(|key| key.kind == Kind::Deployment);
     if waits && !begun {
-        let pods = context.reader.pods_with_proxy(&name).await.map_err(|e| ReconcileError::InUse(Box::new(e)))?;
+        let revision = Revision::of(&installation.spec);
+        let pods = context
+            .reader
+            .pods_with_proxy(&name, revision.label())
+            .await
+            .map_err(|e| ReconcileError::InUse(Box::new(e)))?;
         if pods > 0 {
             let message = format!(
                 "{pods} pods still have a proxy of this mesh; restart them without one, or set spec.deletion.whileInUse to Proceed"
@@ -58,7 +69,23 @@ pub async fn finalize(installation: &MeshInstallation, context: &Context) -> Res
             return Ok(Action::requeue(IN_USE_INTERVAL));
         }
     }
-    let delete_definitions = installation.spec.deletion.crds == CrdPolicy::Delete;
+    let beside = beside(installation, context);
+    let injectors = context.inventory.injectors();
+    let moving = awaited(&live, Standing { beside: &beside, injectors: &injectors });
+    if waits && !moving.is_empty() {
+        let tags: Vec<String> = moving.into_iter().collect();
+        let message = format!(
+            "another installation takes over the tags {}; the mesh is removed when that one answers for them, or at once with \
+             spec.deletion.whileInUse: Proceed",
+            tags.join(", ")
+        );
+        let blocker = Blocker { reason: Reason::Uninstalling, message };
+        let told = report(context, installation, Course::Uninstalling { blocker, in_use: None }, None).await?;
+        return Ok(told.again(NEXT_LOOK));
+    }
+    live.retain(|key, live| !beside.is_needed(key, live));
+    let alone = beside.staying().next().is_none();
+    let delete_definitions = installation.spec.deletion.crds == CrdPolicy::Delete && alone;
     match next(&live, delete_definitions) {
         Teardown::Delete(removals) => {
             tell(installation, context, &removals).await?;
@@ -124,16 +151,26 @@ async fn orphan(
 async fn finish(installation: &MeshInstallation, context: &Context, reason: Reason) -> Result<Action, ReconcileError> {
     let name = installation.name_any();
     context.revisions.erase(&name).await.map_err(ReconcileError::Memory)?;
+    let beside = beside(installation, context);
     let note = match reason {
         Reason::Uninstalled => {
-            let left = context.reader.left_behind(&installation.spec.namespace).await;
+            // In a namespace with another's control plane, what is there is that one's.
+            let shared = beside.staying().any(|peer| peer.namespace == installation.spec.namespace);
+            let left = if shared { Vec::new() } else { context.reader.left_behind(&installation.spec.namespace).await };
             let left = if left.is_empty() { "nothing".to_owned() } else { left.join(", ") };
-            format!("the mesh is removed; istiod left behind: {left}")
+            let kept = match beside.staying().next() {
+                Some(peer) if installation.spec.deletion.crds == CrdPolicy::Delete => {
+                    format!("; Istio's CRDs stay, since installation {} needs them", peer.name)
+                }
+                _ => String::new(),
+            };
+            format!("the mesh is removed; istiod left behind: {left}{kept}")
         }
         _ => "the mesh goes on running without an operator".to_owned(),
     };
     context.events.publish(installation, EventType::Normal, reason, "Delete", &note);
     info!(installation = name, note, "finished");
+    tell_others(installation, context);
     context.memory.forget(&name);
     context.prober.forget(&name);
     let finalizers: Vec<&String> = installation.finalizers().iter().filter(|f| *f != FINALIZER).collect();

@@ -11,6 +11,7 @@ use meshwright_api::conditions::{ConditionType, Reason, is_true};
 use tracing::{error, info, warn};
 
 use super::backoff::{OTHERS_MOVE, RESYNC, patience, pause};
+use super::beside::{tell_of_lost_tags, tell_others};
 use super::charge::ensure_finalizer;
 use super::context::Context;
 use super::error::ReconcileError;
@@ -29,10 +30,13 @@ use crate::mesh::plan::{Applied, Plan, Prepared, Refusal, plan};
 use crate::mesh::pod_security::warnings;
 use crate::mesh::revision::{Record, Verdict};
 use crate::mesh::rollup::{Course, Travel, failure};
+use crate::mesh::tags::Arrangement;
 use crate::runtime::metrics::ReconcileResult;
 
 /// While a mesh is on its way it is looked at this often: pods tell nobody why they don't come up.
 const ON_THE_WAY: Duration = Duration::from_secs(3);
+/// What another installation does that this one waits for is told by it at most, and looked for this often all the same.
+const OTHERS_WORK: Duration = Duration::from_secs(2);
 
 /// One reconcile of one installation: what it is about.
 pub struct Case<'a> {
@@ -44,8 +48,10 @@ pub struct Case<'a> {
     pub records: &'a [Record],
     /// What that means for the mesh; `None` for a spec that isn't remembered yet.
     pub heading: Option<Heading<'a>>,
-    /// What the mesh is brought to.
+    /// What the mesh is brought to, as far as it is this installation's to write.
     pub accepted: &'a Accepted,
+    /// What others write, and what stays for them.
+    pub arranged: &'a Arrangement,
     /// Why that is not the present spec.
     pub stall: Option<Blocker>,
 }
@@ -84,10 +90,11 @@ pub async fn follow(case: Case<'_>) -> Done {
     if let Err(error) = context.reader.complete(&name, &accepted.desired).await {
         return hindered(&case, failure(&error), error.class()).await;
     }
-    let live = context.inventory.snapshot(&name, &accepted.desired);
-    let (injection, _) = injection(context, &name, &accepted.validated.namespace, &accepted.desired, &live);
+    let live = context.inventory.snapshot(&name, &case.arranged.with_anothers(&accepted.desired));
+    let (injection, _) = injection(context, &name, &accepted.validated, &accepted.desired, &live);
     let may_start = injection.lets_gateways_start(&accepted.validated);
-    let mut prepared = plan(&accepted.desired, &live, &accepted.validated.owner, &context.existing(), may_start);
+    let before = case.arranged.without_kept(&live);
+    let mut prepared = plan(&accepted.desired, &before, &accepted.validated.owner, &context.existing(), may_start);
     if installation.spec.paused {
         return paused(case, accepted, &prepared, &live, &injection, moving).await;
     }
@@ -103,6 +110,10 @@ pub async fn follow(case: Case<'_>) -> Done {
     let held = context.memory.hold_contested(&mut prepared);
     let applied = context.applier.apply(&name, prepared).await;
     context.memory.note_writes(applied.state.written.iter().map(|(key, _)| key));
+    tell_of_lost_tags(context, installation, &applied, &before).await;
+    if !case.arranged.moving.is_empty() && !applied.state.written.is_empty() {
+        tell_others(installation, context);
+    }
     settle(case, accepted, &applied, held, way.as_ref(), moving).await
 }
 
@@ -159,10 +170,10 @@ async fn settle(
 ) -> Done {
     let Case { context, .. } = case;
     let (name, proved) = (case.name(), case.proved());
-    let live = context.inventory.snapshot(&name, &accepted.desired);
-    let (injection, look_again) =
-        self::injection(context, &name, &accepted.validated.namespace, &accepted.desired, &live);
-    let mut health = measure(&accepted.validated, &accepted.desired, &live, &injection);
+    let all = case.arranged.with_anothers(&accepted.desired);
+    let live = context.inventory.snapshot(&name, &all);
+    let (injection, look_again) = self::injection(context, &name, &accepted.validated, &accepted.desired, &live);
+    let mut health = measure(&accepted.validated, &all, &live, &injection);
     replace_uninjected(context, &name, accepted, &live, &injection, &mut health).await;
     health.blockers.extend(context.memory.contested(&accepted.desired));
     let namespaces = context.surveyor.guarded_namespaces(proved).await;
@@ -176,7 +187,8 @@ async fn settle(
         // Somebody was quicker, or the range has changed: the next reconcile chooses anew, or says who is in the way.
         return Ok((ReconcileResult::Conflict, Action::requeue(SOON)));
     }
-    let unsettled = !plan(&accepted.desired, &live, &accepted.validated.owner, &context.existing(), true).is_settled();
+    let left = case.arranged.without_kept(&live);
+    let unsettled = !plan(&accepted.desired, &left, &accepted.validated.owner, &context.existing(), true).is_settled();
     let resync = resync(&case, moving.as_ref());
     let ca = authority(&case, accepted, &health).await;
     let told = tell(&case, applied, &health, way, moving.as_ref(), ca).await?;
@@ -210,6 +222,7 @@ async fn settle(
     let again = match held {
         Some(held) => held.min(look_again).min(resync),
         None if wrote && (unsettled || moving.is_some()) => SOON,
+        None if case.arranged.waits_for_another(&live) => look_again.min(resync).min(OTHERS_WORK),
         None => look_again.min(resync),
     };
     Ok((result, told.again(again)))
@@ -293,7 +306,8 @@ async fn paused(
     injection: &Injection,
     moving: Option<Moving>,
 ) -> Done {
-    let mut health = measure(&accepted.validated, &accepted.desired, live, injection);
+    let all = case.arranged.with_anothers(&accepted.desired);
+    let mut health = measure(&accepted.validated, &all, live, injection);
     reach(case.context, &mut health, live).await;
     let arrived = moving.as_ref().is_none_or(|moving| moving.position.is_none());
     let applied = arrived && case.stall.is_none() && prepared.is_settled() && prepared.refusals.is_empty();
@@ -332,7 +346,8 @@ async fn refused(
     }
     let blocker = || Blocker { reason: Reason::ForeignObject, message: foreign(prepared) };
     let blocker = case.stall.clone().unwrap_or_else(blocker);
-    let mut health = measure(&accepted.validated, &accepted.desired, live, injection);
+    let all = case.arranged.with_anothers(&accepted.desired);
+    let mut health = measure(&accepted.validated, &all, live, injection);
     reach(context, &mut health, live).await;
     let running = case.proved().then_some(&health);
     let told = report(context, installation, Course::Stalled { blocker, running }, None).await?;

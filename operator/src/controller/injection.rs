@@ -11,8 +11,9 @@ use crate::mesh::health::{Injection, minimum};
 use crate::mesh::kind::Kind;
 use crate::mesh::live::{Facts, LiveObjects};
 use crate::mesh::object::{Component, Desired, short_hash};
-use crate::mesh::probe::Outcome;
+use crate::mesh::probe::{Outcome, asks};
 use crate::mesh::proxy_inputs::is_expected_image;
+use crate::mesh::validated::Validated;
 
 /// An injector that has not read its new configuration yet is looked at again after this long.
 const STILL_OLD: Duration = Duration::from_millis(500);
@@ -21,14 +22,14 @@ const STILL_OLD: Duration = Duration::from_millis(500);
 pub fn injection(
     context: &Context,
     installation: &str,
-    namespace: &str,
+    validated: &Validated,
     desired: &[Arc<Desired>],
     live: &LiveObjects,
 ) -> (Injection, Duration) {
     let Some(inputs) = probe_inputs(desired, live) else { return (Injection::Pending, RESYNC) };
     let injector = injector(desired);
     let is_expected = |image: &str| injector.as_ref().is_none_or(|injector| is_expected_image(injector, image));
-    let (proof, again) = context.prober.consult(installation, namespace, &inputs, is_expected);
+    let (proof, again) = context.prober.consult(installation, asks(validated, desired, live), &inputs, is_expected);
     match proof {
         // What an older state showed tells nothing of this one.
         Some(proof) if proof.inputs == inputs => match &proof.outcome {
@@ -50,6 +51,11 @@ fn injector(desired: &[Arc<Desired>]) -> Option<Value> {
 /// control plane can't answer anyway.
 fn probe_inputs(all: &[Arc<Desired>], live: &LiveObjects) -> Option<String> {
     let mut parts = Vec::new();
+    for desired in all.iter().filter(|d| matches!(d.component, Component::Tag(_))) {
+        if let Some(Facts::Webhooks { identity, .. }) = live.get(&desired.key).map(|live| &live.facts) {
+            parts.push(identity.clone());
+        }
+    }
     for desired in all.iter().filter(|d| d.component == Component::Istiod) {
         match live.get(&desired.key).map(|live| &live.facts) {
             Some(Facts::Workload(workload)) => {
@@ -58,7 +64,7 @@ fn probe_inputs(all: &[Arc<Desired>], live: &LiveObjects) -> Option<String> {
                 }
                 parts.push(format!("{workload:?}"));
             }
-            Some(Facts::Webhooks { without_ca, identity }) => {
+            Some(Facts::Webhooks { without_ca, identity, .. }) => {
                 if !without_ca.is_empty() {
                     return None;
                 }

@@ -28,6 +28,7 @@ pub struct Memory {
     told: Mutex<HashMap<String, Instant>>,
     replaced: Mutex<HashMap<String, HashSet<String>>>,
     contest: Mutex<Contest>,
+    generations: Mutex<HashMap<String, i64>>,
     ca_read: Mutex<HashMap<String, Instant>>,
 }
 
@@ -132,6 +133,12 @@ impl Memory {
         Some(Blocker { reason: Reason::Contested, message })
     }
 
+    /// Whether this spec is seen for the first time.
+    pub fn is_news(&self, installation: &MeshInstallation) -> bool {
+        let generation = installation.metadata.generation.unwrap_or_default();
+        lock(&self.generations).insert(installation.name_any(), generation) != Some(generation)
+    }
+
     /// Whether the certificate authority should be read again; true once per interval.
     pub fn ca_is_due(&self, installation: &str) -> bool {
         let (mut read, now) = (lock(&self.ca_read), Instant::now());
@@ -146,6 +153,7 @@ impl Memory {
     pub fn forget(&self, installation: &str) {
         lock(&self.renders).remove(installation);
         lock(&self.told).remove(installation);
+        lock(&self.generations).remove(installation);
         lock(&self.ca_read).remove(installation);
         lock(&self.replaced).remove(installation);
         self.clear_failures(installation);

@@ -1,6 +1,7 @@
 //! The driver: observes, calls the pure middle (`crate::mesh`), applies, reports. The only place that knows the order.
 
 mod backoff;
+mod beside;
 mod charge;
 mod contest;
 mod context;

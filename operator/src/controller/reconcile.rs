@@ -13,6 +13,7 @@ use tracing::{debug, error};
 
 use super::Watched;
 use super::backoff::{patience, pause};
+use super::beside::{beside, objection, place, tell_others};
 use super::context::Context;
 use super::error::ReconcileError;
 use super::finalize::finalize;
@@ -112,11 +113,11 @@ async fn step(installation: &MeshInstallation, context: &Context) -> Done {
     if installation.metadata.deletion_timestamp.is_some() {
         return finalize(installation, context).await.map(|action| (ReconcileResult::Waiting, action));
     }
-    if let Some(first) = another(installation, context) {
-        let message = format!(
-            "the cluster has the mesh of {first} already; a second one beside it needs revisions, which are not supported yet: delete one of the two"
-        );
-        let blocker = Blocker { reason: Reason::AnotherInstallation, message };
+    if context.memory.is_news(installation) {
+        tell_others(installation, context);
+    }
+    let beside = beside(installation, context);
+    if let Some(blocker) = beside.same_revision() {
         let told = report(context, installation, Course::Stalled { blocker, running: None }, None).await?;
         return Ok((ReconcileResult::Invalid, told.again(SECOND_LOOK)));
     }
@@ -128,10 +129,16 @@ async fn step(installation: &MeshInstallation, context: &Context) -> Done {
             return hindered(installation, context, blocker, false, error.class()).await;
         }
     };
-    let resolved = resolve(context, installation, platform, &records).await;
+    let resolved = match objection(&beside, context) {
+        Some(blocker) => Err(blocker),
+        None => resolve(context, installation, platform, &records).await,
+    };
     let resolved = match resolved {
         Ok(accepted) if installation.spec.paused => Ok(accepted),
-        Ok(accepted) => preflight(context, installation, &records, &accepted).await.map(|()| accepted),
+        Ok(accepted) => {
+            let (own, _) = place(context, installation, &accepted)?;
+            preflight(context, installation, &records, &own).await.map(|()| accepted)
+        }
         refused => refused,
     };
     let blocker = match resolved {
@@ -141,8 +148,9 @@ async fn step(installation: &MeshInstallation, context: &Context) -> Done {
             let heading = Heading::of(&records).filter(|_| records.last().is_some_and(|last| last.name == record));
             let Some(heading @ (Heading::Back { .. } | Heading::RolledBack { .. })) = heading else {
                 let stall = heading.as_ref().and_then(Heading::stall);
-                let (records, accepted) = (&records, &accepted);
-                return follow(Case { installation, context, records, heading, accepted, stall }).await;
+                let (own, arranged) = place(context, installation, &accepted)?;
+                let (records, accepted, arranged) = (&records, &own, &arranged);
+                return follow(Case { installation, context, records, heading, accepted, arranged, stall }).await;
             };
             return stand(installation, context, &records, heading, None).await;
         }
@@ -169,8 +177,9 @@ async fn stand(
     let stall = blocker.or_else(|| heading.stall());
     match resolve_remembered(context, installation, heading.target()).await {
         Ok(accepted) => {
-            let (heading, accepted) = (Some(heading), &accepted);
-            follow(Case { installation, context, records, heading, accepted, stall }).await
+            let (own, arranged) = place(context, installation, &accepted)?;
+            let (heading, accepted, arranged) = (Some(heading), &own, &arranged);
+            follow(Case { installation, context, records, heading, accepted, arranged, stall }).await
         }
         Err(lost) => stalled(installation, context, stall.unwrap_or(lost), None).await,
     }
@@ -210,12 +219,6 @@ fn blind(context: &Context) -> Option<Course<'static>> {
         }
     };
     Some(Course::Hindered { blocker, proved: false })
-}
-
-/// The oldest other installation, if this one isn't the oldest.
-fn another(installation: &MeshInstallation, context: &Context) -> Option<String> {
-    let first = context.installations().into_iter().next()?;
-    (first.uid() != installation.uid()).then(|| first.name_any())
 }
 
 async fn stalled(

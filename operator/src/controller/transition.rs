@@ -9,6 +9,7 @@ use meshwright_api::conditions::Reason;
 use meshwright_api::{MeshInstallation, OnFailure, UpgradeDirection, UpgradeOutcome, UpgradeStep};
 use tracing::warn;
 
+use super::beside::place;
 use super::context::Context;
 use super::heading::{Heading, last_good};
 use super::injection::injection;
@@ -75,10 +76,13 @@ pub async fn transition(
     }
     // What was Ready is trusted most, then what is newest.
     others.sort_by_key(|other| (other.verdict != Verdict::Proved, std::cmp::Reverse(other.number)));
-    let mut sources: Vec<Arc<Accepted>> = Vec::with_capacity(others.len());
+    let mut sources: Vec<Accepted> = Vec::with_capacity(others.len());
     for other in &others {
         match resolve_remembered(context, installation, other).await {
-            Ok(source) => sources.push(source),
+            Ok(source) => match place(context, installation, &source) {
+                Ok((own, _)) => sources.push(own),
+                Err(error) => warn!(installation = name, record = other.name, error = %error, "can't be made again"),
+            },
             Err(blocker) => {
                 warn!(installation = name, record = other.name, why = blocker.message, "can't be made again")
             }
@@ -125,8 +129,7 @@ impl Transition {
         } else {
             self.way.told_step(told)
         };
-        let injection =
-            |desired: &[Arc<Desired>]| injection(context, &name, &accepted.validated.namespace, desired, live).0;
+        let injection = |desired: &[Arc<Desired>]| injection(context, &name, &accepted.validated, desired, live).0;
         let mut position = position(&self.route, live, injection, furthest.as_ref());
         if stands {
             position = Some(self.standstill(position, furthest.as_ref(), live));

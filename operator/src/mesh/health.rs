@@ -1,6 +1,7 @@
 //! Measured health: what of an applied mesh serves, what is in the way, and what the gateways are reached by.
 
 mod node_agents;
+mod tags;
 
 use std::sync::Arc;
 
@@ -98,7 +99,8 @@ pub fn measure(validated: &Validated, desired: &[Arc<Desired>], live: &LiveObjec
         base(validated, desired, live, &version, &mut blockers),
         istiod(validated, desired, live, &version, &mut blockers),
     ];
-    let available = control_plane(desired, live).is_some_and(|istiod| istiod.available > 0)
+    components.extend(tags::measure(validated, desired, live, &version, &mut blockers));
+    let available = has_control_plane(desired, live)
         && !matches!(injection, Injection::Seen(Outcome::WebhookFailed(_) | Outcome::NotInjected));
     blockers.extend(injection_blocker(injection));
     components.extend(node_agents::measure(validated, desired, live, &version, &mut blockers));
@@ -181,6 +183,12 @@ fn control_plane_key(desired: &[Arc<Desired>]) -> Option<&ObjectKey> {
     desired.iter().find(|d| d.key.kind == Kind::Deployment && d.component == Component::Istiod).map(|d| &d.key)
 }
 
+/// Whether the control plane has a pod that serves.
+#[must_use]
+pub fn has_control_plane(desired: &[Arc<Desired>], live: &LiveObjects) -> bool {
+    control_plane(desired, live).is_some_and(|istiod| istiod.available > 0)
+}
+
 fn component(name: &str, namespace: &str, version: &str, workload: Option<&Workload>) -> ComponentStatus {
     ComponentStatus {
         name: name.to_owned(),
@@ -244,10 +252,11 @@ fn istiod(
     version: &str,
     blockers: &mut Vec<Blocker>,
 ) -> ComponentStatus {
+    let name = validated.revision.of_object("istiod");
     let workload = control_plane(desired, live);
-    let minimum = minimum(desired, &key(Kind::Deployment, &validated.namespace, "istiod"));
+    let minimum = minimum(desired, &key(Kind::Deployment, &validated.namespace, &name));
     if !workload.as_ref().is_some_and(|workload| workload.is_up(minimum)) {
-        blockers.push(waiting_for("istiod", workload.as_ref()));
+        blockers.push(waiting_for(&name, workload.as_ref()));
     }
     for wanted in desired {
         let Some(found) = live.get(&wanted.key) else { continue };
@@ -262,7 +271,7 @@ fn istiod(
     }
     let deployment = control_plane_key(desired);
     let version = deployment.map_or_else(|| version.to_owned(), |key| release_of(live, key, version));
-    component("istiod", &validated.namespace, &version, workload.as_ref())
+    component(&name, &validated.namespace, &version, workload.as_ref())
 }
 
 /// What is in the way of injection, if anything.

@@ -10,6 +10,7 @@ use super::object::{
     COMPONENT_LABEL, Component, Desired, ENFORCE_LABEL, HASH_ANNOTATION, INSTALLATION_LABEL, ObjectKey,
     RELEASE_ANNOTATION, UID_ANNOTATION, short_hash,
 };
+use super::revisions::REVISION_LABEL;
 
 /// A live object as far as decisions need it.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +82,8 @@ pub enum Facts {
         without_ca: Vec<String>,
         /// Changes when an entry, its service or its CA bundle does.
         identity: String,
+        /// The names (revision or tag) for which it injects, as the label `istio.io/rev` has them.
+        answers: Vec<String>,
     },
     /// A Service.
     Service(ServiceFacts),
@@ -337,8 +340,25 @@ fn webhooks(object: &Value) -> Facts {
         .filter(|hook| hook.pointer("/clientConfig/caBundle").and_then(Value::as_str).is_none_or(str::is_empty))
         .filter_map(|hook| hook.get("name").and_then(Value::as_str).map(str::to_owned))
         .collect();
+    let answers = entries.iter().filter(|hook| is_by_namespace(hook)).flat_map(names_asked_for).collect();
     let identity = short_hash(Value::Array(entries).to_string().as_bytes());
-    Facts::Webhooks { without_ca, identity }
+    Facts::Webhooks { without_ca, identity, answers }
+}
+
+/// The entry of an injection webhook that takes namespaces with the label `istio.io/rev`; each has one.
+fn is_by_namespace(hook: &Value) -> bool {
+    hook.get("name").and_then(Value::as_str) == Some("rev.namespace.sidecar-injector.istio.io")
+}
+
+fn names_asked_for(hook: &Value) -> Vec<String> {
+    let expressions = hook.pointer("/namespaceSelector/matchExpressions").and_then(Value::as_array);
+    let by_name = |expression: &&Value| {
+        let is = |key: &str, value: &str| expression.get(key).and_then(Value::as_str) == Some(value);
+        is("key", REVISION_LABEL) && is("operator", "In")
+    };
+    let values = |expression: &Value| expression.get("values").and_then(Value::as_array).cloned().unwrap_or_default();
+    let found = expressions.into_iter().flatten().filter(by_name).flat_map(values);
+    found.filter_map(|value| value.as_str().map(str::to_owned)).collect()
 }
 
 /// Live objects by key.

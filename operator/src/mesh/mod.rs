@@ -2,6 +2,7 @@
 //! draws a random number; what it needs of the world comes as an argument.
 
 pub mod authority;
+pub mod beside;
 pub mod drift;
 pub mod effective;
 pub mod health;
@@ -21,8 +22,10 @@ pub mod proxy_inputs;
 pub mod reach;
 pub mod render;
 pub mod revision;
+pub mod revisions;
 pub mod rights;
 pub mod rollup;
+pub mod tags;
 pub mod texts;
 pub mod uninstall;
 pub mod upgrade;

@@ -55,10 +55,14 @@ pub enum Component {
     Cni,
     /// The node proxy of ambient mode.
     Ztunnel,
+    /// A revision tag, by its name: the webhook that answers for it and what goes with it. That of `default` stands for
+    /// `istio-injection=enabled` and has the validation of what asks for no revision.
+    Tag(String),
     /// One gateway, by its name.
     Gateway(String),
 }
 
+const TAG_PREFIX: &str = "tag.";
 const GATEWAY_PREFIX: &str = "gateway.";
 
 impl fmt::Display for Component {
@@ -69,6 +73,7 @@ impl fmt::Display for Component {
             Self::Istiod => f.write_str("istiod"),
             Self::Cni => f.write_str("cni"),
             Self::Ztunnel => f.write_str("ztunnel"),
+            Self::Tag(name) => write!(f, "{TAG_PREFIX}{name}"),
             Self::Gateway(name) => write!(f, "{GATEWAY_PREFIX}{name}"),
         }
     }
@@ -84,7 +89,10 @@ impl Component {
             "istiod" => Some(Self::Istiod),
             "cni" => Some(Self::Cni),
             "ztunnel" => Some(Self::Ztunnel),
-            _ => value.strip_prefix(GATEWAY_PREFIX).map(|name| Self::Gateway(name.to_owned())),
+            _ => value
+                .strip_prefix(GATEWAY_PREFIX)
+                .map(|name| Self::Gateway(name.to_owned()))
+                .or_else(|| value.strip_prefix(TAG_PREFIX).map(|name| Self::Tag(name.to_owned()))),
         }
     }
 }
@@ -190,6 +198,8 @@ pub struct Owner {
 pub struct Desired {
     /// Which object.
     pub key: ObjectKey,
+    /// Name of the installation that wants it.
+    pub installation: String,
     /// What it belongs to.
     pub component: Component,
     /// When it is applied.
@@ -287,8 +297,11 @@ impl Desired {
         }
         let release = object.pointer("/metadata/annotations").and_then(|all| all.get(RELEASE_ANNOTATION)?.as_str());
         let release = release.and_then(|release| release.parse().ok());
+        let installation = object.pointer("/metadata/labels").and_then(|all| all.get(INSTALLATION_LABEL)?.as_str());
+        let installation = installation.unwrap_or_default().to_owned();
         let body = encode(&object, &key)?.into_boxed_slice();
-        Ok(Self { stage: Stage::of(key.kind, component), component: component.clone(), key, hash, release, body })
+        let stage = Stage::of(key.kind, component);
+        Ok(Self { stage, component: component.clone(), key, installation, hash, release, body })
     }
 
     /// The object itself, parsed anew at each call.
@@ -393,8 +406,8 @@ mod tests {
 
     #[test]
     fn component_labels_round_trip() {
-        use Component::{Base, Cni, Gateway, Istiod, Namespaces, Ztunnel};
-        for component in [Namespaces, Base, Istiod, Cni, Ztunnel, Gateway("a".into())] {
+        use Component::{Base, Cni, Gateway, Istiod, Namespaces, Tag, Ztunnel};
+        for component in [Namespaces, Base, Istiod, Cni, Ztunnel, Tag("a".into()), Gateway("a".into())] {
             assert_eq!(Component::from_label(&component.to_string()), Some(component));
         }
     }

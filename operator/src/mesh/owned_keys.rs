@@ -14,7 +14,7 @@ const EVERYWHERE: &[Owned] = &[
     ("global.profile", "use spec.profile"),
     ("platform", "use spec.platform"),
     ("global.platform", "use spec.platform"),
-    ("revision", "revisions are not supported yet"),
+    ("revision", "use spec.revision"),
     ("global.istioNamespace", "use spec.namespace"),
     ("global.hub", "use spec.images.registry"),
     ("hub", "use spec.images.registry"),
@@ -29,13 +29,13 @@ const EVERYWHERE: &[Owned] = &[
 ];
 
 const BASE: &[Owned] = &[
-    ("defaultRevision", "revisions are not supported yet"),
+    ("defaultRevision", "use the tag default in spec.tags"),
     ("base.validationCABundle", "istiod fills it in"),
     ("base.validationURL", "the webhook is istiod's Service"),
 ];
 
 const ISTIOD: &[Owned] = &[
-    ("revisionTags", "revisions are not supported yet"),
+    ("revisionTags", "use spec.tags"),
     ("autoscaleEnabled", "use spec.controlPlane.replicas or spec.controlPlane.autoscaling"),
     ("autoscaleMin", "use spec.controlPlane.autoscaling.min"),
     ("autoscaleMax", "use spec.controlPlane.autoscaling.max"),

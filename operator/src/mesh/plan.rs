@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::kind::Kind;
 use super::live::{Drift, Facts, Live, LiveObjects};
-use super::object::{Desired, ObjectKey, Owner};
+use super::object::{Component, Desired, ObjectKey, Owner};
 use super::uninstall::{Teardown, next};
 
 /// A plan in one of its states: [`Prepared`] or [`Applied`]. Status is computed from applied plans only.
@@ -165,7 +165,10 @@ fn refusal(desired: &Desired, live: &Live, owner: &Owner, existing: &BTreeSet<St
         Some(uid) => !existing.contains(uid),
         None => named,
     };
-    if desired.key.kind.shared() || free {
+    // A tag moves from one installation to another; whose it is to be was decided before.
+    let moves =
+        matches!(desired.component, Component::Tag(_)) && live.marks.component == Some(desired.component.clone());
+    if desired.key.kind.shared() || free || moves {
         return None;
     }
     Some(Refusal::Foreign { key: desired.key.clone(), holder: live.marks.installation.clone() })
@@ -210,7 +213,6 @@ mod tests {
 
     use super::*;
     use crate::mesh::live::Live;
-    use crate::mesh::object::Component;
 
     fn owner() -> Owner {
         Owner { installation: "mesh".into(), uid: "u-1".into(), release: semver::Version::new(1, 31, 2) }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::merge::get;
 use super::object::ENFORCE_LABEL;
+use super::revisions::{DEFAULT, REVISION_LABEL};
 use super::validated::Validated;
 use crate::catalog::ChartName;
 
@@ -35,13 +36,14 @@ impl NamespaceLabels {
         self.labels.get(ENFORCE_LABEL).map(String::as_str).filter(|level| REFUSING.contains(level))
     }
 
-    /// Whether pods in it get a sidecar.
-    fn is_injected(&self, by_default: bool) -> bool {
+    /// Whether pods in it get a sidecar of this mesh.
+    fn is_injected(&self, mesh: &Validated, by_default: bool) -> bool {
         let label = |key: &str| self.labels.get(key).map(String::as_str);
-        match (label("istio-injection"), label("istio.io/rev")) {
-            (Some(value), _) => value == "enabled",
-            (None, Some(revision)) => revision == "default",
-            (None, None) => by_default && !matches!(self.name.as_str(), "kube-system" | "kube-public"),
+        let is_default = mesh.is_called(DEFAULT);
+        match (label("istio-injection"), label(REVISION_LABEL)) {
+            (Some(value), _) => value == "enabled" && is_default,
+            (None, Some(name)) => mesh.is_called(name),
+            (None, None) => by_default && is_default && !matches!(self.name.as_str(), "kube-system" | "kube-public"),
         }
     }
 }
@@ -73,7 +75,7 @@ fn applications(validated: &Validated, namespaces: &[NamespaceLabels]) -> Option
     let by_default = injects_by_default(validated);
     let refused: BTreeMap<&str, &str> = namespaces
         .iter()
-        .filter(|namespace| namespace.is_injected(by_default))
+        .filter(|namespace| namespace.is_injected(validated, by_default))
         .filter_map(|namespace| Some((namespace.name.as_str(), namespace.refusing()?)))
         .collect();
     if refused.is_empty() {

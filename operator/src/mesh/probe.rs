@@ -1,8 +1,15 @@
 //! The proof of injection: a pod that is created in a dry run, and what the API server's answer to it means.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
+
+use super::kind::Kind;
+use super::live::{Facts, LiveObjects};
+use super::object::{Component, Desired};
+use super::revisions::{DEFAULT, REVISION_LABEL};
+use super::validated::Validated;
 
 /// What a dry run of a pod that wants a proxy showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,9 +52,53 @@ const NAME: &str = "meshwright-injection-probe";
 /// Names of the injector's webhooks end so, whatever revision or tag they belong to.
 const INJECTOR_SUFFIX: &str = "sidecar-injector.istio.io";
 
+/// By which name a pod asks for a proxy, and what it takes to create it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Its ServiceAccount. The namespace's default account may not exist yet; istiod's does.
+    pub account: String,
+    /// The revision or tag; by that of the default, pods ask without naming one.
+    pub name: String,
+}
+
+impl Ask {
+    fn labels(&self) -> Value {
+        let mut labels = json!({"app": NAME, "sidecar.istio.io/inject": "true"});
+        if self.name != DEFAULT
+            && let Some(labels) = labels.as_object_mut()
+        {
+            labels.insert(REVISION_LABEL.into(), self.name.as_str().into());
+        }
+        labels
+    }
+}
+
+/// The names by which pods are to get a proxy of this mesh: that of its revision first, then tags whose webhook is on.
+#[must_use]
+pub fn asks(validated: &Validated, desired: &[Arc<Desired>], live: &LiveObjects) -> Vec<Ask> {
+    let ask = |name: &str| Ask {
+        namespace: validated.namespace.clone(),
+        account: validated.revision.of_object("istiod"),
+        name: name.to_owned(),
+    };
+    let is_on = |tag: &str, object: &Desired| match live.get(&object.key).map(|live| &live.facts) {
+        Some(Facts::Webhooks { without_ca, answers, .. }) => {
+            without_ca.is_empty() && answers.iter().any(|name| name == tag)
+        }
+        _ => false,
+    };
+    let tags = desired.iter().filter_map(|object| match &object.component {
+        Component::Tag(tag) if object.key.kind == Kind::MutatingWebhookConfiguration && is_on(tag, object) => Some(tag),
+        _ => None,
+    });
+    std::iter::once(validated.revision.label()).chain(tags.map(String::as_str)).map(ask).collect()
+}
+
 /// The pod to create in a dry run.
 #[must_use]
-pub fn pod(namespace: &str, template: Template) -> Value {
+pub fn pod(ask: &Ask, template: Template) -> Value {
     let mut annotations = json!({});
     let container_name = match template {
         Template::Sidecar => "probe",
@@ -61,13 +112,12 @@ pub fn pod(namespace: &str, template: Template) -> Value {
         "kind": "Pod",
         "metadata": {
             "name": NAME,
-            "namespace": namespace,
-            "labels": {"app": NAME, "sidecar.istio.io/inject": "true"},
+            "namespace": ask.namespace,
+            "labels": ask.labels(),
             "annotations": annotations,
         },
         "spec": {
-            // The namespace's default account may not exist yet; istiod's does.
-            "serviceAccountName": "istiod",
+            "serviceAccountName": ask.account,
             "automountServiceAccountToken": false,
             "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [{
@@ -100,10 +150,12 @@ pub fn judge_pod(pod: &Value) -> Outcome {
 /// The label of a namespace by which no webhook of the injector takes a pod in it, whatever the pod asks for. Istio's
 /// documents put `istio-injection=disabled` on the control plane's namespace; the webhooks' selectors decide.
 #[must_use]
-pub fn excluded_by(labels: &BTreeMap<String, String>) -> Option<String> {
+pub fn excluded_by(labels: &BTreeMap<String, String>, name: &str) -> Option<String> {
     let label = |key: &str| labels.get(key).map(|value| (key.to_owned(), value.as_str()));
-    let (key, value) = match (label("istio-injection"), label("istio.io/rev")) {
-        (Some((_, "enabled")), _) | (None, Some((_, "default")) | None) => return None,
+    let (key, value) = match (label("istio-injection"), label(REVISION_LABEL)) {
+        (Some((_, "enabled")), _) if name == DEFAULT => return None,
+        (None, None) => return None,
+        (None, Some((_, asked))) if asked == name => return None,
         (Some(label), _) | (None, Some(label)) => label,
     };
     Some(format!("{key}={value}"))
@@ -161,6 +213,19 @@ impl Outcome {
         }
     }
 
+    /// What a failure means that only pods meet which ask by a tag; `None` where it says nothing about the tag.
+    #[must_use]
+    pub fn of_tag(self, tag: &str) -> Option<Self> {
+        match self {
+            Self::Proved(_) | Self::Excluded { .. } => None,
+            Self::NotInjected => {
+                Some(Self::WebhookFailed(format!("tag {tag}: no webhook takes a pod that asks for it")))
+            }
+            Self::WebhookFailed(why) => Some(Self::WebhookFailed(format!("tag {tag}: {why}"))),
+            other @ (Self::RefusedByOther { .. } | Self::NotAllowed(_)) => Some(other),
+        }
+    }
+
     /// Refused because of the pod's shape, which the other template may avoid.
     #[must_use]
     pub fn refused_by_pod_security(&self) -> bool {
@@ -179,17 +244,32 @@ mod tests {
         assert_eq!(judge_pod(&sidecar), Outcome::Proved("hub/proxyv2:1".into()));
     }
 
+    fn ask(name: &str) -> Ask {
+        Ask { namespace: "istio-system".into(), account: "istiod".into(), name: name.into() }
+    }
+
     #[test]
     fn a_pod_that_came_back_unchanged_is_not_injected() {
-        assert_eq!(judge_pod(&pod("istio-system", Template::Sidecar)), Outcome::NotInjected);
-        assert_eq!(judge_pod(&pod("istio-system", Template::Gateway)), Outcome::NotInjected);
+        assert_eq!(judge_pod(&pod(&ask("default"), Template::Sidecar)), Outcome::NotInjected);
+        assert_eq!(judge_pod(&pod(&ask("default"), Template::Gateway)), Outcome::NotInjected);
+    }
+
+    #[test]
+    fn a_pod_asks_for_a_revision_by_its_label_and_for_the_default_without() {
+        let label = |name: &str| pod(&ask(name), Template::Sidecar)["metadata"]["labels"].get(REVISION_LABEL).cloned();
+        assert_eq!(label("default"), None);
+        assert_eq!(label("canary"), Some("canary".into()));
     }
 
     #[test]
     fn labels_that_keep_injectors_away_from_a_namespace_are_known() {
-        let excluded = |labels: &[(&str, &str)]| {
-            excluded_by(&labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+        let by = |name: &str, labels: &[(&str, &str)]| {
+            excluded_by(&labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(), name)
         };
+        let excluded = |labels: &[(&str, &str)]| by("default", labels);
+        assert_eq!(by("canary", &[("istio-injection", "enabled")]).as_deref(), Some("istio-injection=enabled"));
+        assert_eq!(by("canary", &[("istio.io/rev", "default")]).as_deref(), Some("istio.io/rev=default"));
+        assert_eq!(by("canary", &[("istio.io/rev", "canary")]), None);
         assert_eq!(excluded(&[("istio-injection", "disabled")]).as_deref(), Some("istio-injection=disabled"));
         assert_eq!(
             excluded(&[("istio-injection", ""), ("istio.io/rev", "default")]).as_deref(),

@@ -10,9 +10,13 @@ use super::kind::Kind;
 use super::object::{AdmitObjectError, Component, Desired, ObjectKey};
 use super::patch::{PatchObjectError, Patching};
 use super::proxy_inputs::{PROXY_INPUTS_ANNOTATION, proxy_inputs};
+use super::revisions::{DEFAULT, Revision, TAG_LABEL};
 use super::validated::{ChartRelease, MeshNamespace, Validated};
 use crate::catalog::ChartName;
 use crate::nodeports::HEALTH_CHECK;
+
+/// The group of webhook configurations and of admission policies.
+const ADMISSION: &str = "admissionregistration.k8s.io/";
 
 /// Charts by name, ready to render.
 pub type Charts = BTreeMap<ChartName, Arc<Chart>>;
@@ -128,11 +132,13 @@ struct Injector {
 }
 
 impl Injector {
-    fn note(&mut self, object: &Value) {
-        match object.pointer("/metadata/name").and_then(Value::as_str) {
-            Some("istio-sidecar-injector") if object.get("data").is_some() => self.config = object.get("data").cloned(),
-            Some("istio") => self.mesh = object.get("data").cloned(),
-            _ => {}
+    fn note(&mut self, object: &Value, revision: &Revision) {
+        let Some(data) = object.get("data") else { return };
+        let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        if name == revision.of_object("istio-sidecar-injector") {
+            self.config = Some(data.clone());
+        } else if name == revision.of_object("istio") {
+            self.mesh = Some(data.clone());
         }
     }
 
@@ -162,7 +168,7 @@ fn render_release(
                 document.map_err(|source| RenderMeshError::Document { release: name(), source: Box::new(source) })?;
             patching.apply(&mut object, &release.namespace).map_err(|error| RenderMeshError::Patch(Box::new(error)))?;
             if release.component == Component::Istiod {
-                injector.note(&object);
+                injector.note(&object, &validated.revision);
             }
             if let Some((container, variable)) = repeated_variable(&object) {
                 let template = text.template.clone();
@@ -173,7 +179,8 @@ fn render_release(
                 annotate_pods(&mut object, checksum);
             }
             pin_node_ports(&mut object, validated, release);
-            let admitted = Desired::admit(object, &release.component, &validated.owner, &release.namespace);
+            let component = component_of(&object, &release.component);
+            let admitted = Desired::admit(object, &component, &validated.owner, &release.namespace);
             objects.push(admitted.map_err(|source| RenderMeshError::Object {
                 release: name(),
                 template: text.template.clone(),
@@ -182,6 +189,20 @@ fn render_release(
         }
     }
     Ok(objects)
+}
+
+/// What an object belongs to: mostly what its chart is for. But tags come out of istiod's chart, and the validation of what
+/// asks for no revision, which goes where the default goes, out of the base chart.
+fn component_of(object: &Value, chart: &Component) -> Component {
+    let text = |path: &str| object.pointer(path).and_then(Value::as_str);
+    let tag = object.pointer("/metadata/labels").and_then(|labels| labels.get(TAG_LABEL)).and_then(Value::as_str);
+    match (chart, tag) {
+        (Component::Istiod, Some(tag)) => Component::Tag(tag.to_owned()),
+        (Component::Base, _) if text("/apiVersion").is_some_and(|version| version.starts_with(ADMISSION)) => {
+            Component::Tag(DEFAULT.to_owned())
+        }
+        _ => chart.clone(),
+    }
 }
 
 /// A container and a variable that its list has twice.

@@ -22,6 +22,12 @@ const LONGEST_PREFIX: usize = 253;
 pub fn texts(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
     let mut found = Found(problems);
     found.labels("spec.namespaceLabels", &spec.namespace_labels);
+    if let Some(revision) = &spec.revision {
+        found.written_bare("spec.revision", revision);
+    }
+    for tag in &spec.tags {
+        found.written_bare(&format!("spec.tags[{}].name", tag.name), &tag.name);
+    }
     let istiod = &spec.control_plane;
     for variable in &istiod.env {
         found.written_bare(&format!("spec.controlPlane.env[{}].name", variable.name), &variable.name);

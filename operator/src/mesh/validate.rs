@@ -10,6 +10,7 @@ use super::object::{Component, ENFORCE_LABEL, Owner};
 use super::owned_keys::{Scope, owned_keys};
 use super::patch::TargetedPatch;
 use super::problem::Problem;
+use super::revisions::Revision;
 use super::texts::texts;
 use super::validated::{ChartRelease, MeshNamespace, Validated};
 use super::values::{self, AMBIENT, Defaults, NATIVE_SIDECARS};
@@ -32,6 +33,7 @@ pub fn validate(
     let mut problems = Vec::new();
     installation_name(spec, &owner, &mut problems);
     namespace_labels(spec, &mut problems);
+    names_of_others(spec, &mut problems);
     texts(spec, &mut problems);
     chart_values(spec, &mut problems);
     environment(spec, profile, platform, &mut problems);
@@ -51,6 +53,7 @@ pub fn validate(
         platform,
     };
     let agents = NodeAgents::of(spec, profile, platform);
+    let revision = Revision::of(spec);
     let mut releases = vec![
         ChartRelease {
             chart: ChartName::Base,
@@ -61,7 +64,7 @@ pub fn validate(
         },
         ChartRelease {
             chart: ChartName::Istiod,
-            name: "istiod".into(),
+            name: revision.of_object("istiod"),
             namespace: spec.namespace.clone(),
             component: Component::Istiod,
             values: values::istiod(spec, &agents, from(ChartName::Istiod)),
@@ -92,6 +95,8 @@ pub fn validate(
     Ok(Validated {
         owner,
         namespace: spec.namespace.clone(),
+        revision,
+        tags: spec.tags.iter().map(|tag| tag.name.clone()).collect(),
         namespaces: namespaces(spec, &releases),
         releases,
         patches,
@@ -168,6 +173,15 @@ fn namespace_labels(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
         } else if key.starts_with("meshwright.dev/") || key == "kubernetes.io/metadata.name" {
             problems.push(Problem::new(format!("spec.namespaceLabels[{key}]"), "is set by others; leave it out"));
         }
+    }
+}
+
+/// A gateway's objects must not be called like the control plane's.
+fn names_of_others(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
+    let istiod = Revision::of(spec).of_object("istiod");
+    if spec.revision.is_some() && spec.gateways.iter().any(|gateway| gateway.name == istiod) {
+        let message = format!("{istiod:?} is what the control plane of this revision is called: choose another");
+        problems.push(Problem::new(format!("spec.gateways[{istiod}].name"), message));
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::object::{Component, Owner};
 use super::patch::TargetedPatch;
+use super::revisions::Revision;
 use crate::catalog::ChartName;
 use crate::nodeports::{Pins, Slot};
 
@@ -17,6 +18,10 @@ pub struct Validated {
     pub owner: Owner,
     /// Namespace of the control plane.
     pub namespace: String,
+    /// Revision of the control plane.
+    pub revision: Revision,
+    /// Further names by which pods ask for it.
+    pub tags: BTreeSet<String>,
     /// Namespaces that must exist.
     pub namespaces: BTreeMap<String, MeshNamespace>,
     /// Charts, in the order of installation.
@@ -72,6 +77,8 @@ impl Validated {
         Self {
             owner,
             namespace: "istio-system".into(),
+            revision: Revision::Default,
+            tags: BTreeSet::new(),
             namespaces: BTreeMap::new(),
             releases: Vec::new(),
             addresses_required: BTreeSet::new(),
@@ -86,6 +93,12 @@ impl Validated {
     #[must_use]
     pub fn pin(self, node_ports: Pins) -> Self {
         Self { node_ports, ..self }
+    }
+
+    /// Whether pods and namespaces that ask for a control plane by this name mean this one.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        self.revision.label() == name || self.tags.contains(name)
     }
 
     /// Names and namespaces of the gateways.

@@ -1,6 +1,6 @@
 //! From typed fields to chart values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use meshwright_api::{Autoscaling, ComponentMode, Gateway, GatewayPort, MeshInstallationSpec, Resources};
@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::merge::{get, merge, set};
 use super::node_agents::NodeAgents;
+use super::revisions::DEFAULT;
 use super::texts::arrives_between_quotes;
 use crate::catalog::ChartName;
 use crate::platform::Platform;
@@ -68,6 +69,11 @@ pub fn base(spec: &MeshInstallationSpec, defaults: Defaults<'_>) -> Value {
     let mut values = defaults.start();
     set(&mut values, "global.istioNamespace", spec.namespace.as_str());
     pull_secrets(spec, &mut values, "global.imagePullSecrets");
+    if let Some(revision) = &spec.revision {
+        // With it the chart makes the validation of what asks for no revision, which is the default's alone.
+        let is_default = spec.tags.iter().any(|tag| tag.name == DEFAULT);
+        set(&mut values, "defaultRevision", if is_default { revision.as_str() } else { "" });
+    }
     merge(&mut values, Value::Object(spec.values.base.0.clone()));
     values
 }
@@ -78,6 +84,11 @@ pub fn istiod(spec: &MeshInstallationSpec, agents: &NodeAgents, defaults: Defaul
     let mut values = defaults.start();
     set(&mut values, "global.istioNamespace", spec.namespace.as_str());
     images(spec, &mut values);
+    revision(spec, &mut values);
+    if !spec.tags.is_empty() {
+        let tags: BTreeSet<&str> = spec.tags.iter().map(|tag| tag.name.as_str()).collect();
+        set(&mut values, "revisionTags", json!(tags));
+    }
     control_plane(spec, &mut values);
     with_agents(spec, agents, &mut values);
     injector(spec, &mut values);
@@ -89,6 +100,13 @@ pub fn istiod(spec: &MeshInstallationSpec, agents: &NodeAgents, defaults: Defaul
     awkward_environment(spec, &mut values);
     win_over_profiles(&mut values, "pilot");
     values
+}
+
+/// Charts know the default revision by the empty name, which is their default.
+fn revision(spec: &MeshInstallationSpec, values: &mut Value) {
+    if let Some(revision) = &spec.revision {
+        set(values, "revision", revision.as_str());
+    }
 }
 
 /// The chart writes the values of `env` between quotes as they are. What would not survive that goes by the list that it
@@ -125,6 +143,7 @@ pub fn cni(spec: &MeshInstallationSpec, agents: &NodeAgents, defaults: Defaults<
     let mut values = defaults.start();
     images(spec, &mut values);
     resources(&spec.cni.resources, &mut values, "resources");
+    revision(spec, &mut values);
     set(&mut values, "ambient.enabled", agents.ztunnel.is_some());
     merge(&mut values, Value::Object(spec.values.cni.0.clone()));
     win_over_profiles(&mut values, "cni");
@@ -137,6 +156,7 @@ pub fn ztunnel(spec: &MeshInstallationSpec, defaults: Defaults<'_>) -> Value {
     let mut values = defaults.start();
     set(&mut values, "global.istioNamespace", spec.namespace.as_str());
     images(spec, &mut values);
+    revision(spec, &mut values);
     resources(&spec.ztunnel.resources, &mut values, "resources");
     merge(&mut values, Value::Object(spec.values.ztunnel.0.clone()));
     values
@@ -274,6 +294,7 @@ fn proxy(spec: &MeshInstallationSpec, values: &mut Value) {
 #[must_use]
 pub fn gateway(spec: &MeshInstallationSpec, gateway: &Gateway, defaults: Defaults<'_>) -> Value {
     let mut values = defaults.start();
+    revision(spec, &mut values);
     let service_type = gateway.service_type_on(defaults.platform.gateway_service_type());
     set(&mut values, "service.type", service_type.as_str());
     if let Some(policy) = spec.images.pull_policy {

@@ -20,6 +20,8 @@ use meshwright_api::MeshInstallation;
 use super::asked::{Asked, Wanted};
 use super::cluster::{Cluster, NodePorts, Seen, Webhook};
 use crate::apply::{Inventory, Reader, Surveyor};
+use crate::mesh::beside::{Beside, Peer};
+use crate::mesh::object::Desired;
 use crate::mesh::plan::{Refusal, plan};
 use crate::mesh::rights::Right;
 use crate::nodeports::NodePortServer;
@@ -148,10 +150,10 @@ async fn refusals(client: &Client, asked: &Asked, served: bool) -> Seen<Vec<Refu
     let mut installations = Vec::new();
     if served {
         let api: Api<MeshInstallation> = Api::all(client.clone());
-        installations = api.list_metadata(&ListParams::default()).await.map_err(|error| why(&error))?.items;
+        installations = api.list(&ListParams::default()).await.map_err(|error| why(&error))?.items;
     }
     let existing = installations.iter().filter_map(kube::ResourceExt::uid).collect();
-    let Wanted { owner, desired } = wanted;
+    let Wanted { owner, desired, .. } = wanted;
     let mut owner = owner.clone();
     let same = installations.iter().find(|installation| installation.name_any() == owner.installation);
     owner.uid = same.and_then(kube::ResourceExt::uid).unwrap_or_default();
@@ -159,5 +161,10 @@ async fn refusals(client: &Client, asked: &Asked, served: bool) -> Seen<Vec<Refu
     let reader = Reader::new(client.clone(), inventory.clone());
     let name = owner.installation.as_str();
     reader.complete(name, desired).await.map_err(|error| crate::catalog::explain(&error))?;
-    Ok(plan(desired, &inventory.snapshot(name, desired), &owner, &existing, true).refusals)
+    let live = inventory.snapshot(name, desired);
+    let me = Peer { uid: owner.uid.clone(), ..wanted.peer.clone() };
+    let beside = Beside::new(me, installations.iter().map(Peer::of));
+    let is_anothers = |object: &Arc<Desired>| beside.is_anothers(object, live.get(&object.key), &owner.release);
+    let own: Vec<Arc<Desired>> = desired.iter().filter(|object| !is_anothers(object)).cloned().collect();
+    Ok(plan(&own, &live, &owner, &existing, true).refusals)
 }

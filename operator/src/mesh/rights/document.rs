@@ -76,8 +76,9 @@ Four things to know before granting this:
 Each right is that of the charts as the profiles have them. Values that make a chart's role allow more (for istiod
 `taint.enabled`, `global.istiod.enableAnalysis`, `env.EXTERNAL_CA`, `env.ENABLE_CLUSTER_TRUST_BUNDLE_API` and
 `env.MCS_API_GROUP`; for cni `repair.deletePods` and `repair.labelPods`), and patches that do, take the same rights here:
-add them in a role of your own. For a mesh in another namespace or for another release, print the manifests anew:
-`meshwright rbac --namespace NAMESPACE --catalog DIR`.
+add them in a role of your own. For a mesh in another namespace (a second one beside the first too) or for another
+release, print the manifests anew: `meshwright rbac --namespace NAMESPACE --catalog DIR`. A mesh's revision makes no
+difference.
 
 Removing these manifests with `kubectl delete` removes namespace `{mesh}` with all that is in it: remove the mesh first,
 and leave the Namespace out if it holds anything else.

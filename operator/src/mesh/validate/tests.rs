@@ -44,6 +44,21 @@ fn labels_that_switch_injection_on_or_are_others_are_refused_on_the_control_plan
 }
 
 #[test]
+fn a_revision_is_in_the_name_of_its_release_and_no_gateway_is_called_like_its_istiod() {
+    let validated = good(json!({"revision": "canary", "tags": [{"name": "prod"}]}));
+    assert!(validated.releases.iter().any(|release| release.name == "istiod-canary"));
+    assert!(["canary", "prod"].iter().all(|name| validated.is_called(name)) && !validated.is_called("default"));
+    assert!(good(json!({"gateways": [{"name": "istiod-canary"}]})).is_called("default"));
+    let clash = json!({"revision": "canary", "gateways": [{"name": "istiod-canary"}]});
+    assert_eq!(bad(clash), ["spec.gateways[istiod-canary].name"]);
+}
+
+#[test]
+fn names_that_charts_write_without_quotes_must_be_texts() {
+    assert_eq!(bad(json!({"revision": "1e3", "tags": [{"name": "true"}]})), ["spec.revision", "spec.tags[true].name"]);
+}
+
+#[test]
 fn keys_that_the_operator_owns_are_refused_in_every_chart() {
     good(json!({"values": {"base": {"base": {"excludedCRDs": []}}, "istiod": {"traceSampling": 5}}}));
     assert_eq!(bad(json!({"values": {"base": {"defaultRevision": "x"}}})), ["spec.values.base.defaultRevision"]);
