@@ -200,7 +200,7 @@ async fn settle(
     }
     if let Some(Heading::Back { from, to }) = case.heading
         && (arrived || moving.as_ref().is_some_and(|moving| moving.hurried))
-        && health.is_ready()
+        && health.is_as_good_as_ready()
         && !unsettled
     {
         let judged = context.revisions.judge(&name, &from.name, Verdict::RolledBack, None).await;

@@ -96,7 +96,11 @@ pub async fn transition(
     let known: Vec<&[Arc<Desired>]> = sources.iter().map(|source| source.desired.as_slice()).collect();
     let route = Route::new(direction, &accepted.desired, &known)
         .map_err(|error| Blocker { reason: Reason::RenderFailed, message: error.to_string() })?;
-    let upgrade = &accepted.inputs.spec.upgrade;
+    // What has failed says how long a step may take, on the way back too.
+    let upgrade = match heading {
+        Some(Heading::Back { from, .. }) => &from.inputs.spec.upgrade,
+        _ => &accepted.inputs.spec.upgrade,
+    };
     let late = match heading {
         Some(Heading::Back { .. }) => Late::Hurries,
         Some(Heading::Halted(_)) => Late::Stands,

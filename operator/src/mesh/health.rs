@@ -83,6 +83,12 @@ impl Health {
         self.blockers.insert(0, Blocker { reason: Reason::WaitingForRollout, message });
     }
 
+    /// Nothing is in the way but what others refuse the test pod for.
+    #[must_use]
+    pub fn is_as_good_as_ready(&self) -> bool {
+        self.blockers.iter().all(|blocker| blocker.reason == Reason::ProbeRefused)
+    }
+
     /// Nothing is in the way.
     #[must_use]
     pub const fn is_ready(&self) -> bool {

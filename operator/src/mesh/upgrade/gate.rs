@@ -8,7 +8,6 @@ use meshwright_api::{UpgradeDirection, UpgradeStep};
 use super::route::Route;
 use super::step::Step;
 use crate::mesh::health::{Blocker, Injection, injection_blocker, serves, waiting_for};
-use crate::mesh::kind::Kind;
 use crate::mesh::live::{Facts, LiveObjects};
 use crate::mesh::object::Desired;
 use crate::mesh::probe::Outcome;
