@@ -71,6 +71,7 @@ use crate::{
     validation = rules::name_is_no_gateways(),
     validation = rules::revision_stays(),
     validation = rules::no_tag_is_the_revision(),
+    validation = rules::a_canary_has_no_revision_of_its_own(),
     validation = rules::the_default_needs_no_tag()
 )]
 #[serde(rename_all = "camelCase")]

@@ -50,7 +50,7 @@ pub use status::{
     AddressType, CaSource, CaStatus, ComponentStatus, GatewayApiStatus, GatewayPortStatus, GatewayStatus,
     MeshInstallationStatus, NodePortOrigin, NodePortStatus, Phase, VersionStatus,
 };
-pub use upgrade::{Allowance, OnFailure, Upgrade, UpgradeDirection, UpgradeOutcome, UpgradeStatus, UpgradeStep};
+pub use upgrade::{Allowance, OnFailure, Upgrade, UpgradeDirection, UpgradeOutcome, UpgradeStatus, UpgradeStep, UpgradeStrategy};
 
 /// True for a value that is its type's default: such fields are left out of what is written, so
 /// that an object read and written back is the one the user wrote.

@@ -294,6 +294,23 @@ pub(crate) fn is_registry() -> Rule {
     )
 }
 
+/// On the root: the operator names a canary's revision.
+pub(crate) fn a_canary_has_no_revision_of_its_own() -> Rule {
+    rule(
+        "!has(self.spec.revision) || !has(self.spec.upgrade) || !has(self.spec.upgrade.strategy) \
+         || self.spec.upgrade.strategy != 'Canary'",
+        "with upgrade.strategy Canary the operator names the revisions: leave revision out",
+    )
+}
+
+/// On how long an unused revision is kept.
+pub(crate) fn is_retirement() -> Rule {
+    rule(
+        "self.matches('^([0-9]+h)?([0-9]+m)?([0-9]+s)?$') && self != '' && duration(self) <= duration('720h')",
+        "upgrade.retireAfter must be at most 720h, written as 5m, 90s or 0s",
+    )
+}
+
 /// On a progress deadline. A duration that Kubernetes can read and that a rollout can meet.
 pub(crate) fn is_progress_deadline() -> Rule {
     rule(

@@ -13,6 +13,18 @@ use crate::{is_default, rules};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Upgrade {
+    /// `InPlace` (default): istiod's pods are replaced by those of the changed spec. `Canary`: a
+    /// second control plane stands up beside the first, under a revision that the operator names
+    /// after the version; the tags, `default` among them, move when it is proved, then the gateways;
+    /// the first goes when no proxy uses it any longer. It leaves no room for `spec.revision`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub strategy: UpgradeStrategy,
+    /// With `Canary`: how long a revision is kept that no proxy uses any longer. As
+    /// `progressDeadline` is written. Default: `5m`.
+    #[serde(default = "retire_after", skip_serializing_if = "is_usual_retirement")]
+    #[schemars(length(min = 2, max = 16))]
+    #[x_kube(validation = rules::is_retirement())]
+    pub retire_after: String,
     /// How long each step may take to become ready before it counts as failed. Minutes, seconds and
     /// hours as in `10m`, `90s`, `1h30m`; from 5s to 24h. Default: `10m`.
     #[serde(default = "progress_deadline", skip_serializing_if = "is_usual_deadline")]
@@ -42,9 +54,26 @@ fn is_usual_deadline(text: &str) -> bool {
     text == PROGRESS_DEADLINE
 }
 
+/// The default of `spec.upgrade.retireAfter`, as it is written.
+const RETIRE_AFTER: &str = "5m";
+
+fn retire_after() -> String {
+    RETIRE_AFTER.to_owned()
+}
+
+fn is_usual_retirement(text: &str) -> bool {
+    text == RETIRE_AFTER
+}
+
 impl Default for Upgrade {
     fn default() -> Self {
-        Self { progress_deadline: progress_deadline(), on_failure: OnFailure::default(), allow: Vec::new() }
+        Self {
+            strategy: UpgradeStrategy::default(),
+            retire_after: retire_after(),
+            progress_deadline: progress_deadline(),
+            on_failure: OnFailure::default(),
+            allow: Vec::new(),
+        }
     }
 }
 
@@ -55,11 +84,27 @@ impl Upgrade {
         self.progress_deadline.parse().unwrap_or(SignedDuration::from_mins(10))
     }
 
+    /// [`Self::retire_after`] as a duration; the default's for a text that is none, which the schema refuses.
+    #[must_use]
+    pub fn retirement(&self) -> SignedDuration {
+        self.retire_after.parse().unwrap_or(SignedDuration::from_mins(5))
+    }
+
     /// Whether a move of this kind is allowed.
     #[must_use]
     pub fn allows(&self, allowance: Allowance) -> bool {
         self.allow.contains(&allowance)
     }
+}
+
+/// How a changed spec takes the place of what runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum UpgradeStrategy {
+    /// Pod by pod.
+    #[default]
+    InPlace,
+    /// Beside it, under a revision of its own.
+    Canary,
 }
 
 /// What happens when a step of an upgrade fails.
@@ -152,6 +197,8 @@ pub enum UpgradeStep {
     Configuration,
     /// The proof that pods get the right proxy.
     Injection,
+    /// Revision tags, that of the default among them.
+    Tags,
     /// The node agent.
     Cni,
     /// The node proxy.
@@ -172,6 +219,7 @@ impl UpgradeStep {
             Self::ControlPlane => "ControlPlane",
             Self::Configuration => "Configuration",
             Self::Injection => "Injection",
+            Self::Tags => "Tags",
             Self::Cni => "Cni",
             Self::Ztunnel => "Ztunnel",
             Self::Gateway => "Gateway",

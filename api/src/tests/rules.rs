@@ -61,6 +61,16 @@ const CASES: &[Case] = &[
         refuses: &["cni: {namespace: Nodes}", "ztunnel: {namespace: a.b}"],
     },
     Case {
+        message: "with upgrade.strategy Canary the operator names the revisions: leave revision out",
+        passes: &["upgrade: {strategy: Canary}", "revision: blue", "{revision: blue, upgrade: {strategy: InPlace}}"],
+        refuses: &["{revision: blue, upgrade: {strategy: Canary}}"],
+    },
+    Case {
+        message: "upgrade.retireAfter must be at most 720h, written as 5m, 90s or 0s",
+        passes: &["upgrade: {retireAfter: 0s}", "upgrade: {retireAfter: 12h}"],
+        refuses: &["upgrade: {retireAfter: 721h}", "upgrade: {retireAfter: never}"],
+    },
+    Case {
         message: "upgrade.progressDeadline must be from 5s to 24h, written as 10m, 90s or 1h30m",
         passes: &[
             "upgrade: {progressDeadline: 10m}",

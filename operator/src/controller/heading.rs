@@ -99,6 +99,7 @@ mod tests {
             spec: serde_json::from_value(spec).unwrap(),
             version: Version::new(1, 31, 2),
             charts: std::collections::BTreeMap::new(),
+            revision: None,
             kubernetes: "v1.33.0".into(),
             platform: crate::platform::Detected::default(),
             node_ports: crate::nodeports::Pins::default(),

@@ -7,12 +7,12 @@ use jiff::tz::TimeZone;
 use kube::ResourceExt as _;
 use meshwright_api::conditions::Reason;
 use meshwright_api::version::VersionRequest;
-use meshwright_api::{Allowance, Deletion, MeshInstallation, MeshInstallationSpec, PlatformName, Upgrade};
+use meshwright_api::{Allowance, Deletion, MeshInstallation, MeshInstallationSpec, PlatformName, Upgrade, UpgradeStrategy};
 use meshwright_chart::Capabilities;
 use semver::Version;
 
 use super::context::Context;
-use super::heading::last_good;
+use super::heading::{Heading, last_good};
 use super::ports::{assign, pins};
 use crate::apply::SurveyError;
 use crate::catalog::facts::Refusal;
@@ -22,6 +22,7 @@ use crate::mesh::object::{Desired, Owner};
 use crate::mesh::problem::sentence;
 use crate::mesh::render::{RenderMeshError, render};
 use crate::mesh::revision::{Record, ResolvedInputs};
+use crate::mesh::revisions::{Part, Revision, of_part};
 use crate::mesh::upgrade::skew;
 use crate::mesh::validate::validate;
 use crate::mesh::validated::Validated;
@@ -106,7 +107,54 @@ pub async fn resolve(
     }
     let usual = context.surveyor.platforms().get(&platform.name);
     let node_ports = assign(context, installation, &spec, usual, remembered, records.last()).await?;
-    make(context, installation, spec, platform, release, node_ports).await
+    let draft = Draft { spec, platform, node_ports, revision: None };
+    let revision = revision(context, installation, records, &draft, release).await?;
+    make(context, installation, Draft { revision, ..draft }, release).await
+}
+
+/// What a spec is accepted with, but for the release.
+#[derive(Clone)]
+struct Draft {
+    spec: MeshInstallationSpec,
+    platform: Detected,
+    node_ports: Pins,
+    revision: Option<String>,
+}
+
+/// The revision that the operator gives a control plane. Where it would be the same control plane, it is the same revision;
+/// a spec that was accepted before gets the one that it had; and only a canary gets a new one.
+async fn revision(
+    context: &Context,
+    installation: &MeshInstallation,
+    records: &[Record],
+    draft: &Draft,
+    release: &Release,
+) -> Result<Option<String>, Blocker> {
+    let before = records.iter().rev().map(|record| &record.inputs);
+    let mut same = before.filter(|inputs| inputs.version == *release.version() && inputs.is_for(&draft.spec));
+    if let Some(known) = same.next() {
+        return Ok(known.revision.clone());
+    }
+    let canary = draft.spec.upgrade.strategy == UpgradeStrategy::Canary && draft.spec.revision.is_none();
+    let Some(standing) = Heading::of(records).map(|heading| heading.target()) else {
+        return Ok(canary.then(|| Revision::automatic(release.version()).label().to_owned()));
+    };
+    let present = standing.inputs.revision.clone();
+    if !canary {
+        return Ok(present);
+    }
+    let control_plane = |accepted: &Accepted| -> Vec<String> {
+        of_part(&accepted.desired, Part::ControlPlane).map(|desired| desired.hash.clone()).collect()
+    };
+    let wanted = make(context, installation, Draft { revision: present.clone(), ..draft.clone() }, release).await?;
+    let runs = resolve_remembered(context, installation, standing).await?;
+    if control_plane(&wanted) == control_plane(&runs) {
+        return Ok(present);
+    }
+    let taken: Vec<&str> = records.iter().filter_map(|record| record.inputs.revision.as_deref()).collect();
+    let base = Revision::automatic(release.version());
+    let mut names = std::iter::once(base.label().to_owned()).chain((2..).map(|n| format!("{}-{n}", base.label())));
+    Ok(names.find(|name| !taken.contains(&name.as_str())))
 }
 
 fn request(spec: &MeshInstallationSpec) -> Result<VersionRequest, Blocker> {
@@ -164,7 +212,10 @@ pub fn resolve_for(surroundings: &Surroundings<'_>, installation: &MeshInstallat
     let known = platforms.get(&platform.name);
     let wanted = wanted(&spec, known.and_then(Platform::gateway_service_type));
     let pins = pins(&spec, known, node_ports, held, &wanted, &Pins::default()).map_err(|refused| blocker(&refused))?;
-    let (inputs, owner) = inputs(installation, spec, platform, release, capabilities, pins);
+    let canary = spec.upgrade.strategy == UpgradeStrategy::Canary && spec.revision.is_none();
+    let revision = canary.then(|| Revision::automatic(release.version()).label().to_owned());
+    let draft = Draft { spec, platform, node_ports: pins, revision };
+    let (inputs, owner) = inputs(installation, draft, release, capabilities);
     build(inputs, owner, release, platforms, capabilities)
 }
 
@@ -178,8 +229,8 @@ pub async fn resolve_remembered(
     let release = catalog
         .resolve(&VersionRequest::Exact(record.inputs.version.clone()))
         .map_err(|error| stall(Reason::VersionNotInCatalog, error.to_string()))?;
-    let ResolvedInputs { spec, platform, node_ports, .. } = record.inputs.clone();
-    make(context, installation, spec, platform, release, node_ports).await
+    let ResolvedInputs { spec, platform, node_ports, revision, .. } = record.inputs.clone();
+    make(context, installation, Draft { spec, platform, node_ports, revision }, release).await
 }
 
 /// The release whose control plane serves: as the live Deployment is marked, since status can be lost.
@@ -234,12 +285,10 @@ async fn open(context: &Context) -> Result<Catalog, Blocker> {
 async fn make(
     context: &Context,
     installation: &MeshInstallation,
-    spec: MeshInstallationSpec,
-    platform: Detected,
+    draft: Draft,
     release: &Release,
-    node_ports: Pins,
 ) -> Result<Arc<Accepted>, Blocker> {
-    let (inputs, owner) = inputs(installation, spec, platform, release, &context.capabilities, node_ports);
+    let (inputs, owner) = inputs(installation, draft, release, &context.capabilities);
     if let Some(kept) = context.memory.render(installation, &inputs) {
         return Ok(kept);
     }
@@ -264,12 +313,11 @@ fn unknown_platform(name: &str) -> Blocker {
 
 fn inputs(
     installation: &MeshInstallation,
-    spec: MeshInstallationSpec,
-    platform: Detected,
+    draft: Draft,
     release: &Release,
     capabilities: &Capabilities,
-    node_ports: Pins,
 ) -> (ResolvedInputs, Owner) {
+    let Draft { spec, platform, node_ports, revision } = draft;
     let owner = Owner {
         installation: installation.name_any(),
         uid: installation.uid().unwrap_or_default(),
@@ -279,6 +327,7 @@ fn inputs(
         version: release.version().clone(),
         charts: release.charts().iter().map(|(chart, digest)| (chart.to_string(), digest.to_string())).collect(),
         kubernetes: capabilities.kube_version.clone(),
+        revision,
         platform,
         spec,
         node_ports,
@@ -297,7 +346,7 @@ fn build(
         .map_err(|error| stall(Reason::InvalidSpec, format!("spec.profile: {}", explain(&error))))?;
     let Detected { name, evidence, .. } = &inputs.platform;
     let platform = platforms.get(name).ok_or_else(|| unknown_platform(name))?;
-    let mut validated = validate(&inputs.spec, owner, &profile, platform)
+    let mut validated = validate(&inputs.rendered_spec(), owner, &profile, platform)
         .map_err(|problems| stall(Reason::InvalidSpec, sentence(&problems)))?;
     validated.platform.evidence.clone_from(evidence);
     let usual = platform.gateway_service_type();

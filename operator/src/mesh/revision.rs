@@ -1,12 +1,14 @@
 //! What the operator remembers: the resolved inputs of one accepted spec, as a ControllerRevision holds them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use meshwright_api::MeshInstallationSpec;
+use meshwright_api::{MeshInstallationSpec, RevisionTag};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use super::object::short_hash;
+use super::revisions::DEFAULT;
 use crate::nodeports::Pins;
 use crate::platform::Detected;
 
@@ -20,6 +22,9 @@ pub struct ResolvedInputs {
     pub version: Version,
     /// Digest of each chart that was used.
     pub charts: BTreeMap<String, String>,
+    /// The revision that the operator has named, with the strategy Canary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// Version of the API server, as the charts saw it.
     pub kubernetes: String,
     /// The platform; it is detected only once per spec, so that a mesh never changes with its nodes.
@@ -94,6 +99,18 @@ impl ResolvedInputs {
     pub fn record_name(&self, installation: &str) -> String {
         let text = serde_json::to_vec(self).unwrap_or_default();
         format!("{installation}-{}", short_hash(&text))
+    }
+
+    /// The spec that is rendered: with the revision that the operator has named it has the tag of the default, too.
+    #[must_use]
+    pub fn rendered_spec(&self) -> Cow<'_, MeshInstallationSpec> {
+        let Some(revision) = &self.revision else { return Cow::Borrowed(&self.spec) };
+        let mut spec = self.spec.clone();
+        spec.revision = Some(revision.clone());
+        if spec.tags.iter().all(|tag| tag.name != DEFAULT) {
+            spec.tags.push(RevisionTag { name: DEFAULT.to_owned() });
+        }
+        Cow::Owned(spec)
     }
 
     /// Whether this record was made for the same wishes, switches that don't shape the mesh aside.

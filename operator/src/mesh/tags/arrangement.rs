@@ -159,7 +159,8 @@ fn left_over<'a>(live: &'a LiveObjects, owner: &Owner) -> impl Iterator<Item = (
 }
 
 /// Makes an injection webhook match no pod, as istioctl does it.
-fn deactivated(mut object: Value) -> Value {
+#[must_use]
+pub fn deactivated(mut object: Value) -> Value {
     let never = json!({"matchLabels": {"istio.io/deactivated": "never-match"}});
     for entry in object.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(entry) = entry.as_object_mut() {

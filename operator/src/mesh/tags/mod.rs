@@ -15,5 +15,5 @@
 mod arrangement;
 mod standing;
 
-pub use arrangement::{Arrangement, arrange, awaited};
+pub use arrangement::{Arrangement, arrange, awaited, deactivated};
 pub use standing::{Injector, Standing};

@@ -75,7 +75,7 @@ fn gate(
             Some(Blocker { reason: Reason::WaitingForCrds, message })
         }
         UpgradeStep::Injection => {
-            let injection = injection(desired);
+            let injection = injection(&route.of_target(desired, live));
             match &injection {
                 // Told in status, and no fault of the new spec.
                 Injection::Seen(Outcome::RefusedByOther { .. } | Outcome::Excluded { .. } | Outcome::NotAllowed(_)) => {
@@ -100,6 +100,11 @@ fn gate(
                 }
                 _ => None,
             })
+        }
+        UpgradeStep::Tags => {
+            let awake = route.awake(live).next()?;
+            let message = format!("{awake} still answers for the default");
+            Some(Blocker { reason: Reason::Applying, message })
         }
         UpgradeStep::Rights | UpgradeStep::Configuration | UpgradeStep::CleanUp => None,
     }

@@ -3,17 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use meshwright_api::UpgradeDirection;
+use meshwright_api::{UpgradeDirection, UpgradeStep};
 use serde_json::Value;
 
 use super::step::{Step, order, step_of};
 use crate::mesh::kind::Kind;
 use crate::mesh::live::{Facts, Live, LiveObjects};
 use crate::mesh::object::{AdmitObjectError, Component, Desired, ObjectKey};
+use crate::mesh::revisions::{DEFAULT, Part, REVISION_LABEL};
+use crate::mesh::tags::deactivated;
 
 /// How long an istiod must serve before it counts, while it is being replaced: seconds. One that crashes soon after its
 /// start would otherwise take the old one's place first.
 const SETTLE_SECONDS: i64 = 10;
+
+/// What the injection webhooks of a control plane are called.
+const UNNAMED_INJECTOR: &str = "istio-sidecar-injector";
 
 /// A way from states of the mesh that ran, or were under way, to another.
 #[derive(Debug)]
@@ -27,6 +32,9 @@ pub struct Route {
     sources: Vec<BTreeMap<ObjectKey, Arc<Desired>>>,
     /// What some objects are on the way, and neither before nor after it.
     interim: BTreeMap<ObjectKey, Arc<Desired>>,
+    /// Injection webhooks that match nothing: of tags that are new, until they can be called, and of the control plane that
+    /// answered for the default before a tag did.
+    asleep: BTreeMap<ObjectKey, Arc<Desired>>,
 }
 
 impl Route {
@@ -54,9 +62,10 @@ impl Route {
                 interim.insert(desired.key.clone(), Arc::new(on_the_way));
             }
         }
+        let asleep = asleep(target, &sources)?;
         let is_new = |desired: &Desired| sources.iter().all(|source| !source.contains_key(&desired.key));
         let target = target.iter().map(|desired| (step_of(desired, is_new(desired)), Arc::clone(desired))).collect();
-        Ok(Self { direction, steps, target, sources, interim })
+        Ok(Self { direction, steps, target, sources, interim, asleep })
     }
 
     /// What is desired while the step at this place is under way: what it and those before it move, as it is to be, and
@@ -78,12 +87,77 @@ impl Route {
         }
         for (key, fallback) in leaving {
             let Some(found) = live.get(key) else { continue };
-            if holds_any(found, &ports) {
+            if holds_any(found, &ports) || self.makes_way(fallback, &reached) {
                 continue;
             }
-            desired.push(self.as_found(found, key).unwrap_or(fallback).clone());
+            desired.push(self.left(found, fallback, live));
         }
         desired
+    }
+
+    /// What is desired when every step is done but a control plane that ran before is still in use: the target, and that.
+    #[must_use]
+    pub fn retained(&self, live: &LiveObjects) -> Vec<Arc<Desired>> {
+        let mut desired: Vec<Arc<Desired>> = self.target.iter().map(|(_, target)| Arc::clone(target)).collect();
+        let wanted: BTreeSet<ObjectKey> = desired.iter().map(|desired| desired.key.clone()).collect();
+        for object in self.sources.iter().flat_map(BTreeMap::values) {
+            let known = desired.iter().any(|desired| desired.key == object.key);
+            if known || wanted.contains(&object.key) || Part::of(&object.component) != Part::ControlPlane {
+                continue;
+            }
+            desired.extend(live.get(&object.key).map(|found| self.left(found, object, live)));
+        }
+        desired
+    }
+
+    /// The objects of the target among these, those of tags only once they have moved.
+    #[must_use]
+    pub fn of_target(&self, desired: &[Arc<Desired>], live: &LiveObjects) -> Vec<Arc<Desired>> {
+        let wanted: BTreeSet<&ObjectKey> = self.target.iter().map(|(_, target)| &target.key).collect();
+        let moved = |desired: &Desired| {
+            !matches!(desired.component, Component::Tag(_))
+                || live.get(&desired.key).is_some_and(|found| self.has_moved(desired, found))
+        };
+        desired.iter().filter(|desired| wanted.contains(&desired.key) && moved(desired)).cloned().collect()
+    }
+
+    /// What the target doesn't have, as it is to be for now. An injector that answered for the default is put to sleep when
+    /// the default's tag answers.
+    fn left(&self, found: &Live, fallback: &Arc<Desired>, live: &LiveObjects) -> Arc<Desired> {
+        if let Some(asleep) = self.asleep.get(&fallback.key)
+            && (is_made_from(found, asleep) || self.default_answers(live))
+        {
+            return Arc::clone(asleep);
+        }
+        Arc::clone(self.as_found(found, &fallback.key).unwrap_or(fallback))
+    }
+
+    /// A tag that the target doesn't have must not lead to a control plane that is given up.
+    fn makes_way(&self, left: &Desired, reached: &BTreeSet<&Step>) -> bool {
+        let tags = Step::from(UpgradeStep::Tags);
+        self.direction == UpgradeDirection::Back
+            && matches!(left.component, Component::Tag(_))
+            && reached.contains(&tags)
+    }
+
+    /// The tag of the default is the target's, and can be called.
+    fn default_answers(&self, live: &LiveObjects) -> bool {
+        self.target.iter().any(|(_, target)| {
+            target.component == Component::Tag(DEFAULT.to_owned())
+                && target.key.kind == Kind::MutatingWebhookConfiguration
+                && live.get(&target.key).is_some_and(|found| is_made_from(found, target) && is_callable(found))
+        })
+    }
+
+    /// Injectors that are still to be put to sleep.
+    pub fn awake<'a>(&'a self, live: &'a LiveObjects) -> impl Iterator<Item = &'a ObjectKey> {
+        let wanted = |key: &ObjectKey| self.target.iter().any(|(_, target)| target.key == *key);
+        let has_default = self.target.iter().any(|(_, target)| target.component == Component::Tag(DEFAULT.to_owned()));
+        self.asleep
+            .iter()
+            .filter(move |(key, _)| has_default && !wanted(key))
+            .filter(|(key, asleep)| live.get(key).is_some_and(|found| !is_made_from(found, asleep)))
+            .map(|(key, _)| key)
     }
 
     /// Whether a live object is as a step makes it, or as the clean-up does.
@@ -105,7 +179,12 @@ impl Route {
     }
 
     fn choose(&self, target: &Arc<Desired>, found: Option<&Live>, moves: bool) -> Option<Arc<Desired>> {
-        let to_be = self.interim.get(&target.key).unwrap_or(target);
+        let mut to_be = self.interim.get(&target.key).unwrap_or(target);
+        if let Some(asleep) = self.asleep.get(&target.key)
+            && !found.is_some_and(is_callable)
+        {
+            to_be = asleep;
+        }
         // What is as it is to stay has been through all of this.
         if found.is_some_and(|found| is_made_from(found, target)) {
             return Some(Arc::clone(target));
@@ -119,7 +198,7 @@ impl Route {
             return before.cloned();
         };
         // What has moved stays moved, though an earlier step may have fallen behind again.
-        if is_made_from(found, to_be) {
+        if is_made_from(found, to_be) || self.asleep.get(&target.key).is_some_and(|asleep| is_made_from(found, asleep)) {
             return Some(Arc::clone(to_be));
         }
         Some(Arc::clone(self.as_found(found, &target.key).or(before).unwrap_or(target)))
@@ -142,6 +221,39 @@ impl Route {
             })
             .collect()
     }
+}
+
+/// The API server can call it.
+fn is_callable(found: &Live) -> bool {
+    matches!(&found.facts, Facts::Webhooks { without_ca, .. } if without_ca.is_empty() && !found.deleting)
+}
+
+/// Injection webhooks in a form that matches nothing: those of tags that nothing before had, and those of control planes
+/// that go, of which one may have answered for the default without a tag.
+fn asleep(
+    target: &[Arc<Desired>],
+    sources: &[BTreeMap<ObjectKey, Arc<Desired>>],
+) -> Result<BTreeMap<ObjectKey, Arc<Desired>>, AdmitObjectError> {
+    let is_injector = |desired: &Desired| desired.key.kind == Kind::MutatingWebhookConfiguration;
+    let is_new = |key: &ObjectKey| sources.iter().all(|source| !source.contains_key(key));
+    let tags = target.iter().filter(|desired| matches!(desired.component, Component::Tag(_)));
+    let new = tags.filter(|desired| is_injector(desired) && is_new(&desired.key));
+    let stays = |key: &ObjectKey| target.iter().any(|desired| desired.key == *key);
+    // The label says which revision a webhook leads to.
+    let unnamed = |desired: &Desired| {
+        let value = desired.value();
+        let revision = value.pointer("/metadata/labels").and_then(|labels| labels.get(REVISION_LABEL)?.as_str());
+        desired.key.name.starts_with(UNNAMED_INJECTOR) && revision.is_none_or(|revision| revision == DEFAULT)
+    };
+    let going = sources.iter().flat_map(BTreeMap::values).filter(|desired| {
+        is_injector(desired) && desired.component == Component::Istiod && !stays(&desired.key) && unnamed(desired)
+    });
+    let mut asleep = BTreeMap::new();
+    for desired in new.chain(going) {
+        let object = desired.revise(deactivated(desired.value()))?;
+        asleep.entry(desired.key.clone()).or_insert_with(|| Arc::new(object));
+    }
+    Ok(asleep)
 }
 
 fn is_made_from(found: &Live, desired: &Desired) -> bool {

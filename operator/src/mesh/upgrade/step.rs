@@ -41,17 +41,22 @@ impl fmt::Display for Step {
 /// All steps in their order, but the clean-up, which is what any settled mesh gets.
 ///
 /// Forward, istiod goes before its configuration: a new injection template can name what an old istiod doesn't know, which
-/// then refuses every pod. So on the way back the configuration goes first.
+/// then refuses every pod. So on the way back the configuration goes first, and with it the tags: where there are two
+/// control planes, the one that they go back to never went.
 #[must_use]
 pub fn order(direction: UpgradeDirection, gateways: &BTreeSet<&str>) -> Vec<Step> {
     let middle = match direction {
-        UpgradeDirection::Forward => [UpgradeStep::ControlPlane, UpgradeStep::Configuration],
-        UpgradeDirection::Back => [UpgradeStep::Configuration, UpgradeStep::ControlPlane],
+        UpgradeDirection::Forward => {
+            [UpgradeStep::ControlPlane, UpgradeStep::Configuration, UpgradeStep::Injection, UpgradeStep::Tags]
+        }
+        UpgradeDirection::Back => {
+            [UpgradeStep::Configuration, UpgradeStep::Tags, UpgradeStep::ControlPlane, UpgradeStep::Injection]
+        }
     };
     [UpgradeStep::Definitions, UpgradeStep::Rights]
         .into_iter()
         .chain(middle)
-        .chain([UpgradeStep::Injection, UpgradeStep::Cni, UpgradeStep::Ztunnel])
+        .chain([UpgradeStep::Cni, UpgradeStep::Ztunnel])
         .map(Step::plain)
         .chain(gateways.iter().map(|name| Step { name: UpgradeStep::Gateway, gateway: Some((*name).to_owned()) }))
         .collect()
@@ -75,6 +80,7 @@ pub fn step_of(desired: &Desired, is_new: bool) -> Step {
             | Kind::RoleBinding
             | Kind::ResourceQuota,
         ) => UpgradeStep::Rights,
+        (Component::Tag(_), _) => UpgradeStep::Tags,
         (Component::Cni, _) => UpgradeStep::Cni,
         (Component::Ztunnel, _) => UpgradeStep::Ztunnel,
         (_, Kind::ConfigMap) if is_new => UpgradeStep::Rights,
@@ -104,11 +110,12 @@ mod tests {
         let at = |names: &[String], name: &str| names.iter().position(|n| n == name).unwrap();
         let forward = names(UpgradeDirection::Forward);
         assert!(at(&forward, "ControlPlane") < at(&forward, "Configuration"));
+        assert!(at(&forward, "Injection") < at(&forward, "Tags"));
         let back = names(UpgradeDirection::Back);
         assert!(at(&back, "Configuration") < at(&back, "ControlPlane"));
         for names in [forward, back] {
             assert_eq!(names[..2], ["Definitions", "Rights"]);
-            assert_eq!(names[4..], ["Injection", "Cni", "Ztunnel", "Gateway east", "Gateway west"]);
+            assert_eq!(names[6..], ["Cni", "Ztunnel", "Gateway east", "Gateway west"]);
         }
     }
 }
