@@ -7,7 +7,9 @@ use jiff::tz::TimeZone;
 use kube::ResourceExt as _;
 use meshwright_api::conditions::Reason;
 use meshwright_api::version::VersionRequest;
-use meshwright_api::{Allowance, Deletion, MeshInstallation, MeshInstallationSpec, PlatformName, Upgrade};
+use meshwright_api::{
+    Allowance, Deletion, MeshInstallation, MeshInstallationSpec, PlatformName, Proxy, ProxyUpdate, Upgrade,
+};
 use meshwright_chart::Capabilities;
 use semver::Version;
 
@@ -27,6 +29,7 @@ use crate::mesh::validate::validate;
 use crate::mesh::validated::Validated;
 use crate::nodeports::{Discovery, Held, Pins, blocker, wanted};
 use crate::platform::{Detected, Platform, Platforms};
+use crate::proxies::Policy;
 
 /// A spec that can be followed.
 #[derive(Debug)]
@@ -45,7 +48,8 @@ fn stall(reason: Reason, message: impl Into<String>) -> Blocker {
 
 /// The spec without the switches that don't shape the mesh.
 fn shape(spec: &MeshInstallationSpec) -> MeshInstallationSpec {
-    MeshInstallationSpec { paused: false, deletion: Deletion::default(), ..spec.clone() }
+    let proxy = Proxy { update: ProxyUpdate::default(), ..spec.proxy.clone() };
+    MeshInstallationSpec { paused: false, deletion: Deletion::default(), proxy, ..spec.clone() }
 }
 
 /// The platform that a spec is for: the one it names, else the one that was found when it was accepted, else the one that
@@ -77,6 +81,7 @@ pub async fn resolve(
     platform: Detected,
     records: &[Record],
 ) -> Result<Arc<Accepted>, Blocker> {
+    switches(&installation.spec)?;
     let spec = shape(&installation.spec);
     let remembered = records.last().filter(|last| last.inputs.is_for(&spec));
     let unchanged = remembered.filter(|record| record.inputs.platform == platform);
@@ -107,6 +112,12 @@ pub async fn resolve(
     let usual = context.surveyor.platforms().get(&platform.name);
     let node_ports = assign(context, installation, &spec, usual, remembered, records.last()).await?;
     make(context, installation, spec, platform, release, node_ports).await
+}
+
+/// What doesn't shape the mesh must be right all the same.
+fn switches(spec: &MeshInstallationSpec) -> Result<(), Blocker> {
+    let read = Policy::read(&spec.proxy.update);
+    read.map(drop).map_err(|problems| stall(Reason::InvalidSpec, sentence(&problems)))
 }
 
 fn request(spec: &MeshInstallationSpec) -> Result<VersionRequest, Blocker> {
@@ -155,6 +166,7 @@ pub struct Surroundings<'a> {
 /// installation's, or empty.
 pub fn resolve_for(surroundings: &Surroundings<'_>, installation: &MeshInstallation) -> Result<Accepted, Blocker> {
     let Surroundings { catalog, platforms, capabilities, platform, node_ports, held } = surroundings;
+    switches(&installation.spec)?;
     let spec = shape(&installation.spec);
     let request = request(&spec)?;
     supported(&capabilities.kube_version, &request, &spec.upgrade, catalog)?;
