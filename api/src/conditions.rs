@@ -174,6 +174,8 @@ reasons! {
     Updated,
     /// An object was changed or deleted by another and was put right. An Event only.
     Healed,
+    /// A workload was restarted, since its proxies weren't of the mesh's version. An Event only.
+    ProxyRestarted,
     /// A node port that the operator had chosen was lost to another Service, and it chose another. An Event only.
     NodePortMoved,
     /// A revision tag was removed that namespaces or pods still ask for. An Event only.

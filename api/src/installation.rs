@@ -62,6 +62,20 @@ use crate::{
         priority = 1
     ),
     printcolumn(
+        name = "Proxies",
+        type_ = "string",
+        json_path = ".status.proxies.versions",
+        description = "The versions of the proxies that run",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Outdated",
+        type_ = "boolean",
+        json_path = ".status.proxies.outdated",
+        description = "Whether a pod has a proxy of another version than the mesh",
+        priority = 1
+    ),
+    printcolumn(
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp"

@@ -17,6 +17,7 @@ mod platform;
 mod platform_status;
 mod pods;
 mod proxy;
+mod proxy_update;
 mod revision_tag;
 mod rules;
 pub mod situation;
@@ -45,10 +46,11 @@ pub use platform_status::{
 };
 pub use pods::{Autoscaling, Resources};
 pub use proxy::{AccessLog, AccessLogEncoding, Proxy, ProxyLogLevel};
+pub use proxy_update::{MaintenanceWindow, PROXY_UPDATE, PROXY_UPDATE_RESTART, ProxyUpdate, ProxyUpdateMode, Weekday};
 pub use revision_tag::RevisionTag;
 pub use status::{
     AddressType, CaSource, CaStatus, ComponentStatus, GatewayApiStatus, GatewayPortStatus, GatewayStatus,
-    MeshInstallationStatus, NodePortOrigin, NodePortStatus, Phase, VersionStatus,
+    MeshInstallationStatus, NodePortOrigin, NodePortStatus, Phase, ProxiesStatus, VersionStatus,
 };
 pub use upgrade::{Allowance, OnFailure, Upgrade, UpgradeDirection, UpgradeOutcome, UpgradeStatus, UpgradeStep, UpgradeStrategy};
 

@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Resources, is_default, rules};
+use crate::{ProxyUpdate, Resources, is_default, rules};
 
 /// The proxies of the mesh. What is left out is as the profile and the chart have it. Running pods
 /// keep what they were made with until they are restarted.
@@ -80,6 +80,9 @@ pub struct Proxy {
         validation = rules::are_ports("excludeOutboundPorts")
     )]
     pub exclude_outbound_ports: Vec<String>,
+    /// What happens to running pods whose proxy is not of the mesh's version.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub update: ProxyUpdate,
 }
 
 /// How much Envoy logs.

@@ -319,3 +319,19 @@ pub(crate) fn is_progress_deadline() -> Rule {
         "upgrade.progressDeadline must be from 5s to 24h, written as 10m, 90s or 1h30m",
     )
 }
+
+/// On a time of day; `field` begins the message.
+pub(crate) fn is_time_of_day(field: &str) -> Rule {
+    rule(
+        "self.matches('^([01][0-9]|2[0-3]):[0-5][0-9]$')",
+        format!("{field} must be a time of day between \"00:00\" and \"23:59\""),
+    )
+}
+
+/// On a maintenance window.
+pub(crate) fn window_is_not_empty() -> Rule {
+    rule(
+        "self.start != self.end",
+        "a window's start and end are the same; leave windows out if restarts may begin at any time",
+    )
+}

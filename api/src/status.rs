@@ -56,6 +56,27 @@ pub struct MeshInstallationStatus {
     /// gateways of class `istio`, which the operator leaves alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway_api: Option<GatewayApiStatus>,
+    /// The proxies of running pods, gateways included; absent until they were looked at. It changes
+    /// once a minute at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxies: Option<ProxiesStatus>,
+}
+
+/// Which proxies run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxiesStatus {
+    /// Their versions, each once; `Unknown` where the image doesn't tell. How many pods have which
+    /// is in the metric `meshwright_proxies` and in `meshwright status --proxies`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub versions: Vec<String>,
+    /// Whether a pod has a proxy of another version than the mesh.
+    pub outdated: bool,
+    /// With `spec.proxy.update.mode: Restart`: what is being restarted, what waits, what failed, and
+    /// what only a person can restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// Whether the cluster has the Kubernetes Gateway API.
@@ -90,6 +111,7 @@ impl Default for MeshInstallationStatus {
             node_ports: Vec::new(),
             ca: None,
             gateway_api: None,
+            proxies: None,
         }
     }
 }

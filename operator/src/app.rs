@@ -17,6 +17,7 @@ use crate::apply::{
 use crate::controller::{self, Context, EventSink, Options};
 use crate::nodeports::NodePortServer;
 use crate::platform::{LoadPlatformError, Platforms};
+use crate::proxies::{Proxies, Restarts};
 use crate::runtime::admin::{Admin, AdminArgs, AdminError, AdminServer, Heartbeat};
 use crate::runtime::client::{Clients, ConnectError};
 use crate::runtime::leader::{Leader, LeaderArgs, LeaderConfig, LeaderState, LeaseLostError};
@@ -119,9 +120,21 @@ async fn operate(
         info!(identity, "leading");
         let (events, write_events) = EventSink::new(clients.requests.clone(), Some(identity.clone()));
         let events_task = tokio::spawn(write_events);
-        let live = Live { inventory, gateway_api, changed: changed.clone() };
+        let proxies = Proxies::default();
+        // Only who leads tells of proxies; pods are many, and their lists are not waited for.
+        let mut background = JoinSet::new();
+        background.spawn(proxies.clone().watch(
+            clients.watches.clone(),
+            inventory.clone(),
+            changed.clone(),
+            metrics.clone(),
+        ));
+        let live = Live { inventory, gateway_api, proxies, changed: changed.clone() };
         let context = context(options, &clients, &namespace, live, &metrics, events).await?;
-        controller::run(context, changed, drain.clone()).await;
+        tokio::select! {
+            () = controller::run(context, changed, drain.clone()) => {}
+            _ = background.join_next() => return Err(RunError::TaskEnded("the watch of proxies")),
+        }
         // The controller and its sink are gone: what was noted is written, if that doesn't take too long.
         let _ = tokio::time::timeout(Duration::from_secs(2), events_task).await;
         if drain.is_cancelled() { Ok(()) } else { Err(RunError::TaskEnded("the controller")) }
@@ -177,6 +190,7 @@ fn beat(inventory: Inventory, drain: CancellationToken) -> Heartbeat {
 struct Live {
     inventory: Inventory,
     gateway_api: GatewayApi,
+    proxies: Proxies,
     changed: Changes,
 }
 
@@ -188,7 +202,7 @@ async fn context(
     metrics: &Metrics,
     events: EventSink,
 ) -> Result<Context, RunError> {
-    let Live { inventory, gateway_api, changed } = live;
+    let Live { inventory, gateway_api, proxies, changed } = live;
     let version = clients.requests.apiserver_version().await.map_err(|e| RunError::ServerVersion(Box::new(e)))?;
     info!(kubernetes = version.git_version, "connected");
     let requests = clients.requests.clone();
@@ -208,6 +222,8 @@ async fn context(
         gateway_api,
         gateway_pods: GatewayPods::new(requests.clone(), metrics.clone()),
         symptoms: Symptoms::new(requests.clone()),
+        restarts: Restarts::new(requests.clone(), metrics.clone()),
+        proxies,
         revisions: Revisions::new(requests, namespace),
         node_ports,
         nodes,

@@ -14,4 +14,5 @@ pub mod controller;
 pub mod mesh;
 pub mod nodeports;
 pub mod platform;
+pub mod proxies;
 pub mod runtime;

@@ -49,9 +49,9 @@ fn the_columns_are_those_that_a_person_looks_for() {
     let crd = yaml(&crd_yaml().unwrap());
     let columns = crd["spec"]["versions"][0]["additionalPrinterColumns"].as_array().unwrap();
     let names: Vec<_> = columns.iter().map(|column| column["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["Version", "Profile", "Phase", "Ready", "Message", "Platform", "Age"]);
+    assert_eq!(names, ["Version", "Profile", "Phase", "Ready", "Message", "Platform", "Proxies", "Outdated", "Age"]);
     let wide = columns.iter().filter(|column| column["priority"].as_i64().is_some_and(|priority| priority > 0));
-    assert!(wide.map(|column| &column["name"]).eq(["Platform"]));
+    assert!(wide.map(|column| &column["name"]).eq(["Platform", "Proxies", "Outdated"]));
 }
 
 #[test]

@@ -287,6 +287,24 @@ const CASES: &[Case] = &[
             "gateways: [{name: a, requireAddress: true, direction: Egress}]",
         ],
     },
+    Case {
+        message: "start must be a time of day between \"00:00\" and \"23:59\"",
+        passes: &["proxy: {update: {mode: Restart, windows: [{start: '22:00', end: '04:30'}]}}"],
+        refuses: &[
+            "proxy: {update: {windows: [{start: '24:00', end: '04:30'}]}}",
+            "proxy: {update: {windows: [{start: '9:00', end: '10:00'}]}}",
+        ],
+    },
+    Case {
+        message: "end must be a time of day between \"00:00\" and \"23:59\"",
+        passes: &["proxy: {update: {windows: [{start: '00:00', end: '23:59', days: [Saturday, Sunday]}]}}"],
+        refuses: &["proxy: {update: {windows: [{start: '22:00', end: '04:60'}]}}"],
+    },
+    Case {
+        message: "a window's start and end are the same; leave windows out if restarts may begin at any time",
+        passes: &["proxy: {update: {windows: [{start: '22:00', end: '22:01', timeZone: Europe/Berlin}]}}"],
+        refuses: &["proxy: {update: {windows: [{start: '22:00', end: '22:00'}]}}"],
+    },
 ];
 
 /// Rules that need more than a spec; each has a test of its own below.

@@ -18,6 +18,7 @@ mod leadership;
 mod node_agents;
 mod node_ports;
 mod platforms;
+mod proxies;
 mod readiness;
 mod render;
 mod revisions;

@@ -109,6 +109,16 @@ impl Prober {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).remove(installation);
     }
 
+    /// The proxy's image that pods got when injection was proved last.
+    #[must_use]
+    pub fn image(&self, installation: &str) -> Option<String> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match &state.get(installation)?.proof.as_ref()?.outcome {
+            Outcome::Proved(image) => Some(image.clone()),
+            _ => None,
+        }
+    }
+
     fn start(&self, installation: String, asks: Vec<Ask>, inputs: String) {
         let prober = self.clone();
         tokio::spawn(async move {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
-use kube::api::{Api, DynamicObject, ObjectMeta, TypeMeta};
+use kube::api::{Api, DynamicObject, TypeMeta};
 use meshwright_api::CaStatus;
 use serde_json::Value;
 
@@ -91,10 +91,8 @@ impl Reader {
 /// How long a request may take before it counts as failed; the client's own time-outs are per read.
 pub(super) const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Label that the injector puts on pods whose proxy is theirs, and not a gateway.
-const PROXIED: &str = "security.istio.io/tlsMode=istio";
 const UNFINISHED: &str = "status.phase!=Succeeded,status.phase!=Failed";
-/// Pods counted at a time.
+/// Namespaces and pods counted.
 const PAGE: u32 = 500;
 /// Namespaces named in a note.
 const NAMED: usize = 5;
@@ -109,26 +107,6 @@ const ISTIODS_OWN: [(&str, &str); 6] = [
 ];
 
 impl Reader {
-    /// How many pods have a proxy of the mesh, which is the revision with this label, the operator's own gateways aside.
-    pub async fn pods_with_proxy(&self, installation: &str, revision: &str) -> Result<usize, kube::Error> {
-        use kube::api::{ListParams, PartialObjectMeta};
-        let resource = kube::core::ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
-        let pods: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.client.clone(), &resource);
-        let gateways = self.inventory.workload_names(installation);
-        // A Job's finished pods keep their labels and use nothing.
-        let mut params = ListParams::default().labels(PROXIED).fields(UNFINISHED).limit(PAGE);
-        let mut count = 0;
-        loop {
-            let page = within_deadline(pods.list_metadata(&params)).await?;
-            let is_ours = |pod: &ObjectMeta| !belongs_to(pod, &gateways) && is_of_revision(pod, revision);
-            count += page.items.iter().filter(|pod| is_ours(&pod.metadata)).count();
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => params = params.continue_token(&token),
-                None => return Ok(count),
-            }
-        }
-    }
-
     /// What asks for a tag: namespaces, and how many pods. What can't be seen is left out: it is only told.
     pub async fn users_of(&self, tag: &str) -> Vec<String> {
         use kube::api::ListParams;
@@ -175,20 +153,6 @@ impl Reader {
         let published = within_deadline(api.get_opt("istio-ca-root-cert")).await.ok()??;
         crate::mesh::authority::read(published.data?.get("root-cert.pem")?)
     }
-}
-
-/// Whether a pod's proxy is of this revision, as the injector notes on it. What is not noted may be.
-fn is_of_revision(pod: &ObjectMeta, revision: &str) -> bool {
-    let noted = pod.annotations.as_ref().and_then(|annotations| annotations.get(REVISION_LABEL));
-    noted.is_none_or(|noted| noted == revision)
-}
-
-/// Whether a pod belongs to one of these workloads of its namespace.
-fn belongs_to(pod: &ObjectMeta, workloads: &[(String, String)]) -> bool {
-    let label = |key: &str| pod.labels.as_ref().and_then(|labels| labels.get(key));
-    workloads.iter().any(|(namespace, name)| {
-        pod.namespace.as_deref() == Some(namespace) && label("app.kubernetes.io/name") == Some(name)
-    })
 }
 
 #[cfg(test)]

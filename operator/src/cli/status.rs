@@ -2,6 +2,7 @@
 
 mod line;
 mod picture;
+mod proxies;
 mod sheet;
 mod show;
 mod watch;
@@ -28,7 +29,7 @@ const NOT_READY: u8 = 3;
 /// Flags of `meshwright status`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Exit status: 0 when every installation shown is ready, 3 when one is not or there is none, 1 on an error."
+    after_help = "Exit status: 0 when every installation shown is ready, 3 when one is not or there is none, 1 on an error. With --proxies: 0, or 1 on an error.\n\nThe JSON form of --proxies is one object: format (1) and proxies, a list of namespace, kind and name of the workload, version (or Unknown), revision, meshVersion (null where no mesh of that revision runs), pods and outdated."
 )]
 pub struct StatusArgs {
     /// The MeshInstallation to show; all of them if absent
@@ -36,6 +37,9 @@ pub struct StatusArgs {
     /// Show it again whenever it changes, until interrupted
     #[arg(long, short)]
     watch: bool,
+    /// Show the proxies that run, by workload and version, instead
+    #[arg(long, conflicts_with = "watch")]
+    proxies: bool,
     /// How to show it; json prints the objects themselves, one line for each change with --watch
     #[arg(long, short, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
     output: Output,
@@ -78,6 +82,9 @@ pub enum StatusError {
     /// The first list of a watch failed.
     #[error("can't watch MeshInstallations")]
     Watch(#[source] Box<watcher::Error>),
+    /// Pods could not be listed.
+    #[error("can't list pods with a proxy")]
+    ListPods(#[source] Box<kube::Error>),
     /// The object has no JSON form.
     #[error("can't write a MeshInstallation as JSON")]
     Encode(#[source] serde_json::Error),
@@ -99,6 +106,9 @@ pub fn run(args: &StatusArgs) -> Result<ExitCode, StatusError> {
 async fn status(args: &StatusArgs) -> Result<ExitCode, StatusError> {
     let clients = Clients::infer().await.map_err(StatusError::Connect)?;
     let found = find(&clients.requests, args.name.as_deref()).await?;
+    if args.proxies {
+        return proxies::show(&clients.requests, &found, args.name.is_some(), args.output == Output::Json).await;
+    }
     let mut screen = Screen::new(args.output == Output::Json, args.watch, args.name.is_some());
     screen.show(&found, None)?;
     let last = if args.watch { watch::watch(&clients, args.name.as_deref(), found, &mut screen).await? } else { found };

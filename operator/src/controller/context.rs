@@ -17,6 +17,7 @@ use crate::apply::{
     Applier, Changes, GatewayApi, GatewayPods, Inventory, Nodes, Prober, Reader, Revisions, Surveyor, Symptoms,
 };
 use crate::nodeports::NodePortServer;
+use crate::proxies::{Proxies, Restarts};
 use crate::runtime::client::Clients;
 use crate::runtime::metrics::Metrics;
 
@@ -55,6 +56,10 @@ pub struct Context {
     pub node_ports: NodePortServer,
     /// The cluster's nodes.
     pub nodes: Nodes,
+    /// The proxies that run.
+    pub proxies: Proxies,
+    /// Workloads that are restarted for their proxies' sake.
+    pub restarts: Restarts,
     /// The proof of injection.
     pub prober: Prober,
     /// The platform, and what its namespaces refuse.

@@ -17,17 +17,19 @@ use super::beside::{beside, tell_others};
 use super::charge::FINALIZER;
 use super::context::Context;
 use super::error::ReconcileError;
+use super::proxies::users;
 use super::report::report;
 use crate::apply::ApplyError;
 use crate::mesh::health::Blocker;
 use crate::mesh::kind::Kind;
 use crate::mesh::live::LiveObjects;
-use crate::mesh::object::ObjectKey;
+use crate::mesh::object::{Component, ObjectKey};
 use crate::mesh::plan::Removal;
 use crate::mesh::revisions::Revision;
 use crate::mesh::rollup::Course;
 use crate::mesh::tags::{Standing, awaited};
 use crate::mesh::uninstall::{Teardown, next};
+use crate::proxies::InUse;
 
 /// Requests at a time.
 const CONCURRENCY: usize = 8;
@@ -55,15 +57,13 @@ pub async fn finalize(installation: &MeshInstallation, context: &Context) -> Res
     let begun = live.values().any(|live| live.deleting) || !live.keys().any(|key| key.kind == Kind::Deployment);
     if waits && !begun {
         let revision = Revision::of(&installation.spec);
-        let pods = context
-            .reader
-            .pods_with_proxy(&name, revision.label())
-            .await
-            .map_err(|e| ReconcileError::InUse(Box::new(e)))?;
+        let ambient = live.values().any(|live| live.marks.component == Some(Component::Ztunnel));
+        let users = users(context, &name, revision.label(), ambient).await;
+        let users = users.map_err(|e| ReconcileError::InUse(Box::new(e)))?;
+        let pods = users.total();
         if pods > 0 {
-            let message = format!(
-                "{pods} pods still have a proxy of this mesh; restart them without one, or set spec.deletion.whileInUse to Proceed"
-            );
+            let message =
+                format!("{}; restart them without it, or set spec.deletion.whileInUse to Proceed", still(users));
             let blocker = Blocker { reason: Reason::ProxiesPresent, message };
             report(context, installation, Course::Uninstalling { blocker, in_use: Some(pods) }, None).await?;
             return Ok(Action::requeue(IN_USE_INTERVAL));
@@ -110,6 +110,17 @@ pub async fn finalize(installation: &MeshInstallation, context: &Context) -> Res
             Ok(Action::requeue(NEXT_LOOK))
         }
         Teardown::Done => finish(installation, context, Reason::Uninstalled).await,
+    }
+}
+
+/// What holds a deletion up.
+fn still(users: InUse) -> String {
+    match users {
+        InUse { proxies, ambient: 0 } => format!("{proxies} pods still have a proxy of this mesh"),
+        InUse { proxies: 0, ambient } => format!("{ambient} pods still go through this mesh's ztunnel"),
+        InUse { proxies, ambient } => {
+            format!("{proxies} pods still have a proxy of this mesh, and {ambient} go through its ztunnel")
+        }
     }
 }
 
@@ -172,6 +183,7 @@ async fn finish(installation: &MeshInstallation, context: &Context, reason: Reas
     info!(installation = name, note, "finished");
     tell_others(installation, context);
     context.memory.forget(&name);
+    context.proxies.note(&name, None);
     context.prober.forget(&name);
     let finalizers: Vec<&String> = installation.finalizers().iter().filter(|f| *f != FINALIZER).collect();
     let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": installation.resource_version()}});

@@ -19,6 +19,7 @@ use super::gateways::replace_uninjected;
 use super::heading::Heading;
 use super::injection::injection;
 use super::ports::{learn, reach};
+use super::proxies;
 use super::reconcile::{Done, SOON, class_result};
 use super::report::{report, report_progress};
 use super::resolve::Accepted;
@@ -208,6 +209,14 @@ async fn settle(
         info!(installation = name, version = %to.inputs.version, "rolled back");
         return Ok((ReconcileResult::Changed, Action::requeue(SOON)));
     }
+    let ready = arrived && case.stall.is_none() && is_true(&told.status.conditions, ConditionType::Ready);
+    let version = case.accepted.inputs.version.to_string();
+    let look_at_proxies = if ready {
+        proxies::update(context, case.installation, &version).await
+    } else {
+        proxies::hold(context, case.installation);
+        None
+    };
     if let Some(class) = class {
         let delay = pause(class, context.memory.count_failure(&name), &name);
         return Ok((class_result(class), Action::requeue(delay.min(resync))));
@@ -225,7 +234,7 @@ async fn settle(
         None if case.arranged.waits_for_another(&live) => look_again.min(resync).min(OTHERS_WORK),
         None => look_again.min(resync),
     };
-    Ok((result, told.again(again)))
+    Ok((result, told.again(look_at_proxies.map_or(again, |look| look.min(again)))))
 }
 
 /// When to look again though nothing happens.

@@ -15,6 +15,7 @@ mod injection;
 mod memory;
 mod ports;
 mod preflight;
+mod proxies;
 mod reconcile;
 mod report;
 mod resolve;

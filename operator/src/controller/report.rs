@@ -16,6 +16,7 @@ use super::context::Context;
 use super::error::ReconcileError;
 use super::ports::range_status;
 use crate::mesh::plan;
+use crate::mesh::revisions::Revision;
 use crate::mesh::rollup::{Course, Report, is_turn, rollup};
 use crate::mesh::upgrade::Progress;
 
@@ -55,6 +56,7 @@ pub async fn report_progress(
         progress,
         gateway_api: context.gateway_api.status(),
         node_port_range: range_status(context, installation),
+        proxies: context.proxies.seen(&installation.name_any(), Revision::of(spec).label()),
     };
     let status = rollup(&input, &Time(Timestamp::now()));
     if status == previous {

@@ -7,7 +7,10 @@ use jiff::tz::TimeZone;
 use kube::ResourceExt as _;
 use meshwright_api::conditions::Reason;
 use meshwright_api::version::VersionRequest;
-use meshwright_api::{Allowance, Deletion, MeshInstallation, MeshInstallationSpec, PlatformName, Upgrade, UpgradeStrategy};
+use meshwright_api::{
+    Allowance, Deletion, MeshInstallation, MeshInstallationSpec, PlatformName, Proxy, ProxyUpdate, Upgrade,
+    UpgradeStrategy,
+};
 use meshwright_chart::Capabilities;
 use semver::Version;
 
@@ -28,6 +31,7 @@ use crate::mesh::validate::validate;
 use crate::mesh::validated::Validated;
 use crate::nodeports::{Discovery, Held, Pins, blocker, wanted};
 use crate::platform::{Detected, Platform, Platforms};
+use crate::proxies::Policy;
 
 /// A spec that can be followed.
 #[derive(Debug)]
@@ -46,7 +50,8 @@ fn stall(reason: Reason, message: impl Into<String>) -> Blocker {
 
 /// The spec without the switches that don't shape the mesh.
 fn shape(spec: &MeshInstallationSpec) -> MeshInstallationSpec {
-    MeshInstallationSpec { paused: false, deletion: Deletion::default(), ..spec.clone() }
+    let proxy = Proxy { update: ProxyUpdate::default(), ..spec.proxy.clone() };
+    MeshInstallationSpec { paused: false, deletion: Deletion::default(), proxy, ..spec.clone() }
 }
 
 /// The platform that a spec is for: the one it names, else the one that was found when it was accepted, else the one that
@@ -78,6 +83,7 @@ pub async fn resolve(
     platform: Detected,
     records: &[Record],
 ) -> Result<Arc<Accepted>, Blocker> {
+    switches(&installation.spec)?;
     let spec = shape(&installation.spec);
     let remembered = records.last().filter(|last| last.inputs.is_for(&spec));
     let unchanged = remembered.filter(|record| record.inputs.platform == platform);
@@ -157,6 +163,12 @@ async fn revision(
     Ok(names.find(|name| !taken.contains(&name.as_str())))
 }
 
+/// What doesn't shape the mesh must be right all the same.
+fn switches(spec: &MeshInstallationSpec) -> Result<(), Blocker> {
+    let read = Policy::read(&spec.proxy.update);
+    read.map(drop).map_err(|problems| stall(Reason::InvalidSpec, sentence(&problems)))
+}
+
 fn request(spec: &MeshInstallationSpec) -> Result<VersionRequest, Blocker> {
     spec.version.parse().map_err(|error| stall(Reason::InvalidSpec, format!("spec.version: {error}")))
 }
@@ -203,6 +215,7 @@ pub struct Surroundings<'a> {
 /// installation's, or empty.
 pub fn resolve_for(surroundings: &Surroundings<'_>, installation: &MeshInstallation) -> Result<Accepted, Blocker> {
     let Surroundings { catalog, platforms, capabilities, platform, node_ports, held } = surroundings;
+    switches(&installation.spec)?;
     let spec = shape(&installation.spec);
     let request = request(&spec)?;
     supported(&capabilities.kube_version, &request, &spec.upgrade, catalog)?;

@@ -120,6 +120,7 @@ impl ResolvedInputs {
             let mut spec = spec.clone();
             spec.paused = false;
             spec.deletion = meshwright_api::Deletion::default();
+            spec.proxy.update = meshwright_api::ProxyUpdate::default();
             spec
         };
         shape(&self.spec) == shape(spec)

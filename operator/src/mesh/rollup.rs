@@ -4,7 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use meshwright_api::conditions::{ConditionStatus, ConditionType, Reason, get, remove, set};
 use meshwright_api::situation::Situation;
 use meshwright_api::{
-    CaStatus, GatewayApiStatus, MeshInstallationStatus, NodePortRangeStatus, Phase, PlatformStatus, UpgradeOutcome,
+    CaStatus, GatewayApiStatus, MeshInstallationStatus, NodePortRangeStatus, Phase, PlatformStatus, ProxiesStatus,
+    UpgradeOutcome,
 };
 
 use super::health::{Blocker, Health};
@@ -12,6 +13,7 @@ use super::plan::{Applied, Plan, Waiting};
 use super::upgrade::Progress;
 use crate::apply::{ApplyError, ErrorClass};
 use crate::nodeports::PortRefusal;
+use crate::proxies::{Seen, is_outdated};
 
 /// Everything that status says, at one moment.
 pub struct Report<'a> {
@@ -31,6 +33,8 @@ pub struct Report<'a> {
     pub gateway_api: Option<GatewayApiStatus>,
     /// The range of node ports, where it is known.
     pub node_port_range: Option<NodePortRangeStatus>,
+    /// The proxies that run, where they are known.
+    pub proxies: Option<Seen>,
 }
 
 /// What became of the spec.
@@ -140,12 +144,21 @@ pub fn rollup(report: &Report<'_>, now: &Time) -> MeshInstallationStatus {
         _ => {}
     }
     upgrade(report, &judgement, &mut status, now);
+    if let Some(seen) = &report.proxies {
+        status.proxies = Some(proxies(seen, status.version.running.as_deref()));
+    }
     let Judgement { situation, phase, blocker: Blocker { reason, message } } = judgement;
     situation.write(&mut status.conditions, reason, &message, report.generation, now);
     in_use(report, &mut status, now);
     status.phase = Some(phase);
     status.message = Some(message);
     status
+}
+
+/// The proxies held against the version that runs; while none does, nothing is behind it.
+fn proxies(seen: &Seen, running: Option<&str>) -> ProxiesStatus {
+    let outdated = running.is_some_and(|running| seen.versions.iter().any(|version| is_outdated(version, running)));
+    ProxiesStatus { versions: seen.versions.clone(), outdated, message: seen.message.clone() }
 }
 
 const fn health<'a>(course: &Course<'a>) -> Option<&'a Health> {
@@ -412,7 +425,7 @@ mod tests {
     }
 
     fn about<'a>(previous: &'a MeshInstallationStatus, generation: i64, course: Course<'a>) -> Report<'a> {
-        let (ca, gateway_api, node_port_range) = (None, None, None);
+        let (ca, gateway_api, node_port_range, proxies) = (None, None, None, None);
         Report {
             previous,
             generation,
@@ -422,6 +435,7 @@ mod tests {
             progress: None,
             gateway_api,
             node_port_range,
+            proxies,
         }
     }
 
@@ -438,6 +452,30 @@ mod tests {
 
     fn blocked(reason: Reason) -> Health {
         health(vec![Blocker { reason, message: "x".into() }])
+    }
+
+    #[test]
+    fn proxies_are_outdated_when_the_version_that_runs_is_another() {
+        let version = semver::Version::new(1, 31, 2);
+        let seen = |previous: &MeshInstallationStatus, versions: &[&str], blockers| {
+            let health = health(blockers);
+            let course = Course::Followed { plan: &plan(), health: &health, version: &version, proved: false };
+            let versions = versions.iter().map(|v| (*v).to_owned()).collect();
+            let proxies = Some(Seen { versions, message: None });
+            rollup(&Report { proxies, ..about(previous, 3, course) }, &now())
+        };
+        let new = MeshInstallationStatus::default();
+        let outdated = |status: &MeshInstallationStatus| status.proxies.as_ref().map(|proxies| proxies.outdated);
+        let waiting = vec![Blocker { reason: Reason::WaitingForRollout, message: String::new() }];
+        assert_eq!(outdated(&seen(&new, &["1.30.0"], waiting)), Some(false), "nothing runs that they could be behind");
+        assert_eq!(outdated(&seen(&new, &["1.30.0", "1.31.2"], vec![])), Some(true));
+        let ready = seen(&new, &["1.31.2", "Unknown"], vec![]);
+        assert_eq!(outdated(&ready), Some(false), "what isn't known is not called outdated");
+        assert_eq!(
+            outdated(&follow(&ready, &health(vec![]), true)),
+            Some(false),
+            "and stands until somebody looks again"
+        );
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //!
 //! Labels come from small closed sets (enums, or the kinds that the catalog renders), never from names of objects.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -102,6 +103,10 @@ impl ProbeResult {
 }
 
 type Label = [(&'static str, &'static str); 1];
+/// So many versions of proxies are told one by one.
+const PROXY_VERSIONS: usize = 30;
+const OTHER_VERSIONS: &str = "other";
+
 type KindLabel = [(&'static str, String); 1];
 
 /// All metrics of the process. Clones count together.
@@ -115,6 +120,8 @@ pub struct Metrics {
     probes: Family<Label, Counter>,
     leader: Gauge,
     watched: Family<KindLabel, Gauge>,
+    proxies: Family<KindLabel, Gauge>,
+    proxy_versions: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Default for Metrics {
@@ -138,6 +145,8 @@ impl Metrics {
             probes: Family::default(),
             leader: Gauge::default(),
             watched: Family::default(),
+            proxies: Family::default(),
+            proxy_versions: Arc::default(),
         };
         metrics.registry = Arc::new(metrics.registry());
         metrics
@@ -159,6 +168,7 @@ impl Metrics {
         ours.register("injection_probes", "Dry-run pods by what they proved", self.probes.clone());
         ours.register("leader", "1 while this process leads", self.leader.clone());
         ours.register("watched_objects", "Objects held by watches, by kind", self.watched.clone());
+        ours.register("proxies", "Pods with a proxy, by its version", self.proxies.clone());
         registry
     }
 
@@ -191,6 +201,27 @@ impl Metrics {
     /// Tells how many objects of a kind the watches hold.
     pub fn set_watched(&self, kind: &str, objects: usize) {
         self.watched.get_or_create(&[("kind", kind.to_owned())]).set(i64::try_from(objects).unwrap_or(i64::MAX));
+    }
+
+    /// Tells how many proxies there are of each version. Versions come from images, which anybody can name: those beyond
+    /// the most frequent are told as one.
+    pub fn set_proxies(&self, versions: &BTreeMap<String, usize>) {
+        let mut by_count: Vec<(&String, &usize)> = versions.iter().collect();
+        by_count.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+        let mut told: BTreeMap<&str, usize> = BTreeMap::new();
+        for (n, (version, pods)) in by_count.into_iter().enumerate() {
+            *told.entry(if n < PROXY_VERSIONS { version } else { OTHER_VERSIONS }).or_default() += pods;
+        }
+        // One assignment at the end: nothing is half-done after a panic.
+        let mut known = self.proxy_versions.lock().unwrap_or_else(PoisonError::into_inner);
+        for gone in known.iter().filter(|version| !told.contains_key(version.as_str())) {
+            self.proxies.remove(&[("version", gone.clone())]);
+        }
+        for (version, pods) in &told {
+            let label = [("version", (*version).to_owned())];
+            self.proxies.get_or_create(&label).set(i64::try_from(*pods).unwrap_or(i64::MAX));
+        }
+        *known = told.into_keys().map(str::to_owned).collect();
     }
 
     /// All metrics as `OpenMetrics` text.
@@ -256,6 +287,23 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn proxies_are_told_by_version_and_those_that_are_gone_no_longer() {
+        let metrics = Metrics::new();
+        let told = |versions: &[(String, usize)]| {
+            metrics.set_proxies(&versions.iter().cloned().collect());
+            let text = metrics.encode().unwrap();
+            text.lines().filter(|line| line.starts_with("meshwright_proxies{")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&[("1.31.2".into(), 7)]), [r#"meshwright_proxies{version="1.31.2"} 7"#]);
+        assert_eq!(told(&[("1.32.0".into(), 2)]), [r#"meshwright_proxies{version="1.32.0"} 2"#]);
+        let many: Vec<(String, usize)> = (0..40).map(|n| (format!("1.{n}.0"), 1)).collect();
+        let lines = told(&many);
+        assert_eq!(lines.len(), 31);
+        assert!(lines.contains(&r#"meshwright_proxies{version="other"} 10"#.to_owned()), "{lines:?}");
+        assert_eq!(told(&[]), Vec::<String>::new());
     }
 
     #[test]

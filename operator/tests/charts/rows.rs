@@ -17,7 +17,7 @@ pub struct Row {
 }
 
 /// Fields that shape no object: what the operator does, rather than what the mesh is.
-pub const SHAPE_NOTHING: [&str; 9] = [
+pub const SHAPE_NOTHING: [&str; 16] = [
     "version",
     "paused",
     "deletion.policy",
@@ -27,6 +27,13 @@ pub const SHAPE_NOTHING: [&str; 9] = [
     "upgrade.progressDeadline",
     "upgrade.onFailure",
     "upgrade.allow[]",
+    "proxy.update.mode",
+    "proxy.update.windows[].days[]",
+    "proxy.update.windows[].start",
+    "proxy.update.windows[].end",
+    "proxy.update.windows[].timeZone",
+    "proxy.update.restartsPerMinute",
+    "proxy.update.maxFailures",
 ];
 
 const ISTIOD: &str = "Deployment istio-system/istiod";

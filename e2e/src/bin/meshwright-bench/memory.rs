@@ -13,6 +13,8 @@ use super::Options;
 use super::table::{Table, mebibytes};
 
 const NAMESPACE: &str = "crowd";
+/// The version of the crowd's proxies.
+const PROXY: &str = "1.31.2";
 /// Requests at a time.
 const CONCURRENCY: usize = 16;
 /// A crowd takes minutes on a slow machine.
@@ -28,11 +30,35 @@ pub(crate) async fn measure(lab: &Lab, options: &Options, table: &mut Table) -> 
     mesh.wait_ready(NAME).await?;
     tell(lab, &mesh, "after install", "<= 20 MiB", "87 MiB", table).await?;
     crowd(lab, options.pods).await?;
+    told(&mesh).await?;
     let with = format!("with {} pods that have a proxy", options.pods);
     tell(lab, &mesh, &with, "<= 32 MiB", "233 MiB", table).await?;
     restart(lab, &mesh).await?;
+    listed(lab, &mesh).await?;
     let with = format!("started anew with {} pods", options.pods);
     tell(lab, &mesh, &with, "<= 48 MiB peak", "274 MiB", table).await
+}
+
+/// Waits until the operator has seen the crowd: what it doesn't know takes no memory.
+async fn told(mesh: &Mesh) -> TestResult {
+    wait::until(DEADLINE, "status to tell of the crowd's proxies", async || {
+        let found = mesh.installations().get(NAME).await.map_err(|error| error.to_string())?;
+        let proxies = found.status.and_then(|status| status.proxies).unwrap_or_default();
+        if proxies.versions == [PROXY] { Ok(()) } else { Err(format!("{proxies:?}")) }
+    })
+    .await?;
+    Ok(())
+}
+
+/// Waits until a new leader has listed the crowd.
+async fn listed(lab: &Lab, mesh: &Mesh) -> TestResult {
+    let leader = mesh.leader().await?;
+    wait::until(DEADLINE, "the new leader to list the crowd", async || {
+        let log = lab.logs(OPERATOR_NAMESPACE, &leader).map_err(|error| error.to_string())?;
+        if log.contains("pods with a proxy are listed") { Ok(()) } else { Err("it has not yet".to_owned()) }
+    })
+    .await?;
+    Ok(())
 }
 
 async fn tell(lab: &Lab, mesh: &Mesh, when: &str, budget: &str, peer: &str, table: &mut Table) -> TestResult {
@@ -56,12 +82,14 @@ async fn restart(lab: &Lab, mesh: &Mesh) -> TestResult {
     Ok(())
 }
 
-/// A pod as the injector leaves it, on a node already, so that kwok plays it and no scheduler is needed.
+/// A pod as the injector leaves it, of no workload, which takes the most to remember. It is on a node already, so that
+/// kwok plays it and no scheduler is needed.
 fn pod(n: usize) -> Pod {
-    let mut pod = objects::pod(&format!("p-{n}"), &[("app", "p"), ("security.istio.io/tlsMode", "istio")]);
+    let labels = [("app", "p"), ("security.istio.io/tlsMode", "istio"), ("service.istio.io/canonical-name", "p")];
+    let mut pod = objects::pod(&format!("p-{n}"), &labels);
     if let Some(spec) = &mut pod.spec {
         spec.node_name = Some("node-1".to_owned());
-        let proxy = json!({"name": "istio-proxy", "image": "registry.istio.io/testing/proxyv2:1.32.0"});
+        let proxy = json!({"name": "istio-proxy", "image": format!("registry.istio.io/testing/proxyv2:{PROXY}")});
         spec.containers.extend(serde_json::from_value(proxy));
     }
     pod

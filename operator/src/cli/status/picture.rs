@@ -12,8 +12,8 @@ use kube::ResourceExt as _;
 use meshwright_api::conditions::{ConditionType, get};
 use meshwright_api::{
     AddressType, CaSource, CaStatus, ComponentStatus, GatewayPortStatus, GatewayStatus, MeshInstallation,
-    MeshInstallationStatus, NodePortRangeSource, NodePortRangeStatus, Phase, PlatformStatus, Protocol, ServiceType,
-    VersionStatus,
+    MeshInstallationStatus, NodePortRangeSource, NodePortRangeStatus, Phase, PlatformStatus, Protocol, ProxiesStatus,
+    ServiceType, VersionStatus,
 };
 
 use super::sheet::{Cell, Row, Sheet};
@@ -57,6 +57,9 @@ pub fn picture(mesh: &MeshInstallation, now: Timestamp, width: usize) -> String 
     }
     if let Some(range) = &status.platform.node_port_range {
         node_ports(&mut sheet, range);
+    }
+    if let Some(seen) = &status.proxies {
+        proxies(&mut sheet, seen);
     }
     components(&mut sheet, &status.components);
     for gateway in &status.gateways {
@@ -160,6 +163,19 @@ fn node_ports(sheet: &mut Sheet, range: &NodePortRangeStatus) {
     };
     let message = range.message.as_deref().map(|message| format!("; {}", clean(message))).unwrap_or_default();
     sheet.field("Node ports", PLAIN, "", &format!("{}, {source}{message}", clean(&range.range)));
+}
+
+/// Nothing where no pod has a proxy.
+fn proxies(sheet: &mut Sheet, seen: &ProxiesStatus) {
+    if !seen.versions.is_empty() {
+        let versions: Vec<String> = seen.versions.iter().map(|version| clean(version)).collect();
+        let hint = if seen.outdated { ", some outdated (meshwright status --proxies)" } else { "" };
+        let style = if seen.outdated { CARE } else { PLAIN };
+        sheet.field("Proxies", style, &versions.join(", "), hint);
+    }
+    if let Some(message) = &seen.message {
+        sheet.field("", PLAIN, "", &clean(message));
+    }
 }
 
 fn components(sheet: &mut Sheet, components: &[ComponentStatus]) {

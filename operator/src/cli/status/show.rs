@@ -133,7 +133,8 @@ impl Screen {
         }
     }
 
-    fn once(&self, text: &str) -> Result<(), StatusError> {
+    /// A text that is shown once, painted where the output takes colours.
+    pub(super) fn once(&self, text: &str) -> Result<(), StatusError> {
         if self.colours { write(text) } else { write(&strip_str(text).to_string()) }
     }
 }

@@ -33,8 +33,13 @@ const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "delete", "patch"];
 const WRITE_BUT_KEEP: &[&str] = &["create", "patch"];
 
+const RESTART: &str = "with `spec.proxy.update.mode: Restart`: restart workloads whose owners allow it by label, by two annotations on the pod template";
+
+const NO_RESTART: &str =
+    "with `Restart`, no workload is restarted, and `status.proxies.message` says so; with `Report`, nothing is missed";
+
 /// All but the kinds that the mesh consists of.
-const OTHERS: [Need; 16] = [
+const OTHERS: [Need; 21] = [
     Need {
         reach: Reach::Cluster,
         group: "meshwright.dev",
@@ -58,9 +63,54 @@ const OTHERS: [Need; 16] = [
         group: "",
         resource: "pods",
         name: None,
+        verbs: &["list", "watch"],
+        why: "know which proxies run: `status.proxies`, the metric, what to restart, and what needs the mesh before it is removed; of each pod the workload and the proxy's version are kept",
+        without: "nothing is told of proxies or restarted for them; a deletion waits until the right is there, or `spec.deletion.whileInUse` is `Proceed`",
+    },
+    Need {
+        reach: Reach::Cluster,
+        group: "apps",
+        resource: "statefulsets",
+        name: None,
+        verbs: &["list", "patch"],
+        why: RESTART,
+        without: NO_RESTART,
+    },
+    Need {
+        reach: Reach::Cluster,
+        group: "apps",
+        resource: "deployments",
+        name: None,
+        verbs: &["list", "patch"],
+        why: RESTART,
+        without: NO_RESTART,
+    },
+    Need {
+        reach: Reach::Cluster,
+        group: "apps",
+        resource: "daemonsets",
+        name: None,
+        verbs: &["list", "patch"],
+        why: RESTART,
+        without: NO_RESTART,
+    },
+    Need {
+        reach: Reach::Cluster,
+        group: "policy",
+        resource: "poddisruptionbudgets",
+        name: None,
         verbs: &["list"],
-        why: "count pods that have a proxy, before the mesh is removed",
-        without: "a deletion waits until the right is there, or `spec.deletion.whileInUse` is `Proceed`",
+        why: "restart no workload whose budget allows no disruption",
+        without: NO_RESTART,
+    },
+    Need {
+        reach: Reach::Cluster,
+        group: "",
+        resource: "namespaces",
+        name: None,
+        verbs: &["list"],
+        why: "know in which namespaces workloads may be restarted for their proxies",
+        without: NO_RESTART,
     },
     Need {
         reach: Reach::Cluster,
