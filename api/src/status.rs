@@ -173,6 +173,12 @@ pub struct VersionStatus {
     /// The release that ran before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous: Option<String>,
+    /// The revision that the operator has named, with `spec.upgrade.strategy` `Canary`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The revision that ran before, and is kept while proxies use it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retiring: Option<String>,
 }
 
 /// One part of the mesh.

@@ -1,6 +1,6 @@
 //! ControllerRevisions in the operator's own namespace: the operator's memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
@@ -69,6 +69,23 @@ impl Revisions {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Record>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The revisions that the operator has named in an installation, as far as they are remembered.
+    #[must_use]
+    pub fn named(&self, installation: &str) -> BTreeSet<String> {
+        let known = self.lock();
+        let records = known.get(installation).into_iter().flatten();
+        records.filter_map(|record| record.inputs.revision.clone()).collect()
+    }
+
+    /// The revision that the operator has named for what an installation is brought to.
+    #[must_use]
+    pub fn newest_name(&self, installation: &str) -> Option<String> {
+        let known = self.lock();
+        let records = known.get(installation)?;
+        let failed = |record: &&Record| matches!(record.verdict, Verdict::Failed | Verdict::RolledBack);
+        records.iter().rev().find(|record| !failed(record))?.inputs.revision.clone()
     }
 
     /// The records of an installation, oldest first.

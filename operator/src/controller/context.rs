@@ -16,6 +16,7 @@ use super::memory::Memory;
 use crate::apply::{
     Applier, Changes, GatewayApi, GatewayPods, Inventory, Nodes, Prober, Reader, Revisions, Surveyor, Symptoms,
 };
+use crate::mesh::revisions::Revision;
 use crate::nodeports::NodePortServer;
 use crate::proxies::{Proxies, Restarts};
 use crate::runtime::client::Clients;
@@ -86,6 +87,15 @@ impl Context {
         let in_charge = |mi: &MeshInstallation| mi.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
         all.sort_by_key(|mi| (!in_charge(mi), mi.metadata.creation_timestamp.clone(), mi.name_any()));
         all
+    }
+
+    /// The names that an installation's control planes have as revisions: one, or several where the operator names them.
+    #[must_use]
+    pub fn revision_names(&self, installation: &MeshInstallation) -> Vec<String> {
+        let named = self.revisions.named(&installation.name_any());
+        let own = Revision::of(&installation.spec).label().to_owned();
+        // What ran before the first canary has no name.
+        std::iter::once(own).chain(named).collect()
     }
 
     /// UIDs of all installations, readable or not.

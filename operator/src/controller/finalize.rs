@@ -25,7 +25,6 @@ use crate::mesh::kind::Kind;
 use crate::mesh::live::LiveObjects;
 use crate::mesh::object::{Component, ObjectKey};
 use crate::mesh::plan::Removal;
-use crate::mesh::revisions::Revision;
 use crate::mesh::rollup::Course;
 use crate::mesh::tags::{Standing, awaited};
 use crate::mesh::uninstall::{Teardown, next};
@@ -56,9 +55,8 @@ pub async fn finalize(installation: &MeshInstallation, context: &Context) -> Res
     let waits = installation.spec.deletion.while_in_use == InUsePolicy::Wait;
     let begun = live.values().any(|live| live.deleting) || !live.keys().any(|key| key.kind == Kind::Deployment);
     if waits && !begun {
-        let revision = Revision::of(&installation.spec);
         let ambient = live.values().any(|live| live.marks.component == Some(Component::Ztunnel));
-        let users = users(context, &name, revision.label(), ambient).await;
+        let users = users(context, &name, &context.revision_names(installation), ambient).await;
         let users = users.map_err(|e| ReconcileError::InUse(Box::new(e)))?;
         let pods = users.total();
         if pods > 0 {

@@ -1,5 +1,6 @@
 //! Follows accepted inputs: plans, writes, measures, reports, and says when to come back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -27,6 +28,7 @@ use super::transition::{Moving, Transition, ended, transition};
 use crate::apply::{ApplyError, ErrorClass};
 use crate::mesh::health::{Blocker, Health, Injection, measure};
 use crate::mesh::live::LiveObjects;
+use crate::mesh::object::Desired;
 use crate::mesh::plan::{Applied, Plan, Prepared, Refusal, plan};
 use crate::mesh::pod_security::warnings;
 use crate::mesh::revision::{Record, Verdict};
@@ -36,6 +38,8 @@ use crate::runtime::metrics::ReconcileResult;
 
 /// While a mesh is on its way it is looked at this often: pods tell nobody why they don't come up.
 const ON_THE_WAY: Duration = Duration::from_secs(3);
+/// A control plane that ran before is looked at this often while it is kept.
+const KEPT: Duration = Duration::from_secs(10);
 /// What another installation does that this one waits for is told by it at most, and looked for this often all the same.
 const OTHERS_WORK: Duration = Duration::from_secs(2);
 
@@ -92,7 +96,8 @@ pub async fn follow(case: Case<'_>) -> Done {
         return hindered(&case, failure(&error), error.class()).await;
     }
     let live = context.inventory.snapshot(&name, &case.arranged.with_anothers(&accepted.desired));
-    let (injection, _) = injection(context, &name, &accepted.validated, &accepted.desired, &live);
+    let judged = judged(accepted, way.as_ref(), &live);
+    let (injection, _) = injection(context, &name, &accepted.validated, &judged, &live);
     let may_start = injection.lets_gateways_start(&accepted.validated);
     let before = case.arranged.without_kept(&live);
     let mut prepared = plan(&accepted.desired, &before, &accepted.validated.owner, &context.existing(), may_start);
@@ -120,9 +125,15 @@ pub async fn follow(case: Case<'_>) -> Done {
 
 /// What is desired now, where that is not yet all of what is accepted.
 fn staged(accepted: &Accepted, moving: &Moving) -> Option<Accepted> {
-    let position = moving.position.as_ref().filter(|_| !moving.hurried)?;
+    let kept = moving.kept.as_ref().map(|(_, desired)| desired);
+    let desired = moving.position.as_ref().map(|position| &position.desired).or(kept).filter(|_| !moving.hurried)?;
     let Accepted { inputs, validated, .. } = accepted;
-    Some(Accepted { inputs: inputs.clone(), validated: validated.clone(), desired: position.desired.clone() })
+    Some(Accepted { inputs: inputs.clone(), validated: validated.clone(), desired: desired.clone() })
+}
+
+/// What the mesh is judged by: what is to be, without what merely stays for now.
+fn judged(accepted: &Accepted, way: Option<&Transition>, live: &LiveObjects) -> Vec<Arc<Desired>> {
+    way.map_or_else(|| accepted.desired.clone(), |way| way.of_target(&accepted.desired, live))
 }
 
 /// A step has taken too long: the record counts as failed, and the next reconcile goes by that.
@@ -138,7 +149,7 @@ async fn fail(case: &Case<'_>, way: &Transition, moving: &Moving) -> Done {
         Some(position) => in_words(case, way, moving).await.unwrap_or(position.blocker.message.clone()),
         None => told.unwrap_or_default(),
     };
-    let Moving { progress, .. } = moving;
+    let Some(progress) = &moving.progress else { return Ok((ReconcileResult::Waiting, Action::requeue(SOON))) };
     let failure = format!("step {} was not done within {:#}: {waited}", progress.step, progress.limit);
     warn!(installation = name, record, failure, "an upgrade failed");
     let revisions = &case.context.revisions;
@@ -171,10 +182,12 @@ async fn settle(
 ) -> Done {
     let Case { context, .. } = case;
     let (name, proved) = (case.name(), case.proved());
-    let all = case.arranged.with_anothers(&accepted.desired);
-    let live = context.inventory.snapshot(&name, &all);
-    let (injection, look_again) = self::injection(context, &name, &accepted.validated, &accepted.desired, &live);
+    let live = context.inventory.snapshot(&name, &case.arranged.with_anothers(&accepted.desired));
+    let judged = judged(accepted, way, &live);
+    let all = case.arranged.with_anothers(&judged);
+    let (injection, look_again) = self::injection(context, &name, &accepted.validated, &judged, &live);
     let mut health = measure(&accepted.validated, &all, &live, &injection);
+    health.kept = moving.as_ref().and_then(|moving| moving.kept.as_ref().map(|(kept, _)| kept.clone()));
     replace_uninjected(context, &name, accepted, &live, &injection, &mut health).await;
     health.blockers.extend(context.memory.contested(&accepted.desired));
     let namespaces = context.surveyor.guarded_namespaces(proved).await;
@@ -241,6 +254,9 @@ async fn settle(
 fn resync(case: &Case<'_>, moving: Option<&Moving>) -> Duration {
     let usual = case.stall.as_ref().map_or(RESYNC, |stall| patience(stall.reason));
     let Some(moving) = moving else { return usual };
+    if moving.progress.is_none() {
+        return usual.min(KEPT);
+    }
     let left = moving.time_left(case.installation, &Time(Timestamp::now()));
     // A moment more, so that the time is over then.
     left.map_or(ON_THE_WAY, |left| ON_THE_WAY.min(left + SOON)).min(usual)
@@ -256,7 +272,7 @@ async fn tell(
 ) -> Result<super::report::Told, ReconcileError> {
     let Case { installation, context, heading, stall, .. } = case;
     let back = matches!(heading, Some(Heading::Back { .. }));
-    let mut progress = moving.map(|moving| moving.progress.clone());
+    let mut progress = moving.and_then(|moving| moving.progress.clone());
     if let (Some(way), Some(moving), Some(progress)) = (way, moving, &mut progress) {
         if let Some(words) = in_words(case, way, moving).await {
             progress.message = words;
@@ -268,17 +284,18 @@ async fn tell(
     let progress = progress.or_else(|| heading.as_ref().and_then(|heading| ended(installation, heading)));
     let version = &case.accepted.inputs.version;
     let travels = moving.filter(|moving| back || moving.position.is_some());
+    let travels = travels.and_then(|moving| Some((moving, moving.progress.as_ref()?)));
     let course = match (stall, travels) {
         (Some(blocker), _) => Course::Stalled { blocker: blocker.clone(), running: Some(health) },
-        (None, Some(moving)) => Course::Travelling {
+        (None, Some((moving, told))) => Course::Travelling {
             plan: applied,
             health,
             version,
             travel: Travel {
                 back,
                 late: moving.hurried,
-                step: moving.progress.step.to_string(),
-                from: moving.progress.way.from.clone(),
+                step: told.step.to_string(),
+                from: told.way.from.clone(),
                 blocker: waits_for(moving, progress.as_ref().map(|progress| progress.message.as_str())),
             },
         },
@@ -326,7 +343,7 @@ async fn paused(
     };
     // A way that was begun is told of with its time stopped.
     let begun = case.heading.is_some();
-    let progress = moving.map(|moving| moving.progress).filter(|_| begun);
+    let progress = moving.and_then(|moving| moving.progress).filter(|_| begun);
     let told = report_progress(case.context, case.installation, course, None, progress).await?;
     Ok((ReconcileResult::Unchanged, told.again(RESYNC)))
 }

@@ -10,7 +10,7 @@ use meshwright_api::conditions::Reason;
 
 use super::contest::Contest;
 use super::resolve::Accepted;
-use crate::mesh::health::Blocker;
+use crate::mesh::health::{Blocker, KeptRevision};
 use crate::mesh::object::{Desired, ObjectKey};
 use crate::mesh::plan::{Action, Plan, Prepared};
 use crate::mesh::revision::ResolvedInputs;
@@ -30,6 +30,7 @@ pub struct Memory {
     contest: Mutex<Contest>,
     generations: Mutex<HashMap<String, i64>>,
     ca_read: Mutex<HashMap<String, Instant>>,
+    unused: Mutex<HashMap<String, (String, Instant)>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -147,6 +148,21 @@ impl Memory {
             read.insert(installation.to_owned(), now);
         }
         due
+    }
+
+    /// How long nobody has used a control plane that is kept, as far as has been looked; `None` while somebody does, or it
+    /// isn't known.
+    pub fn unused_for(&self, installation: &str, kept: &KeptRevision) -> Option<Duration> {
+        let mut unused = lock(&self.unused);
+        if kept.pods != Some(0) {
+            unused.remove(installation);
+            return None;
+        }
+        let known =
+            unused.get(installation).filter(|(revision, _)| *revision == kept.revision).map(|(_, since)| *since);
+        let since = known.unwrap_or_else(Instant::now);
+        unused.insert(installation.to_owned(), (kept.revision.clone(), since));
+        Some(since.elapsed())
     }
 
     /// Forgets an installation.

@@ -10,7 +10,6 @@ use meshwright_api::conditions::Reason;
 use tracing::warn;
 
 use super::context::Context;
-use crate::mesh::revisions::Revision;
 use crate::proxies::{Decision, Group, InUse, Policy, ProxyUpdateError, decide, in_use, is_outdated, tell, told_by};
 
 /// While something is being restarted, or could be next.
@@ -37,7 +36,7 @@ pub async fn update(context: &Context, installation: &MeshInstallation, version:
         context.proxies.note(&name, None);
         return None;
     };
-    let Some(groups) = context.proxies.groups(Revision::of(&installation.spec).label()) else { return Some(NEXT_LOOK) };
+    let Some(groups) = context.proxies.groups(&context.revision_names(installation)) else { return Some(NEXT_LOOK) };
     if !groups.iter().any(|(group, _)| group.is_outdated(version)) {
         context.proxies.note(&name, None);
         return None;
@@ -109,11 +108,16 @@ fn again(decision: &Decision, now: Timestamp) -> Duration {
 
 /// The pods that still need the mesh. Of a first look at the watch it is enough to know that there are some; that there
 /// are none is asked of the API server.
-pub async fn users(context: &Context, installation: &str, revision: &str, ambient: bool) -> Result<InUse, kube::Error> {
+pub async fn users(
+    context: &Context,
+    installation: &str,
+    revisions: &[String],
+    ambient: bool,
+) -> Result<InUse, kube::Error> {
     let own = context.inventory.workload_names(installation);
-    match context.proxies.others(revision, &own) {
+    match context.proxies.others(revisions, &own) {
         Some(proxies) if proxies > 0 => Ok(InUse { proxies, ambient: 0 }),
-        _ => in_use(&context.clients.requests, revision, &own, ambient).await,
+        _ => in_use(&context.clients.requests, revisions, &own, ambient).await,
     }
 }
 

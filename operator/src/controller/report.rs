@@ -16,7 +16,6 @@ use super::context::Context;
 use super::error::ReconcileError;
 use super::ports::range_status;
 use crate::mesh::plan;
-use crate::mesh::revisions::Revision;
 use crate::mesh::rollup::{Course, Report, is_turn, rollup};
 use crate::mesh::upgrade::Progress;
 
@@ -54,9 +53,10 @@ pub async fn report_progress(
         course,
         ca,
         progress,
+        revision: context.revisions.newest_name(&installation.name_any()),
         gateway_api: context.gateway_api.status(),
         node_port_range: range_status(context, installation),
-        proxies: context.proxies.seen(&installation.name_any(), Revision::of(spec).label()),
+        proxies: context.proxies.seen(&installation.name_any(), &context.revision_names(installation)),
     };
     let status = rollup(&input, &Time(Timestamp::now()));
     if status == previous {

@@ -14,10 +14,10 @@ use super::context::Context;
 use super::heading::{Heading, last_good};
 use super::injection::injection;
 use super::resolve::{Accepted, resolve_remembered};
-use crate::mesh::health::Blocker;
+use crate::mesh::health::{Blocker, KeptRevision};
 use crate::mesh::kind::Kind;
 use crate::mesh::live::LiveObjects;
-use crate::mesh::object::Desired;
+use crate::mesh::object::{Component, Desired, ObjectKey};
 use crate::mesh::revision::{Record, Verdict};
 use crate::mesh::upgrade::{Position, Progress, Route, Step, Way, position};
 
@@ -28,6 +28,12 @@ pub struct Transition {
     limit: SignedDuration,
     /// What becomes of it when a step takes too long.
     late: Late,
+    /// Nothing is left to do but to take a control plane away that ran before.
+    settled: bool,
+    /// The states that objects may be found in.
+    sources: Vec<Arc<Accepted>>,
+    /// How long a control plane is kept that nobody uses.
+    retirement: SignedDuration,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -46,8 +52,10 @@ enum Late {
 pub struct Moving {
     /// The step that is under way; `None` in the clean-up.
     pub position: Option<Position>,
-    /// What status tells of it.
-    pub progress: Progress,
+    /// What status tells of it; nothing of a mesh that is where it should be.
+    pub progress: Option<Progress>,
+    /// In the clean-up: a control plane that ran before, and what is desired while it is kept.
+    pub kept: Option<(KeptRevision, Vec<Arc<Desired>>)>,
     /// The time of the step is over, and the record of what it leads to counts as failed.
     pub failed: bool,
     /// The time of a step on the way back is over: nothing is held back any longer.
@@ -70,17 +78,17 @@ pub async fn transition(
         Some(Heading::RolledBack { .. }) => true,
     };
     let mut others: Vec<&Record> = records.iter().filter(|other| other.name != record).collect();
-    if settled || others.is_empty() {
+    if others.is_empty() || (settled && !has_another_control_plane(context, &name, accepted)) {
         context.memory.keep_only(&name, accepted);
         return Ok(None);
     }
     // What was Ready is trusted most, then what is newest.
     others.sort_by_key(|other| (other.verdict != Verdict::Proved, std::cmp::Reverse(other.number)));
-    let mut sources: Vec<Accepted> = Vec::with_capacity(others.len());
+    let mut sources: Vec<Arc<Accepted>> = Vec::with_capacity(others.len());
     for other in &others {
         match resolve_remembered(context, installation, other).await {
             Ok(source) => match place(context, installation, &source) {
-                Ok((own, _)) => sources.push(own),
+                Ok((own, _)) => sources.push(Arc::new(own)),
                 Err(error) => warn!(installation = name, record = other.name, error = %error, "can't be made again"),
             },
             Err(blocker) => {
@@ -111,7 +119,18 @@ pub async fn transition(
         Some(Heading::Back { from, .. }) => from.inputs.version.clone(),
         _ => from,
     };
-    Ok(Some(Transition { way: Way { from, to, direction, record }, route, limit: upgrade.deadline(), late }))
+    let way = Way { from, to, direction, record };
+    let (limit, retirement) = (upgrade.deadline(), upgrade.retirement());
+    Ok(Some(Transition { way, route, limit, late, settled, sources, retirement }))
+}
+
+/// Whether an istiod of the installation runs that is not the one that is accepted.
+fn has_another_control_plane(context: &Context, installation: &str, accepted: &Accepted) -> bool {
+    let live = context.inventory.snapshot(installation, &[]);
+    let wanted = |key: &ObjectKey| accepted.desired.iter().any(|desired| desired.key == *key);
+    live.iter().any(|(key, live)| {
+        key.kind == Kind::Deployment && live.marks.component == Some(Component::Istiod) && !wanted(key)
+    })
 }
 
 impl Transition {
@@ -134,6 +153,10 @@ impl Transition {
             self.way.told_step(told)
         };
         let injection = |desired: &[Arc<Desired>]| injection(context, &name, &accepted.validated, desired, live).0;
+        if self.settled {
+            let kept = self.kept(context, &name, live);
+            return Moving { position: None, progress: None, kept, failed: false, hurried: false };
+        }
         let mut position = position(&self.route, live, injection, furthest.as_ref());
         if stands {
             position = Some(self.standstill(position, furthest.as_ref(), live));
@@ -151,12 +174,43 @@ impl Transition {
             paused: installation.spec.paused,
         };
         let over = over && !installation.spec.paused;
+        let kept = if position.is_none() { self.kept(context, &name, live) } else { None };
         Moving {
             position,
-            progress,
+            progress: Some(progress),
+            kept,
             failed: over && self.late == Late::Fails,
             hurried: over && self.late == Late::Hurries,
         }
+    }
+
+    /// The control plane that ran before, unless nobody has used it for long enough.
+    fn kept(
+        &self,
+        context: &Context,
+        installation: &str,
+        live: &LiveObjects,
+    ) -> Option<(KeptRevision, Vec<Arc<Desired>>)> {
+        let retained = self.route.retained(live);
+        let is_istiod = |d: &&Arc<Desired>| d.key.kind == Kind::Deployment && d.component == Component::Istiod;
+        // The target's own comes first.
+        let istiod = retained.iter().filter(is_istiod).nth(1)?;
+        let source = self.sources.iter().find(|source| source.desired.iter().any(|d| d.key == istiod.key))?;
+        let revision = source.validated.revision.label().to_owned();
+        let own = context.inventory.workload_names(installation);
+        let pods = context.proxies.others(std::slice::from_ref(&revision), &own);
+        let kept = KeptRevision { revision, pods };
+        // On the way back nothing is kept that nobody uses.
+        let grace = if self.way.direction == UpgradeDirection::Back { SignedDuration::ZERO } else { self.retirement };
+        let unused = context.memory.unused_for(installation, &kept);
+        let over = unused.is_some_and(|unused| SignedDuration::try_from(unused).is_ok_and(|unused| unused >= grace));
+        (!over).then_some((kept, retained))
+    }
+
+    /// What injection is judged by: what is to be, without what merely stays for now.
+    #[must_use]
+    pub fn of_target(&self, desired: &[Arc<Desired>], live: &LiveObjects) -> Vec<Arc<Desired>> {
+        self.route.of_target(desired, live)
     }
 
     /// A halted mesh goes no further than it came, though what it waited for may be there by now.
@@ -183,7 +237,8 @@ impl Moving {
     /// How long until the step's time is over, as status tells it.
     pub fn time_left(&self, installation: &MeshInstallation, now: &Time) -> Option<std::time::Duration> {
         let told = installation.status.as_ref().and_then(|status| status.upgrade.as_ref());
-        let left = self.progress.way.time_left(told, &self.progress.step, now)?;
+        let progress = self.progress.as_ref()?;
+        let left = progress.way.time_left(told, &progress.step, now)?;
         Some(left.max(SignedDuration::ZERO).unsigned_abs())
     }
 }

@@ -60,8 +60,19 @@ pub struct Health {
     pub available: bool,
     /// The platform; its warnings stand in `warnings`.
     pub platform: PlatformStatus,
+    /// A control plane that ran before, and is kept.
+    pub kept: Option<KeptRevision>,
     /// What keeps applications from being meshed; `None` while nobody has looked.
     pub warnings: Option<Vec<String>>,
+}
+
+/// A control plane that ran before, and is kept while proxies use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptRevision {
+    /// Its revision.
+    pub revision: String,
+    /// How many pods use it; `None` while nobody knows.
+    pub pods: Option<usize>,
 }
 
 /// Something in the way of Ready.
@@ -131,7 +142,7 @@ pub fn measure(validated: &Validated, desired: &[Arc<Desired>], live: &LiveObjec
     }
     node_ports.sort_by_key(|held| (held.port, held.protocol));
     let platform = validated.platform.clone();
-    Health { components, gateways, node_ports, blockers, available, platform, warnings: None }
+    Health { components, gateways, node_ports, blockers, available, platform, warnings: None, kept: None }
 }
 
 /// How many pods an autoscaler of ours leaves at least; `None` where none chooses their number.

@@ -8,7 +8,7 @@ use meshwright_api::{
     UpgradeOutcome,
 };
 
-use super::health::{Blocker, Health};
+use super::health::{Blocker, Health, KeptRevision};
 use super::plan::{Applied, Plan, Waiting};
 use super::upgrade::Progress;
 use crate::apply::{ApplyError, ErrorClass};
@@ -29,6 +29,8 @@ pub struct Report<'a> {
     pub ca: Option<CaStatus>,
     /// How far the mesh has come on its way to a changed spec, where it is on one.
     pub progress: Option<Progress>,
+    /// The revision that the operator has named for what it brings about.
+    pub revision: Option<String>,
     /// The Gateway API, where it was looked for.
     pub gateway_api: Option<GatewayApiStatus>,
     /// The range of node ports, where it is known.
@@ -143,6 +145,7 @@ pub fn rollup(report: &Report<'_>, now: &Time) -> MeshInstallationStatus {
         }
         _ => {}
     }
+    status.version.revision.clone_from(&report.revision);
     upgrade(report, &judgement, &mut status, now);
     if let Some(seen) = &report.proxies {
         status.proxies = Some(proxies(seen, status.version.running.as_deref()));
@@ -173,6 +176,7 @@ const fn health<'a>(course: &Course<'a>) -> Option<&'a Health> {
 
 fn show(health: &Health, status: &mut MeshInstallationStatus, generation: i64, now: &Time) {
     status.components.clone_from(&health.components);
+    status.version.retiring = health.kept.as_ref().map(|kept| kept.revision.clone());
     status.gateways.clone_from(&health.gateways);
     status.node_ports.clone_from(&health.node_ports);
     // What was warned of stands until somebody has looked again.
@@ -209,11 +213,18 @@ fn upgrade(report: &Report<'_>, judgement: &Judgement, status: &mut MeshInstalla
 }
 
 fn in_use(report: &Report<'_>, status: &mut MeshInstallationStatus, now: &Time) {
-    let Course::Uninstalling { in_use: Some(pods), .. } = report.course else {
-        remove(&mut status.conditions, ConditionType::InUse);
-        return;
+    let kept = health(&report.course).and_then(|health| health.kept.as_ref());
+    let message = match (&report.course, kept) {
+        (Course::Uninstalling { in_use: Some(pods), .. }, _) => format!("{pods} pods still have a proxy of this mesh"),
+        (_, Some(KeptRevision { revision, pods: Some(pods) })) if *pods > 0 => format!(
+            "revision {revision}, which ran before, is kept while {pods} pods use it: restart them; meshwright status \
+             --proxies names them"
+        ),
+        _ => {
+            remove(&mut status.conditions, ConditionType::InUse);
+            return;
+        }
     };
-    let message = format!("{pods} pods still have a proxy of this mesh");
     let (value, reason) = (ConditionStatus::True, Reason::ProxiesPresent);
     set(&mut status.conditions, ConditionType::InUse, value, reason, message, report.generation, now);
 }
@@ -407,6 +418,7 @@ mod tests {
             available: true,
             platform: PlatformStatus { name: Some("kind".into()), ..PlatformStatus::default() },
             warnings: None,
+            kept: None,
         }
     }
 
@@ -433,6 +445,7 @@ mod tests {
             course,
             ca,
             progress: None,
+            revision: None,
             gateway_api,
             node_port_range,
             proxies,

@@ -41,6 +41,12 @@ impl Group {
     }
 }
 
+/// Whether workloads have proxies of one of these revisions.
+#[must_use]
+pub fn is_of(group: &Group, revisions: &[String]) -> bool {
+    revisions.iter().any(|revision| **revision == *group.revision)
+}
+
 /// Whether a proxy's version is known and another than the mesh's.
 #[must_use]
 pub fn is_outdated(proxy: &str, mesh: &str) -> bool {
@@ -153,22 +159,22 @@ impl Census {
         revisions
     }
 
-    /// How many proxies of a revision don't belong to these Deployments, by namespace and name.
+    /// How many proxies of these revisions don't belong to these Deployments, by namespace and name.
     #[must_use]
-    pub fn others(&self, revision: &str, own: &[(String, String)]) -> usize {
+    pub fn others(&self, revisions: &[String], own: &[(String, String)]) -> usize {
         let is_own = |group: &Group| {
             group.owner.kind == OwnerKind::Deployment
                 && own.iter().any(|(namespace, name)| **namespace == *group.namespace && **name == *group.owner.name)
         };
-        self.groups().filter(|(group, _)| *group.revision == *revision && !is_own(group)).map(|(_, pods)| pods).sum()
+        self.groups().filter(|(group, _)| is_of(group, revisions) && !is_own(group)).map(|(_, pods)| pods).sum()
     }
 
     /// The proxies of a revision, held against the mesh's version.
     #[must_use]
-    pub fn summary(&self, revision: &str, mesh: &str) -> Summary {
+    pub fn summary(&self, revisions: &[String], mesh: &str) -> Summary {
         let mut versions = BTreeSet::new();
         let mut summary = Summary::default();
-        for (group, pods) in self.groups().filter(|(group, _)| *group.revision == *revision) {
+        for (group, pods) in self.groups().filter(|(group, _)| is_of(group, revisions)) {
             versions.insert(group.version.to_string());
             summary.count += pods;
             summary.outdated += if group.is_outdated(mesh) { pods } else { 0 };
@@ -214,8 +220,8 @@ mod tests {
         census.observe("b", Some(seen("shop", "web", Some("1.9.0"))));
         census.observe("c", Some(seen("shop", "web", None)));
         let versions = vec!["1.9.0".to_owned(), "1.32.0".to_owned(), UNKNOWN.to_owned()];
-        assert_eq!(census.summary(DEFAULT, "1.32.0"), Summary { versions, count: 3, outdated: 1 });
-        assert_eq!(census.summary("canary", "1.32.0"), Summary::default());
+        assert_eq!(census.summary(&[DEFAULT.to_owned()], "1.32.0"), Summary { versions, count: 3, outdated: 1 });
+        assert_eq!(census.summary(&["canary".to_owned()], "1.32.0"), Summary::default());
         census.observe("b", None);
         census.forget("c");
         census.forget("nobody");
@@ -247,8 +253,8 @@ mod tests {
             census.observe(uid, Some(Sighting { owner, revision: revision.into(), ..seen(namespace, name, None) }));
         }
         let own = [("edge".to_owned(), "gw".to_owned())];
-        assert_eq!(census.others(DEFAULT, &own), 2);
-        assert_eq!(census.others("canary", &own), 1);
+        assert_eq!(census.others(&[DEFAULT.to_owned()], &own), 2);
+        assert_eq!(census.others(&["canary".to_owned()], &own), 1);
     }
 
     proptest! {

@@ -52,11 +52,11 @@ impl InUse {
 /// Counts the pods that need the mesh. `own`: namespace and name of its own Deployments; `ambient`: it has a ztunnel.
 pub async fn in_use(
     client: &Client,
-    revision: &str,
+    revisions: &[String],
     own: &[(String, String)],
     ambient: bool,
 ) -> Result<InUse, kube::Error> {
-    let proxies = list(client).await?.others(revision, own);
+    let proxies = list(client).await?.others(revisions, own);
     let ambient = if ambient { redirected(client).await? } else { 0 };
     Ok(InUse { proxies, ambient })
 }

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use super::census::{Census, Group, Summary, in_order};
+use super::census::{Census, Group, Summary, in_order, is_of};
 use super::pod::{INJECTED, ProxyPod, UNFINISHED};
 use crate::apply::{Changes, Inventory};
 use crate::runtime::metrics::Metrics;
@@ -65,30 +65,30 @@ impl Proxies {
 
     /// The proxies of a revision, held against the mesh's version, as they are now; `None` while they aren't known.
     #[must_use]
-    pub fn summary(&self, revision: &str, mesh: &str) -> Option<Summary> {
-        self.lock().census.as_ref().map(|census| census.summary(revision, mesh))
+    pub fn summary(&self, revisions: &[String], mesh: &str) -> Option<Summary> {
+        self.lock().census.as_ref().map(|census| census.summary(revisions, mesh))
     }
 
     /// The workloads with a proxy of this revision, and in how many pods; `None` while they aren't known.
     #[must_use]
-    pub fn groups(&self, revision: &str) -> Option<Vec<(Group, usize)>> {
+    pub fn groups(&self, revisions: &[String]) -> Option<Vec<(Group, usize)>> {
         let state = self.lock();
-        let groups = state.census.as_ref()?.groups().filter(|(group, _)| *group.revision == *revision);
+        let groups = state.census.as_ref()?.groups().filter(|(group, _)| is_of(group, revisions));
         Some(groups.map(|(group, pods)| (group.clone(), pods)).collect())
     }
 
     /// How many pods with a proxy of this revision don't belong to these Deployments; `None` while they aren't known.
     #[must_use]
-    pub fn others(&self, revision: &str, own: &[(String, String)]) -> Option<usize> {
-        self.lock().census.as_ref().map(|census| census.others(revision, own))
+    pub fn others(&self, revisions: &[String], own: &[(String, String)]) -> Option<usize> {
+        self.lock().census.as_ref().map(|census| census.others(revisions, own))
     }
 
     /// What status is to say; `None` while nothing is known.
     #[must_use]
-    pub fn seen(&self, installation: &str, revision: &str) -> Option<Seen> {
+    pub fn seen(&self, installation: &str, revisions: &[String]) -> Option<Seen> {
         let state = self.lock();
         let (_, news) = state.told.as_ref()?;
-        let versions = news.versions.get(revision).cloned().unwrap_or_default();
+        let versions = revisions.iter().filter_map(|revision| news.versions.get(revision)).flatten().cloned().collect();
         Some(Seen { versions: in_order(versions), message: news.notes.get(installation).cloned() })
     }
 
@@ -213,20 +213,20 @@ mod tests {
         for (uid, version) in pods {
             proxies.take_in(watcher::Event::InitApply(pod(uid, version)), &mut listed);
         }
-        assert_eq!(proxies.summary(DEFAULT, "1.32.0"), None, "half a list tells nothing");
+        assert_eq!(proxies.summary(&[DEFAULT.to_owned()], "1.32.0"), None, "half a list tells nothing");
         proxies.take_in(watcher::Event::InitDone, &mut listed);
         proxies
     }
 
     fn versions(proxies: &Proxies) -> Vec<String> {
-        proxies.seen("mesh", DEFAULT).unwrap().versions
+        proxies.seen("mesh", &[DEFAULT.to_owned()]).unwrap().versions
     }
 
     #[test]
     fn nothing_is_told_before_the_first_list() {
         let proxies = Proxies::default();
         assert!(!proxies.look(Instant::now(), &Metrics::new()));
-        assert_eq!(proxies.seen("mesh", DEFAULT), None);
+        assert_eq!(proxies.seen("mesh", &[DEFAULT.to_owned()]), None);
     }
 
     #[test]
@@ -243,9 +243,13 @@ mod tests {
         assert_eq!(versions(&proxies), ["1.31.2"]);
         assert!(proxies.look(after(60), &metrics));
         assert_eq!(versions(&proxies), ["1.31.2", "1.32.0"]);
-        assert_eq!(proxies.seen("mesh", DEFAULT).unwrap().message.as_deref(), Some("waits"));
+        assert_eq!(proxies.seen("mesh", &[DEFAULT.to_owned()]).unwrap().message.as_deref(), Some("waits"));
         assert!(!proxies.look(after(200), &metrics), "nothing is new");
-        assert_eq!(proxies.summary(DEFAULT, "1.32.0").unwrap().outdated, 1, "what is asked for is as it is now");
+        assert_eq!(
+            proxies.summary(&[DEFAULT.to_owned()], "1.32.0").unwrap().outdated,
+            1,
+            "what is asked for is as it is now"
+        );
     }
 
     #[test]
@@ -268,7 +272,7 @@ mod tests {
         proxies.take_in(watcher::Event::Init, &mut list);
         proxies.take_in(watcher::Event::InitApply(pod("b", "1.32.0")), &mut list);
         proxies.take_in(watcher::Event::InitDone, &mut list);
-        let summary = proxies.summary(DEFAULT, "1.32.0").unwrap();
+        let summary = proxies.summary(&[DEFAULT.to_owned()], "1.32.0").unwrap();
         assert_eq!((summary.count, summary.outdated), (1, 0));
     }
 }

@@ -30,7 +30,7 @@ pub(super) async fn show(
     let census = list(client).await.map_err(|error| StatusError::ListPods(Box::new(error)))?;
     let running = |mesh| observed(mesh).and_then(|status| status.version.running.as_deref());
     let meshes: Meshes<'_> =
-        meshes.iter().map(|mesh| (Revision::of(&mesh.spec).label().to_owned(), running(mesh))).collect();
+        meshes.iter().flat_map(|mesh| names(mesh).into_iter().map(move |name| (name, running(mesh)))).collect();
     let mut groups: Vec<(&Group, usize)> =
         census.groups().filter(|(group, _)| !only || meshes.contains_key(&*group.revision)).collect();
     groups.sort();
@@ -42,6 +42,14 @@ pub(super) async fn show(
         screen.once(&table(&groups, &meshes))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The names that a mesh's control planes have as revisions.
+fn names(mesh: &MeshInstallation) -> Vec<String> {
+    let told = observed(mesh).map(|status| &status.version);
+    let own = Revision::of(&mesh.spec).label().to_owned();
+    let named = told.into_iter().flat_map(|told| told.revision.iter().chain(&told.retiring).cloned());
+    std::iter::once(own).chain(named).collect()
 }
 
 /// The version of the mesh that injected these proxies.
