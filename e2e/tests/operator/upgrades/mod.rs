@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::DynamicObject;
-use meshwright_api::MeshInstallation;
 use meshwright_api::conditions::{ConditionType, get, is_true};
+use meshwright_api::{MeshInstallation, UpgradeStep};
 use meshwright_e2e::inventory::Inventory;
 use meshwright_e2e::mesh::{Mesh, NAME, picture};
 use meshwright_e2e::wait::{self, WaitError};
@@ -82,9 +82,29 @@ impl Scene {
         .await
     }
 
+    /// Waits until an upgrade to the newest generation is at a step.
+    async fn reaches(&self, step: UpgradeStep) -> TestResult {
+        wait::until(wait::PATIENCE, format!("the step {}", step.as_str()), async || {
+            let found = self.mesh.installations().get(NAME).await.map_err(|error| error.to_string())?;
+            let status = found.status.clone().unwrap_or_default();
+            let is_new = Some(status.observed_generation) == found.metadata.generation;
+            let at = status.upgrade.filter(|upgrade| is_new && upgrade.outcome.is_none()).map(|upgrade| upgrade.step);
+            if at == Some(step) { Ok(()) } else { Err(picture(&found)) }
+        })
+        .await?;
+        Ok(())
+    }
+
     /// The objects of the mesh as they are.
     async fn inventory(&self) -> TestResult<Inventory> {
         Inventory::of(&self.mesh.client(), NAME).await
+    }
+
+    /// What isn't as it was. Definitions are left out: they never go back.
+    async fn differences(&self, before: &Inventory) -> TestResult<Vec<String>> {
+        let mut differences = before.differences(&self.inventory().await?);
+        differences.retain(|line| !line.starts_with("CustomResourceDefinition"));
+        Ok(differences)
     }
 
     /// What became of the Pods that were tried, after some more were tried.
@@ -112,11 +132,7 @@ impl Scene {
         let status = ended.status.unwrap_or_default();
         assert!(is_true(&status.conditions, ConditionType::Available), "{:?}", status.conditions);
         assert!(is_true(&status.conditions, ConditionType::Stalled), "{:?}", status.conditions);
-        let now = self.inventory().await?;
-        // Definitions never go back.
-        let mut differences = before.differences(&now);
-        differences.retain(|line| !line.starts_with("CustomResourceDefinition"));
-        assert_eq!(differences, Vec::<String>::new(), "every object is as it was");
+        assert_eq!(self.differences(before).await?, Vec::<String>::new(), "every object is as it was");
         Ok(get(&status.conditions, ConditionType::Ready).map(|ready| ready.message.clone()).unwrap_or_default())
     }
 

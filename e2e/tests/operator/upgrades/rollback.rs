@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
+use meshwright_api::UpgradeStep;
 use meshwright_api::conditions::{ConditionType, is_true};
 use meshwright_e2e::mesh::{LAB_1_31, LAB_1_32, LAB_1_32_PATCH, NAME};
 use meshwright_e2e::obstacle::Obstacle;
@@ -96,10 +97,20 @@ fn what_a_quota_or_a_policy_refuses_is_taken_back() {
         assert_eq!(istiods(lab).await?, serving, "the old istiod never went");
         quota.lift().await?;
 
-        // istiod is through when its injector's configuration is refused.
+        // What is refused from the start is found out before anything is written.
         let injector = live(&scene.mesh, "v1", "ConfigMap", INJECTOR).await?;
         let policy = Obstacle::refused_object(lab.client(), &injector, LAB_1_32_PATCH).await?;
         scene.mesh.apply(NAME, within(LONGER, LAB_1_32_PATCH)).await?;
+        let refused = scene.comes_to("False", "ObjectRefused").await?;
+        let said = refused.status.unwrap_or_default().message.unwrap_or_default();
+        assert!(said.contains("refused-object") && said.contains(INJECTOR), "{said}");
+        assert_eq!(scene.differences(&before).await?, Vec::<String>::new());
+        policy.lift().await?;
+
+        // What is refused half-way, while istiod is being rolled out, is taken back.
+        scene.mesh.apply(NAME, within(LONGER, LAB_1_32)).await?;
+        scene.reaches(UpgradeStep::ControlPlane).await?;
+        let policy = Obstacle::refused_object(lab.client(), &injector, LAB_1_32).await?;
         let said = scene.rolled_back(&before).await?;
         assert!(said.contains("refused-object") && said.contains(INJECTOR), "{said}");
         scene.is_not_tried_again().await?;
