@@ -26,7 +26,8 @@ impl Inventory {
         let mut objects = BTreeMap::new();
         for group in Discovery::new(client.clone()).run().await?.groups() {
             for (resource, capabilities) in group.recommended_resources() {
-                if !capabilities.supports_operation(verbs::LIST) {
+                // The operator's memory of specs isn't part of the mesh, and grows with each.
+                if resource.kind == "ControllerRevision" || !capabilities.supports_operation(verbs::LIST) {
                     continue;
                 }
                 let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);

@@ -221,18 +221,19 @@ impl Life {
             };
             match (kind, holds) {
                 (Kind::Startup, true) => serves = unasked,
-                (Kind::Readiness, ready) => serves = self.hear(ready).await,
+                (Kind::Readiness, ready) => serves = self.hear(ready, serves).await,
                 (Kind::Startup | Kind::Liveness, false) => self.fail(running, kind),
                 (Kind::Liveness, true) => {}
             }
         }
     }
 
-    /// Takes a verdict on readiness, and tells of one that is bad.
-    async fn hear(&mut self, ready: bool) -> bool {
-        if !ready {
+    /// Takes a verdict on readiness, and tells of one that is bad. One that only starts is asked more often than a
+    /// kubelet would, and isn't called unhealthy for that.
+    async fn hear(&mut self, ready: bool, before: bool) -> bool {
+        if before && !ready {
             self.tell("Unhealthy", "Readiness probe failed".to_owned()).await;
-        } else if self.faults.now() == Some(Fault::NeverReady) {
+        } else if ready && self.faults.now() == Some(Fault::NeverReady) {
             self.tell("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503".to_owned()).await;
         }
         ready

@@ -13,7 +13,7 @@ impl Scene {
     /// Upgrades and checks the order of what moved.
     async fn upgrade(&self, from: &str, to: &str) -> TestResult {
         let begun = self.mesh.apply(NAME, spec(to)).await?;
-        let ready = self.mesh.wait_ready(NAME).await?;
+        let ready = self.comes_to("True", "Healthy").await?;
         self.witness.caught_up().await?;
         let begun = begun.metadata.resource_version.and_then(|version| version.parse().ok()).unwrap_or_default();
         let status = ready.status.unwrap_or_default();

@@ -4,14 +4,17 @@ mod in_place;
 mod refused;
 mod rollback;
 
+use std::time::Duration;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::DynamicObject;
-use meshwright_api::MeshInstallation;
 use meshwright_api::conditions::{ConditionType, get, is_true};
+use meshwright_api::{MeshInstallation, UpgradeStep};
 use meshwright_e2e::inventory::Inventory;
-use meshwright_e2e::mesh::{Mesh, NAME};
+use meshwright_e2e::mesh::{Mesh, NAME, picture};
+use meshwright_e2e::wait::{self, WaitError};
 use meshwright_e2e::witness::{Injecting, Injections, Seen, Witness};
-use meshwright_e2e::{Lab, TestResult, objects, wait};
+use meshwright_e2e::{Lab, TestResult, objects};
 use serde_json::{Value, json};
 
 const ISTIOD: &str = "istiod";
@@ -63,9 +66,45 @@ impl Scene {
         Ok(Self { mesh, witness, injecting })
     }
 
+    /// Waits until Ready has this status and reason for the newest generation. Several steps, each with its deadline, may
+    /// lie before that.
+    async fn comes_to(&self, status: &str, reason: &str) -> Result<MeshInstallation, WaitError> {
+        wait::until(Duration::from_mins(5), format!("Ready={status} {reason}"), async || {
+            let found = self.mesh.installations().get(NAME).await.map_err(|error| error.to_string())?;
+            let conditions = found.status.clone().unwrap_or_default().conditions;
+            let ready = get(&conditions, ConditionType::Ready);
+            let fits = ready.is_some_and(|ready| {
+                let now = ready.observed_generation == found.metadata.generation;
+                now && ready.status == status && ready.reason == reason
+            });
+            if fits { Ok(found) } else { Err(picture(&found)) }
+        })
+        .await
+    }
+
+    /// Waits until an upgrade to the newest generation is at a step.
+    async fn reaches(&self, step: UpgradeStep) -> TestResult {
+        wait::until(wait::PATIENCE, format!("the step {}", step.as_str()), async || {
+            let found = self.mesh.installations().get(NAME).await.map_err(|error| error.to_string())?;
+            let status = found.status.clone().unwrap_or_default();
+            let is_new = Some(status.observed_generation) == found.metadata.generation;
+            let at = status.upgrade.filter(|upgrade| is_new && upgrade.outcome.is_none()).map(|upgrade| upgrade.step);
+            if at == Some(step) { Ok(()) } else { Err(picture(&found)) }
+        })
+        .await?;
+        Ok(())
+    }
+
     /// The objects of the mesh as they are.
     async fn inventory(&self) -> TestResult<Inventory> {
         Inventory::of(&self.mesh.client(), NAME).await
+    }
+
+    /// What isn't as it was. Definitions are left out: they never go back.
+    async fn differences(&self, before: &Inventory) -> TestResult<Vec<String>> {
+        let mut differences = before.differences(&self.inventory().await?);
+        differences.retain(|line| !line.starts_with("CustomResourceDefinition"));
+        Ok(differences)
     }
 
     /// What became of the Pods that were tried, after some more were tried.
@@ -89,15 +128,11 @@ impl Scene {
     /// Waits until a changed spec was given up and what ran before runs again; checks what has to hold of every such
     /// end, and returns what is said of the cause.
     async fn rolled_back(&self, before: &Inventory) -> TestResult<String> {
-        let ended = self.mesh.wait_for(NAME, ConditionType::Ready, "False", Some("RolledBack")).await?;
+        let ended = self.comes_to("False", "RolledBack").await?;
         let status = ended.status.unwrap_or_default();
         assert!(is_true(&status.conditions, ConditionType::Available), "{:?}", status.conditions);
         assert!(is_true(&status.conditions, ConditionType::Stalled), "{:?}", status.conditions);
-        let now = self.inventory().await?;
-        // Definitions never go back.
-        let mut differences = before.differences(&now);
-        differences.retain(|line| !line.starts_with("CustomResourceDefinition"));
-        assert_eq!(differences, Vec::<String>::new(), "every object is as it was");
+        assert_eq!(self.differences(before).await?, Vec::<String>::new(), "every object is as it was");
         Ok(get(&status.conditions, ConditionType::Ready).map(|ready| ready.message.clone()).unwrap_or_default())
     }
 
@@ -105,16 +140,17 @@ impl Scene {
     async fn is_not_tried_again(&self) -> TestResult {
         self.witness.caught_up().await?;
         let tried = self.witness.states(CONTROL_PLANE, ISTIOD).iter().filter_map(template).max();
-        let services = self.mesh.api("v1", "Service", Some("istio-system"));
-        services.delete(ISTIOD, &Default::default()).await?;
-        wait::until(wait::PATIENCE, "istiod's Service to come back", async || {
-            services.get(ISTIOD).await.map_err(|error| error.to_string())
+        let accounts = self.mesh.api("v1", "ServiceAccount", Some("istio-system"));
+        let reader = "istio-reader-service-account";
+        accounts.delete(reader, &Default::default()).await?;
+        wait::until(wait::PATIENCE, "an account to come back", async || {
+            accounts.get(reader).await.map_err(|error| error.to_string())
         })
         .await?;
-        let found = self.mesh.wait_for(NAME, ConditionType::Ready, "False", Some("RolledBack")).await?;
+        let found = self.comes_to("False", "RolledBack").await?;
         self.witness.caught_up().await?;
         let now = self.witness.states(CONTROL_PLANE, ISTIOD).iter().filter_map(template).max();
-        assert_eq!(now, tried, "{}", meshwright_e2e::mesh::picture(&found));
+        assert_eq!(now, tried, "{}", picture(&found));
         Ok(())
     }
 }

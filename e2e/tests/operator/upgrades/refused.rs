@@ -1,6 +1,5 @@
 //! Moves that aren't made: nothing is written, and the mesh stays as it is.
 
-use meshwright_api::conditions::ConditionType;
 use meshwright_e2e::mesh::{LAB_1_31, LAB_1_32, NAME, operator_writes};
 use meshwright_e2e::{LabOptions, run};
 use serde_json::json;
@@ -13,7 +12,7 @@ fn a_downgrade_is_refused_before_anything_is_written_unless_it_is_allowed() {
         let scene = Scene::begin(lab, spec(LAB_1_32)).await?;
         let mark = lab.settled_audit().await?.mark();
         scene.mesh.apply(NAME, spec(LAB_1_31)).await?;
-        let refused = scene.mesh.wait_for(NAME, ConditionType::Ready, "False", Some("UpgradeRefused")).await?;
+        let refused = scene.comes_to("False", "UpgradeRefused").await?;
         let said = refused.status.unwrap_or_default().message.unwrap_or_default();
         assert!(said.contains("Downgrade"), "the way out is named: {said}");
         let writes = operator_writes(&lab.settled_audit().await?, mark);
@@ -22,7 +21,7 @@ fn a_downgrade_is_refused_before_anything_is_written_unless_it_is_allowed() {
         let mut allowed = spec(LAB_1_31);
         allowed["upgrade"]["allow"] = json!(["Downgrade"]);
         scene.mesh.apply(NAME, allowed).await?;
-        scene.mesh.wait_ready(NAME).await?;
+        scene.comes_to("True", "Healthy").await?;
         Ok(())
     });
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
+use meshwright_api::UpgradeStep;
 use meshwright_api::conditions::{ConditionType, is_true};
 use meshwright_e2e::mesh::{LAB_1_31, LAB_1_32, LAB_1_32_PATCH, NAME};
 use meshwright_e2e::obstacle::Obstacle;
@@ -16,7 +17,7 @@ use super::{INJECTOR, ISTIOD, Scene, live, spec, within};
 /// Long enough for a step to fail.
 const SHORT: &str = "15s";
 /// Long enough for istiod to be rolled out on a busy machine; a step after it fails.
-const LONGER: &str = "40s";
+const LONGER: &str = "45s";
 
 /// The control plane's Pods, by name and how often they were restarted.
 async fn istiods(lab: &Lab) -> TestResult<Vec<(String, i32)>> {
@@ -52,7 +53,7 @@ fn an_istiod_that_does_not_come_up_is_taken_back_while_the_old_one_serves() {
         scene.all_were_injected().await?;
         // What has failed is tried again when the spec says something new.
         scene.mesh.apply(NAME, spec(LAB_1_32)).await?;
-        scene.mesh.wait_ready(NAME).await?;
+        scene.comes_to("True", "Healthy").await?;
         Ok(())
     });
 }
@@ -96,10 +97,20 @@ fn what_a_quota_or_a_policy_refuses_is_taken_back() {
         assert_eq!(istiods(lab).await?, serving, "the old istiod never went");
         quota.lift().await?;
 
-        // istiod is through when its injector's configuration is refused.
+        // What is refused from the start is found out before anything is written.
         let injector = live(&scene.mesh, "v1", "ConfigMap", INJECTOR).await?;
         let policy = Obstacle::refused_object(lab.client(), &injector, LAB_1_32_PATCH).await?;
         scene.mesh.apply(NAME, within(LONGER, LAB_1_32_PATCH)).await?;
+        let refused = scene.comes_to("False", "ObjectRefused").await?;
+        let said = refused.status.unwrap_or_default().message.unwrap_or_default();
+        assert!(said.contains("refused-object") && said.contains(INJECTOR), "{said}");
+        assert_eq!(scene.differences(&before).await?, Vec::<String>::new());
+        policy.lift().await?;
+
+        // What is refused half-way, while istiod is being rolled out, is taken back.
+        scene.mesh.apply(NAME, within(LONGER, LAB_1_32)).await?;
+        scene.reaches(UpgradeStep::ControlPlane).await?;
+        let policy = Obstacle::refused_object(lab.client(), &injector, LAB_1_32).await?;
         let said = scene.rolled_back(&before).await?;
         assert!(said.contains("refused-object") && said.contains(INJECTOR), "{said}");
         scene.is_not_tried_again().await?;
@@ -118,7 +129,7 @@ fn on_request_a_failed_upgrade_stays_where_it_is() {
         let mut halting = within(SHORT, LAB_1_32);
         halting["upgrade"]["onFailure"] = "Halt".into();
         scene.mesh.apply(NAME, halting).await?;
-        let ended = scene.mesh.wait_for(NAME, ConditionType::Ready, "False", Some("Halted")).await?;
+        let ended = scene.comes_to("False", "Halted").await?;
         let status = ended.status.unwrap_or_default();
         assert!(is_true(&status.conditions, ConditionType::Available), "{:?}", status.conditions);
         assert!(status.message.is_some_and(|message| message.contains("ImagePullBackOff")));
@@ -127,7 +138,7 @@ fn on_request_a_failed_upgrade_stays_where_it_is() {
         // The way out: mended, and asked for anew.
         lab.mend_istiod(LAB_1_32)?;
         scene.mesh.apply(NAME, spec(LAB_1_32)).await?;
-        scene.mesh.wait_ready(NAME).await?;
+        scene.comes_to("True", "Healthy").await?;
         Ok(())
     });
 }
@@ -140,7 +151,7 @@ fn a_rollback_that_fails_says_so_and_what_can_be_healed_is() {
         let gateways = Obstacle::unready_gateways(lab.client(), LAB_1_32).await?;
         lab.break_istiod(LAB_1_31, Fault::NeverStarts)?;
         scene.mesh.apply(NAME, within(LONGER, LAB_1_32)).await?;
-        let ended = scene.mesh.wait_for(NAME, ConditionType::Ready, "False", Some("RollbackFailed")).await?;
+        let ended = scene.comes_to("False", "RollbackFailed").await?;
         let status = ended.status.unwrap_or_default();
         assert!(status.message.is_some_and(|message| message.contains("ImagePullBackOff")));
         let services = scene.mesh.api("v1", "Service", Some("istio-system"));
@@ -150,7 +161,7 @@ fn a_rollback_that_fails_says_so_and_what_can_be_healed_is() {
         })
         .await?;
         lab.mend_istiod(LAB_1_31)?;
-        scene.mesh.wait_for(NAME, ConditionType::Ready, "False", Some("RolledBack")).await?;
+        scene.comes_to("False", "RolledBack").await?;
         gateways.lift().await?;
         Ok(())
     });
