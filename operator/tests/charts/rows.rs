@@ -28,7 +28,7 @@ pub const SHAPE_NOTHING: [&str; 16] = [
     "upgrade.onFailure",
     "upgrade.allow[]",
     "proxy.update.mode",
-    "proxy.update.windows[].days[]",
+    "proxy.update.windows[].days",
     "proxy.update.windows[].start",
     "proxy.update.windows[].end",
     "proxy.update.windows[].timeZone",
