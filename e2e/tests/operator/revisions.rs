@@ -7,7 +7,7 @@ use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use meshwright_api::MeshInstallation;
 use meshwright_api::conditions::ConditionType;
-use meshwright_e2e::mesh::{LAB_1_31, LAB_1_32, Mesh, NAME, operator_writes, small};
+use meshwright_e2e::mesh::{LAB_1_32, LAB_1_32_PATCH, Mesh, NAME, operator_writes, small};
 use meshwright_e2e::{Lab, LabOptions, TestResult, objects, run, wait};
 use serde_json::{Value, json};
 
@@ -301,9 +301,9 @@ fn one_of_two_meshes_is_upgraded_and_the_definitions_are_those_of_the_newer() {
             spec
         };
         let mesh = Mesh::operator(lab).await?;
-        mesh.apply(NAME, of(LAB_1_31, small())).await?;
+        mesh.apply(NAME, of(LAB_1_32, small())).await?;
         mesh.wait_ready(NAME).await?;
-        mesh.apply("second", of(LAB_1_31, canary(&["default"]))).await?;
+        mesh.apply("second", of(LAB_1_32, canary(&["default"]))).await?;
         mesh.wait_ready("second").await?;
         let plain = shop(lab, "plain", ("istio-injection", "enabled")).await?;
         wait_injected_by(&plain, CANARY).await?;
@@ -311,12 +311,12 @@ fn one_of_two_meshes_is_upgraded_and_the_definitions_are_those_of_the_newer() {
         marked_as(&mesh, DEFINITION, NAME).await?;
 
         let customers = Customers::begin(plain.clone());
-        mesh.apply("second", of(LAB_1_32, canary(&["default"]))).await?;
+        mesh.apply("second", of(LAB_1_32_PATCH, canary(&["default"]))).await?;
         let running = |mesh: MeshInstallation| mesh.status.and_then(|status| status.version.running);
-        assert_eq!(running(mesh.wait_ready("second").await?).as_deref(), Some(LAB_1_32));
+        assert_eq!(running(mesh.wait_ready("second").await?).as_deref(), Some(LAB_1_32_PATCH));
         customers.end("an upgrade of the default");
         marked_as(&mesh, DEFINITION, "second").await?;
-        assert_eq!(running(mesh.wait_ready(NAME).await?).as_deref(), Some(LAB_1_31));
+        assert_eq!(running(mesh.wait_ready(NAME).await?).as_deref(), Some(LAB_1_32));
         comes_back(&mesh, DEFINITION).await?;
         marked_as(&mesh, DEFINITION, "second").await?;
         mesh.wait_ready(NAME).await?;

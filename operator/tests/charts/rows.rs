@@ -57,7 +57,7 @@ fn row(field: &'static str, spec: Value, object: &'static str, path: &'static st
 pub fn rows() -> Vec<Row> {
     [
         whole(),
-        revisions(),
+        revisions::rows(),
         control_plane(),
         injector(),
         proxy(),
