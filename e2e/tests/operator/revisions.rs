@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use meshwright_api::MeshInstallation;
 use meshwright_api::conditions::ConditionType;
-use meshwright_e2e::mesh::{Mesh, NAME, operator_writes, small};
+use meshwright_e2e::mesh::{LAB_1_32, LAB_1_32_PATCH, Mesh, NAME, operator_writes, small};
 use meshwright_e2e::{Lab, LabOptions, TestResult, objects, run, wait};
 use serde_json::{Value, json};
 
@@ -290,6 +291,37 @@ async fn rights_in(lab: &Lab, namespace: &str) -> TestResult {
     std::fs::write(folder.path().join("rbac.yaml"), output.stdout)?;
     lab.apply_dirs([folder.path()]).await?;
     Ok(())
+}
+
+#[test]
+fn one_of_two_meshes_is_upgraded_and_the_definitions_are_those_of_the_newer() {
+    run(LabOptions::default().needs_own_lab(), async |lab| {
+        let of = |version: &str, mut spec: Value| {
+            spec["version"] = version.into();
+            spec
+        };
+        let mesh = Mesh::operator(lab).await?;
+        mesh.apply(NAME, of(LAB_1_32, small())).await?;
+        mesh.wait_ready(NAME).await?;
+        mesh.apply("second", of(LAB_1_32, canary(&["default"]))).await?;
+        mesh.wait_ready("second").await?;
+        let plain = shop(lab, "plain", ("istio-injection", "enabled")).await?;
+        wait_injected_by(&plain, CANARY).await?;
+        mesh.wait_ready(NAME).await?;
+        marked_as(&mesh, DEFINITION, NAME).await?;
+
+        let customers = Customers::begin(plain.clone());
+        mesh.apply("second", of(LAB_1_32_PATCH, canary(&["default"]))).await?;
+        let running = |mesh: MeshInstallation| mesh.status.and_then(|status| status.version.running);
+        assert_eq!(running(mesh.wait_ready("second").await?).as_deref(), Some(LAB_1_32_PATCH));
+        customers.end("an upgrade of the default");
+        marked_as(&mesh, DEFINITION, "second").await?;
+        assert_eq!(running(mesh.wait_ready(NAME).await?).as_deref(), Some(LAB_1_32));
+        comes_back(&mesh, DEFINITION).await?;
+        marked_as(&mesh, DEFINITION, "second").await?;
+        mesh.wait_ready(NAME).await?;
+        Ok(())
+    });
 }
 
 #[test]

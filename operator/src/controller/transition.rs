@@ -92,7 +92,7 @@ pub async fn transition(
                 Err(error) => warn!(installation = name, record = other.name, error = %error, "can't be made again"),
             },
             Err(blocker) => {
-                warn!(installation = name, record = other.name, why = blocker.message, "can't be made again")
+                warn!(installation = name, record = other.name, why = blocker.message, "can't be made again");
             }
         }
     }

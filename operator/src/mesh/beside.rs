@@ -11,7 +11,7 @@ use super::health::Blocker;
 use super::kind::Kind;
 use super::live::Live;
 use super::object::{Component, Desired, ObjectKey};
-use super::revisions::Revision;
+use super::revisions::{Part, Revision};
 
 /// An installation, as far as others must know of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,7 +173,7 @@ impl Beside {
 }
 
 fn is_needed_by_all(key: &ObjectKey, component: &Component) -> bool {
-    key.kind.shared() || *component == Component::Base
+    key.kind.shared() || Part::of(component) == Part::Shared
 }
 
 #[cfg(test)]

@@ -116,6 +116,9 @@ pub fn measure(validated: &Validated, desired: &[Arc<Desired>], live: &LiveObjec
         base(validated, desired, live, &version, &mut blockers),
         istiod(validated, desired, live, &version, &mut blockers),
     ];
+    if let Some(istiod) = components.last_mut().filter(|istiod| istiod.message.is_none()) {
+        istiod.message = tags::deactivated(desired, live);
+    }
     components.extend(tags::measure(validated, desired, live, &version, &mut blockers));
     let available = has_control_plane(desired, live)
         && !matches!(injection, Injection::Seen(Outcome::WebhookFailed(_) | Outcome::NotInjected));

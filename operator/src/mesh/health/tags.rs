@@ -11,6 +11,19 @@ use crate::mesh::live::{Facts, LiveObjects};
 use crate::mesh::object::{Component, Desired};
 use crate::mesh::validated::Validated;
 
+/// What the control plane is told of where its own injector is switched off, which is only ever done for another's tag.
+pub(super) fn deactivated(desired: &[Arc<Desired>], live: &LiveObjects) -> Option<String> {
+    let injectors = desired.iter().filter(|object| {
+        object.component == Component::Istiod && object.key.kind == Kind::MutatingWebhookConfiguration
+    });
+    let mut off = injectors.filter(|injector| {
+        let facts = live.get(&injector.key).map(|live| &live.facts);
+        matches!(facts, Some(Facts::Webhooks { answers, .. }) if answers.is_empty())
+    });
+    off.next()?;
+    Some("another installation has the tag default: pods that ask for no revision get their proxies from it".into())
+}
+
 /// One component for each tag of the spec.
 pub(super) fn measure(
     validated: &Validated,

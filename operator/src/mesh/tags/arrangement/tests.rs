@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -235,4 +236,63 @@ fn an_installation_that_goes_waits_for_the_one_that_takes_its_tags_over() {
     assert_eq!(goes(&cluster), BTreeSet::from(["default".to_owned()]));
     cluster.settle("default", true);
     assert_eq!(goes(&cluster), BTreeSet::new());
+}
+
+/// What can happen in a cluster, in any order.
+#[derive(Clone, Debug)]
+enum Event {
+    Reconcile {
+        name: &'static str,
+        proved: bool,
+    },
+    Certify,
+    /// Which of the two list the tag from now on.
+    Specs {
+        a: bool,
+        b: bool,
+    },
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let reconcile = (any::<bool>(), any::<bool>())
+        .prop_map(|(first, proved)| Event::Reconcile { name: if first { "a" } else { "b" }, proved });
+    let specs = (any::<bool>(), any::<bool>()).prop_map(|(a, b)| Event::Specs { a, b });
+    prop::collection::vec(prop_oneof![6 => reconcile, 2 => Just(Event::Certify), 1 => specs], 0..40)
+}
+
+/// Lets things happen, and after each looks whether pods that ask for the tag get a proxy.
+fn live_through(mut cluster: Cluster, tag: &str, always_listed: bool, events: &[Event]) {
+    for (n, event) in events.iter().enumerate() {
+        match event {
+            Event::Reconcile { name, proved } => _ = cluster.reconcile(name, *proved),
+            Event::Certify => cluster.certify(),
+            // A tag that nobody lists is to go; the default is always somebody's.
+            Event::Specs { a: false, b: false } if !always_listed => {}
+            Event::Specs { a, b } => {
+                let listed = |on: bool| if on { vec![tag] } else { vec![] };
+                if !always_listed {
+                    cluster.spec("a", &listed(*a));
+                }
+                cluster.spec("b", &listed(*b));
+            }
+        }
+        let (by, refuses) = cluster.answer(tag);
+        assert!(!by.is_empty() && !refuses, "{n}, {event:?}: {by:?}, refuses: {refuses}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_tag_that_somebody_lists_is_answered_whatever_happens_when(events in events(), apart in any::<bool>()) {
+        let place = if apart { "-elsewhere" } else { "" };
+        let cluster = two(peer("a", Some("one"), &["prod"]), peer("b", Some("two"), &[]), place);
+        live_through(cluster, "prod", false, &events);
+    }
+
+    #[test]
+    fn the_default_is_answered_whatever_happens_when(events in events(), apart in any::<bool>()) {
+        let place = if apart { "-elsewhere" } else { "" };
+        let cluster = two(peer("a", None, &[]), peer("b", Some("two"), &[]), place);
+        live_through(cluster, "default", true, &events);
+    }
 }
