@@ -52,7 +52,9 @@ pub use status::{
     AddressType, CaSource, CaStatus, ComponentStatus, GatewayApiStatus, GatewayPortStatus, GatewayStatus,
     MeshInstallationStatus, NodePortOrigin, NodePortStatus, Phase, ProxiesStatus, VersionStatus,
 };
-pub use upgrade::{Allowance, OnFailure, Upgrade, UpgradeDirection, UpgradeOutcome, UpgradeStatus, UpgradeStep, UpgradeStrategy};
+pub use upgrade::{
+    Allowance, OnFailure, Upgrade, UpgradeDirection, UpgradeOutcome, UpgradeStatus, UpgradeStep, UpgradeStrategy,
+};
 
 /// True for a value that is its type's default: such fields are left out of what is written, so
 /// that an object read and written back is the one the user wrote.

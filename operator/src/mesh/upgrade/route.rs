@@ -198,7 +198,8 @@ impl Route {
             return before.cloned();
         };
         // What has moved stays moved, though an earlier step may have fallen behind again.
-        if is_made_from(found, to_be) || self.asleep.get(&target.key).is_some_and(|asleep| is_made_from(found, asleep)) {
+        if is_made_from(found, to_be) || self.asleep.get(&target.key).is_some_and(|asleep| is_made_from(found, asleep))
+        {
             return Some(Arc::clone(to_be));
         }
         Some(Arc::clone(self.as_found(found, &target.key).or(before).unwrap_or(target)))
