@@ -2,8 +2,8 @@
 //!
 //! The way through the code is that of a reconcile: `controller` observes and drives, `mesh` is the pure middle (spec to
 //! validated inputs, objects, plan and status), `apply` reads and writes live objects. `catalog` knows the releases,
-//! `platform` knows what clusters run on, `check` looks at a cluster before anything is installed, `runtime` is the process
-//! around it all, `app` puts them together, and `cli` has one file per subcommand.
+//! `platform` knows what clusters run on, `check` looks at a cluster before anything is installed, `planning` tells what a
+//! change would do, `runtime` is the process around it all, `app` puts them together, and `cli` has one file per subcommand.
 
 pub mod app;
 pub mod apply;
@@ -13,6 +13,7 @@ pub mod cli;
 pub mod controller;
 pub mod mesh;
 pub mod nodeports;
+pub mod planning;
 pub mod platform;
 pub mod proxies;
 pub mod runtime;

@@ -1,15 +1,11 @@
 //! `meshwright check` on a real API server: it says nothing of a clean cluster, and names what is in the way of a mesh.
 
-use std::path::PathBuf;
-
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Api, PostParams};
 use meshwright_e2e::mesh::{Mesh, NAME, VERSION};
-use meshwright_e2e::{Lab, LabOptions, TestResult, objects, run};
+use meshwright_e2e::{LabOptions, objects, run};
 use serde_json::{Value, json};
 
-use crate::cli::{check, check_as, file, meshwright};
+use crate::cli::{check, check_as, file, kubeconfig_of, meshwright};
 
 fn spec() -> Value {
     json!({"version": VERSION, "profile": "demo", "gateways": [{"name": "ingress", "service": {"type": "ClusterIP"}}]})
@@ -237,26 +233,11 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: visitor}
 subjects: [{kind: ServiceAccount, name: visitor, namespace: default}]
 ";
 
-/// A kubeconfig of the ServiceAccount `visitor`, in a directory that goes with the returned guard.
-async fn visitor(lab: &Lab) -> TestResult<(tempfile::TempDir, PathBuf)> {
-    lab.apply_yaml("visitor", RESTRICTED).await?;
-    let accounts: Api<ServiceAccount> = Api::namespaced(lab.client(), "default");
-    let audiences = TokenRequestSpec { audiences: vec![], ..TokenRequestSpec::default() };
-    let request = TokenRequest { spec: audiences, ..TokenRequest::default() };
-    let answer = accounts.create_token_request("visitor", &PostParams::default(), &request).await?;
-    let text = std::fs::read_to_string(lab.kubeconfig())?;
-    let mut config: Value = serde_saphyr::from_str(&text)?;
-    config["users"][0]["user"] = json!({"token": answer.status.map(|status| status.token)});
-    let dir = tempfile::tempdir()?;
-    let path = dir.path().join("kubeconfig");
-    std::fs::write(&path, config.to_string())?;
-    Ok((dir, path))
-}
-
 #[test]
 fn who_may_do_little_is_told_which_rights_are_missing_and_what_stayed_unseen() {
     run(LabOptions::default(), async |lab| {
-        let (_dir, kubeconfig) = visitor(lab).await?;
+        lab.apply_yaml("visitor", RESTRICTED).await?;
+        let (_dir, kubeconfig) = kubeconfig_of(lab, "visitor").await?;
         let (findings, code) = check_as(&kubeconfig, &[]).await?;
         assert_eq!(code, Some(2));
         let missing: Vec<&str> = findings

@@ -1,8 +1,11 @@
 //! The command line against the lab: run as a person runs it, in the lab's network.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::{Api, PostParams};
 use meshwright_e2e::programs::{catalogs, operator};
 use meshwright_e2e::{Lab, TestResult};
 use serde_json::{Value, json};
@@ -40,6 +43,21 @@ pub fn file(name: &str, spec: &Value, metadata: &Value) -> TestResult<(tempfile:
     let path = dir.path().join("mi.yaml");
     std::fs::write(&path, object.to_string())?;
     let path = path.display().to_string();
+    Ok((dir, path))
+}
+
+/// A kubeconfig of a ServiceAccount of the namespace default, in a directory that goes with the returned guard.
+pub async fn kubeconfig_of(lab: &Lab, account: &str) -> TestResult<(tempfile::TempDir, PathBuf)> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(lab.client(), "default");
+    let audiences = TokenRequestSpec { audiences: vec![], ..TokenRequestSpec::default() };
+    let request = TokenRequest { spec: audiences, ..TokenRequest::default() };
+    let answer = accounts.create_token_request(account, &PostParams::default(), &request).await?;
+    let text = std::fs::read_to_string(lab.kubeconfig())?;
+    let mut config: Value = serde_saphyr::from_str(&text)?;
+    config["users"][0]["user"] = json!({"token": answer.status.map(|status| status.token)});
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("kubeconfig");
+    std::fs::write(&path, config.to_string())?;
     Ok((dir, path))
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
@@ -93,15 +94,31 @@ impl Revisions {
         if let Some(known) = self.lock().get(installation) {
             return Ok(known.clone());
         }
+        let mut records: Vec<Record> = self.list(installation).await?.into_iter().filter_map(record).collect();
+        records.sort_by_key(|record| record.number);
+        self.lock().insert(installation.to_owned(), records.clone());
+        Ok(records)
+    }
+
+    /// The records of an installation, oldest first, each with the time when it was first accepted; read anew.
+    pub async fn history(&self, installation: &str) -> Result<Vec<(Record, Option<Timestamp>)>, RevisionError> {
+        let list = self.list(installation).await?.into_iter();
+        let dated = list.filter_map(|revision| {
+            let accepted = revision.metadata.creation_timestamp.as_ref().map(|time| time.0);
+            record(revision).map(|record| (record, accepted))
+        });
+        let mut dated: Vec<_> = dated.collect();
+        dated.sort_by_key(|(record, _)| record.number);
+        Ok(dated)
+    }
+
+    async fn list(&self, installation: &str) -> Result<Vec<ControllerRevision>, RevisionError> {
         let params = ListParams::default().labels(&format!("{INSTALLATION_LABEL}={installation}"));
         let list = within_deadline(self.api.list(&params)).await.map_err(|source| RevisionError::List {
             installation: installation.to_owned(),
             source: Box::new(source),
         })?;
-        let mut records: Vec<Record> = list.items.into_iter().filter_map(record).collect();
-        records.sort_by_key(|record| record.number);
-        self.lock().insert(installation.to_owned(), records.clone());
-        Ok(records)
+        Ok(list.items)
     }
 
     /// Remembers accepted inputs. Does nothing where they are the newest remembered already.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tracing::debug;
 
 use super::applier::within_deadline;
+use crate::mesh::kind::Kind;
 use crate::mesh::object::Desired;
 use crate::mesh::upgrade::cause::cause;
 
@@ -35,8 +36,11 @@ impl Symptoms {
         let namespace = workload.key.namespace.as_deref()?;
         let mut pods = self.pods(namespace, &selector(workload)?).await?;
         pods.sort_by_cached_key(|pod| text(pod, "/metadata/creationTimestamp"));
-        // A ReplicaSet's or pod's name begins with its workload's.
-        let about = |event: &Value| text(event, "/involvedObject/name").starts_with(&workload.key.name);
+        // A ReplicaSet's or pod's name begins with its workload's; an autoscaler's trouble keeps no pod from coming up.
+        let about = |event: &Value| {
+            text(event, "/involvedObject/name").starts_with(&workload.key.name)
+                && text(event, "/involvedObject/kind") != Kind::HorizontalPodAutoscaler.name()
+        };
         let mut events: Vec<Value> = self.warnings(namespace).await.into_iter().filter(about).collect();
         events.sort_by_cached_key(|event| text(event, "/lastTimestamp").max(text(event, "/eventTime")));
         cause(&pods, &events)

@@ -171,6 +171,8 @@ async fn of_cluster(
                 platform: surveyed.platform.clone().unwrap_or_default(),
                 node_ports,
                 held,
+                records: &[],
+                running: None,
             };
             let accepted = resolve_for(&surroundings, mesh);
             let desired = accepted.as_ref().map(|accepted| accepted.desired.clone()).unwrap_or_default();

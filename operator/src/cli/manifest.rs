@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use kube::core::cel::Validator;
+use kube::core::cel::{ValidationError, Validator};
 use meshwright_api::MeshInstallation;
 use meshwright_chart::Schema;
 use serde_json::{Map, Value};
@@ -111,12 +111,31 @@ fn problems(object: &Value) -> Vec<String> {
     if problems.is_empty()
         && let Err(errors) = Validator::new().validate(&schema, object, None)
     {
-        problems.extend(errors.into_vec().into_iter().map(|error| match error.field_path.as_str() {
-            "" => error.message,
-            path => format!("{path}: {}", error.message),
-        }));
+        problems.extend(errors.into_vec().into_iter().map(broken_rule));
     }
     problems
+}
+
+/// What the API server would say of a change from one installation to another: rules about what can't be changed later.
+pub(super) fn refused_change(old: &MeshInstallation, new: &MeshInstallation) -> Vec<String> {
+    let value = |installation: &MeshInstallation| {
+        let mut value = serde_json::to_value(installation).unwrap_or_default();
+        if let Some(fields) = value.as_object_mut() {
+            fields.remove("status");
+        }
+        value
+    };
+    match Validator::new().validate(&schema(), &value(new), Some(&value(old))) {
+        Ok(()) => Vec::new(),
+        Err(errors) => errors.into_vec().into_iter().map(broken_rule).collect(),
+    }
+}
+
+fn broken_rule(error: ValidationError) -> String {
+    match error.field_path.as_str() {
+        "" => error.message,
+        path => format!("{path}: {}", error.message),
+    }
 }
 
 fn schema() -> Value {
@@ -281,6 +300,15 @@ mod tests {
             "{version: '1.31', gateways: [{name: gw, service: {type: ClusterIP, ports: [{name: a, port: 80, nodePort: 30401}]}}]}",
             &["needs a service of type NodePort or LoadBalancer"],
         );
+    }
+
+    #[test]
+    fn a_change_of_what_cannot_be_changed_is_named() {
+        let old = of_spec("{version: '1.31'}").unwrap();
+        let moved = of_spec("{version: '1.31', namespace: elsewhere}").unwrap();
+        let problems = refused_change(&old, &moved);
+        assert!(problems.len() == 1 && problems[0].contains("namespace"), "{problems:?}");
+        assert_eq!(refused_change(&old, &of_spec("{version: '1.32', profile: demo}").unwrap()), [""; 0]);
     }
 
     #[test]

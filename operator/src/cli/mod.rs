@@ -3,8 +3,10 @@
 mod catalog;
 mod check;
 mod crd;
+mod lines;
 mod manifest;
 mod operator;
+mod plan;
 mod rbac;
 mod render;
 mod status;
@@ -33,6 +35,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Check what speaks for and against a mesh in a cluster, before anything is installed
     Check(check::CheckArgs),
+    /// Show what would change in the cluster, before a MeshInstallation is applied
+    Plan(plan::PlanArgs),
     /// Print the objects that the operator would apply, without a cluster
     Render(render::RenderArgs),
     /// Maintain a catalog of Istio releases
@@ -51,6 +55,7 @@ impl Cli {
             Command::Operator(args) => operator::run(&args).map_err(boxed),
             Command::Status(args) => status::run(&args).map_err(boxed),
             Command::Check(args) => check::run(&args).map_err(boxed),
+            Command::Plan(args) => plan::run(&args).map_err(boxed),
             Command::Render(args) => render::run(&args).map_err(boxed),
             Command::Catalog(args) => catalog::run(args).map_err(boxed),
             Command::Crd => crd::run().map_err(boxed),

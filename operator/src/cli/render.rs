@@ -122,6 +122,8 @@ fn rendered(args: &RenderArgs, installation: &MeshInstallation) -> Result<String
         platform: Detected::default(),
         node_ports: Discovery::Unknown("no cluster was asked".to_owned()),
         held: Vec::new(),
+        records: &[],
+        running: None,
     };
     let accepted = resolve_for(&surroundings, installation).map_err(refused)?;
     let objects = objects(&accepted);

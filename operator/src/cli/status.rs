@@ -1,5 +1,6 @@
 //! `meshwright status`: what the operator says about the mesh, as a person would like to read it.
 
+mod history;
 mod line;
 mod picture;
 mod proxies;
@@ -7,7 +8,7 @@ mod sheet;
 mod show;
 mod watch;
 
-use std::io;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
@@ -18,6 +19,7 @@ use meshwright_api::conditions::{ConditionType, is_true};
 use meshwright_api::{MeshInstallation, MeshInstallationStatus};
 use thiserror::Error;
 
+use crate::apply::RevisionError;
 use crate::runtime::client::{Clients, ConnectError};
 
 use super::text;
@@ -29,7 +31,7 @@ const NOT_READY: u8 = 3;
 /// Flags of `meshwright status`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Exit status: 0 when every installation shown is ready, 3 when one is not or there is none, 1 on an error. With --proxies: 0, or 1 on an error.\n\nThe JSON form of --proxies is one object: format (1) and proxies, a list of namespace, kind and name of the workload, version (or Unknown), revision, meshVersion (null where no mesh of that revision runs), pods and outdated."
+    after_help = "Exit status: 0 when every installation shown is ready, 3 when one is not or there is none, 1 on an error. With --proxies or --history: 0, or 1 on an error.\n\nThe JSON form of --proxies is one object: format (1) and proxies, a list of namespace, kind and name of the workload, version (or Unknown), revision, meshVersion (null where no mesh of that revision runs), pods and outdated."
 )]
 pub struct StatusArgs {
     /// The MeshInstallation to show; all of them if absent
@@ -40,6 +42,12 @@ pub struct StatusArgs {
     /// Show the proxies that run, by workload and version, instead
     #[arg(long, conflicts_with = "watch")]
     proxies: bool,
+    /// Show the specs that the operator has accepted instead, what became of each, and what it changed
+    #[arg(long, conflicts_with = "watch")]
+    history: bool,
+    /// Namespace of the operator, where it remembers what --history shows
+    #[arg(long, default_value = "meshwright-system", requires = "history", value_name = "NAMESPACE")]
+    operator_namespace: String,
     /// How to show it; json prints the objects themselves, one line for each change with --watch
     #[arg(long, short, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
     output: Output,
@@ -79,6 +87,9 @@ pub enum StatusError {
     /// The API server didn't answer, or refused.
     #[error("can't read MeshInstallations")]
     List(#[source] Box<kube::Error>),
+    /// What is remembered can't be read.
+    #[error("can't read the history")]
+    History(#[source] RevisionError),
     /// The first list of a watch failed.
     #[error("can't watch MeshInstallations")]
     Watch(#[source] Box<watcher::Error>),
@@ -108,6 +119,15 @@ async fn status(args: &StatusArgs) -> Result<ExitCode, StatusError> {
     let found = find(&clients.requests, args.name.as_deref()).await?;
     if args.proxies {
         return proxies::show(&clients.requests, &found, args.name.is_some(), args.output == Output::Json).await;
+    }
+    if args.history {
+        let histories = history::read(&clients.requests, &args.operator_namespace, &found).await?;
+        let text = match args.output {
+            Output::Text => history::text(&histories),
+            Output::Json => format!("{:#}\n", history::object(&histories)),
+        };
+        anstream::stdout().lock().write_all(text.as_bytes()).map_err(StatusError::Print)?;
+        return Ok(ExitCode::SUCCESS);
     }
     let mut screen = Screen::new(args.output == Output::Json, args.watch, args.name.is_some());
     screen.show(&found, None)?;

@@ -78,15 +78,11 @@ pub struct Context {
 }
 
 impl Context {
-    /// All installations that can be read: first those that we have taken charge of, then the oldest. Times of creation
-    /// are whole seconds, so that the younger of two may have begun.
+    /// All installations that can be read, by precedence.
     #[must_use]
     pub fn installations(&self) -> Vec<MeshInstallation> {
-        let mut all: Vec<MeshInstallation> =
-            self.store.iter().flat_map(Store::state).filter_map(|watched| watched.0.as_ref().ok().cloned()).collect();
-        let in_charge = |mi: &MeshInstallation| mi.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
-        all.sort_by_key(|mi| (!in_charge(mi), mi.metadata.creation_timestamp.clone(), mi.name_any()));
-        all
+        let all = self.store.iter().flat_map(Store::state);
+        by_precedence(all.filter_map(|watched| watched.0.as_ref().ok().cloned()).collect())
     }
 
     /// The names that an installation's control planes have as revisions: one, or several where the operator names them.
@@ -104,4 +100,13 @@ impl Context {
         use kube::Resource as _;
         self.store.iter().flat_map(Store::state).filter_map(|watched| watched.meta().uid.clone()).collect()
     }
+}
+
+/// Installations in the order in which they come: first those that we have taken charge of, then the oldest. Times of
+/// creation are whole seconds, so that the younger of two may have begun.
+#[must_use]
+pub fn by_precedence(mut all: Vec<MeshInstallation>) -> Vec<MeshInstallation> {
+    let in_charge = |mi: &MeshInstallation| mi.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+    all.sort_by_key(|mi| (!in_charge(mi), mi.metadata.creation_timestamp.clone(), mi.name_any()));
+    all
 }

@@ -85,6 +85,14 @@ pub fn last_good(records: &[Record]) -> Option<&Record> {
     records.iter().rev().find(|record| record.verdict == Verdict::Proved)
 }
 
+/// The records other than the one of this name: first what was Ready, then what is newest.
+#[must_use]
+pub fn by_trust<'r>(records: &'r [Record], name: &str) -> Vec<&'r Record> {
+    let mut others: Vec<&Record> = records.iter().filter(|other| other.name != name).collect();
+    others.sort_by_key(|other| (other.verdict != Verdict::Proved, std::cmp::Reverse(other.number)));
+    others
+}
+
 #[cfg(test)]
 mod tests {
     use semver::Version;

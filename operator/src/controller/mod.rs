@@ -19,6 +19,7 @@ mod proxies;
 mod reconcile;
 mod report;
 mod resolve;
+mod surroundings;
 mod transition;
 
 use std::sync::Arc;
@@ -35,11 +36,14 @@ use tracing::{debug, warn};
 
 use crate::apply::Changes;
 
-pub use context::{Context, Options};
+pub use context::{Context, Options, by_precedence};
 pub use error::ReconcileError;
 pub use events::EventSink;
+pub use heading::{Heading, by_trust, last_good};
 pub use memory::Memory;
-pub use resolve::{Accepted, Surroundings, resolve_for};
+pub use preflight::no_way_back;
+pub use resolve::Accepted;
+pub use surroundings::{Surroundings, may_move, remake, resolve_for};
 
 /// The custom resource as it is watched: one that can't be parsed must not end the watch of the others.
 pub type Watched = DeserializeGuard<MeshInstallation>;

@@ -52,15 +52,19 @@ async fn way_back(
     let Some(good) = last_good(records) else { return Ok(()) };
     match resolve_remembered(context, installation, good).await {
         Ok(_) => Ok(()),
-        Err(lost) => {
-            let message = format!(
-                "there would be no way back, since what runs can't be made again: {}. Bring {} back into the catalog, or \
-                 set spec.upgrade.onFailure to Halt",
-                lost.message, good.inputs.version
-            );
-            Err(Blocker { reason: Reason::UpgradeRefused, message })
-        }
+        Err(lost) => Err(no_way_back(good, &lost)),
     }
+}
+
+/// Why a mesh isn't moved where `good`, which was Ready last, can't be made again.
+#[must_use]
+pub fn no_way_back(good: &Record, lost: &Blocker) -> Blocker {
+    let message = format!(
+        "there would be no way back, since what runs can't be made again: {}. Bring {} back into the catalog, or set \
+         spec.upgrade.onFailure to Halt",
+        lost.message, good.inputs.version
+    );
+    Blocker { reason: Reason::UpgradeRefused, message }
 }
 
 /// Every object is sent in a dry run: what the API server, its policies or our rights refuse is known before anything is

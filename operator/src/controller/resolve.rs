@@ -16,7 +16,7 @@ use semver::Version;
 
 use super::context::Context;
 use super::heading::{Heading, last_good};
-use super::ports::{assign, pins};
+use super::ports::assign;
 use crate::apply::SurveyError;
 use crate::catalog::facts::Refusal;
 use crate::catalog::{Catalog, Facts, Profile, Release, explain};
@@ -29,8 +29,8 @@ use crate::mesh::revisions::{Part, Revision, of_part};
 use crate::mesh::upgrade::skew;
 use crate::mesh::validate::validate;
 use crate::mesh::validated::Validated;
-use crate::nodeports::{Discovery, Held, Pins, blocker, wanted};
-use crate::platform::{Detected, Platform, Platforms};
+use crate::nodeports::{Pins, wanted};
+use crate::platform::{Detected, Platforms};
 use crate::proxies::Policy;
 
 /// A spec that can be followed.
@@ -49,7 +49,7 @@ fn stall(reason: Reason, message: impl Into<String>) -> Blocker {
 }
 
 /// The spec without the switches that don't shape the mesh.
-fn shape(spec: &MeshInstallationSpec) -> MeshInstallationSpec {
+pub(super) fn shape(spec: &MeshInstallationSpec) -> MeshInstallationSpec {
     let proxy = Proxy { update: ProxyUpdate::default(), ..spec.proxy.clone() };
     MeshInstallationSpec { paused: false, deletion: Deletion::default(), proxy, ..spec.clone() }
 }
@@ -92,22 +92,10 @@ pub async fn resolve(
     {
         return Ok(kept);
     }
-    let request = request(&spec)?;
+    request(&spec)?;
     let catalog = open(context).await?;
-    // A minor is resolved once per spec: a newer patch in the catalog must not upgrade a mesh by itself.
-    let exact = remembered.map(|record| VersionRequest::Exact(record.inputs.version.clone()));
-    let release = choose(&catalog, exact.as_ref().unwrap_or(&request));
     let running = running(context, installation);
-    // Nor does the end of a release's life stop what runs, or changes to it.
-    let goes_on =
-        remembered.is_some() || matches!((&release, &running), (Ok(release), Some(v)) if release.version() == v);
-    if !goes_on {
-        supported(&context.capabilities.kube_version, &request, &spec.upgrade, &catalog)?;
-    }
-    let release = release?;
-    if let Some(record) = remembered {
-        same_charts(record, release)?;
-    }
+    let release = release(&catalog, &spec, remembered, running.as_ref(), &context.capabilities.kube_version)?;
     if remembered.is_none() {
         moves(records, running.as_ref(), release.version(), &spec.upgrade, &catalog)?;
     }
@@ -120,15 +108,14 @@ pub async fn resolve(
 
 /// What a spec is accepted with, but for the release.
 #[derive(Clone)]
-struct Draft {
-    spec: MeshInstallationSpec,
-    platform: Detected,
-    node_ports: Pins,
-    revision: Option<String>,
+pub(super) struct Draft {
+    pub(super) spec: MeshInstallationSpec,
+    pub(super) platform: Detected,
+    pub(super) node_ports: Pins,
+    pub(super) revision: Option<String>,
 }
 
-/// The revision that the operator gives a control plane. Where it would be the same control plane, it is the same revision;
-/// a spec that was accepted before gets the one that it had; and only a canary gets a new one.
+/// The revision that the operator gives a control plane.
 async fn revision(
     context: &Context,
     installation: &MeshInstallation,
@@ -136,37 +123,87 @@ async fn revision(
     draft: &Draft,
     release: &Release,
 ) -> Result<Option<String>, Blocker> {
-    let before = records.iter().rev().map(|record| &record.inputs);
-    let mut same = before.filter(|inputs| inputs.version == *release.version() && inputs.is_for(&draft.spec));
-    if let Some(known) = same.next() {
-        return Ok(known.revision.clone());
-    }
-    let canary = draft.spec.upgrade.strategy == UpgradeStrategy::Canary && draft.spec.revision.is_none();
-    let Some(standing) = Heading::of(records).map(|heading| heading.target()) else {
-        return Ok(canary.then(|| Revision::automatic(release.version()).label().to_owned()));
+    let (standing, new) = match RevisionChoice::of(records, draft, release) {
+        RevisionChoice::Known(revision) => return Ok(revision),
+        RevisionChoice::Unless { standing, new } => (standing, new),
     };
     let present = standing.inputs.revision.clone();
-    if !canary {
-        return Ok(present);
-    }
-    let control_plane = |accepted: &Accepted| -> Vec<String> {
-        of_part(&accepted.desired, Part::ControlPlane).map(|desired| desired.hash.clone()).collect()
-    };
     let wanted = make(context, installation, Draft { revision: present.clone(), ..draft.clone() }, release).await?;
     let runs = resolve_remembered(context, installation, standing).await?;
-    if control_plane(&wanted) == control_plane(&runs) {
-        return Ok(present);
+    Ok(if same_control_plane(&wanted, &runs) { present } else { new })
+}
+
+/// Which revision a control plane gets. Where it would be the same control plane, it is the same revision; a spec that was
+/// accepted before gets the one that it had; and only a canary gets a new one.
+pub(super) enum RevisionChoice<'r> {
+    /// This one, or none.
+    Known(Option<String>),
+    /// A new one, unless the control plane would be that of the record that stands.
+    Unless {
+        /// What the mesh is brought to at present.
+        standing: &'r Record,
+        /// The new one.
+        new: Option<String>,
+    },
+}
+
+impl<'r> RevisionChoice<'r> {
+    pub(super) fn of(records: &'r [Record], draft: &Draft, release: &Release) -> Self {
+        let before = records.iter().rev().map(|record| &record.inputs);
+        let mut same = before.filter(|inputs| inputs.version == *release.version() && inputs.is_for(&draft.spec));
+        if let Some(known) = same.next() {
+            return Self::Known(known.revision.clone());
+        }
+        let canary = draft.spec.upgrade.strategy == UpgradeStrategy::Canary && draft.spec.revision.is_none();
+        let base = Revision::automatic(release.version());
+        let Some(standing) = Heading::of(records).map(|heading| heading.target()) else {
+            return Self::Known(canary.then(|| base.label().to_owned()));
+        };
+        if !canary {
+            return Self::Known(standing.inputs.revision.clone());
+        }
+        let taken: Vec<&str> = records.iter().filter_map(|record| record.inputs.revision.as_deref()).collect();
+        let mut names = std::iter::once(base.label().to_owned()).chain((2..).map(|n| format!("{}-{n}", base.label())));
+        Self::Unless { standing, new: names.find(|name| !taken.contains(&name.as_str())) }
     }
-    let taken: Vec<&str> = records.iter().filter_map(|record| record.inputs.revision.as_deref()).collect();
-    let base = Revision::automatic(release.version());
-    let mut names = std::iter::once(base.label().to_owned()).chain((2..).map(|n| format!("{}-{n}", base.label())));
-    Ok(names.find(|name| !taken.contains(&name.as_str())))
+}
+
+pub(super) fn same_control_plane(one: &Accepted, other: &Accepted) -> bool {
+    let hashes = |accepted: &Accepted| -> Vec<String> {
+        of_part(&accepted.desired, Part::ControlPlane).map(|desired| desired.hash.clone()).collect()
+    };
+    hashes(one) == hashes(other)
 }
 
 /// What doesn't shape the mesh must be right all the same.
-fn switches(spec: &MeshInstallationSpec) -> Result<(), Blocker> {
+pub(super) fn switches(spec: &MeshInstallationSpec) -> Result<(), Blocker> {
     let read = Policy::read(&spec.proxy.update);
     read.map(drop).map_err(|problems| stall(Reason::InvalidSpec, sentence(&problems)))
+}
+
+/// The release that a spec is followed with. `remembered` is the record of this very spec, if there is one.
+pub(super) fn release<'c>(
+    catalog: &'c Catalog,
+    spec: &MeshInstallationSpec,
+    remembered: Option<&Record>,
+    running: Option<&Version>,
+    kubernetes: &str,
+) -> Result<&'c Release, Blocker> {
+    let request = request(spec)?;
+    // A minor is resolved once per spec: a newer patch in the catalog must not upgrade a mesh by itself.
+    let exact = remembered.map(|record| VersionRequest::Exact(record.inputs.version.clone()));
+    let release = choose(catalog, exact.as_ref().unwrap_or(&request));
+    // Nor does the end of a release's life stop what runs, or changes to it.
+    let goes_on =
+        remembered.is_some() || matches!((&release, running), (Ok(release), Some(v)) if release.version() == v);
+    if !goes_on {
+        supported(kubernetes, &request, &spec.upgrade, catalog)?;
+    }
+    let release = release?;
+    if let Some(record) = remembered {
+        same_charts(record, release)?;
+    }
+    Ok(release)
 }
 
 fn request(spec: &MeshInstallationSpec) -> Result<VersionRequest, Blocker> {
@@ -194,42 +231,9 @@ fn supported(kubernetes: &str, request: &VersionRequest, upgrade: &Upgrade, cata
     }
 }
 
-/// What a mesh is made for, where no operator has looked at the cluster.
-#[derive(Debug)]
-pub struct Surroundings<'a> {
-    /// Releases.
-    pub catalog: &'a Catalog,
-    /// Platforms that are known.
-    pub platforms: &'a Platforms,
-    /// The API server, as charts see it.
-    pub capabilities: Capabilities,
-    /// The platform, unless the spec names one.
-    pub platform: Detected,
-    /// What the API server says of its node ports.
-    pub node_ports: Discovery,
-    /// Node ports that Services hold.
-    pub held: Vec<Held>,
-}
-
-/// What an installation stands for where there is no mesh yet: by the same steps as [`resolve`]. The owner's UID is the
-/// installation's, or empty.
-pub fn resolve_for(surroundings: &Surroundings<'_>, installation: &MeshInstallation) -> Result<Accepted, Blocker> {
-    let Surroundings { catalog, platforms, capabilities, platform, node_ports, held } = surroundings;
-    switches(&installation.spec)?;
-    let spec = shape(&installation.spec);
-    let request = request(&spec)?;
-    supported(&capabilities.kube_version, &request, &spec.upgrade, catalog)?;
-    let release = choose(catalog, &request)?;
-    let auto = spec.platform.is_auto();
-    let platform = if auto { platform.clone() } else { Detected::chosen(spec.platform.as_str()) };
-    let known = platforms.get(&platform.name);
-    let wanted = wanted(&spec, known.and_then(Platform::gateway_service_type));
-    let pins = pins(&spec, known, node_ports, held, &wanted, &Pins::default()).map_err(|refused| blocker(&refused))?;
-    let canary = spec.upgrade.strategy == UpgradeStrategy::Canary && spec.revision.is_none();
-    let revision = canary.then(|| Revision::automatic(release.version()).label().to_owned());
-    let draft = Draft { spec, platform, node_ports: pins, revision };
-    let (inputs, owner) = inputs(installation, draft, release, capabilities);
-    build(inputs, owner, release, platforms, capabilities)
+pub(super) fn release_of<'c>(catalog: &'c Catalog, record: &Record) -> Result<&'c Release, Blocker> {
+    let exact = VersionRequest::Exact(record.inputs.version.clone());
+    catalog.resolve(&exact).map_err(|error| stall(Reason::VersionNotInCatalog, error.to_string()))
 }
 
 /// Resolves what was accepted last, so that the mesh that runs is looked after while its new spec is no good.
@@ -239,9 +243,7 @@ pub async fn resolve_remembered(
     record: &Record,
 ) -> Result<Arc<Accepted>, Blocker> {
     let catalog = open(context).await?;
-    let release = catalog
-        .resolve(&VersionRequest::Exact(record.inputs.version.clone()))
-        .map_err(|error| stall(Reason::VersionNotInCatalog, error.to_string()))?;
+    let release = release_of(&catalog, record)?;
     let ResolvedInputs { spec, platform, node_ports, revision, .. } = record.inputs.clone();
     make(context, installation, Draft { spec, platform, node_ports, revision }, release).await
 }
@@ -273,7 +275,7 @@ fn same_charts(record: &Record, release: &Release) -> Result<(), Blocker> {
 
 /// Whether the mesh may move to a release: from the one that was Ready last, since all proxies are of that, or else from
 /// the one that runs.
-fn moves(
+pub(super) fn moves(
     records: &[Record],
     running: Option<&Version>,
     wanted: &Version,
@@ -324,7 +326,7 @@ fn unknown_platform(name: &str) -> Blocker {
     stall(Reason::InvalidSpec, format!("spec.platform: {name:?} is none that is known: set auto, or one of {known}"))
 }
 
-fn inputs(
+pub(super) fn inputs(
     installation: &MeshInstallation,
     draft: Draft,
     release: &Release,
@@ -348,7 +350,7 @@ fn inputs(
     (inputs, owner)
 }
 
-fn build(
+pub(super) fn build(
     inputs: ResolvedInputs,
     owner: Owner,
     release: &Release,

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::beside::place;
 use super::context::Context;
-use super::heading::{Heading, last_good};
+use super::heading::{Heading, by_trust, last_good};
 use super::injection::injection;
 use super::resolve::{Accepted, resolve_remembered};
 use crate::mesh::health::{Blocker, KeptRevision};
@@ -77,13 +77,11 @@ pub async fn transition(
         Some(Heading::Follow(record)) => record.verdict == Verdict::Proved,
         Some(Heading::RolledBack { .. }) => true,
     };
-    let mut others: Vec<&Record> = records.iter().filter(|other| other.name != record).collect();
+    let others = by_trust(records, &record);
     if others.is_empty() || (settled && !has_another_control_plane(context, &name, accepted)) {
         context.memory.keep_only(&name, accepted);
         return Ok(None);
     }
-    // What was Ready is trusted most, then what is newest.
-    others.sort_by_key(|other| (other.verdict != Verdict::Proved, std::cmp::Reverse(other.number)));
     let mut sources: Vec<Arc<Accepted>> = Vec::with_capacity(others.len());
     for other in &others {
         match resolve_remembered(context, installation, other).await {

@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 use super::facts::Observed;
 use super::{GENERIC, Platform, Platforms};
 
+/// Said in the evidence where it holds.
+pub const NODES_UNSEEN: &str = "nodes may not be listed, so they were not looked at";
+
 /// The platform, and by what it is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Detected {
@@ -46,7 +49,7 @@ impl Detected {
     /// The same of a cluster whose nodes can't be seen, and never will be.
     #[must_use]
     pub fn without_nodes(mut self) -> Self {
-        self.evidence.push("nodes may not be listed, so they were not looked at".to_owned());
+        self.evidence.push(NODES_UNSEEN.to_owned());
         self.provisional = false;
         self
     }

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use meshwright_api::{LoadBalancers, PlatformPermission, ServiceType};
 use serde_json::Value;
 
-pub use detect::{Detected, detect};
+pub use detect::{Detected, NODES_UNSEEN, detect};
 pub use facts::{NodeFacts, Observed};
 pub use file::{LoadPlatformError, NodePortRange};
 

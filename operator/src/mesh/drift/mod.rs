@@ -6,6 +6,7 @@
 //! where it is and what the API server does with lists and values there; `canonical` and `quantity` compare values.
 
 mod canonical;
+mod dropped;
 mod extras;
 mod fingerprint;
 mod place;
@@ -15,6 +16,7 @@ mod walk;
 use json_patch::jsonptr::PointerBuf;
 use serde_json::Value;
 
+pub use dropped::dropped;
 pub use extras::extras_patch;
 pub use fingerprint::fingerprint;
 
@@ -25,7 +27,7 @@ pub struct Difference {
     pub path: String,
     /// In what way it differs.
     pub kind: DifferenceKind,
-    /// What we want there; `None` for [`DifferenceKind::Extra`].
+    /// What we want there; `None` for [`DifferenceKind::Extra`] and [`DifferenceKind::Dropped`].
     pub desired: Option<Value>,
     /// What is there; `None` for [`DifferenceKind::Missing`].
     pub live: Option<Value>,
@@ -43,6 +45,8 @@ pub enum DifferenceKind {
     /// It is there and must not be: a container of a pod template, an entry of a webhook configuration, a key of a
     /// `ConfigMap`. Applying again does not take it out; [`extras_patch`] does.
     Extra,
+    /// We asked for it and no longer do, and nobody else does: the next apply takes it out. Only [`dropped`] finds these.
+    Dropped,
 }
 
 /// All differences, in a stable order; empty if `live` says what `desired` wants. Both are whole objects of one kind.

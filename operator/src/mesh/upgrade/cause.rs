@@ -14,8 +14,8 @@ pub fn cause(pods: &[Value], events: &[Value]) -> Option<String> {
     newest_first()
         .find_map(waiting)
         .or_else(|| newest_first().find_map(unschedulable))
-        .or_else(|| events.iter().rev().find_map(warning))
         .or_else(|| newest_first().find_map(crashed))
+        .or_else(|| events.iter().rev().find_map(warning))
 }
 
 fn text<'a>(of: &'a Value, path: &str) -> Option<&'a str> {

@@ -1,0 +1,374 @@
+//! What a plan is made from, as the operator would see it: its memory, the platform, node ports, live objects. Reads only.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kube::{Client, ResourceExt as _};
+use meshwright_api::{MeshInstallation, NodePortRangeSource, OnFailure};
+use meshwright_chart::Capabilities;
+use semver::Version;
+
+use super::PlanError;
+use crate::apply::{Revisions, Surveyor};
+use crate::catalog::{Catalog, explain};
+use crate::controller::{
+    Accepted, Heading, Surroundings, by_precedence, by_trust, last_good, may_move, no_way_back, remake, resolve_for,
+};
+use crate::mesh::beside::{Beside, Peer};
+use crate::mesh::object::{AdmitObjectError, Desired};
+use crate::mesh::revision::{Record, Verdict};
+use crate::mesh::tags::{Standing, arrange};
+use crate::nodeports::{Discovery, Held, NodePortServer, Slot};
+use crate::planning::objects::{Objects, reduce, serving_release};
+use crate::planning::observe::{complete, injectors, marked, why};
+use crate::planning::{Question, Refused, Report, State, report};
+use crate::platform::{Detected, NODES_UNSEEN, Platforms};
+
+/// The cluster, and what is brought along.
+pub(super) struct Sight<'a> {
+    /// For reads.
+    pub(super) client: Client,
+    /// Version of the API server.
+    pub(super) kubernetes: String,
+    /// Where the operator's memory lies.
+    pub(super) operator_namespace: &'a str,
+    /// All installations.
+    pub(super) installations: &'a [MeshInstallation],
+    /// Releases.
+    pub(super) catalog: &'a Catalog,
+    /// Platforms that are known.
+    pub(super) platforms: Platforms,
+}
+
+/// Makes the plan. `present` is the installation as it is now, if it is there.
+pub(super) async fn plan(
+    sight: Sight<'_>,
+    wanted: &MeshInstallation,
+    present: Option<&MeshInstallation>,
+) -> Result<Report, PlanError> {
+    let Sight { client, kubernetes, operator_namespace, installations, catalog, platforms } = sight;
+    let name = wanted.name_any();
+    let mut notes = Vec::new();
+    let mut live = marked(&client, &name).await.map_err(PlanError::Objects)?;
+    let running = serving_release(&live).or_else(|| status_release(present));
+    let records = remembered(&client, operator_namespace, wanted, !live.is_empty(), &mut notes).await;
+    let platforms = Arc::new(platforms);
+    let platform = platform(&client, &kubernetes, &platforms, wanted, records.last(), &mut notes).await;
+    let held = NodePortServer::new(client.clone(), operator_namespace).held(&name).await.map_err(|error| why(&error));
+    let surroundings = Surroundings {
+        catalog,
+        platforms: &platforms,
+        capabilities: Capabilities { kube_version: kubernetes, api_versions: BTreeSet::new() },
+        platform,
+        node_ports: range(present),
+        held: held.clone().unwrap_or_default(),
+        records: &records,
+        running: running.clone(),
+    };
+    let accepted = resolve_for(&surroundings, wanted)?;
+    complete(&client, &mut live, &accepted.desired).await.map_err(PlanError::Objects)?;
+    notes.extend(node_ports(&accepted, records.last(), &held, &surroundings.node_ports));
+    notes.extend(other_charts(&accepted, records.last()));
+    if wanted.spec.paused {
+        notes.push("spec.paused is set: nothing is written until it is taken away".to_owned());
+    }
+    let Way { sources, refusals: against } = way(&surroundings, wanted, &accepted);
+    let beside = beside(installations, wanted);
+    let injectors = injectors(&client).await.map_err(PlanError::Objects)?;
+    let standing = Standing { beside: &beside, injectors: &injectors };
+    let others = beside.same_revision().or_else(|| beside.conflict()).or_else(|| standing.taken());
+    let refusals = others.map(Refused::from).into_iter().chain(against).collect();
+    let (accepted, sources) = place(accepted, &sources, &mut live, standing, &mut notes).map_err(PlanError::Steps)?;
+    let existing = installations.iter().filter_map(kube::ResourceExt::uid).collect();
+    let question = Question {
+        accepted: &accepted,
+        live: &live,
+        existing: &existing,
+        running: running.as_ref(),
+        sources: &sources,
+        refusals,
+        notes,
+    };
+    report(question).map_err(PlanError::Steps)
+}
+
+/// What the operator remembers of the installation, as far as it counts.
+async fn remembered(
+    client: &Client,
+    operator_namespace: &str,
+    wanted: &MeshInstallation,
+    has_objects: bool,
+    notes: &mut Vec<String>,
+) -> Vec<Record> {
+    let name = wanted.name_any();
+    match Revisions::new(client.clone(), operator_namespace).of(&name).await {
+        Ok(records) => {
+            let records = own_records(records, wanted.uid().as_deref(), has_objects);
+            if records.is_empty() && has_objects {
+                notes.push(format!(
+                    "namespace {operator_namespace} has no ControllerRevision of {name}: --operator-namespace names the \
+                     operator's"
+                ));
+            }
+            records
+        }
+        Err(error) => {
+            notes.push(format!(
+                "the operator's memory can't be read, so that what it chose before may be chosen otherwise here: {}",
+                explain(&error)
+            ));
+            Vec::new()
+        }
+    }
+}
+
+/// What is this installation's to write beside others, in the end: when its own revision has been proved. What stays for
+/// another's sake is taken out of the live objects, so that it isn't deleted.
+fn place(
+    accepted: Accepted,
+    sources: &[State],
+    live: &mut Objects,
+    standing: Standing<'_>,
+    notes: &mut Vec<String>,
+) -> Result<(Accepted, Vec<State>), AdmitObjectError> {
+    let owner = &accepted.validated.owner;
+    let arrange = |desired: &[Arc<Desired>]| arrange(desired, owner, &reduce(desired, live), standing, true);
+    let sources = sources.iter().map(|source| Ok(arrange(source)?.own())).collect::<Result<_, _>>()?;
+    let arranged = arrange(&accepted.desired)?;
+    if !arranged.moving.is_empty() {
+        let tags: Vec<&str> = arranged.moving.iter().map(String::as_str).collect();
+        notes.push(format!("on the move between installations: tag {}", tags.join(", ")));
+    }
+    live.retain(|key, _| !arranged.kept.contains(key));
+    Ok((Accepted { desired: arranged.own(), ..accepted }, sources))
+}
+
+/// How the running mesh would be moved.
+struct Way {
+    /// The states that it may be in, the most trusted first; empty where it isn't moved step by step.
+    sources: Vec<State>,
+    /// What the operator has against it.
+    refusals: Vec<Refused>,
+}
+
+fn way(surroundings: &Surroundings<'_>, wanted: &MeshInstallation, accepted: &Accepted) -> Way {
+    let records = surroundings.records;
+    let name = accepted.inputs.record_name(&wanted.name_any());
+    let heading = Heading::of(records);
+    if records.last().is_some_and(|last| last.name == name && last.verdict != Verdict::Pending) {
+        // It was Ready, or has failed and is not tried again.
+        let refusals = heading.and_then(|heading| heading.stall()).map(Refused::from).into_iter().collect();
+        return Way { sources: Vec::new(), refusals };
+    }
+    let mut refusals: Vec<Refused> = may_move(surroundings, accepted).err().map(Refused::from).into_iter().collect();
+    let inputs = &accepted.inputs;
+    let begun = records.last().is_some_and(|last| last.name == name);
+    let moves = heading.is_some_and(|heading| heading.target().inputs.version != inputs.version);
+    if moves
+        && !begun
+        && inputs.spec.upgrade.on_failure != OnFailure::Halt
+        && let Some(good) = last_good(records)
+        && let Err(lost) = remake(surroundings, wanted, good)
+    {
+        refusals.push(no_way_back(good, &lost).into());
+    }
+    let made = by_trust(records, &name).into_iter().filter_map(|record| remake(surroundings, wanted, record).ok());
+    Way { sources: made.map(|source| source.desired).collect(), refusals }
+}
+
+fn status_release(present: Option<&MeshInstallation>) -> Option<Version> {
+    present?.status.as_ref()?.version.running.as_deref()?.parse().ok()
+}
+
+/// The records that the operator goes by: those of another installation of that name count only where its objects are
+/// still there, and prove nothing.
+fn own_records(mut records: Vec<Record>, uid: Option<&str>, has_objects: bool) -> Vec<Record> {
+    records.retain(|record| has_objects || Some(record.uid.as_str()) == uid);
+    for record in records.iter_mut().filter(|record| Some(record.uid.as_str()) != uid) {
+        record.verdict = Verdict::Pending;
+    }
+    records
+}
+
+async fn platform(
+    client: &Client,
+    kubernetes: &str,
+    platforms: &Arc<Platforms>,
+    wanted: &MeshInstallation,
+    last: Option<&Record>,
+    notes: &mut Vec<String>,
+) -> Detected {
+    if !wanted.spec.platform.is_auto() {
+        return Detected::default();
+    }
+    let surveyor = Surveyor::new(client.clone(), Arc::clone(platforms), kubernetes.to_owned());
+    match surveyor.platform().await {
+        Ok(found) => {
+            if found.evidence.iter().any(|evidence| evidence == NODES_UNSEEN) {
+                notes.push(format!("platform {}: {NODES_UNSEEN}", found.name));
+            }
+            found
+        }
+        Err(error) => {
+            let known =
+                last.filter(|last| last.inputs.spec.platform.is_auto()).map(|last| last.inputs.platform.clone());
+            let known = known.unwrap_or_default();
+            notes.push(format!("the platform can't be found out, {} is taken: {}", known.name, explain(&error)));
+            known
+        }
+    }
+}
+
+/// The API server's range as the operator has learnt it.
+fn range(present: Option<&MeshInstallation>) -> Discovery {
+    let known = present.and_then(|present| present.status.as_ref()?.platform.node_port_range.as_ref());
+    let told = known.filter(|range| range.source == NodePortRangeSource::Discovered);
+    told.and_then(|range| range.range.parse().ok()).map_or_else(
+        || {
+            Discovery::Unknown(
+                "it is learnt by asking for a Service, which a plan doesn't do; meshwright check does".into(),
+            )
+        },
+        Discovery::Told,
+    )
+}
+
+/// What to know of node ports that are neither remembered nor held by their Services yet.
+fn node_ports(
+    accepted: &Accepted,
+    last: Option<&Record>,
+    held: &Result<Vec<Held>, String>,
+    range: &Discovery,
+) -> Option<String> {
+    let holds = |slot: &Slot, port: u16| held.iter().flatten().any(|held| held.slot == *slot && held.port == port);
+    let known = |slot: &Slot| last.and_then(|last| last.inputs.node_ports.get(slot)).map(|(port, _)| port);
+    let pins = accepted.validated.node_ports.iter();
+    let new: Vec<String> = pins
+        .filter(|(slot, port, _)| known(slot) != Some(*port) && !holds(slot, *port))
+        .map(|(slot, port, _)| format!("{port} for {slot}"))
+        .collect();
+    let why = match (held, range) {
+        (Err(why), _) => format!("which ones others hold can't be seen: {why}"),
+        (_, Discovery::Unknown(why)) => format!("the API server's range is not known: {why}"),
+        (Ok(_), Discovery::Told(_)) => return None,
+    };
+    (!new.is_empty()).then(|| format!("new node ports ({}) may come out otherwise: {why}", new.join(", ")))
+}
+
+/// Where the mesh was made with other charts of the same release.
+fn other_charts(accepted: &Accepted, last: Option<&Record>) -> Option<String> {
+    let (now, before) = (&accepted.inputs, &last?.inputs);
+    let differ =
+        |chart: &&String| before.charts.get(*chart).is_some_and(|digest| now.charts.get(*chart) != Some(digest));
+    let others: Vec<String> = now.charts.keys().filter(differ).cloned().collect();
+    (now.version == before.version && !others.is_empty()).then(|| {
+        format!(
+            "in this catalog {} of release {} differ from those that the mesh was made with: give the operator's catalog",
+            others.join(", "),
+            now.version
+        )
+    })
+}
+
+/// The installation among all others, as it would be.
+fn beside(installations: &[MeshInstallation], wanted: &MeshInstallation) -> Beside {
+    let is_it = |other: &MeshInstallation| other.name_any() == wanted.name_any();
+    let all = by_precedence(installations.to_vec()).into_iter();
+    let peers = all.map(|other| Peer::of(if is_it(&other) { wanted } else { &other }));
+    // What isn't there yet is the youngest.
+    let new = (!installations.iter().any(is_it)).then(|| Peer::of(wanted));
+    Beside::new(Peer::of(wanted), peers.chain(new))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::mesh::object::Owner;
+    use crate::mesh::revision::ResolvedInputs;
+    use crate::mesh::validated::Validated;
+    use crate::nodeports::Pins;
+
+    fn installation(name: &str, status: &Value) -> MeshInstallation {
+        let object = json!({"apiVersion": "meshwright.dev/v1alpha1", "kind": "MeshInstallation",
+            "metadata": {"name": name, "uid": name}, "spec": {"version": "1.31.2"}, "status": status});
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn pins(port: u16) -> Pins {
+        let pin =
+            json!([{"namespace": "edge", "service": "gw", "portName": "http2", "port": port, "from": "assigned"}]);
+        serde_json::from_value(pin).unwrap()
+    }
+
+    fn inputs(port: u16, digest: &str) -> ResolvedInputs {
+        ResolvedInputs {
+            spec: installation("mesh", &json!({})).spec,
+            version: Version::new(1, 31, 2),
+            charts: [("istiod".to_owned(), digest.to_owned())].into(),
+            kubernetes: "v1.33.0".into(),
+            revision: None,
+            platform: Detected::default(),
+            node_ports: pins(port),
+        }
+    }
+
+    fn accepted(port: u16, digest: &str) -> Accepted {
+        let owner = Owner { installation: "mesh".into(), uid: "u".into(), release: Version::new(1, 31, 2) };
+        Accepted {
+            inputs: inputs(port, digest),
+            validated: Validated::bare(owner).pin(pins(port)),
+            desired: Vec::new(),
+        }
+    }
+
+    fn record(uid: &str, port: u16) -> Record {
+        let inputs = inputs(port, "sha256:1");
+        Record { name: "r".into(), number: 1, inputs, verdict: Verdict::Proved, failure: None, uid: uid.into() }
+    }
+
+    #[test]
+    fn the_range_is_known_only_where_the_api_server_has_told_it() {
+        let known = |source: &str| {
+            let told = json!({"range": "30400-30449", "source": source});
+            range(Some(&installation("mesh", &json!({"observedGeneration": 1, "platform": {"nodePortRange": told}}))))
+        };
+        assert_eq!(known("Discovered"), Discovery::Told("30400-30449".parse().unwrap()));
+        assert!(matches!(known("Spec"), Discovery::Unknown(_)));
+        assert!(matches!(range(None), Discovery::Unknown(why) if why.contains("meshwright check")));
+    }
+
+    #[test]
+    fn only_node_ports_that_are_new_and_uncertain_are_worth_a_word() {
+        let told = Discovery::Told("30400-30449".parse().unwrap());
+        let unknown = Discovery::Unknown("not asked".into());
+        let (accepted, last) = (accepted(30401, "sha256:1"), record("u", 30401));
+        assert_eq!(node_ports(&accepted, Some(&last), &Ok(Vec::new()), &unknown), None, "remembered");
+        let note = node_ports(&accepted, None, &Ok(Vec::new()), &unknown).unwrap();
+        assert!(note.contains("30401 for edge/gw/http2") && note.contains("not asked"), "{note}");
+        assert_eq!(node_ports(&accepted, None, &Ok(Vec::new()), &told), None, "as the operator will choose");
+        let hidden = node_ports(&accepted, None, &Err("you may not".into()), &told).unwrap();
+        assert!(hidden.contains("you may not"), "{hidden}");
+        let slot = Slot { namespace: "edge".into(), service: "gw".into(), port_name: "http2".into() };
+        let held = Held { port: 30401, slot, ours: true };
+        assert_eq!(node_ports(&accepted, None, &Ok(vec![held]), &unknown), None, "its Service holds it");
+    }
+
+    #[test]
+    fn another_installations_records_count_only_where_its_objects_are_still_there_and_prove_nothing() {
+        assert_eq!(own_records(vec![record("old", 1)], Some("new"), false), []);
+        let kept = own_records(vec![record("old", 1), record("new", 1)], Some("new"), true);
+        assert_eq!(kept.iter().map(|record| record.verdict).collect::<Vec<_>>(), [Verdict::Pending, Verdict::Proved]);
+    }
+
+    #[test]
+    fn charts_that_differ_from_those_of_the_same_release_are_told() {
+        let last = record("u", 1);
+        assert_eq!(other_charts(&accepted(1, "sha256:1"), Some(&last)), None);
+        assert!(other_charts(&accepted(1, "sha256:2"), Some(&last)).unwrap().contains("istiod of release 1.31.2"));
+        let mut moved = accepted(1, "sha256:2");
+        moved.inputs.version = Version::new(1, 31, 3);
+        assert_eq!(other_charts(&moved, Some(&last)), None);
+    }
+}

@@ -1,0 +1,118 @@
+//! I/O: reads the objects that a plan is about. Nothing is asked of the API server but reads.
+
+use std::sync::Arc;
+
+use futures::{StreamExt as _, stream};
+use kube::Client;
+use kube::api::{Api, DynamicObject, ListParams};
+use serde_json::Value;
+
+use super::objects::Objects;
+use crate::apply::within_deadline;
+use crate::mesh::kind::Kind;
+use crate::mesh::live::Live;
+use crate::mesh::object::{Desired, INSTALLATION_LABEL, ObjectKey};
+use crate::mesh::tags::Injector;
+
+/// Requests at a time.
+const CONCURRENCY: usize = 16;
+/// Objects listed at a time.
+const PAGE: u32 = 500;
+
+/// Objects can't be read, so that nothing can be said of them.
+#[derive(Debug, thiserror::Error)]
+#[error("what is there now can't be read:\n  {}", .failures.join("\n  "))]
+pub struct ReadObjectsError {
+    failures: Vec<String>,
+}
+
+/// Reads what carries the installation's mark. Every right that is missing is named in the error.
+pub async fn marked(client: &Client, installation: &str) -> Result<Objects, ReadObjectsError> {
+    let label = format!("{INSTALLATION_LABEL}={installation}");
+    let lists = stream::iter(Kind::ALL).map(|kind| marked_of(client, kind, &label));
+    let lists: Vec<_> = lists.buffered(CONCURRENCY).collect().await;
+    together(lists)
+}
+
+/// Reads the injection webhooks of all installations.
+pub async fn injectors(client: &Client) -> Result<Vec<Injector>, ReadObjectsError> {
+    let found = marked_of(client, Kind::MutatingWebhookConfiguration, INSTALLATION_LABEL).await;
+    let found = together(vec![found])?;
+    Ok(found.iter().filter_map(|(key, object)| Injector::of(key, &Live::of(key.kind, object, None, None))).collect())
+}
+
+/// Reads what else has the name of a desired object.
+pub async fn complete(client: &Client, found: &mut Objects, desired: &[Arc<Desired>]) -> Result<(), ReadObjectsError> {
+    let open: Vec<ObjectKey> = desired.iter().map(|d| &d.key).filter(|key| !found.contains_key(key)).cloned().collect();
+    let reads: Vec<_> = stream::iter(&open).map(|key| one(client, key)).buffered(CONCURRENCY).collect().await;
+    found.extend(together(reads)?);
+    Ok(())
+}
+
+fn together<I>(answers: Vec<Result<I, String>>) -> Result<Objects, ReadObjectsError>
+where
+    I: IntoIterator<Item = (ObjectKey, Value)>,
+{
+    let mut found = Objects::new();
+    let mut failures = Vec::new();
+    for answer in answers {
+        match answer {
+            Ok(objects) => found.extend(objects),
+            Err(why) => failures.push(why),
+        }
+    }
+    if failures.is_empty() { Ok(found) } else { Err(ReadObjectsError { failures }) }
+}
+
+async fn marked_of(client: &Client, kind: Kind, label: &str) -> Result<Vec<(ObjectKey, Value)>, String> {
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.api_resource());
+    let mut params = ListParams::default().labels(label).limit(PAGE);
+    let mut all = Vec::new();
+    loop {
+        let page = match within_deadline(api.list(&params)).await {
+            Ok(page) => page,
+            Err(error) if is_absent(&error) => return Ok(all),
+            Err(error) => return Err(format!("{}: {}", kind.plural(), why(&error))),
+        };
+        all.extend(page.items.into_iter().map(|object| {
+            let name = object.metadata.name.clone().unwrap_or_default();
+            (ObjectKey { kind, namespace: object.metadata.namespace.clone(), name }, to_value(&object))
+        }));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(all),
+        }
+    }
+}
+
+async fn one(client: &Client, key: &ObjectKey) -> Result<Option<(ObjectKey, Value)>, String> {
+    let resource = key.kind.api_resource();
+    let api: Api<DynamicObject> = match &key.namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    match within_deadline(api.get_opt(&key.name)).await {
+        Ok(object) => Ok(object.map(|object| (key.clone(), to_value(&object)))),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(format!("{key}: {}", why(&error))),
+    }
+}
+
+/// Metadata and content always have a JSON form.
+fn to_value(object: &DynamicObject) -> Value {
+    serde_json::to_value(object).unwrap_or_default()
+}
+
+/// Whether there is no such kind.
+fn is_absent(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+/// In the server's words where it has any: they name the right that is missing.
+#[must_use]
+pub fn why(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => crate::catalog::explain(other),
+    }
+}
