@@ -194,14 +194,16 @@ impl Revisions {
         Ok(())
     }
 
-    /// Marks the newest record as proved, the ones before it as superseded.
+    /// Marks the newest record as proved, and the one that was before as superseded.
     pub async fn prove(&self, installation: &str, name: &str) -> Result<(), RevisionError> {
         let records = self.of(installation).await?;
         for record in &records {
             let verdict = match (record.name == name, record.verdict) {
-                (true, Verdict::Proved) | (false, Verdict::Superseded) => continue,
+                (true, Verdict::Proved) => continue,
                 (true, _) => Verdict::Proved,
-                (false, _) => Verdict::Superseded,
+                (false, Verdict::Proved) => Verdict::Superseded,
+                // What never was Ready stays so.
+                (false, _) => continue,
             };
             if !self.write_verdict(installation, &record.name, verdict, None).await? {
                 return Ok(());

@@ -24,7 +24,7 @@ use crate::mesh::health::Blocker;
 use crate::mesh::object::{Desired, Owner};
 use crate::mesh::problem::sentence;
 use crate::mesh::render::{RenderMeshError, render};
-use crate::mesh::revision::{Record, ResolvedInputs};
+use crate::mesh::revision::{Record, ResolvedInputs, Verdict};
 use crate::mesh::revisions::{Part, Revision, of_part};
 use crate::mesh::upgrade::skew;
 use crate::mesh::validate::validate;
@@ -162,7 +162,9 @@ impl<'r> RevisionChoice<'r> {
         if !canary {
             return Self::Known(standing.inputs.revision.clone());
         }
-        let taken: Vec<&str> = records.iter().filter_map(|record| record.inputs.revision.as_deref()).collect();
+        // One that was rolled back has left nothing behind.
+        let standing_records = records.iter().filter(|record| record.verdict != Verdict::RolledBack);
+        let taken: Vec<&str> = standing_records.filter_map(|record| record.inputs.revision.as_deref()).collect();
         let mut names = std::iter::once(base.label().to_owned()).chain((2..).map(|n| format!("{}-{n}", base.label())));
         Self::Unless { standing, new: names.find(|name| !taken.contains(&name.as_str())) }
     }

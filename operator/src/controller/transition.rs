@@ -30,8 +30,8 @@ pub struct Transition {
     late: Late,
     /// Nothing is left to do but to take a control plane away that ran before.
     settled: bool,
-    /// The states that objects may be found in.
-    sources: Vec<Arc<Accepted>>,
+    /// The states that objects may be found in, and what became of them.
+    sources: Vec<(Verdict, Arc<Accepted>)>,
     /// How long a control plane is kept that nobody uses.
     retirement: SignedDuration,
 }
@@ -82,11 +82,11 @@ pub async fn transition(
         context.memory.keep_only(&name, accepted);
         return Ok(None);
     }
-    let mut sources: Vec<Arc<Accepted>> = Vec::with_capacity(others.len());
+    let mut sources: Vec<(Verdict, Arc<Accepted>)> = Vec::with_capacity(others.len());
     for other in &others {
         match resolve_remembered(context, installation, other).await {
             Ok(source) => match place(context, installation, &source) {
-                Ok((own, _)) => sources.push(Arc::new(own)),
+                Ok((own, _)) => sources.push((other.verdict, Arc::new(own))),
                 Err(error) => warn!(installation = name, record = other.name, error = %error, "can't be made again"),
             },
             Err(blocker) => {
@@ -97,10 +97,14 @@ pub async fn transition(
     let Some(from) = others.first().map(|other| other.inputs.version.clone()) else { return Ok(None) };
     let to = accepted.inputs.version.clone();
     let serving = context.inventory.serving_release(&name);
-    let back = matches!(heading, Some(Heading::Back { .. })) || serving.is_some_and(|serving| serving > to);
+    let given_up = |other: &&Record| other.verdict == Verdict::Pending && other.inputs.version > to;
+    let back = matches!(heading, Some(Heading::Back { .. }))
+        || serving.is_some_and(|serving| serving > to)
+        || others.iter().any(given_up);
     let direction = if back { UpgradeDirection::Back } else { UpgradeDirection::Forward };
-    let known: Vec<&[Arc<Desired>]> = sources.iter().map(|source| source.desired.as_slice()).collect();
-    let route = Route::new(direction, &accepted.desired, &known)
+    let known: Vec<&[Arc<Desired>]> = sources.iter().map(|(_, source)| source.desired.as_slice()).collect();
+    let ran = sources.first().is_some_and(|(verdict, _)| *verdict == Verdict::Proved);
+    let route = Route::new(direction, &accepted.desired, &known, ran)
         .map_err(|error| Blocker { reason: Reason::RenderFailed, message: error.to_string() })?;
     // What has failed says how long a step may take, on the way back too.
     let upgrade = match heading {
@@ -126,9 +130,7 @@ pub async fn transition(
 fn has_another_control_plane(context: &Context, installation: &str, accepted: &Accepted) -> bool {
     let live = context.inventory.snapshot(installation, &[]);
     let wanted = |key: &ObjectKey| accepted.desired.iter().any(|desired| desired.key == *key);
-    live.iter().any(|(key, live)| {
-        key.kind == Kind::Deployment && live.marks.component == Some(Component::Istiod) && !wanted(key)
-    })
+    live.iter().any(|(key, live)| live.marks.component == Some(Component::Istiod) && !wanted(key))
 }
 
 impl Transition {
@@ -189,20 +191,18 @@ impl Transition {
         installation: &str,
         live: &LiveObjects,
     ) -> Option<(KeptRevision, Vec<Arc<Desired>>)> {
-        let retained = self.route.retained(live);
-        let is_istiod = |d: &&Arc<Desired>| d.key.kind == Kind::Deployment && d.component == Component::Istiod;
-        // The target's own comes first.
-        let istiod = retained.iter().filter(is_istiod).nth(1)?;
-        let source = self.sources.iter().find(|source| source.desired.iter().any(|d| d.key == istiod.key))?;
+        let at = self.route.left_over(live)?;
+        let (verdict, source) = self.sources.get(at)?;
         let revision = source.validated.revision.label().to_owned();
         let own = context.inventory.workload_names(installation);
         let pods = context.proxies.others(std::slice::from_ref(&revision), &own);
         let kept = KeptRevision { revision, pods };
-        // On the way back nothing is kept that nobody uses.
-        let grace = if self.way.direction == UpgradeDirection::Back { SignedDuration::ZERO } else { self.retirement };
+        // What never was the mesh is not kept unless somebody uses it.
+        let was_ready = matches!(verdict, Verdict::Proved | Verdict::Superseded);
+        let grace = if was_ready { self.retirement } else { SignedDuration::ZERO };
         let unused = context.memory.unused_for(installation, &kept);
         let over = unused.is_some_and(|unused| SignedDuration::try_from(unused).is_ok_and(|unused| unused >= grace));
-        (!over).then_some((kept, retained))
+        (!over).then(|| (kept, self.route.retained(at, live)))
     }
 
     /// What injection is judged by: what is to be, without what merely stays for now.

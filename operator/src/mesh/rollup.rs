@@ -199,9 +199,9 @@ fn upgrade(report: &Report<'_>, judgement: &Judgement, status: &mut MeshInstalla
         let mut progress = progress.clone();
         if healthy {
             progress.outcome = Some(UpgradeOutcome::Done);
-            progress.message = judgement.blocker.message.clone();
+            progress.message.clone_from(&judgement.blocker.message);
         } else if progress.message.is_empty() {
-            progress.message = judgement.blocker.message.clone();
+            progress.message.clone_from(&judgement.blocker.message);
         }
         status.upgrade = Some(progress.tell(report.previous.upgrade.as_ref(), now));
     } else if let Some(told) = status.upgrade.as_mut().filter(|told| healthy && told.outcome.is_none()) {

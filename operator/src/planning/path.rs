@@ -28,7 +28,7 @@ pub fn path(
     changes: &[ObjectChange],
 ) -> Result<Vec<PathStep>, AdmitObjectError> {
     let sources: Vec<&[Arc<Desired>]> = sources.iter().map(Vec::as_slice).collect();
-    let route = Route::new(UpgradeDirection::Forward, target, &sources)?;
+    let route = Route::new(UpgradeDirection::Forward, target, &sources, true)?;
     let by_key: BTreeMap<&ObjectKey, &ObjectChange> = changes.iter().map(|change| (&change.key, change)).collect();
     let mut steps = Vec::new();
     for (at, step) in route.steps.iter().enumerate() {

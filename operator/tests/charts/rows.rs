@@ -19,7 +19,7 @@ pub struct Row {
 }
 
 /// Fields that shape no object: what the operator does, rather than what the mesh is.
-pub const SHAPE_NOTHING: [&str; 16] = [
+pub const SHAPE_NOTHING: [&str; 18] = [
     "version",
     "paused",
     "deletion.policy",
@@ -28,7 +28,9 @@ pub const SHAPE_NOTHING: [&str; 16] = [
     "gateways[].requireAddress",
     "upgrade.progressDeadline",
     "upgrade.onFailure",
-    "upgrade.allow[]",
+    "upgrade.allow",
+    "upgrade.strategy",
+    "upgrade.retireAfter",
     "proxy.update.mode",
     "proxy.update.windows[].days",
     "proxy.update.windows[].start",

@@ -1,5 +1,6 @@
 //! Upgrades in place between the lab's releases, watched by those who would suffer.
 
+mod canary;
 mod in_place;
 mod refused;
 mod rollback;

@@ -28,8 +28,10 @@ pub struct Route {
     /// The steps, in order.
     pub steps: Vec<Step>,
     target: Vec<(Step, Arc<Desired>)>,
-    /// What ran, the most trusted first.
+    /// States that objects may be found in, the most trusted first.
     sources: Vec<BTreeMap<ObjectKey, Arc<Desired>>>,
+    /// The first of these is what ran: what is missing of it is brought back. The others never came to be as a whole.
+    ran: bool,
     /// What some objects are on the way, and neither before nor after it.
     interim: BTreeMap<ObjectKey, Arc<Desired>>,
     /// Injection webhooks that match nothing: of tags that are new, until they can be called, and of the control plane that
@@ -38,11 +40,13 @@ pub struct Route {
 }
 
 impl Route {
-    /// The way to `target`. `sources` are the states that objects may be found in, the most trusted first.
+    /// The way to `target`. `sources` are the states that objects may be found in, the most trusted first; `ran` says that
+    /// the first of them is what ran.
     pub fn new(
         direction: UpgradeDirection,
         target: &[Arc<Desired>],
         sources: &[&[Arc<Desired>]],
+        ran: bool,
     ) -> Result<Self, AdmitObjectError> {
         let sources: Vec<BTreeMap<ObjectKey, Arc<Desired>>> = sources
             .iter()
@@ -65,7 +69,7 @@ impl Route {
         let asleep = asleep(target, &sources)?;
         let is_new = |desired: &Desired| sources.iter().all(|source| !source.contains_key(&desired.key));
         let target = target.iter().map(|desired| (step_of(desired, is_new(desired)), Arc::clone(desired))).collect();
-        Ok(Self { direction, steps, target, sources, interim, asleep })
+        Ok(Self { direction, steps, target, sources, ran, interim, asleep })
     }
 
     /// What is desired while the step at this place is under way: what it and those before it move, as it is to be, and
@@ -95,17 +99,29 @@ impl Route {
         desired
     }
 
-    /// What is desired when every step is done but a control plane that ran before is still in use: the target, and that.
+    /// The place among the sources of a control plane that ran before, of which something is still there.
     #[must_use]
-    pub fn retained(&self, live: &LiveObjects) -> Vec<Arc<Desired>> {
+    pub fn left_over(&self, live: &LiveObjects) -> Option<usize> {
+        let wanted = |key: &ObjectKey| self.target.iter().any(|(_, target)| target.key == *key);
+        let is_istiod = |d: &&Arc<Desired>| d.key.kind == Kind::Deployment && d.component == Component::Istiod;
+        self.sources.iter().position(|source| {
+            let another = source.values().find(is_istiod).is_some_and(|istiod| !wanted(&istiod.key));
+            let mut own = source.values().filter(|d| Part::of(&d.component) == Part::ControlPlane && !wanted(&d.key));
+            another && own.any(|desired| live.get(&desired.key).is_some_and(|found| found.marks.installation.is_some()))
+        })
+    }
+
+    /// What is desired when every step is done but the control plane of a source is still in use: the target, and that.
+    #[must_use]
+    pub fn retained(&self, source: usize, live: &LiveObjects) -> Vec<Arc<Desired>> {
         let mut desired: Vec<Arc<Desired>> = self.target.iter().map(|(_, target)| Arc::clone(target)).collect();
         let wanted: BTreeSet<ObjectKey> = desired.iter().map(|desired| desired.key.clone()).collect();
-        for object in self.sources.iter().flat_map(BTreeMap::values) {
-            let known = desired.iter().any(|desired| desired.key == object.key);
-            if known || wanted.contains(&object.key) || Part::of(&object.component) != Part::ControlPlane {
-                continue;
-            }
-            desired.extend(live.get(&object.key).map(|found| self.left(found, object, live)));
+        let kept = self.sources.get(source).into_iter().flat_map(BTreeMap::values);
+        for object in kept.filter(|d| Part::of(&d.component) == Part::ControlPlane && !wanted.contains(&d.key)) {
+            desired.push(live.get(&object.key).map_or_else(
+                || Arc::clone(self.asleep.get(&object.key).unwrap_or(object)),
+                |found| self.left(found, object, live),
+            ));
         }
         desired
     }
@@ -192,7 +208,7 @@ impl Route {
         if moves {
             return Some(Arc::clone(to_be));
         }
-        let before = self.sources.iter().find_map(|source| source.get(&target.key));
+        let before = self.sources.first().filter(|_| self.ran).and_then(|source| source.get(&target.key));
         let Some(found) = found else {
             // Not made before its time; what had been there is brought back as it was.
             return before.cloned();
@@ -300,11 +316,11 @@ fn rules(role: &Value) -> Vec<Value> {
     role.get("rules").and_then(Value::as_array).cloned().unwrap_or_default()
 }
 
-fn add_rule(role: &mut Value, rule: Value) -> bool {
+fn add_rule(role: &mut Value, granted: Value) -> bool {
     let Some(rules) = role.get_mut("rules").and_then(Value::as_array_mut) else { return false };
-    if rules.contains(&rule) {
+    if rules.contains(&granted) {
         return false;
     }
-    rules.push(rule);
+    rules.push(granted);
     true
 }

@@ -103,7 +103,7 @@ fn proved(_: &[Arc<Desired>]) -> Injection {
 }
 
 fn way(direction: UpgradeDirection, target: &[Arc<Desired>], sources: &[&[Arc<Desired>]]) -> Route {
-    Route::new(direction, target, sources).unwrap()
+    Route::new(direction, target, sources, true).unwrap()
 }
 
 /// One turn of the operator: answers where the mesh was.
