@@ -73,3 +73,8 @@ bench: lab release catalog ## Measure rendering and the choice of node ports (cr
 	@cargo bench --locked --package meshwright --bench node_ports
 	@cargo build --quiet --locked --package meshwright-e2e --bin meshwright-bench
 	@MESHWRIGHT_BIN="$${CARGO_TARGET_DIR:-target}/release/meshwright" $(INSIDE) "$${CARGO_TARGET_DIR:-target}/debug/meshwright-bench"
+
+.PHONY: crash-matrix
+crash-matrix: catalog ## Kill the operator after every number of writes of an install, upgrade, rollback and uninstall, and compare (CRASH_*: e2e/README.md)
+	@cargo build --quiet --locked --package meshwright-e2e --bin meshwright-crash-matrix
+	@$(INSIDE) "$${CARGO_TARGET_DIR:-target}/debug/meshwright-crash-matrix"

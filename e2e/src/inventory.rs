@@ -15,6 +15,9 @@ const INSTALLATION: &str = "meshwright.dev/installation";
 /// The operator's annotation with the installation's UID. Controllers copy a Service's labels to its endpoints, not this.
 const UID: &str = "meshwright.dev/installation-uid";
 
+/// The operator's annotation with the hash of what it has applied.
+const HASH: &str = "meshwright.dev/desired-hash";
+
 /// Objects by kind, namespace and name, without what a server or a controller says of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inventory(BTreeMap<String, Value>);
@@ -60,6 +63,14 @@ impl Inventory {
         lines
     }
 
+    /// Without what another life of the same installation has differently: marks that name it, its certificate
+    /// authority, addresses, and what the operator remembers.
+    #[must_use]
+    pub fn of_any_life(self) -> Self {
+        let kept = self.0.into_iter().filter(|(key, _)| !key.starts_with("ControllerRevision "));
+        Self(kept.map(|(key, object)| (key, without_life(object))).collect())
+    }
+
     /// The keys of all objects, such as `ConfigMap istio-system/istio`.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
@@ -78,6 +89,23 @@ fn stripped(mut object: Value) -> Value {
     if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
         // Counts the templates that a Deployment has had.
         annotations.remove("deployment.kubernetes.io/revision");
+    }
+    object
+}
+
+fn without_life(mut object: Value) -> Value {
+    if let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        // The hash is of all that is applied, the UID's mark with it.
+        annotations.retain(|key, _| key != UID && key != HASH);
+    }
+    if let Some(spec) = object.pointer_mut("/spec").and_then(Value::as_object_mut) {
+        // "None" is a choice, anything else was handed out.
+        spec.retain(|key, value| key != "clusterIP" && key != "clusterIPs" || value.to_string().contains("None"));
+    }
+    for webhook in object.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(bundle) = webhook.pointer_mut("/clientConfig/caBundle") {
+            *bundle = "set".into();
+        }
     }
     object
 }
@@ -102,6 +130,19 @@ mod tests {
         };
         let (was, is) = (inventory(&[("A /a", object("1", 1))]), inventory(&[("A /a", object("2", 2))]));
         assert_eq!(was.differences(&is), Vec::<String>::new());
+    }
+
+    #[test]
+    fn another_life_differs_by_no_more_than_marks_authority_and_addresses() {
+        let life = |uid: &str, address: &str, bundle: &str| {
+            let object = json!({
+                "metadata": {"name": "a", "annotations": {UID: uid, HASH: uid, "kept": "1"}},
+                "spec": {"clusterIP": address}, "webhooks": [{"clientConfig": {"caBundle": bundle}}],
+            });
+            inventory(&[("A /a", object), ("ControllerRevision b/c", json!({"data": uid}))]).of_any_life()
+        };
+        assert_eq!(life("1", "10.0.0.1", "x").differences(&life("2", "10.0.0.2", "y")), Vec::<String>::new());
+        assert_eq!(life("1", "10.0.0.1", "x").differences(&life("1", "None", "x")).len(), 1);
     }
 
     #[test]

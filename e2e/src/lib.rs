@@ -10,6 +10,7 @@
 pub mod apply;
 pub mod audit;
 mod certificates;
+pub mod crash;
 mod credentials;
 mod dump;
 mod error;

@@ -11,6 +11,7 @@
 mod bad_input;
 mod check;
 mod cli;
+mod crash;
 mod gateways;
 mod healing;
 mod history;
