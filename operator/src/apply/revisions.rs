@@ -197,7 +197,8 @@ impl Revisions {
     /// Marks the newest record as proved, and the one that was before as superseded.
     pub async fn prove(&self, installation: &str, name: &str) -> Result<(), RevisionError> {
         let records = self.of(installation).await?;
-        for record in &records {
+        // The newest first: a process that ends in between must not leave a mesh without anything to go back to.
+        for record in records.iter().rev() {
             let verdict = match (record.name == name, record.verdict) {
                 (true, Verdict::Proved) => continue,
                 (true, _) => Verdict::Proved,
