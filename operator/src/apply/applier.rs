@@ -218,7 +218,13 @@ impl Applier {
         };
         self.metrics.wrote(WriteVerb::Delete);
         match within_deadline(api(&self.client, key).delete(&key.name, &params)).await {
-            Ok(_) => Ok(()),
+            Ok(answer) => {
+                // It may take a while to go; without this it is deleted again before a watch tells.
+                if let Some(ending) = answer.left() {
+                    self.inventory.ending(key, &to_value(ending));
+                }
+                Ok(())
+            }
             // Gone, or another object of that name by now: not the one that was meant.
             Err(error) if absent(&error) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_conflict() => Ok(()),

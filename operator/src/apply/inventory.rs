@@ -152,6 +152,15 @@ impl Inventory {
         let _later = state.take_in(key.clone(), live);
     }
 
+    /// Takes in an object as the server answered to its deletion. One that is gone by now stays so.
+    pub fn ending(&self, key: &ObjectKey, object: &Value) {
+        let mut state = self.lock();
+        if state.live.contains_key(key) {
+            let live = state.reduce(key, object);
+            let _later = state.take_in(key.clone(), live);
+        }
+    }
+
     /// Takes in that an object which no watch tells of is not there.
     pub fn vanished(&self, key: &ObjectKey) {
         let mut state = self.lock();
@@ -353,6 +362,20 @@ mod tests {
         assert_eq!(drift(&inventory, &desired), Drift::None);
         assert_eq!(inventory.forget(&desired.key, &state(&desired, "9", "1")).as_deref(), Some("mesh"));
         assert!(!inventory.knows(&desired.key));
+    }
+
+    #[test]
+    fn what_is_being_deleted_is_known_to_be_from_the_answer_and_never_comes_back() {
+        let desired = desired();
+        let inventory = inventory(&desired);
+        let mut ending = state(&desired, "8", "1");
+        ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        inventory.read(&desired.key, &state(&desired, "7", "1"));
+        inventory.ending(&desired.key, &ending);
+        assert!(inventory.snapshot("mesh", &[])[&desired.key].deleting);
+        assert!(inventory.forget(&desired.key, &state(&desired, "9", "1")).is_some());
+        inventory.ending(&desired.key, &ending);
+        assert!(!inventory.knows(&desired.key), "the watch has told of its end before we read the answer");
     }
 
     #[test]
