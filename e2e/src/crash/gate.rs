@@ -169,15 +169,15 @@ mod tests {
         Tally { limit: Some(Limit { writes, stop }), ..Tally::default() }
     }
 
-    fn write() -> Option<Write> {
-        Some(Write { request: "PATCH /a".to_owned(), of_mesh: true })
+    fn write() -> Write {
+        Write { request: "PATCH /a".to_owned(), of_mesh: true }
     }
 
     #[test]
     fn the_write_after_the_last_is_not_sent() {
         let mut tally = tally(1, Stop::NextUnsent);
         assert_eq!(tally.enter(), Some(1));
-        assert!(tally.answer(1, write()) && !tally.stopped);
+        assert!(tally.answer(1, Some(write())) && !tally.stopped);
         assert_eq!(tally.enter(), None);
         assert!(tally.stopped);
         tally.limit = None;
@@ -188,8 +188,8 @@ mod tests {
     fn of_writes_at_a_time_the_last_ones_answer_is_lost() {
         let mut tally = tally(2, Stop::LastUnanswered);
         assert_eq!((tally.enter(), tally.enter(), tally.enter()), (Some(1), Some(2), None));
-        assert!(!tally.answer(2, write()) && tally.stopped);
-        assert!(tally.answer(1, write()));
+        assert!(!tally.answer(2, Some(write())) && tally.stopped);
+        assert!(tally.answer(1, Some(write())));
         assert_eq!((tally.writes.len(), tally.unanswered), (2, 0));
     }
 
