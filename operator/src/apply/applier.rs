@@ -221,7 +221,7 @@ impl Applier {
             Ok(answer) => {
                 // It may take a while to go; without this it is deleted again before a watch tells.
                 if let Some(ending) = answer.left() {
-                    self.inventory.ending(key, &to_value(ending));
+                    self.inventory.leaving(key, &to_value(ending));
                 }
                 Ok(())
             }
@@ -241,7 +241,10 @@ impl Applier {
         self.metrics.wrote(WriteVerb::Patch);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         match within_deadline(api(&self.client, key).patch(&key.name, &params, &Patch::Merge(&patch))).await {
-            Ok(_) => Ok(()),
+            Ok(answer) => {
+                self.inventory.leaving(key, &to_value(answer));
+                Ok(())
+            }
             Err(error) if absent(&error) => Ok(()),
             Err(source) => Err(ApplyError::Release { key: key.clone(), source: Box::new(source) }),
         }

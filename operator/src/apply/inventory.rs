@@ -152,8 +152,9 @@ impl Inventory {
         let _later = state.take_in(key.clone(), live);
     }
 
-    /// Takes in an object as the server answered to its deletion. One that is gone by now stays so.
-    pub fn ending(&self, key: &ObjectKey, object: &Value) {
+    /// Takes in an object as the server answered to its deletion, or when our marks were taken off it. One that is gone
+    /// by now stays so.
+    pub fn leaving(&self, key: &ObjectKey, object: &Value) {
         let mut state = self.lock();
         if state.live.contains_key(key) {
             let live = state.reduce(key, object);
@@ -365,16 +366,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_being_deleted_is_known_to_be_from_the_answer_and_never_comes_back() {
+    fn what_leaves_is_known_to_from_the_answer_and_never_comes_back() {
         let desired = desired();
         let inventory = inventory(&desired);
         let mut ending = state(&desired, "8", "1");
         ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
         inventory.read(&desired.key, &state(&desired, "7", "1"));
-        inventory.ending(&desired.key, &ending);
+        inventory.leaving(&desired.key, &ending);
         assert!(inventory.snapshot("mesh", &[])[&desired.key].deleting);
-        assert!(inventory.forget(&desired.key, &state(&desired, "9", "1")).is_some());
-        inventory.ending(&desired.key, &ending);
+        let mut released = state(&desired, "8", "1");
+        released["metadata"]["labels"] = json!({});
+        inventory.leaving(&desired.key, &released);
+        assert!(inventory.snapshot("mesh", &[]).is_empty(), "it is nobody's any more");
+        let _installation = inventory.forget(&desired.key, &state(&desired, "9", "1"));
+        inventory.leaving(&desired.key, &ending);
         assert!(!inventory.knows(&desired.key), "the watch has told of its end before we read the answer");
     }
 

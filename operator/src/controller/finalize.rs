@@ -18,6 +18,7 @@ use super::charge::FINALIZER;
 use super::context::Context;
 use super::error::ReconcileError;
 use super::proxies::users;
+use super::reconcile::SOON;
 use super::report::report;
 use crate::apply::ApplyError;
 use crate::mesh::health::Blocker;
@@ -105,7 +106,7 @@ pub async fn finalize(installation: &MeshInstallation, context: &Context) -> Res
         }
         Teardown::Release(keys) => {
             release_all(context, keys).await?;
-            Ok(Action::requeue(NEXT_LOOK))
+            Ok(Action::requeue(SOON))
         }
         Teardown::Done => finish(installation, context, Reason::Uninstalled).await,
     }
@@ -153,7 +154,7 @@ async fn orphan(
         return finish(installation, context, Reason::Orphaned).await;
     }
     release_all(context, live.keys().cloned().collect()).await?;
-    Ok(Action::requeue(NEXT_LOOK))
+    Ok(Action::requeue(SOON))
 }
 
 /// Forgets the installation, tells what istiod left behind, and lets the resource go.
