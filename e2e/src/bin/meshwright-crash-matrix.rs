@@ -1,10 +1,10 @@
 //! Kills the operator, or changes its spec, after every number of writes of every stage of a mesh's life, compares what
-//! comes of it with what comes of it undisturbed, and prints a table. Takes an hour or two; `--every` takes a sample.
+//! comes of it with what comes of it undisturbed, and prints a table. All of it takes about an hour and a half.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use meshwright_e2e::crash::{End, Life, MORE_WRITES, Stage, Undisturbed, Verdict};
 use meshwright_e2e::mesh::{LAB_1_32, LAB_1_32_PATCH};
 use meshwright_e2e::{LabOptions, TestResult, with_lab};
@@ -13,6 +13,24 @@ use meshwright_e2e::{LabOptions, TestResult, with_lab};
 const LONG: [Stage; 5] = [Stage::Install, Stage::Upgrade, Stage::Rollback, Stage::Change, Stage::Uninstall];
 /// Those of the shorter.
 const SHORT: [Stage; 3] = [Stage::Install, Stage::Forward, Stage::Uninstall];
+
+/// The lives that a mesh can lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Installed, upgraded, rolled back, set back on the way to a patch, uninstalled
+    Long,
+    /// Installed, upgraded to a release that changes on the way, uninstalled
+    Short,
+}
+
+impl Kind {
+    const fn stages(self) -> &'static [Stage] {
+        match self {
+            Self::Long => &LONG,
+            Self::Short => &SHORT,
+        }
+    }
+}
 
 #[derive(Parser)]
 #[command(name = "meshwright-crash-matrix", about = "Kills the operator at every moment and compares what comes of it")]
@@ -26,6 +44,9 @@ struct Options {
     /// No stage is disturbed after more writes than that
     #[arg(long, env = "CRASH_TO", default_value_t = usize::MAX)]
     to: usize,
+    /// Only such lives
+    #[arg(long, env = "CRASH_LIVES", value_enum, value_delimiter = ',', default_value = "long,short")]
+    lives: Vec<Kind>,
 }
 
 /// What everything is compared with.
@@ -53,7 +74,7 @@ fn lab() -> LabOptions {
 fn matrix(options: &Options) -> TestResult<bool> {
     let known = with_lab(lab(), async |lab| known(&mut Life::begin(lab).await?).await)?;
     let mut verdicts = Vec::new();
-    for stages in [LONG.as_slice(), SHORT.as_slice()] {
+    for stages in options.lives.iter().map(|kind| kind.stages()) {
         let mut points = points(options, stages, &known).into_iter().peekable();
         while points.peek().is_some() {
             // A lab serves as long as all is well in it; then it proves nothing more.
@@ -125,11 +146,8 @@ async fn lead(
             continue;
         }
         let verdict = life.disturbed(*stage, writes, was, end).await?;
-        let (good, reached) = (verdict.is_good(), verdict.reached);
-        println!("{:>3} {}: {}, {:?}, reached: {reached}", writes, stage.name(), good, verdict.of_mesh);
-        for line in &verdict.more {
-            println!("      {line}");
-        }
+        let good = verdict.is_good();
+        println!("{verdict}");
         if !good {
             eprintln!("{}", verdict.report());
         }

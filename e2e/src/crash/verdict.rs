@@ -55,6 +55,20 @@ impl Verdict {
     }
 }
 
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (undisturbed, now) = self.of_mesh;
+        let far = if self.reached { "" } else { ", which it didn't come to" };
+        let well = if self.is_good() { "well" } else { "NOT WELL" };
+        write!(f, "{}, after {} writes{far}: {well}; {now} writes of objects", self.stage.name(), self.writes)?;
+        match self.stage.changes_to() {
+            Some(_) => Ok(()),
+            None if now > undisturbed => write!(f, ", undisturbed {undisturbed}: {}", self.more.join(", ")),
+            None => write!(f, ", undisturbed {undisturbed}"),
+        }
+    }
+}
+
 /// The writes of the mesh's objects among these.
 pub(super) fn of_mesh(writes: &[Write]) -> impl Iterator<Item = &str> {
     writes.iter().filter(|write| write.of_mesh).map(|write| write.request.as_str())

@@ -33,7 +33,7 @@ fn killed_or_changed_at_any_moment_it_ends_as_it_does_undisturbed() {
             let was = &was[&stage];
             let writes = random.usize(0..was.sent);
             let verdict = life.disturbed(stage, writes, was, &was.end).await?;
-            println!("{}: {writes} of {}, {:?}", stage.name(), was.sent, verdict.of_mesh);
+            println!("{verdict}");
             assert!(verdict.is_good(), "CRASH_SEED={seed}\n{}", verdict.report());
         }
         Ok(())
