@@ -115,7 +115,7 @@ pub async fn follow(case: Case<'_>) -> Done {
     }
     let held = context.memory.hold_contested(&mut prepared);
     let applied = context.applier.apply(&name, prepared).await;
-    context.memory.note_writes(applied.state.written.iter().map(|(key, _)| key));
+    context.memory.note_writes(&applied);
     tell_of_lost_tags(context, installation, &applied, &before).await;
     if !case.arranged.moving.is_empty() && !applied.state.written.is_empty() {
         tell_others(installation, context);

@@ -12,7 +12,7 @@ use super::contest::Contest;
 use super::resolve::Accepted;
 use crate::mesh::health::{Blocker, KeptRevision};
 use crate::mesh::object::{Desired, ObjectKey};
-use crate::mesh::plan::{Action, Plan, Prepared};
+use crate::mesh::plan::{Action, Applied, Plan, Prepared};
 use crate::mesh::revision::ResolvedInputs;
 
 /// Renders kept per installation: those of all records, while a mesh is on its way from some of them to another.
@@ -116,9 +116,14 @@ impl Memory {
     }
 
     /// Notes objects that were written.
-    pub fn note_writes<'a>(&self, keys: impl Iterator<Item = &'a ObjectKey>) {
+    pub fn note_writes(&self, plan: &Plan<Applied>) {
         let (mut contest, now) = (lock(&self.contest), Instant::now());
-        keys.for_each(|key| contest.note(key, now));
+        let written = |key: &ObjectKey| plan.state.written.iter().any(|(written, _)| written == key);
+        for Desired { key, hash, .. } in plan.steps.iter().map(|step| step.desired.as_ref()) {
+            if written(key) {
+                contest.note(key, hash, now);
+            }
+        }
     }
 
     /// What is in the way where others keep changing an object back.
