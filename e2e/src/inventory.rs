@@ -64,11 +64,10 @@ impl Inventory {
     }
 
     /// Without what another life of the same installation has differently: marks that name it, its certificate
-    /// authority, addresses, and what the operator remembers.
+    /// authority, and addresses.
     #[must_use]
     pub fn of_any_life(self) -> Self {
-        let kept = self.0.into_iter().filter(|(key, _)| !key.starts_with("ControllerRevision "));
-        Self(kept.map(|(key, object)| (key, without_life(object))).collect())
+        Self(self.0.into_iter().map(|(key, object)| (key, without_life(object))).collect())
     }
 
     /// The keys of all objects, such as `ConfigMap istio-system/istio`.
@@ -139,7 +138,7 @@ mod tests {
                 "metadata": {"name": "a", "annotations": {UID: uid, HASH: uid, "kept": "1"}},
                 "spec": {"clusterIP": address}, "webhooks": [{"clientConfig": {"caBundle": bundle}}],
             });
-            inventory(&[("A /a", object), ("ControllerRevision b/c", json!({"data": uid}))]).of_any_life()
+            inventory(&[("A /a", object)]).of_any_life()
         };
         assert_eq!(life("1", "10.0.0.1", "x").differences(&life("2", "10.0.0.2", "y")), Vec::<String>::new());
         assert_eq!(life("1", "10.0.0.1", "x").differences(&life("1", "None", "x")).len(), 1);
