@@ -18,8 +18,8 @@ pub fn proxy_inputs(injector: &Value, mesh: Option<&Value>) -> Option<String> {
     let config: Value = parse(injector.get("config")?)?;
     let values: Value = parse(injector.get("values")?)?;
     let template = config.pointer("/templates/gateway").and_then(Value::as_str)?;
-    let read: Vec<&str> = IMAGE_VALUES.into_iter().chain(paths(template)).collect();
-    let used: Vec<Value> = read.into_iter().map(|path| json!([path, get(&values, path)])).collect();
+    let read = IMAGE_VALUES.into_iter().map(str::to_owned).chain(paths(template));
+    let used: Vec<Value> = read.map(|path| json!([path, get(&values, &path)])).collect();
     let mesh: Value = mesh.and_then(|data| data.get("mesh")).and_then(parse).unwrap_or_default();
     let proxy = json!([mesh.get("defaultConfig"), mesh.get("trustDomain")]);
     Some(short_hash(json!([template, used, proxy]).to_string().as_bytes()))
@@ -47,11 +47,15 @@ fn parse(text: &Value) -> Option<Value> {
     serde_saphyr::from_str(text.as_str()?).ok()
 }
 
-/// The paths behind each `.Values.` in a template.
-fn paths(template: &str) -> impl Iterator<Item = &str> {
-    template.split(".Values.").skip(1).map(|rest| {
-        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '.' || c == '_')).unwrap_or(rest.len());
-        rest.get(..end).unwrap_or_default().trim_end_matches('.')
+/// The paths behind each `.Values.` in a template. One in brackets goes on behind them: `(.Values.pilot.env).NAME`.
+fn paths(template: &str) -> impl Iterator<Item = String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '_';
+    template.split(".Values.").skip(1).map(move |rest| {
+        let (path, rest) = rest.split_at(rest.find(|c| !is_part(c)).unwrap_or(rest.len()));
+        let further = rest.strip_prefix(").").unwrap_or_default();
+        let further = further.split(|c| !is_part(c)).next().unwrap_or_default();
+        let path = path.trim_end_matches('.');
+        if further.is_empty() { path.to_owned() } else { format!("{path}.{}", further.trim_end_matches('.')) }
     })
 }
 
@@ -85,6 +89,15 @@ mod tests {
         let own = injector(json!({"global": {"tag": "1.32.0", "proxy": {"image": "mine/proxy:7"}}}));
         assert!(is_expected_image(&own, "mine/proxy:7"));
         assert!(is_expected_image(&injector(json!({"global": {"proxy": {"image": "proxyv2"}}})), "x:1"));
+    }
+
+    #[test]
+    fn of_a_table_in_brackets_only_the_entry_that_is_read_counts() {
+        let template = "{{ if (.Values.pilot.env).BUNDLES }}{{ (.Values.global.x) }}";
+        let values = |env: Value| json!({"pilot": {"env": env}});
+        let before = inputs(template, &values(json!({"OTHER": "1"})), "");
+        assert_eq!(before, inputs(template, &values(json!({"OTHER": "2"})), ""));
+        assert_ne!(before, inputs(template, &values(json!({"OTHER": "1", "BUNDLES": "true"})), ""));
     }
 
     #[test]
