@@ -38,7 +38,7 @@ fn an_istiod_that_does_not_come_up_is_taken_back_while_the_old_one_serves() {
         let (before, serving) = (scene.inventory().await?, istiods(lab).await?);
         let cases = [
             (Fault::NeverStarts, LAB_1_32, "ImagePullBackOff"),
-            (Fault::CrashesAfter(Duration::from_secs(5)), LAB_1_32_PATCH, "restarting failed container"),
+            (Fault::CrashesAfter(Duration::from_secs(5)), LAB_1_32_PATCH, "exit code"),
             (Fault::NeverReady, LAB_1_32, "Readiness probe failed"),
         ];
         for (fault, release, cause) in cases {
