@@ -17,11 +17,11 @@ pub struct Obstacle {
 impl Obstacle {
     /// A quota that leaves a namespace the Pods it has, and no more.
     pub async fn no_more_pods(client: Client, namespace: &str) -> TestResult<Self> {
-        let now = objects::pod_names(&client, namespace, "").await?.len();
         let quota = json!({
             "apiVersion": "v1", "kind": "ResourceQuota",
             "metadata": {"name": "no-more-pods", "namespace": namespace},
-            "spec": {"hard": {"pods": now.to_string()}},
+            // A number that Pods fit into which are just ending would let others in afterwards.
+            "spec": {"hard": {"pods": "0"}},
         });
         let made = Self::make(client, vec![quota]).await?;
         let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(made.client.clone(), namespace);
