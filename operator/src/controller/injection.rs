@@ -8,7 +8,6 @@ use serde_json::Value;
 use super::backoff::RESYNC;
 use super::context::Context;
 use crate::mesh::health::{Injection, minimum};
-use crate::mesh::kind::Kind;
 use crate::mesh::live::{Facts, LiveObjects};
 use crate::mesh::object::{Component, Desired, short_hash};
 use crate::mesh::probe::{Outcome, asks};
@@ -42,9 +41,8 @@ pub fn injection(
 
 /// The data of the injector's ConfigMap.
 fn injector(desired: &[Arc<Desired>]) -> Option<Value> {
-    let maps = desired.iter().filter(|d| d.key.kind == Kind::ConfigMap && d.component == Component::Istiod);
-    let mut injectors = maps.filter(|d| d.key.name.starts_with("istio-sidecar-injector"));
-    injectors.next().and_then(|map| map.value().get("data").cloned())
+    let is_it = |d: &&Arc<Desired>| d.component == Component::Istiod && d.key.is_injector_configuration();
+    desired.iter().find(is_it).and_then(|map| map.value().get("data").cloned())
 }
 
 /// What injection depends on: webhooks with their CA, the control plane's pods, its configuration. `None` while the

@@ -7,6 +7,7 @@ use k8s_openapi::jiff::SignedDuration;
 use kube::ResourceExt as _;
 use meshwright_api::conditions::Reason;
 use meshwright_api::{MeshInstallation, OnFailure, UpgradeDirection, UpgradeOutcome, UpgradeStep};
+use semver::Version;
 use tracing::warn;
 
 use super::beside::place;
@@ -19,7 +20,7 @@ use crate::mesh::kind::Kind;
 use crate::mesh::live::LiveObjects;
 use crate::mesh::object::{Component, Desired, ObjectKey};
 use crate::mesh::revision::{Record, Verdict};
-use crate::mesh::upgrade::{Position, Progress, Route, Step, Way, position};
+use crate::mesh::upgrade::{Position, Progress, Route, Step, Way, direction, position};
 
 /// A way that a mesh is on.
 pub struct Transition {
@@ -96,12 +97,10 @@ pub async fn transition(
     }
     let Some(from) = others.first().map(|other| other.inputs.version.clone()) else { return Ok(None) };
     let to = accepted.inputs.version.clone();
-    let serving = context.inventory.serving_release(&name);
-    let given_up = |other: &&Record| other.verdict == Verdict::Pending && other.inputs.version > to;
-    let back = matches!(heading, Some(Heading::Back { .. }))
-        || serving.is_some_and(|serving| serving > to)
-        || others.iter().any(given_up);
-    let direction = if back { UpgradeDirection::Back } else { UpgradeDirection::Forward };
+    let direction = match heading {
+        Some(Heading::Back { .. }) => UpgradeDirection::Back,
+        _ => chosen_direction(context, installation, records, &to, &record),
+    };
     let known: Vec<&[Arc<Desired>]> = sources.iter().map(|(_, source)| source.desired.as_slice()).collect();
     let ran = sources.first().is_some_and(|(verdict, _)| *verdict == Verdict::Proved);
     let route = Route::new(direction, &accepted.desired, &known, ran)
@@ -124,6 +123,25 @@ pub async fn transition(
     let way = Way { from, to, direction, record };
     let (limit, retirement) = (upgrade.deadline(), upgrade.retirement());
     Ok(Some(Transition { way, route, limit, late, settled, sources, retirement }))
+}
+
+/// The direction of a way: once it is gone, the one that status tells.
+fn chosen_direction(
+    context: &Context,
+    installation: &MeshInstallation,
+    records: &[Record],
+    to: &Version,
+    record: &str,
+) -> UpgradeDirection {
+    let told = installation.status.as_ref().and_then(|status| status.upgrade.as_ref());
+    if let Some(told) = told.filter(|told| told.record == record && told.outcome.is_none()) {
+        return told.direction;
+    }
+    let proved = last_good(records).map(|good| &good.inputs.version);
+    let given_up = records
+        .iter()
+        .any(|other| other.name != record && other.verdict == Verdict::Pending && other.inputs.version > *to);
+    direction(to, &context.inventory.snapshot(&installation.name_any(), &[]), proved, given_up)
 }
 
 /// Whether an istiod of the installation runs that is not the one that is accepted.

@@ -33,6 +33,14 @@ pub struct ObjectKey {
     pub name: String,
 }
 
+impl ObjectKey {
+    /// Whether it is the ConfigMap that a control plane injects by: its name, with the revision's appended, is Istio's.
+    #[must_use]
+    pub fn is_injector_configuration(&self) -> bool {
+        self.kind == Kind::ConfigMap && self.name.starts_with("istio-sidecar-injector")
+    }
+}
+
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.namespace {

@@ -1,9 +1,9 @@
 //! From release to release: in which order things move, and that nobody notices.
 
-use meshwright_api::UpgradeOutcome;
+use meshwright_api::{UpgradeOutcome, UpgradeStep};
 use meshwright_e2e::mesh::{LAB_1_31, LAB_1_32, LAB_1_32_PATCH, NAME};
 use meshwright_e2e::witness::Seen;
-use meshwright_e2e::{LabOptions, TestResult, run};
+use meshwright_e2e::{Fault, LabOptions, TestResult, run};
 
 use super::{
     CONFIG, CONTROL_PLANE, GATEWAY, GATEWAYS, INJECTOR, ISTIOD, MESHES, ROLES, Scene, is_ready, rolled_out, spec,
@@ -74,5 +74,17 @@ fn a_mesh_moves_from_minor_to_minor_and_to_a_patch_and_no_pod_goes_without_a_pro
 
         scene.upgrade(LAB_1_32, LAB_1_32_PATCH).await?;
         Ok(())
+    });
+}
+
+#[test]
+fn a_newer_release_that_is_given_up_for_an_older_one_lets_no_pod_go_without_a_proxy() {
+    run(LabOptions::default().needs_own_lab(), async |lab| {
+        let scene = Scene::begin(lab, spec(LAB_1_31)).await?;
+        lab.break_istiod(LAB_1_32_PATCH, Fault::NeverReady)?;
+        scene.mesh.apply(NAME, spec(LAB_1_32_PATCH)).await?;
+        scene.reaches(UpgradeStep::ControlPlane).await?;
+        // Older than what was begun with, and newer than what serves.
+        scene.upgrade(LAB_1_31, LAB_1_32).await
     });
 }

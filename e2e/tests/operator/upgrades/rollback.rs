@@ -105,6 +105,9 @@ fn what_a_quota_or_a_policy_refuses_is_taken_back() {
         let said = refused.status.unwrap_or_default().message.unwrap_or_default();
         assert!(said.contains("refused-object") && said.contains(INJECTOR), "{said}");
         assert_eq!(scene.differences(&before).await?, Vec::<String>::new());
+        // First taken back, so that it isn't begun with once nothing stands in its way.
+        scene.mesh.apply(NAME, spec(LAB_1_31)).await?;
+        scene.comes_to("True", "Healthy").await?;
         policy.lift().await?;
 
         // What is refused half-way, while istiod is being rolled out, is taken back.

@@ -15,7 +15,7 @@ pub fn cause(pods: &[Value], events: &[Value]) -> Option<String> {
         .find_map(waiting)
         .or_else(|| newest_first().find_map(unschedulable))
         .or_else(|| newest_first().find_map(crashed))
-        .or_else(|| events.iter().rev().find_map(warning))
+        .or_else(|| events.iter().rev().find_map(|event| warning(event, pods)))
 }
 
 fn text<'a>(of: &'a Value, path: &str) -> Option<&'a str> {
@@ -50,7 +50,7 @@ fn waiting(pod: &Value) -> Option<String> {
     containers(pod).find_map(|container| {
         let reason = text(container, "/state/waiting/reason").filter(|reason| !NO_TROUBLE.contains(reason))?;
         let why = said(Some(reason), text(container, "/state/waiting/message"))?;
-        let ended = last_end(container).map(|end| format!("; before, it {end}")).unwrap_or_default();
+        let ended = before(last_end(container));
         Some(format!("container {} of pod {} waits: {why}{ended}", text(container, "/name")?, name(pod)))
     })
 }
@@ -60,6 +60,10 @@ fn crashed(pod: &Value) -> Option<String> {
         let end = last_end(container)?;
         Some(format!("container {} of pod {} {end}", text(container, "/name")?, name(pod)))
     })
+}
+
+fn before(end: Option<String>) -> String {
+    end.map(|end| format!("; before, it {end}")).unwrap_or_default()
 }
 
 fn last_end(container: &Value) -> Option<String> {
@@ -79,13 +83,18 @@ fn unschedulable(pod: &Value) -> Option<String> {
         .map(|why| format!("pod {} finds no node: {why}", name(pod)))
 }
 
-fn warning(event: &Value) -> Option<String> {
+/// A pod between two crashes may well be ready, so its last end is told with the warning about it.
+fn warning(event: &Value, pods: &[Value]) -> Option<String> {
     if text(event, "/type") != Some("Warning") {
         return None;
     }
-    let about = text(event, "/involvedObject/kind").zip(text(event, "/involvedObject/name"));
-    let about = about.map(|(kind, name)| format!("{kind} {name}: ")).unwrap_or_default();
-    said(text(event, "/reason"), text(event, "/message")).map(|why| format!("{about}{why}"))
+    let why = said(text(event, "/reason"), text(event, "/message"))?;
+    let Some((kind, about)) = text(event, "/involvedObject/kind").zip(text(event, "/involvedObject/name")) else {
+        return Some(why);
+    };
+    let pod = pods.iter().find(|pod| kind == "Pod" && name(pod) == about);
+    let ended = before(pod.and_then(|pod| containers(pod).find_map(last_end)));
+    Some(format!("{kind} {about}: {why}{ended}"))
 }
 
 #[cfg(test)]
@@ -127,6 +136,19 @@ mod tests {
         let quiet = json!({"type": "Normal", "reason": "Pulled", "message": "ok"});
         let told = cause(&[starting], &[probe, quiet]);
         assert_eq!(told.as_deref(), Some("Pod istiod-1: Unhealthy: Readiness probe failed: 503"));
+    }
+
+    #[test]
+    fn a_pod_that_is_ready_between_two_crashes_is_told_with_its_last_end() {
+        let between = pod(&json!({"conditions": [{"type": "Ready", "status": "True"}],
+            "containerStatuses": [{"name": "discovery", "state": {"running": {}},
+                "lastState": {"terminated": {"exitCode": 137, "reason": "Error"}}}]}));
+        let restarted = json!({"type": "Warning", "reason": "BackOff", "message": "Back-off restarting failed container",
+            "involvedObject": {"kind": "Pod", "name": "istiod-1"}});
+        let told = cause(&[between], &[restarted]);
+        let words =
+            "Pod istiod-1: BackOff: Back-off restarting failed container; before, it ended with exit code 137 (Error)";
+        assert_eq!(told.as_deref(), Some(words));
     }
 
     #[test]

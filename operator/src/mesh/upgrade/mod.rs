@@ -5,6 +5,7 @@
 //! any point goes on where the objects are.
 //!
 //! - [`step`]: the steps, their order forward and back, and which object moves in which
+//! - [`direction`](mod@direction): whether control planes or their configuration go first
 //! - [`route`]: the objects that are desired in a step
 //! - [`gate`]: what a step waits for
 //! - [`skew`]: from which release one may go to which
@@ -12,6 +13,7 @@
 //! - [`cause`]: why pods don't come up, in words
 
 pub mod cause;
+pub mod direction;
 pub mod gate;
 pub mod progress;
 pub mod route;
@@ -21,6 +23,7 @@ pub mod step;
 #[cfg(test)]
 mod tests;
 
+pub use direction::direction;
 pub use gate::{Position, position};
 pub use progress::{Progress, Way};
 pub use route::Route;

@@ -79,9 +79,7 @@ impl Route {
         let reached: BTreeSet<&Step> = self.steps.iter().take(at.saturating_add(1)).collect();
         let mut desired = Vec::with_capacity(self.target.len());
         for (step, target) in &self.target {
-            let found = live.get(&target.key);
-            let moves = reached.contains(step);
-            desired.extend(self.choose(target, found, moves));
+            desired.extend(self.choose(target, live, reached.contains(step)));
         }
         let wanted: BTreeSet<&ObjectKey> = self.target.iter().map(|(_, desired)| &desired.key).collect();
         let ports = self.ports_to_come(&reached);
@@ -194,7 +192,25 @@ impl Route {
             .map(|(_, target)| self.interim.get(&target.key).unwrap_or(target))
     }
 
-    fn choose(&self, target: &Arc<Desired>, found: Option<&Live>, moves: bool) -> Option<Arc<Desired>> {
+    /// What an object was, as far as it is known. A control plane must understand the configuration that is in force,
+    /// which may be that of a release that never came to be as a whole, and the one that comes before it on the way back.
+    fn before(&self, target: &Desired, live: &LiveObjects) -> Option<&Arc<Desired>> {
+        if !self.ran {
+            return None;
+        }
+        if target.key.kind != Kind::Deployment || target.component != Component::Istiod {
+            return self.sources.first()?.get(&target.key);
+        }
+        let injectors = live.iter().filter(|(key, _)| key.is_injector_configuration());
+        let in_force = injectors.filter_map(|(_, found)| found.marks.release.as_ref());
+        let coming = target.release.as_ref().filter(|_| self.direction == UpgradeDirection::Back);
+        let newest = in_force.chain(coming).max();
+        let mut states = self.sources.iter().filter_map(|source| source.get(&target.key));
+        states.find(|state| state.release.as_ref() >= newest)
+    }
+
+    fn choose(&self, target: &Arc<Desired>, live: &LiveObjects, moves: bool) -> Option<Arc<Desired>> {
+        let found = live.get(&target.key);
         let mut to_be = self.interim.get(&target.key).unwrap_or(target);
         if let Some(asleep) = self.asleep.get(&target.key)
             && !found.is_some_and(is_callable)
@@ -208,23 +224,34 @@ impl Route {
         if moves {
             return Some(Arc::clone(to_be));
         }
-        let before = self.sources.first().filter(|_| self.ran).and_then(|source| source.get(&target.key));
         let Some(found) = found else {
             // Not made before its time; what had been there is brought back as it was.
-            return before.cloned();
+            return self.before(target, live).cloned();
         };
         // What has moved stays moved, though an earlier step may have fallen behind again.
         if is_made_from(found, to_be) || self.asleep.get(&target.key).is_some_and(|asleep| is_made_from(found, asleep))
         {
             return Some(Arc::clone(to_be));
         }
-        Some(Arc::clone(self.as_found(found, &target.key).or(before).unwrap_or(target)))
+        // Roles on the way grant what any state needs.
+        let unknown = || match target.key.kind {
+            Kind::ClusterRole | Kind::Role => Some(to_be),
+            _ => self.before(target, live),
+        };
+        Some(Arc::clone(self.as_found(found, &target.key).or_else(unknown).unwrap_or(target)))
     }
 
-    /// The state, of those known, that a live object is in.
+    /// The state, of those known, that a live object is in. A control plane may be found in a form that it only had on its
+    /// way to a state: its release tells to which.
     fn as_found(&self, found: &Live, key: &ObjectKey) -> Option<&Arc<Desired>> {
         let hash = found.marks.hash.as_deref()?;
-        self.sources.iter().filter_map(|source| source.get(key)).find(|desired| desired.hash == hash)
+        let states = || self.sources.iter().filter_map(|source| source.get(key));
+        let same_release = |desired: &&Arc<Desired>| {
+            key.kind == Kind::Deployment
+                && desired.component == Component::Istiod
+                && desired.release == found.marks.release
+        };
+        states().find(|desired| desired.hash == hash).or_else(|| states().find(same_release))
     }
 
     /// Node ports of the Services that are to be by now: whoever else of ours holds one makes way.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use semver::Version;
 use serde_json::{Value, json};
 
-use super::{Position, Route, Step, position};
+use super::{Position, Route, Step, direction, position};
 use crate::mesh::health::Injection;
 use crate::mesh::kind::Kind;
 use crate::mesh::live::{Live, LiveObjects};
@@ -49,6 +49,8 @@ fn mesh(release: &str) -> Vec<Arc<Desired>> {
 #[derive(Default)]
 struct Cluster {
     objects: BTreeMap<ObjectKey, Value>,
+    /// The release of the istiod that serves.
+    serving: Option<Version>,
     history: Vec<String>,
 }
 
@@ -63,9 +65,15 @@ impl Cluster {
             }
             value["metadata"]["uid"] = "live".into();
             value["metadata"]["generation"] = 2.into();
-            let replaced = known.is_some_and(|known| known["spec"]["template"] == value["spec"]["template"]);
-            value["status"] =
-                if replaced { known.unwrap()["status"].clone() } else { json!({"observedGeneration": 1}) };
+            let rolls = known.is_none_or(|known| known["spec"]["template"] != value["spec"]["template"]);
+            value["status"] = match known {
+                Some(known) if !rolls => known["status"].clone(),
+                // The pods of the old template serve on.
+                Some(known) => {
+                    json!({"observedGeneration": 1, "availableReplicas": known["status"]["availableReplicas"]})
+                }
+                None => json!({"observedGeneration": 1}),
+            };
             let what = [&value["data"]["release"], &value["spec"]["template"]["spec"]["containers"][0]["image"]];
             let release = what.into_iter().find_map(Value::as_str).unwrap_or_default();
             self.history.push(format!("{} {release}", wanted.key.name));
@@ -74,9 +82,27 @@ impl Cluster {
         self.objects.retain(|key, _| desired.iter().any(|wanted| wanted.key == *key));
     }
 
+    fn lose(&mut self, key: &ObjectKey) {
+        self.objects.remove(key);
+        if key.name == "istiod" && key.kind == Kind::Deployment {
+            self.serving = None;
+        }
+    }
+
+    /// Whether the istiod that serves understands the injection template that is in force.
+    fn is_understood(&self) -> bool {
+        let injector = self.objects.iter().find(|(key, _)| key.is_injector_configuration());
+        let template = injector.and_then(|(_, map)| map["data"]["release"].as_str()?.parse::<Version>().ok());
+        self.serving.as_ref().zip(template).is_none_or(|(serving, template)| template <= *serving)
+    }
+
     fn roll_out(&mut self) {
         for (key, value) in &mut self.objects {
             if key.kind == Kind::Deployment {
+                if key.name == "istiod" {
+                    let image = value["spec"]["template"]["spec"]["containers"][0]["image"].as_str();
+                    self.serving = image.and_then(|image| image.parse().ok());
+                }
                 value["status"] =
                     json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1});
             }
@@ -200,38 +226,53 @@ proptest! {
         forgets in prop::collection::vec(any::<bool>(), 30),
         lost in prop::collection::vec(0..5usize, 30),
         changes_at in 0..12usize,
-        back in any::<bool>(),
+        last in prop::sample::select(vec!["1.31.0", "1.31.5", "1.33.0"]),
     ) {
         let (mut cluster, old) = standing("1.31.0");
-        let (first, second) = (mesh("1.32.0"), mesh(if back { "1.31.0" } else { "1.33.0" }));
-        let direction = if back { UpgradeDirection::Back } else { UpgradeDirection::Forward };
-        let to_first = way(UpgradeDirection::Forward, &first, &[&old]);
-        let to_second = if back { way(direction, &second, &[&first]) } else { way(direction, &second, &[&old, &first]) };
+        let (first, second) = (mesh("1.32.0"), mesh(last));
+        let (to_first, to_second) = ("1.32.0".parse().unwrap(), last.parse().unwrap());
+        let run = Version::new(1, 31, 0);
+        // Where it goes, chosen anew when it has forgotten.
+        let chosen = |cluster: &Cluster, changed: bool| {
+            let (to, target) = if changed { (&to_second, &second) } else { (&to_first, &first) };
+            let (sources, ran): (&[&[Arc<Desired>]], bool) = match (changed, last) {
+                (false, _) => (&[&old], true),
+                (true, "1.31.0") => (&[&first], false),
+                (true, _) => (&[&old, &first], true),
+            };
+            let direction = direction(to, &cluster.live(), Some(&run), changed && to < &to_first);
+            Route::new(direction, target, sources, ran).unwrap()
+        };
+        let mut route = chosen(&cluster, false);
         let mut furthest: Option<Step> = None;
         for (round, rolls) in rolls.iter().enumerate() {
             let changed = round >= changes_at;
             if round == changes_at || forgets[round] {
                 furthest = None;
+                route = chosen(&cluster, changed);
             }
             // Somebody deletes an object now and then.
             if let Some(key) = cluster.objects.keys().nth(lost[round]).cloned().filter(|_| round % 3 == 0) {
-                cluster.objects.remove(&key);
+                cluster.lose(&key);
             }
-            let (route, target) = if changed { (&to_second, &second) } else { (&to_first, &first) };
-            let found = turn(&mut cluster, route, target, furthest.as_ref());
-            furthest = found.map(|found| found.step);
+            let target = if changed { &second } else { &first };
+            furthest = turn(&mut cluster, &route, target, furthest.as_ref()).map(|found| found.step);
+            prop_assert!(cluster.is_understood(), "{:?}", cluster.history);
             if *rolls {
                 cluster.roll_out();
             }
         }
+        route = chosen(&cluster, true);
+        furthest = None;
         for _ in 0..15 {
-            furthest = turn(&mut cluster, &to_second, &second, furthest.as_ref()).map(|found| found.step);
+            furthest = turn(&mut cluster, &route, &second, furthest.as_ref()).map(|found| found.step);
+            prop_assert!(cluster.is_understood(), "{:?}", cluster.history);
             cluster.roll_out();
         }
         prop_assert_eq!(cluster.hashes(), hashes(&second));
         // And then nothing more happens.
         cluster.history.clear();
-        prop_assert!(turn(&mut cluster, &to_second, &second, None).is_none());
+        prop_assert!(turn(&mut cluster, &route, &second, None).is_none());
         prop_assert_eq!(&cluster.history, &Vec::<String>::new());
     }
 }
