@@ -34,6 +34,9 @@ pub struct Route {
     ran: bool,
     /// What some objects are on the way, and neither before nor after it.
     interim: BTreeMap<ObjectKey, Arc<Desired>>,
+    /// Control planes of the sources as they were on the way to be those: one that is left before it has settled must not
+    /// count as settled.
+    settling: Vec<Arc<Desired>>,
     /// Injection webhooks that match nothing: of tags that are new, until they can be called, and of the control plane that
     /// answered for the default before a tag did.
     asleep: BTreeMap<ObjectKey, Arc<Desired>>,
@@ -66,10 +69,14 @@ impl Route {
                 interim.insert(desired.key.clone(), Arc::new(on_the_way));
             }
         }
+        let mut settling = Vec::new();
+        for desired in sources.iter().flat_map(BTreeMap::values).filter(|desired| is_control_plane(desired)) {
+            settling.extend(settles(desired)?.map(Arc::new));
+        }
         let asleep = asleep(target, &sources)?;
         let is_new = |desired: &Desired| sources.iter().all(|source| !source.contains_key(&desired.key));
         let target = target.iter().map(|desired| (step_of(desired, is_new(desired)), Arc::clone(desired))).collect();
-        Ok(Self { direction, steps, target, sources, ran, interim, asleep })
+        Ok(Self { direction, steps, target, sources, ran, interim, settling, asleep })
     }
 
     /// What is desired while the step at this place is under way: what it and those before it move, as it is to be, and
@@ -101,7 +108,7 @@ impl Route {
     #[must_use]
     pub fn left_over(&self, live: &LiveObjects) -> Option<usize> {
         let wanted = |key: &ObjectKey| self.target.iter().any(|(_, target)| target.key == *key);
-        let is_istiod = |d: &&Arc<Desired>| d.key.kind == Kind::Deployment && d.component == Component::Istiod;
+        let is_istiod = |desired: &&Arc<Desired>| is_control_plane(desired);
         self.sources.iter().position(|source| {
             let another = source.values().find(is_istiod).is_some_and(|istiod| !wanted(&istiod.key));
             let mut own = source.values().filter(|d| Part::of(&d.component) == Part::ControlPlane && !wanted(&d.key));
@@ -198,7 +205,7 @@ impl Route {
         if !self.ran {
             return None;
         }
-        if target.key.kind != Kind::Deployment || target.component != Component::Istiod {
+        if !is_control_plane(target) {
             return self.sources.first()?.get(&target.key);
         }
         let injectors = live.iter().filter(|(key, _)| key.is_injector_configuration());
@@ -241,17 +248,12 @@ impl Route {
         Some(Arc::clone(self.as_found(found, &target.key).or_else(unknown).unwrap_or(target)))
     }
 
-    /// The state, of those known, that a live object is in. A control plane may be found in a form that it only had on its
-    /// way to a state: its release tells to which.
+    /// The state, of those known, that a live object is in.
     fn as_found(&self, found: &Live, key: &ObjectKey) -> Option<&Arc<Desired>> {
-        let hash = found.marks.hash.as_deref()?;
-        let states = || self.sources.iter().filter_map(|source| source.get(key));
-        let same_release = |desired: &&Arc<Desired>| {
-            key.kind == Kind::Deployment
-                && desired.component == Component::Istiod
-                && desired.release == found.marks.release
-        };
-        states().find(|desired| desired.hash == hash).or_else(|| states().find(same_release))
+        let states = self.sources.iter().filter_map(|source| source.get(key));
+        states
+            .chain(self.settling.iter().filter(|desired| desired.key == *key))
+            .find(|state| is_made_from(found, state))
     }
 
     /// Node ports of the Services that are to be by now: whoever else of ours holds one makes way.
@@ -324,19 +326,28 @@ fn on_the_way(
             }
             grown.then(|| target.revise(object)).transpose()
         }
-        Kind::Deployment if target.component == Component::Istiod => {
-            let mut object = target.value();
-            let template = |value: &Value| value.pointer("/spec/template").cloned();
-            let rolls = before().any(|desired| template(&desired.value()) != template(&object));
-            let settles = object.pointer("/spec/minReadySeconds").and_then(Value::as_i64).unwrap_or_default();
-            if !rolls || settles >= SETTLE_SECONDS {
-                return Ok(None);
-            }
-            crate::mesh::merge::set(&mut object, "spec.minReadySeconds", SETTLE_SECONDS);
-            target.revise(object).map(Some)
+        Kind::Deployment if is_control_plane(target) => {
+            let template = |desired: &Desired| desired.value().pointer("/spec/template").cloned();
+            let rolls = before().any(|desired| template(desired) != template(target));
+            if rolls { settles(target) } else { Ok(None) }
         }
         _ => Ok(None),
     }
+}
+
+fn is_control_plane(desired: &Desired) -> bool {
+    desired.key.kind == Kind::Deployment && desired.component == Component::Istiod
+}
+
+/// A control plane that must serve for a while before it counts; `None` where it must anyway.
+fn settles(istiod: &Desired) -> Result<Option<Desired>, AdmitObjectError> {
+    let mut object = istiod.value();
+    let seconds = object.pointer("/spec/minReadySeconds").and_then(Value::as_i64).unwrap_or_default();
+    if seconds >= SETTLE_SECONDS {
+        return Ok(None);
+    }
+    crate::mesh::merge::set(&mut object, "spec.minReadySeconds", SETTLE_SECONDS);
+    istiod.revise(object).map(Some)
 }
 
 fn rules(role: &Value) -> Vec<Value> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use meshwright_api::UpgradeDirection;
+use meshwright_api::{UpgradeDirection, UpgradeStep};
 use proptest::prelude::*;
 use semver::Version;
 use serde_json::{Value, json};
@@ -217,6 +217,26 @@ fn an_istiod_that_is_replaced_must_serve_for_a_while_and_afterwards_no_longer() 
         turn(&mut cluster, &route, &new, None);
     }
     assert_eq!(settles(&cluster), None);
+}
+
+#[test]
+fn an_istiod_that_is_left_before_it_has_settled_doesnt_count_as_settled() {
+    let (mut cluster, old) = standing("1.31.0");
+    let new = mesh("1.32.0");
+    let forward = way(UpgradeDirection::Forward, &new, &[&old]);
+    for _ in 0..3 {
+        turn(&mut cluster, &forward, &new, None);
+    }
+    let istiod = |cluster: &Cluster| {
+        let istiod = cluster.objects.iter().find(|(key, _)| key.name == "istiod" && key.kind == Kind::Deployment);
+        istiod.unwrap().1["spec"].clone()
+    };
+    let settling = istiod(&cluster);
+    let back = Route::new(UpgradeDirection::Back, &old, &[&new], false).unwrap();
+    let found = position(&back, &cluster.live(), proved, None).unwrap();
+    assert_eq!(found.step.name, UpgradeStep::Rights);
+    cluster.apply(&found.desired);
+    assert_eq!(istiod(&cluster), settling, "until its step comes");
 }
 
 proptest! {
