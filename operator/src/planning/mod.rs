@@ -22,7 +22,8 @@ use crate::controller::Accepted;
 use crate::mesh::health::Blocker;
 use crate::mesh::object::{AdmitObjectError, Desired, Owner};
 use crate::mesh::plan::Refusal;
-use objects::{ObjectChange, Objects, Outcome, outcome};
+use crate::mesh::upgrade::direction;
+use objects::{ObjectChange, Objects, Outcome, outcome, reduce};
 use path::{PathStep, path};
 use preflight::lost_versions;
 use rollouts::{Rollout, rollouts};
@@ -111,7 +112,12 @@ pub fn report(question: Question<'_>) -> Result<Report, AdmitObjectError> {
     let Outcome { changes, marks_only, refusals: in_the_way } = outcome(&accepted.desired, live, owner, existing);
     refusals.extend(in_the_way.iter().map(refused));
     refusals.extend(lost_versions(&accepted.desired, live, &changes));
-    let steps = if sources.is_empty() { Vec::new() } else { path(sources, &accepted.desired, &changes)? };
+    let steps = if sources.is_empty() {
+        Vec::new()
+    } else {
+        let direction = direction(&owner.release, &reduce(&accepted.desired, live), running, false);
+        path(direction, sources, &accepted.desired, &changes)?
+    };
     let verdict = match (refusals.is_empty(), changes.is_empty()) {
         (false, _) => Verdict::Refused,
         (true, true) => Verdict::Nothing,

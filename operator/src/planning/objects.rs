@@ -75,10 +75,7 @@ pub struct Outcome {
 /// Compares what is desired with what is there. `existing` holds the UIDs of all installations.
 #[must_use]
 pub fn outcome(desired: &[Arc<Desired>], live: &Objects, owner: &Owner, existing: &BTreeSet<String>) -> Outcome {
-    let wanted: BTreeMap<&ObjectKey, &Desired> = desired.iter().map(|d| (&d.key, d.as_ref())).collect();
-    let reduce =
-        |(key, object): (&ObjectKey, &Value)| (key.clone(), Live::of(key.kind, object, wanted.get(key).copied(), None));
-    let reduced: LiveObjects = live.iter().map(reduce).collect();
+    let reduced = reduce(desired, live);
     let Plan { steps, refusals, .. } = plan(desired, &reduced, owner, existing, true);
     let mut changes = Vec::new();
     let mut marks_only = 0;

@@ -23,12 +23,13 @@ pub struct PathStep {
 /// The steps that have something to do, in their order. `sources` are the states that the mesh may be in, the most trusted
 /// first.
 pub fn path(
+    direction: UpgradeDirection,
     sources: &[State],
     target: &[Arc<Desired>],
     changes: &[ObjectChange],
 ) -> Result<Vec<PathStep>, AdmitObjectError> {
     let sources: Vec<&[Arc<Desired>]> = sources.iter().map(Vec::as_slice).collect();
-    let route = Route::new(UpgradeDirection::Forward, target, &sources, true)?;
+    let route = Route::new(direction, target, &sources, true)?;
     let by_key: BTreeMap<&ObjectKey, &ObjectChange> = changes.iter().map(|change| (&change.key, change)).collect();
     let mut steps = Vec::new();
     for (at, step) in route.steps.iter().enumerate() {
@@ -83,7 +84,7 @@ mod tests {
     fn way(source: &[Arc<Desired>], target: &[Arc<Desired>]) -> Vec<(String, String)> {
         let live: Objects = source.iter().map(|desired| (desired.key.clone(), desired.value())).collect();
         let changes = outcome(target, &live, &owner(2), &BTreeSet::new()).changes;
-        let steps = path(&[source.to_vec()], target, &changes).unwrap();
+        let steps = path(UpgradeDirection::Forward, &[source.to_vec()], target, &changes).unwrap();
         steps.into_iter().map(|step| (step.step, step.writes.join(", "))).collect()
     }
 
