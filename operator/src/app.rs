@@ -111,7 +111,7 @@ async fn operate(
     let (election, leadership) = Leader::new(&clients, config);
     let election_over = CancellationToken::new();
     let mut election = tokio::spawn(election.run(election_over.clone()));
-    state.watch(beat(inventory.clone(), drain.clone()));
+    state.watch(beat(inventory.clone(), metrics.clone(), drain.clone()));
 
     let lead = async {
         if !leads(leadership, &metrics, &drain).await {
@@ -173,13 +173,15 @@ async fn leads(mut leadership: watch::Receiver<LeaderState>, metrics: &Metrics, 
     }
 }
 
-/// A heartbeat that stops when the runtime or the inventory hangs.
-fn beat(inventory: Inventory, drain: CancellationToken) -> Heartbeat {
+/// A heartbeat that stops when the runtime or the inventory hangs. With each beat it is told how much the inventory holds.
+fn beat(inventory: Inventory, metrics: Metrics, drain: CancellationToken) -> Heartbeat {
     let heartbeat = Heartbeat::new(BEAT * 3);
     let beating = heartbeat.clone();
     tokio::spawn(async move {
         while drain.run_until_cancelled(tokio::time::sleep(BEAT)).await.is_some() {
-            let _ = inventory.len();
+            for (kind, objects) in inventory.counts() {
+                metrics.set_watched(kind.name(), objects);
+            }
             beating.beat();
         }
     });

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::Event;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use meshwright_api::conditions::ConditionType;
 use meshwright_e2e::mesh::{LAB_1_31, Mesh, NAME, VERSION, config, small};
 use meshwright_e2e::{Lab, LabOptions, Programs, TestResult, run, wait};
@@ -209,6 +210,41 @@ fn a_chart_that_fails_to_render_or_is_damaged_is_named() {
         let mut spec = with("version", json!("1.31.9"));
         spec["proxy"] = json!({"logLevel": "debug"});
         stalls(&mesh, spec, "CatalogDamaged", &["istiod", "1.31.9", "damaged"]).await?;
+        mesh.apply(NAME, small()).await?;
+        mesh.wait_ready(NAME).await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn an_installation_that_the_operator_cant_read_is_named_and_keeps_no_other_from_its_mesh() {
+    run(LabOptions::default().needs_own_lab(), async |lab| {
+        let mesh = Mesh::operator(lab).await?;
+        // As after a newer release of the operator has brought its definition.
+        let definitions = mesh.api("apiextensions.k8s.io/v1", "CustomResourceDefinition", None);
+        let anything = json!({"x-kubernetes-preserve-unknown-fields": true});
+        let field = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/paused";
+        let patch = serde_json::from_value(json!([{"op": "replace", "path": field, "value": anything}]))?;
+        let name = "meshinstallations.meshwright.dev";
+        definitions.patch(name, &PatchParams::default(), &Patch::Json::<()>(patch)).await?;
+        let installations = mesh.api("meshwright.dev/v1alpha1", "MeshInstallation", None);
+        let unreadable = json!({
+            "apiVersion": "meshwright.dev/v1alpha1", "kind": "MeshInstallation",
+            "metadata": {"name": "strange"}, "spec": with("paused", json!("a little")),
+        });
+        let applied =
+            async || installations.patch("strange", &PatchParams::apply("kubectl"), &Patch::Apply(&unreadable)).await;
+        let events: Api<Event> = Api::all(lab.client());
+        wait::until(wait::PATIENCE, "the Event of what can't be read", async || {
+            applied().await.map_err(|error| error.to_string())?;
+            let list = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+            let about = |event: &&Event| event.involved_object.name.as_deref() == Some("strange");
+            let told = list.items.iter().filter(about).find(|event| event.reason.as_deref() == Some("InvalidSpec"));
+            told.and_then(|event| event.message.clone())
+                .filter(|told| told.contains("a little"))
+                .ok_or("none".to_owned())
+        })
+        .await?;
         mesh.apply(NAME, small()).await?;
         mesh.wait_ready(NAME).await?;
         Ok(())

@@ -290,16 +290,14 @@ impl Inventory {
             .collect()
     }
 
-    /// Number of live objects known.
+    /// How many live objects of each kind are known.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.lock().live.len()
-    }
-
-    /// Whether no live object is known.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub fn counts(&self) -> BTreeMap<Kind, usize> {
+        let mut counts: BTreeMap<Kind, usize> = Kind::ALL.into_iter().map(|kind| (kind, 0)).collect();
+        for key in self.lock().live.keys() {
+            *counts.entry(key.kind).or_default() += 1;
+        }
+        counts
     }
 }
 

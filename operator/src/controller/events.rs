@@ -2,8 +2,7 @@
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use kube::{Client, Resource as _};
-use meshwright_api::MeshInstallation;
+use kube::{Client, Resource};
 use meshwright_api::conditions::Reason;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
@@ -36,7 +35,10 @@ impl EventSink {
 
     /// Notes something that went well (`Normal`) or needs a look (`Warning`). `action` tells two notes of one reason
     /// apart: those that share it are counted as one.
-    pub fn publish(&self, about: &MeshInstallation, type_: EventType, reason: Reason, action: &str, note: &str) {
+    pub fn publish<K>(&self, about: &K, type_: EventType, reason: Reason, action: &str, note: &str)
+    where
+        K: Resource<DynamicType = ()>,
+    {
         let mut note = note.to_owned();
         note.truncate(note.floor_char_boundary(LONGEST_NOTE));
         let event = Event {

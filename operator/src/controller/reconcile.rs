@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
+use kube::runtime::events::EventType;
 use kube::runtime::reflector::ObjectRef;
 use meshwright_api::MeshInstallation;
 use meshwright_api::conditions::Reason;
@@ -36,8 +37,13 @@ const SECOND_LOOK: Duration = Duration::from_secs(10);
 /// Reconciles one installation.
 pub async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let started = Instant::now();
-    let Ok(installation) = &watched.0 else {
-        return Err(ReconcileError::Unreadable(ObjectRef::from_obj(watched.as_ref())));
+    let installation = match &watched.0 {
+        Ok(installation) => installation,
+        Err(unreadable) => {
+            let note = format!("the operator can't read it, and leaves its mesh as it is: {}", unreadable.error);
+            context.events.publish(watched.as_ref(), EventType::Warning, Reason::InvalidSpec, "Reconcile", &note);
+            return Err(ReconcileError::Unreadable(ObjectRef::from_obj(watched.as_ref())));
+        }
     };
     let done = step(installation, &context).await;
     let result = match &done {
