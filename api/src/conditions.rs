@@ -15,6 +15,8 @@ pub enum ConditionType {
     Available,
     /// Pods have proxies of this mesh; says why a removal waits.
     InUse,
+    /// The mesh may be moved to the next minor of Istio; absent where none runs.
+    Upgradeable,
 }
 
 impl ConditionType {
@@ -27,6 +29,7 @@ impl ConditionType {
             Self::Stalled => "Stalled",
             Self::Available => "Available",
             Self::InUse => "InUse",
+            Self::Upgradeable => "Upgradeable",
         }
     }
 }
@@ -162,6 +165,12 @@ reasons! {
     Uninstalling,
     /// Pods have proxies of this mesh.
     ProxiesPresent,
+    /// Pods have proxies so old that the next minor's control plane is not meant for them.
+    ProxiesTooOld,
+    /// The mesh is not Ready.
+    NotReady,
+    /// Nothing that is known stands in the way.
+    NothingInTheWay,
     /// No pod has a proxy of this mesh.
     NoProxies,
     /// istiod serves and injection works.

@@ -16,7 +16,7 @@ pub struct MeshInstallationStatus {
     /// object.
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
-    /// Ready, Reconciling, Stalled, Available and `InUse`; Reconciling and Stalled are absent when all
+    /// Ready, Reconciling, Stalled, Available, Upgradeable and `InUse`; Reconciling and Stalled are absent when all
     /// is well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use meshwright_api::conditions::ConditionType;
+use meshwright_api::conditions::{ConditionType, get};
 use meshwright_api::{PROXY_UPDATE, ProxiesStatus};
 use meshwright_e2e::audit::Audit;
 use meshwright_e2e::mesh::{LAB_1_31, LAB_1_32, Mesh, NAME, OPERATOR, OPERATOR_NAMESPACE, VERSION, small};
@@ -125,6 +125,17 @@ fn proxies_of_another_version_are_told_in_status_and_on_the_command_line() {
         wait_told(&mesh, "the old version", |proxies| proxies.outdated && proxies.versions == [OLD]).await?;
         let text = meshwright(lab.kubeconfig(), &["status", "--proxies"]).await?.out;
         assert!(text.contains("Deployment/web") && text.contains("2 pods with a proxy, 2 of them outdated"), "{text}");
+
+        // No control plane that is not meant for them takes the place of theirs.
+        let status = mesh.installations().get(NAME).await?.status.unwrap_or_default();
+        let upgradeable = get(&status.conditions, ConditionType::Upgradeable).ok_or("not told")?;
+        assert_eq!((upgradeable.status.as_str(), upgradeable.reason.as_str()), ("False", "ProxiesTooOld"));
+        let mut newer = behind();
+        newer["version"] = LAB_1_32.into();
+        mesh.apply(NAME, newer).await?;
+        let refused = mesh.wait_for(NAME, ConditionType::Stalled, "True", Some("UpgradeRefused")).await?;
+        let status = refused.status.unwrap_or_default();
+        assert!(status.message.as_ref().is_some_and(|why| why.contains("proxies of 1.30.3")), "{:?}", status.message);
 
         // Reporting restarts nothing, whatever the labels say.
         assert_eq!(marks(lab, "shop").await?, [("web".to_owned(), None)]);

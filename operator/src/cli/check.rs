@@ -173,6 +173,7 @@ async fn of_cluster(
                 held,
                 records: &[],
                 running: None,
+                proxies: Vec::new(),
             };
             let accepted = resolve_for(&surroundings, mesh);
             let desired = accepted.as_ref().map(|accepted| accepted.desired.clone()).unwrap_or_default();

@@ -124,6 +124,7 @@ fn rendered(args: &RenderArgs, installation: &MeshInstallation) -> Result<String
         held: Vec::new(),
         records: &[],
         running: None,
+        proxies: Vec::new(),
     };
     let accepted = resolve_for(&surroundings, installation).map_err(refused)?;
     let objects = objects(&accepted);

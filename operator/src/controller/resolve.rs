@@ -97,7 +97,9 @@ pub async fn resolve(
     let running = running(context, installation);
     let release = release(&catalog, &spec, remembered, running.as_ref(), &context.capabilities.kube_version)?;
     if remembered.is_none() {
-        moves(records, running.as_ref(), release.version(), &spec.upgrade, &catalog)?;
+        let seen = context.proxies.seen(&installation.name_any(), &context.revision_names(installation));
+        let proxies = seen.map(|seen| seen.versions).unwrap_or_default();
+        moves(records, running.as_ref(), release.version(), &spec.upgrade, &catalog, &proxies)?;
     }
     let usual = context.surveyor.platforms().get(&platform.name);
     let node_ports = assign(context, installation, &spec, usual, remembered, records.last()).await?;
@@ -283,9 +285,11 @@ pub(super) fn moves(
     wanted: &Version,
     upgrade: &Upgrade,
     catalog: &Catalog,
+    proxies: &[String],
 ) -> Result<(), Blocker> {
     let Some(from) = last_good(records).map(|good| &good.inputs.version).or(running) else { return Ok(()) };
     skew::check(from, wanted, upgrade, &catalog.versions())
+        .and_then(|()| if wanted > from { skew::check_proxies(proxies, wanted, upgrade) } else { Ok(()) })
         .map_err(|error| stall(Reason::UpgradeRefused, format!("spec.version: {error}")))
 }
 

@@ -33,12 +33,15 @@ pub struct Surroundings<'a> {
     pub records: &'a [Record],
     /// The release whose control plane serves.
     pub running: Option<Version>,
+    /// Versions of the proxies that run, as far as they are known.
+    pub proxies: Vec<String>,
 }
 
 /// What an installation stands for, by the same steps as [`super::resolve::resolve`]; whether the running mesh may be moved to that is not
 /// asked. The owner's UID is the installation's, or empty.
 pub fn resolve_for(surroundings: &Surroundings<'_>, installation: &MeshInstallation) -> Result<Accepted, Blocker> {
-    let Surroundings { catalog, platforms, capabilities, platform, node_ports, held, records, running } = surroundings;
+    let Surroundings { catalog, platforms, capabilities, platform, node_ports, held, records, running, .. } =
+        surroundings;
     switches(&installation.spec)?;
     let spec = shape(&installation.spec);
     let last = records.last();
@@ -77,12 +80,12 @@ pub fn resolve_for(surroundings: &Surroundings<'_>, installation: &MeshInstallat
 
 /// Whether the operator would move the mesh that runs to what is accepted, as far as releases tell.
 pub fn may_move(surroundings: &Surroundings<'_>, accepted: &Accepted) -> Result<(), Blocker> {
-    let Surroundings { catalog, records, running, .. } = surroundings;
+    let Surroundings { catalog, records, running, proxies, .. } = surroundings;
     let ResolvedInputs { spec, version, .. } = &accepted.inputs;
     if records.last().is_some_and(|last| last.inputs.is_for(spec)) {
         return Ok(());
     }
-    moves(records, running.as_ref(), version, &spec.upgrade, catalog)
+    moves(records, running.as_ref(), version, &spec.upgrade, catalog, proxies)
 }
 
 /// What a record stands for: by the same steps as [`super::resolve::resolve_remembered`].

@@ -1,6 +1,7 @@
 //! From what was applied and measured to status. Pure: the time and the generation are arguments.
 
 mod judge;
+mod upgradeable;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use meshwright_api::conditions::{ConditionStatus, ConditionType, Reason, remove, set};
@@ -155,6 +156,7 @@ pub fn rollup(report: &Report<'_>, now: &Time) -> MeshInstallationStatus {
     let Judgement { situation, phase, blocker: Blocker { reason, message } } = judgement;
     situation.write(&mut status.conditions, reason, &message, report.generation, now);
     in_use(report, &mut status, now);
+    upgradeable::tell(&mut status, report.generation, now);
     status.phase = Some(phase);
     status.message = Some(message);
     status

@@ -64,6 +64,7 @@ pub(super) async fn plan(
         held: held.clone().unwrap_or_default(),
         records: &records,
         running: running.clone(),
+        proxies: proxies(present),
     };
     let accepted = resolve_for(&surroundings, wanted)?;
     complete(&client, &mut live, &accepted.desired).await.map_err(PlanError::Objects)?;
@@ -178,6 +179,12 @@ fn way(surroundings: &Surroundings<'_>, wanted: &MeshInstallation, accepted: &Ac
 
 fn status_release(present: Option<&MeshInstallation>) -> Option<Version> {
     present?.status.as_ref()?.version.running.as_deref()?.parse().ok()
+}
+
+/// Versions of the proxies that run, as the operator has told them.
+fn proxies(present: Option<&MeshInstallation>) -> Vec<String> {
+    let told = present.and_then(|present| present.status.as_ref()?.proxies.as_ref());
+    told.map(|proxies| proxies.versions.clone()).unwrap_or_default()
 }
 
 /// The records that the operator goes by: those of another installation of that name count only where its objects are

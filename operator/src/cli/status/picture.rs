@@ -92,7 +92,9 @@ fn conditions(sheet: &mut Sheet, status: &MeshInstallationStatus, now: Timestamp
     for other in &status.conditions {
         let repeats = |ready: &Condition| (&ready.reason, &ready.message) == (&other.reason, &other.message);
         let style = match (other.type_.as_str(), other.status.as_str()) {
-            ("Ready", _) | ("Available", "True") | ("Reconciling" | "Stalled" | "InUse", "False") => continue,
+            ("Ready", _) | ("Available" | "Upgradeable", "True") | ("Reconciling" | "Stalled" | "InUse", "False") => {
+                continue;
+            }
             ("Reconciling" | "Stalled", _) if ready.is_some_and(repeats) => continue,
             ("Available" | "Stalled", _) => BAD,
             _ => CARE,

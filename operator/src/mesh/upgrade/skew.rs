@@ -1,6 +1,6 @@
 //! From which release a running mesh may go to which.
 
-use meshwright_api::{Allowance, Upgrade};
+use meshwright_api::{Allowance, Upgrade, UpgradeStrategy};
 use semver::Version;
 
 /// A move that istiods and proxies of the two releases would not survive, or that nobody repairs.
@@ -17,37 +17,81 @@ pub enum SkewError {
         /// What is asked for.
         wanted: Version,
     },
-    /// More than one minor ahead.
+    /// More minors ahead than the strategy may go at once.
     #[error(
-        "the mesh runs {running}, and {wanted} is more than one minor ahead, which Istio doesn't support in place: go to \
-         {}.{} first{hint}, or allow it with spec.upgrade.allow: [SkipMinor]", running.major, running.minor + 1
+        "the mesh runs {running}, and {wanted} is more than {} ahead, which Istio doesn't support {}: go to {}.{} \
+         first{hint}, or allow it with spec.upgrade.allow: [SkipMinor]",
+        minors(*reach), if *reach > 1 { "even by a canary" } else { "in place" }, running.major, running.minor + reach
     )]
     SkipMinor {
         /// What runs.
         running: Version,
         /// What is asked for.
         wanted: Version,
-        /// The catalog's newest release of the minor between, in words, or nothing.
+        /// How many minors may be gone at once.
+        reach: u64,
+        /// The catalog's newest release of that minor, in words, or nothing.
         hint: String,
+    },
+    /// Proxies would be left behind by more than one minor.
+    #[error(
+        "pods have proxies of {oldest}, and a control plane of {wanted} is meant for proxies one minor older at most: \
+         restart those pods first (meshwright status --proxies names them), or allow it with spec.upgrade.allow: \
+         [SkipMinor]"
+    )]
+    ProxiesTooOld {
+        /// The oldest proxy's version.
+        oldest: Version,
+        /// What is asked for.
+        wanted: Version,
     },
 }
 
-/// Whether a mesh that runs one release may move to another in place. `available` is the catalog's, for advice.
+fn minors(count: u64) -> String {
+    if count == 1 { "one minor".to_owned() } else { format!("{count} minors") }
+}
+
+const fn minor(version: &Version) -> (u64, u64) {
+    (version.major, version.minor)
+}
+
+/// Whether a mesh that runs one release may move to another. `available` is the catalog's, for advice.
 pub fn check(running: &Version, wanted: &Version, upgrade: &Upgrade, available: &[&Version]) -> Result<(), SkewError> {
-    let minor = |version: &Version| (version.major, version.minor);
     let (from, to) = (minor(running), minor(wanted));
     if to < from && !upgrade.allows(Allowance::Downgrade) {
         return Err(SkewError::Downgrade { running: running.clone(), wanted: wanted.clone() });
     }
-    let next = (running.major, running.minor + 1);
+    // By a canary the old control plane stays for its proxies.
+    let reach = if upgrade.strategy == UpgradeStrategy::Canary { 2 } else { 1 };
+    let next = (running.major, running.minor + reach);
     if to > next && !upgrade.allows(Allowance::SkipMinor) {
         let between = available.iter().filter(|version| minor(version) == next);
         // A pre-release only where there is nothing else.
         let between = between.max_by_key(|version| (version.pre.is_empty(), **version));
         let hint = between.map(|version| format!(" (the catalog has {version})")).unwrap_or_default();
-        return Err(SkewError::SkipMinor { running: running.clone(), wanted: wanted.clone(), hint });
+        return Err(SkewError::SkipMinor { running: running.clone(), wanted: wanted.clone(), reach, hint });
     }
     Ok(())
+}
+
+/// Whether a control plane may take another's place where pods have proxies of these versions. What isn't a version is not
+/// judged; by a canary no control plane takes another's place.
+pub fn check_proxies(proxies: &[String], wanted: &Version, upgrade: &Upgrade) -> Result<(), SkewError> {
+    if upgrade.strategy == UpgradeStrategy::Canary || upgrade.allows(Allowance::SkipMinor) {
+        return Ok(());
+    }
+    match oldest(proxies) {
+        Some(oldest) if (oldest.major, oldest.minor + 1) < minor(wanted) => {
+            Err(SkewError::ProxiesTooOld { oldest, wanted: wanted.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The oldest of these versions of proxies.
+#[must_use]
+pub fn oldest(proxies: &[String]) -> Option<Version> {
+    proxies.iter().filter_map(|version| version.parse::<Version>().ok()).min()
 }
 
 #[cfg(test)]
@@ -82,6 +126,30 @@ mod tests {
         assert_eq!(go("1.29.6", "1.31.2", &[Allowance::SkipMinor]), Ok(()));
         assert!(go("1.13.9", "1.31.0", &[]).unwrap_err().contains("go to 1.14 first, or allow"));
         assert!(go("1.31.0", "2.0.0", &[]).is_err());
+    }
+
+    #[test]
+    fn a_canary_may_skip_one_minor_and_no_more() {
+        let canary = Upgrade { strategy: UpgradeStrategy::Canary, ..Upgrade::default() };
+        let go = |to: &str| check(&Version::new(1, 29, 6), &to.parse().unwrap(), &canary, &[]);
+        assert_eq!(go("1.31.2"), Ok(()));
+        let refused = go("1.32.0").unwrap_err().to_string();
+        assert!(refused.contains("more than 2 minors ahead") && refused.contains("go to 1.31 first"), "{refused}");
+    }
+
+    #[test]
+    fn a_control_plane_doesnt_leave_proxies_behind_by_more_than_a_minor() {
+        let wanted = Version::new(1, 32, 0);
+        let go = |proxies: &[&str], upgrade: &Upgrade| {
+            let proxies: Vec<String> = proxies.iter().map(|version| (*version).to_owned()).collect();
+            check_proxies(&proxies, &wanted, upgrade).map_err(|error| error.to_string())
+        };
+        let in_place = Upgrade::default();
+        assert_eq!(go(&["1.31.0", "1.32.0", "Unknown"], &in_place), Ok(()));
+        let refused = go(&["1.30.3", "1.31.0"], &in_place).unwrap_err();
+        assert!(refused.contains("proxies of 1.30.3") && refused.contains("SkipMinor"), "{refused}");
+        assert_eq!(go(&["1.30.3"], &Upgrade { allow: vec![Allowance::SkipMinor], ..in_place.clone() }), Ok(()));
+        assert_eq!(go(&["1.30.3"], &Upgrade { strategy: UpgradeStrategy::Canary, ..in_place }), Ok(()));
     }
 
     #[test]
