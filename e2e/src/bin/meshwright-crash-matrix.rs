@@ -13,6 +13,8 @@ use meshwright_e2e::{LabOptions, TestResult, with_lab};
 const LONG: [Stage; 5] = [Stage::Install, Stage::Upgrade, Stage::Rollback, Stage::Change, Stage::Uninstall];
 /// Those of the shorter.
 const SHORT: [Stage; 3] = [Stage::Install, Stage::Forward, Stage::Uninstall];
+/// Those of one with two control planes.
+const CANARY: [Stage; 3] = [Stage::Install, Stage::Canary, Stage::Uninstall];
 
 /// The lives that a mesh can lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -21,6 +23,8 @@ enum Kind {
     Long,
     /// Installed, upgraded to a release that changes on the way, uninstalled
     Short,
+    /// Installed, upgraded by a canary, uninstalled
+    Canary,
 }
 
 impl Kind {
@@ -28,6 +32,7 @@ impl Kind {
         match self {
             Self::Long => &LONG,
             Self::Short => &SHORT,
+            Self::Canary => &CANARY,
         }
     }
 }
@@ -45,7 +50,7 @@ struct Options {
     #[arg(long, env = "CRASH_TO", default_value_t = usize::MAX)]
     to: usize,
     /// Only such lives
-    #[arg(long, env = "CRASH_LIVES", value_enum, value_delimiter = ',', default_value = "long,short")]
+    #[arg(long, env = "CRASH_LIVES", value_enum, value_delimiter = ',', default_value = "long,short,canary")]
     lives: Vec<Kind>,
 }
 
@@ -114,6 +119,9 @@ async fn known(life: &mut Life<'_>) -> TestResult<Known> {
         println!("an upgrade differs from an installation in: {differences:#?}");
         was.insert(Stage::Forward, upgraded);
     }
+    life.undisturbed(Stage::Install).await?;
+    was.insert(Stage::Canary, tell(Stage::Canary, life.undisturbed(Stage::Canary).await?));
+    life.undisturbed(Stage::Uninstall).await?;
     let mut ends: BTreeMap<Stage, End> = was.iter().map(|(stage, was)| (*stage, was.end.clone())).collect();
     ends.extend([(Stage::Change, first), (Stage::Forward, patch)]);
     Ok(Known { was, ends })
@@ -140,8 +148,9 @@ async fn lead(
 ) -> TestResult {
     for stage in stages {
         let (Some(was), Some(end)) = (known.was.get(stage), known.ends.get(stage)) else { continue };
-        let changed = stages == SHORT && *stage != Stage::Forward;
-        if writes > was.sent || changed {
+        // The other lives differ from the long one in what they are about.
+        let same = stages != LONG && matches!(stage, Stage::Install | Stage::Uninstall);
+        if writes > was.sent || same {
             life.undisturbed(*stage).await?;
             continue;
         }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Api, DeleteParams};
+use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
 use meshwright_api::conditions::ConditionType;
 
 use super::end::End;
@@ -168,7 +169,20 @@ impl<'l> Life<'l> {
             Stage::Rollback => ("False", Some("RolledBack")),
             _ => ("True", None),
         };
-        self.mesh.wait_for(NAME, ConditionType::Ready, status, reason).await.map(drop)
+        self.mesh.wait_for(NAME, ConditionType::Ready, status, reason).await?;
+        if stage == Stage::Canary { self.retired().await } else { Ok(()) }
+    }
+
+    /// Waits until the control plane that ran before a canary is gone.
+    async fn retired(&self) -> Result<(), wait::WaitError> {
+        let istiods = self.mesh.api("apps/v1", "Deployment", Some("istio-system"));
+        wait::until(PATIENCE, "the old control plane to go", async || {
+            let old = istiods.get_opt("istiod").await.map_err(|error| error.to_string())?;
+            let found = self.mesh.installations().get(NAME).await.map_err(|error| error.to_string())?;
+            let retiring = found.status.and_then(|status| status.version.retiring);
+            if old.is_none() && retiring.is_none() { Ok(()) } else { Err(format!("{retiring:?} is retiring")) }
+        })
+        .await
     }
 
     /// Makes what follows begin as it does after an undisturbed stage.
@@ -204,14 +218,15 @@ impl<'l> Life<'l> {
             return Ok(());
         }
         let validators = self.mesh.api("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", None);
-        for name in ["istio-validator-istio-system", "istiod-default-validator"] {
-            wait::until(PATIENCE, format!("{name} to fail closed"), async || {
-                let validator = validators.get(name).await.map_err(|error| error.to_string())?;
-                let policy = validator.data.pointer("/webhooks/0/failurePolicy").cloned().unwrap_or_default();
-                if policy == "Fail" { Ok(()) } else { Err(policy.to_string()) }
-            })
-            .await?;
-        }
+        wait::until(PATIENCE, "validators to fail closed", async || {
+            let listed = validators.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+            let policy = |validator: &DynamicObject| validator.data.pointer("/webhooks/0/failurePolicy").cloned();
+            let policies: Vec<_> = listed.iter().map(|validator| (validator.name_any(), policy(validator))).collect();
+            // The revision's and the default's.
+            let strict = policies.iter().filter(|(_, policy)| policy.as_ref().is_some_and(|policy| policy == "Fail"));
+            if strict.count() == policies.len().max(2) { Ok(()) } else { Err(format!("{policies:?}")) }
+        })
+        .await?;
         Ok(())
     }
 }

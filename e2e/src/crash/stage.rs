@@ -6,7 +6,7 @@ use super::gate::{Limit, Stop};
 use crate::mesh::{LAB_1_31, LAB_1_32, LAB_1_32_PATCH};
 
 /// A stage of a mesh's life. A life is `Install`, `Upgrade`, `Rollback`, `Change`, `Uninstall` in this order, or
-/// `Install`, `Forward`, `Uninstall`.
+/// `Install`, `Forward` or `Canary`, `Uninstall`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// The first release comes into an empty cluster.
@@ -19,6 +19,8 @@ pub enum Stage {
     Change,
     /// From the first release to the next minor; on the way to it the version is set to a patch of that.
     Forward,
+    /// From the first release to the next minor beside it, until the first control plane is gone.
+    Canary,
     /// Everything goes.
     Uninstall,
 }
@@ -47,6 +49,7 @@ impl Stage {
             Self::Rollback => "rollback of a patch",
             Self::Change => "upgrade to a patch, set back on the way",
             Self::Forward => "upgrade to the next minor, on the way set to its patch",
+            Self::Canary => "canary of the next minor",
             Self::Uninstall => "uninstall",
         }
     }
@@ -67,6 +70,7 @@ impl Stage {
             Self::Upgrade | Self::Forward => Some(spec(LAB_1_32, LONG)),
             Self::Rollback => Some(spec(LAB_1_32_PATCH, SHORT)),
             Self::Change => Some(spec(LAB_1_32_PATCH, LONG)),
+            Self::Canary => Some(canary()),
             Self::Uninstall => None,
         }
     }
@@ -97,6 +101,15 @@ pub(super) fn spec(version: &str, deadline: &str) -> Value {
         // So that the next life begins as this one did.
         "deletion": {"crds": "Delete"},
     })
+}
+
+/// The same, by the strategy `Canary`.
+fn canary() -> Value {
+    let mut spec = spec(LAB_1_32, LONG);
+    if let Some(upgrade) = spec.get_mut("upgrade").and_then(Value::as_object_mut) {
+        upgrade.extend([("strategy".to_owned(), "Canary".into()), ("retireAfter".to_owned(), "0s".into())]);
+    }
+    spec
 }
 
 /// The spec by which a mesh is what it was before a stage that came to nothing.

@@ -39,3 +39,21 @@ fn killed_or_changed_at_any_moment_it_ends_as_it_does_undisturbed() {
         Ok(())
     });
 }
+
+#[test]
+fn killed_at_any_moment_of_a_canary_one_control_plane_is_left() {
+    let seed = seed().unwrap();
+    println!("CRASH_SEED={seed}");
+    run(LabOptions::default().needs_own_lab(), async |lab| {
+        let mut life = Life::begin(lab).await?;
+        life.undisturbed(Stage::Install).await?;
+        let was = life.undisturbed(Stage::Canary).await?;
+        life.undisturbed(Stage::Uninstall).await?;
+        life.undisturbed(Stage::Install).await?;
+        let writes = fastrand::Rng::with_seed(seed).usize(0..was.sent);
+        let verdict = life.disturbed(Stage::Canary, writes, &was, &was.end).await?;
+        println!("{verdict}");
+        assert!(verdict.is_good(), "CRASH_SEED={seed}\n{}", verdict.report());
+        Ok(())
+    });
+}

@@ -1,12 +1,15 @@
 //! From release to release: in which order things move, and that nobody notices.
 
+use k8s_openapi::api::apps::v1::DaemonSet;
+use meshwright_api::conditions::{ConditionType, is_true};
 use meshwright_api::{UpgradeOutcome, UpgradeStep};
 use meshwright_e2e::mesh::{LAB_1_31, LAB_1_32, LAB_1_32_PATCH, NAME};
 use meshwright_e2e::witness::Seen;
 use meshwright_e2e::{Fault, LabOptions, TestResult, run};
 
 use super::{
-    CONFIG, CONTROL_PLANE, GATEWAY, GATEWAYS, INJECTOR, ISTIOD, MESHES, ROLES, Scene, is_ready, rolled_out, spec,
+    AGENTS, CONFIG, CONTROL_PLANE, GATEWAY, GATEWAYS, INJECTOR, ISTIOD, MESHES, ROLES, Scene, is_ready, rolled_out,
+    spec,
 };
 
 impl Scene {
@@ -18,6 +21,7 @@ impl Scene {
         let begun = begun.metadata.resource_version.and_then(|version| version.parse().ok()).unwrap_or_default();
         let status = ready.status.unwrap_or_default();
         assert_eq!(status.version.running.as_deref(), Some(to));
+        assert!(is_true(&status.conditions, ConditionType::Upgradeable), "{:?}", status.conditions);
         let upgrade = status.upgrade.ok_or("no status.upgrade")?;
         assert_eq!((upgrade.from.as_str(), upgrade.to.as_str()), (from, to));
         assert_eq!(upgrade.outcome, Some(UpgradeOutcome::Done));
@@ -86,5 +90,52 @@ fn a_newer_release_that_is_given_up_for_an_older_one_lets_no_pod_go_without_a_pr
         scene.reaches(UpgradeStep::ControlPlane).await?;
         // Older than what was begun with, and newer than what serves.
         scene.upgrade(LAB_1_31, LAB_1_32).await
+    });
+}
+
+/// Whether a DaemonSet is of a release, and rolled out.
+fn agents_rolled_out(seen: &Seen, release: &str) -> bool {
+    let object = seen.object.clone().unwrap_or_default();
+    let Ok(agents) = serde_json::from_value::<DaemonSet>(object) else { return false };
+    let containers = agents.spec.and_then(|spec| spec.template.spec).map(|pod| pod.containers).unwrap_or_default();
+    let status = agents.status.unwrap_or_default();
+    containers.iter().all(|container| container.image.as_ref().is_some_and(|image| image.contains(release)))
+        && status.observed_generation == agents.metadata.generation
+        && status.updated_number_scheduled == Some(status.desired_number_scheduled)
+        && status.number_available == Some(status.desired_number_scheduled)
+}
+
+#[test]
+fn in_an_ambient_mesh_node_agents_move_one_after_the_other_between_istiod_and_gateways() {
+    run(LabOptions::default().needs_own_lab(), async |lab| {
+        let ambient = |release: &str| {
+            let mut spec = spec(release);
+            spec["profile"] = "ambient".into();
+            spec
+        };
+        let scene = Scene::begin(lab, ambient(LAB_1_31)).await?;
+        let begun = scene.mesh.apply(NAME, ambient(LAB_1_32)).await?;
+        scene.comes_to("True", "Healthy").await?;
+        scene.witness.caught_up().await?;
+        let begun = begun.metadata.resource_version.and_then(|version| version.parse().ok()).unwrap_or_default();
+        let template = |seen: &Seen| seen.object.as_ref().map(|object| object["spec"]["template"].clone());
+        let turned = |was: &Seen, is: &Seen| template(was) != template(is);
+        let data = |seen: &Seen| seen.object.as_ref().map(|object| object["data"].clone());
+        let injector = scene.moved(CONFIG, INJECTOR, begun, |was, is| data(was) != data(is))?;
+        let mut last = injector.version;
+        for (agents, before) in [("istio-cni-node", None), ("ztunnel", Some("istio-cni-node"))] {
+            let moved = scene.moved(AGENTS, agents, begun, turned)?;
+            assert!(moved.version > last, "{agents} moved too early");
+            if let Some(before) = before {
+                let seen = scene.witness.before(AGENTS, before, moved.version).ok_or("nothing before")?;
+                assert!(agents_rolled_out(&seen, LAB_1_32), "{agents} moved before {before} was: {seen:?}");
+            }
+            last = moved.version;
+        }
+        let gateway = scene.moved(GATEWAYS, GATEWAY, begun, turned)?;
+        let ztunnel = scene.witness.before(AGENTS, "ztunnel", gateway.version).ok_or("no ztunnel")?;
+        assert!(agents_rolled_out(&ztunnel, LAB_1_32), "the gateway moved before ztunnel was: {ztunnel:?}");
+        scene.all_were_injected().await?;
+        Ok(())
     });
 }

@@ -26,6 +26,7 @@ const GATEWAY: &str = "edge";
 const MESHES: &str = "MeshInstallation";
 const CONTROL_PLANE: &str = "Deployment istio-system";
 const GATEWAYS: &str = "Deployment edge";
+const AGENTS: &str = "DaemonSet istio-system";
 const CONFIG: &str = "ConfigMap istio-system";
 const ROLES: &str = "ClusterRole";
 
@@ -59,6 +60,7 @@ impl Scene {
             (MESHES, mesh.api("meshwright.dev/v1alpha1", "MeshInstallation", None)),
             (CONTROL_PLANE, mesh.api("apps/v1", "Deployment", Some("istio-system"))),
             (GATEWAYS, mesh.api("apps/v1", "Deployment", Some("edge"))),
+            (AGENTS, mesh.api("apps/v1", "DaemonSet", Some("istio-system"))),
             (CONFIG, mesh.api("v1", "ConfigMap", Some("istio-system"))),
             (ROLES, mesh.api("rbac.authorization.k8s.io/v1", "ClusterRole", None)),
         ];
