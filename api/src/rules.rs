@@ -303,10 +303,13 @@ pub(crate) fn a_canary_has_no_revision_of_its_own() -> Rule {
     )
 }
 
+/// A span of time as people and Kubernetes write it.
+const IS_DURATION: &str = "self.matches('^([0-9]+h)?([0-9]+m)?([0-9]+s)?$') && self != ''";
+
 /// On how long an unused revision is kept.
 pub(crate) fn is_retirement() -> Rule {
     rule(
-        "self.matches('^([0-9]+h)?([0-9]+m)?([0-9]+s)?$') && self != '' && duration(self) <= duration('720h')",
+        format!("{IS_DURATION} && duration(self) <= duration('720h')"),
         "upgrade.retireAfter must be at most 720h, written as 5m, 90s or 0s",
     )
 }
@@ -314,8 +317,7 @@ pub(crate) fn is_retirement() -> Rule {
 /// On a progress deadline. A duration that Kubernetes can read and that a rollout can meet.
 pub(crate) fn is_progress_deadline() -> Rule {
     rule(
-        "self.matches('^([0-9]+h)?([0-9]+m)?([0-9]+s)?$') && self != '' && duration(self) >= duration('5s') \
-         && duration(self) <= duration('24h')",
+        format!("{IS_DURATION} && duration(self) >= duration('5s') && duration(self) <= duration('24h')"),
         "upgrade.progressDeadline must be from 5s to 24h, written as 10m, 90s or 1h30m",
     )
 }
