@@ -1,6 +1,5 @@
-//! Nodes, reduced to what decisions read: what platform they are of, and by which addresses their node ports are reached.
-
-use std::collections::BTreeMap;
+//! Nodes, reduced to the addresses by which their node ports are reached. What they show of the platform is another
+//! matter: [`crate::platform`].
 
 use k8s_openapi::api::core::v1::Node;
 
@@ -9,10 +8,6 @@ use k8s_openapi::api::core::v1::Node;
 pub struct NodeFacts {
     /// Its name.
     pub name: String,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// `spec.providerID`, by which a platform shows itself.
-    pub provider_id: Option<String>,
     /// Types and addresses, in the node's own order of preference.
     pub addresses: Vec<(String, String)>,
     /// Its kubelet says that it works, and pods may be scheduled to it.
@@ -31,8 +26,6 @@ impl NodeFacts {
         let addresses = status.addresses.into_iter().flatten().map(|address| (address.type_, address.address));
         Self {
             name: node.metadata.name.unwrap_or_default(),
-            labels: node.metadata.labels.unwrap_or_default(),
-            provider_id: spec.provider_id.filter(|id| !id.is_empty()),
             addresses: addresses.collect(),
             ready: healthy && !spec.unschedulable.unwrap_or_default(),
         }
@@ -65,19 +58,17 @@ mod tests {
     fn node(name: &str, ready: &str, addresses: &[(&str, &str)]) -> NodeFacts {
         let addresses: Vec<Value> = addresses.iter().map(|(t, a)| json!({"type": t, "address": a})).collect();
         let node = json!({
-            "metadata": {"name": name, "labels": {"kubernetes.io/os": "linux"}},
-            "spec": {"providerID": "kind://docker/kind/node"},
+            "metadata": {"name": name},
             "status": {"addresses": addresses, "conditions": [{"type": "Ready", "status": ready}]},
         });
         NodeFacts::of(serde_json::from_value(node).unwrap())
     }
 
     #[test]
-    fn a_node_is_known_by_labels_provider_and_addresses() {
+    fn a_node_is_known_by_name_addresses_and_readiness() {
         let facts = node("a", "True", &[("InternalIP", "10.0.0.1"), ("Hostname", "a")]);
-        assert_eq!(facts.provider_id.as_deref(), Some("kind://docker/kind/node"));
-        assert_eq!(facts.labels["kubernetes.io/os"], "linux");
-        assert!(facts.ready);
+        let addresses = [("InternalIP", "10.0.0.1"), ("Hostname", "a")].map(|(t, a)| (t.to_owned(), a.to_owned()));
+        assert_eq!(facts, NodeFacts { name: "a".into(), addresses: addresses.into(), ready: true });
         assert_eq!(NodeFacts::of(Node::default()), NodeFacts::default());
     }
 
