@@ -139,7 +139,7 @@ async fn check(args: &CheckArgs) -> Result<Vec<Finding>, CheckError> {
     let version = client.apiserver_version().await.map_err(|error| CheckError::Silent(Box::new(error)))?;
     if args.workloads {
         let own = installation.map_or_else(|| args.mesh_namespace.clone(), |mesh| mesh.spec.namespace);
-        let apps = observe::apps(client, args.namespace.as_deref()).await;
+        let apps = Box::pin(observe::apps(client, args.namespace.as_deref())).await;
         return Ok(workloads::judge(&apps, &[own, args.operator_namespace.clone()]));
     }
     Box::pin(of_cluster(args, client, installation, &version.git_version)).await

@@ -17,6 +17,7 @@ use super::refusal::PortRefusal;
 use super::wanted::HEALTH_CHECK;
 use crate::apply::within_deadline;
 use crate::mesh::object::{FIELD_MANAGER, INSTALLATION_LABEL};
+use crate::runtime::requests::pages;
 
 /// A node port that no sensible range has: asking for it is answered with the range.
 const IMPOSSIBLE: i32 = 1;
@@ -145,16 +146,10 @@ impl NodePortServer {
     /// The node ports that the Services of the whole cluster hold. `installation` is whose mark makes them ours.
     pub async fn held(&self, installation: &str) -> Result<Vec<Held>, kube::Error> {
         let api: Api<Service> = Api::all(self.client.clone());
-        let mut params = ListParams::default().fields("spec.type!=ClusterIP").limit(PAGE);
+        let params = ListParams::default().fields("spec.type!=ClusterIP").limit(PAGE);
         let mut held = Vec::new();
-        loop {
-            let page = within_deadline(api.list(&params)).await?;
-            held.extend(page.items.iter().flat_map(|service| ports_of(service, installation)));
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => params = params.continue_token(&token),
-                None => return Ok(held),
-            }
-        }
+        pages(&api, params, |service| held.extend(ports_of(&service, installation))).await?;
+        Ok(held)
     }
 }
 

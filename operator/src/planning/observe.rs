@@ -13,6 +13,7 @@ use crate::mesh::kind::Kind;
 use crate::mesh::live::Live;
 use crate::mesh::object::{Desired, INSTALLATION_LABEL, ObjectKey};
 use crate::mesh::tags::Injector;
+use crate::runtime::requests::{pages, why};
 
 /// Requests at a time.
 const CONCURRENCY: usize = 16;
@@ -66,22 +67,15 @@ where
 
 async fn marked_of(client: &Client, kind: Kind, label: &str) -> Result<Vec<(ObjectKey, Value)>, String> {
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.api_resource());
-    let mut params = ListParams::default().labels(label).limit(PAGE);
     let mut all = Vec::new();
-    loop {
-        let page = match within_deadline(api.list(&params)).await {
-            Ok(page) => page,
-            Err(error) if is_absent(&error) => return Ok(all),
-            Err(error) => return Err(format!("{}: {}", kind.plural(), why(&error))),
-        };
-        all.extend(page.items.into_iter().map(|object| {
-            let name = object.metadata.name.clone().unwrap_or_default();
-            (ObjectKey { kind, namespace: object.metadata.namespace.clone(), name }, to_value(&object))
-        }));
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(all),
-        }
+    let listed = pages(&api, ListParams::default().labels(label).limit(PAGE), |object| {
+        let name = object.metadata.name.clone().unwrap_or_default();
+        all.push((ObjectKey { kind, namespace: object.metadata.namespace.clone(), name }, to_value(&object)));
+    });
+    match listed.await {
+        Ok(()) => Ok(all),
+        Err(error) if is_absent(&error) => Ok(all),
+        Err(error) => Err(format!("{}: {}", kind.plural(), why(&error))),
     }
 }
 
@@ -106,13 +100,4 @@ fn to_value(object: &DynamicObject) -> Value {
 /// Whether there is no such kind.
 fn is_absent(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
-}
-
-/// In the server's words where it has any: they name the right that is missing.
-#[must_use]
-pub fn why(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => crate::catalog::explain(other),
-    }
 }

@@ -17,6 +17,7 @@ use super::decide::Candidate;
 use super::workload::{RESTARTED_AT, RESTARTED_FOR, Read, Workload, WorkloadId, WorkloadKind};
 use crate::apply::within_deadline;
 use crate::runtime::metrics::{Metrics, WriteVerb};
+use crate::runtime::requests::pages;
 
 /// Objects read at a time.
 const PAGE: u32 = 100;
@@ -120,20 +121,20 @@ impl Restarts {
     async fn workloads(&self, kind: WorkloadKind) -> Result<Vec<Workload>, ProxyUpdateError> {
         let api: Api<Read> = Api::all_with(self.client.clone(), &kind);
         let mut all = Vec::new();
-        let params = ListParams::default();
-        pages(&api, params, kind.plural(), |read| all.push(Workload::of(kind, read.sketch))).await?;
+        let listed = pages(&api, page(), |read| all.push(Workload::of(kind, read.sketch)));
+        listed.await.map_err(unlisted(kind.plural()))?;
         Ok(all)
     }
 
     /// The namespaces whose workloads may be restarted.
     async fn willing_namespaces(&self) -> Result<BTreeSet<String>, ProxyUpdateError> {
         let api: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
-        let params = ListParams::default().labels(&format!("{PROXY_UPDATE}={PROXY_UPDATE_RESTART}"));
+        let params = page().labels(&format!("{PROXY_UPDATE}={PROXY_UPDATE_RESTART}"));
         let mut names = BTreeSet::new();
-        pages(&api, params, "namespaces", |namespace| {
+        let listed = pages(&api, params, |namespace| {
             names.insert(namespace.name_any());
-        })
-        .await?;
+        });
+        listed.await.map_err(unlisted("namespaces"))?;
         Ok(names)
     }
 
@@ -141,15 +142,23 @@ impl Restarts {
     async fn tight_budgets(&self) -> Result<BTreeMap<String, Vec<(String, Selector)>>, ProxyUpdateError> {
         let api: Api<PodDisruptionBudget> = Api::all(self.client.clone());
         let mut budgets: BTreeMap<String, Vec<(String, Selector)>> = BTreeMap::new();
-        pages(&api, ListParams::default(), "poddisruptionbudgets", |budget| {
+        let listed = pages(&api, page(), |budget| {
             let (namespace, name) = (budget.namespace().unwrap_or_default(), budget.name_any());
             if let Some(selector) = tight(budget) {
                 budgets.entry(namespace).or_default().push((name, selector));
             }
-        })
-        .await?;
+        });
+        listed.await.map_err(unlisted("poddisruptionbudgets"))?;
         Ok(budgets)
     }
+}
+
+fn page() -> ListParams {
+    ListParams::default().limit(PAGE)
+}
+
+fn unlisted(kind: &'static str) -> impl FnOnce(kube::Error) -> ProxyUpdateError {
+    move |source| ProxyUpdateError::List { kind, source: Box::new(source) }
 }
 
 /// What a budget selects, if it allows nothing now. One that its controller hasn't looked at yet allows nothing.
@@ -164,28 +173,6 @@ fn tight(budget: PodDisruptionBudget) -> Option<Selector> {
 fn id(group: &Group) -> Option<WorkloadId> {
     let kind = WorkloadKind::of(&group.owner.kind)?;
     Some(WorkloadId { namespace: group.namespace.to_string(), kind, name: group.owner.name.to_string() })
-}
-
-/// Lists everything, a page at a time.
-async fn pages<K>(
-    api: &Api<K>,
-    params: ListParams,
-    kind: &'static str,
-    mut each: impl FnMut(K),
-) -> Result<(), ProxyUpdateError>
-where
-    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
-{
-    let mut params = params.limit(PAGE);
-    loop {
-        let page = within_deadline(api.list(&params)).await;
-        let page = page.map_err(|source| ProxyUpdateError::List { kind, source: Box::new(source) })?;
-        page.items.into_iter().for_each(&mut each);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(()),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Reads of pods, once: for those who ask without a watch, and to be sure before a mesh is removed.
 
-use kube::api::{Api, DynamicObject, ListParams, PartialObjectMeta};
-use kube::{Client, Resource as _};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams, PartialObjectMeta};
+use kube::{Client, Resource as _, ResourceExt as _};
 
 use super::census::Census;
 use super::pod::{INJECTED, ProxyPod, UNFINISHED};
-use crate::apply::within_deadline;
+use crate::runtime::requests::pages;
 
 /// Annotation that the node agent puts on a pod whose traffic goes through ztunnel, and the value that says so.
 const REDIRECTION: (&str, &str) = ("ambient.istio.io/redirection", "enabled");
@@ -17,19 +18,14 @@ const METADATA_PAGE: u32 = 500;
 /// The proxies of all pods.
 pub async fn list(client: &Client) -> Result<Census, kube::Error> {
     let pods: Api<ProxyPod> = Api::all(client.clone());
-    let mut params = ListParams::default().labels(INJECTED).fields(UNFINISHED).limit(PAGE);
+    let params = ListParams::default().labels(INJECTED).fields(UNFINISHED).limit(PAGE);
     let mut census = Census::default();
-    loop {
-        let page = within_deadline(pods.list(&params)).await?;
-        for mut pod in page.items {
-            let uid = pod.meta_mut().uid.take().unwrap_or_default();
-            census.observe(&uid, pod.sighting);
-        }
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(census),
-        }
-    }
+    pages(&pods, params, |mut pod| {
+        let uid = pod.meta_mut().uid.take().unwrap_or_default();
+        census.observe(&uid, pod.sighting);
+    })
+    .await?;
+    Ok(census)
 }
 
 /// The pods that need a mesh.
@@ -63,20 +59,12 @@ pub async fn in_use(
 
 /// How many pods the node agent has redirected: no label tells of them.
 async fn redirected(client: &Client) -> Result<usize, kube::Error> {
-    let resource = kube::core::ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
-    let pods: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client.clone(), &resource);
-    let mut params = ListParams::default().fields(UNFINISHED).limit(METADATA_PAGE);
+    let pods: Api<PartialObjectMeta<Pod>> = Api::all(client.clone());
+    let (key, value) = REDIRECTION;
     let mut count = 0;
-    loop {
-        let page = within_deadline(pods.list_metadata(&params)).await?;
-        let (key, value) = REDIRECTION;
-        let redirected = page.items.iter().filter(|pod| {
-            pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(key)).is_some_and(|v| v == value)
-        });
-        count += redirected.count();
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(count),
-        }
-    }
+    pages(&pods, ListParams::default().fields(UNFINISHED).limit(METADATA_PAGE), |pod| {
+        count += usize::from(pod.annotations().get(key).is_some_and(|v| v == value));
+    })
+    .await?;
+    Ok(count)
 }

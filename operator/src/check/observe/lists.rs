@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, DynamicObject, ListParams, ObjectMeta};
+use kube::api::{Api, DynamicObject, ListParams, ObjectMeta, PartialObjectMeta};
 use kube::core::ApiResource;
 use kube::{Client, Resource, discovery};
 use serde::de::DeserializeOwned;
@@ -16,7 +16,8 @@ use super::super::cluster::{Meta, Seen};
 use super::super::foreign::{HELM_SECRET, TILLER};
 use super::super::leftovers::CITADEL_SECRET;
 use super::super::workloads::Apps;
-use super::{CONCURRENCY, why};
+use super::CONCURRENCY;
+use crate::runtime::requests::{pages, why};
 
 /// Objects listed at a time.
 const PAGE: u32 = 500;
@@ -62,18 +63,14 @@ pub(super) fn meta(resource: &ApiResource, metadata: ObjectMeta) -> Meta {
 }
 
 async fn metas(client: &Client, query: Query) -> Seen<Vec<Meta>> {
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &query.resource);
-    let mut params = query.params.limit(PAGE);
+    let Query { resource, params, type_ } = query;
+    let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client.clone(), &resource);
     let mut all = Vec::new();
-    loop {
-        let page = api.list_metadata(&params).await.map_err(|error| why(&error))?;
-        let found = page.items.into_iter().map(|object| meta(&query.resource, object.metadata));
-        all.extend(found.map(|meta| Meta { type_: query.type_, ..meta }));
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(all),
-        }
-    }
+    let listed = pages(&api, params.limit(PAGE), |object| {
+        all.push(Meta { type_, ..meta(&resource, object.metadata) });
+    });
+    listed.await.map_err(|error| why(&error))?;
+    Ok(all)
 }
 
 pub(super) async fn namespaces(client: &Client) -> Seen<Vec<Meta>> {
@@ -154,14 +151,7 @@ where
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
-    let mut params = ListParams::default().limit(PAGE);
     let mut found = Vec::new();
-    loop {
-        let page = api.list(&params).await.map_err(|error| why(&error))?;
-        found.extend(page.items);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(found),
-        }
-    }
+    pages(&api, ListParams::default().limit(PAGE), |object| found.push(object)).await.map_err(|error| why(&error))?;
+    Ok(found)
 }

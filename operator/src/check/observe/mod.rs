@@ -26,6 +26,7 @@ use crate::mesh::plan::{Refusal, plan};
 use crate::mesh::rights::Right;
 use crate::nodeports::NodePortServer;
 use crate::platform::{Detected, Platforms};
+use crate::runtime::requests::why;
 
 /// Requests at a time.
 const CONCURRENCY: usize = 16;
@@ -88,14 +89,6 @@ pub async fn survey(client: &Client, platforms: Arc<Platforms>, version: &str, i
     Surveyed {
         platform: platform.map_err(|error| crate::catalog::explain(&error)),
         node_ports: held.map(|held| NodePorts { range, held }).map_err(|error| why(&error)),
-    }
-}
-
-/// Why something couldn't be seen, in the server's words where it has any.
-fn why(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => crate::catalog::explain(other),
     }
 }
 

@@ -10,8 +10,9 @@ use kube::Client;
 use kube::api::{Api, PostParams};
 
 use super::super::cluster::{Account, Rights, Seen};
-use super::{CONCURRENCY, why};
+use super::CONCURRENCY;
 use crate::mesh::rights::{ACCOUNT, NO_RESOURCE, Right};
+use crate::runtime::requests::why;
 
 /// Which of the rights the operator's account lacks; where there is no such account yet, the caller, who would have to
 /// grant them.

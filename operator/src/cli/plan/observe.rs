@@ -20,9 +20,10 @@ use crate::mesh::revision::{Record, Verdict};
 use crate::mesh::tags::{Standing, arrange};
 use crate::nodeports::{Discovery, Held, NodePortServer, Slot};
 use crate::planning::objects::{Objects, reduce, serving_release};
-use crate::planning::observe::{complete, injectors, marked, why};
+use crate::planning::observe::{complete, injectors, marked};
 use crate::planning::{Question, Refused, Report, State, report};
 use crate::platform::{Detected, NODES_UNSEEN, Platforms};
+use crate::runtime::requests::why;
 
 /// The cluster, and what is brought along.
 pub(super) struct Sight<'a> {
