@@ -41,10 +41,9 @@ pub async fn observe(
     asked: &Asked,
     operator_namespace: &str,
     rights: Vec<Right>,
-    Surveyed { platform, node_ports }: Surveyed,
+    Surveyed { version, platform, node_ports }: Surveyed,
 ) -> Cluster {
-    let (version, namespaces, definitions, webhooks, rights) = futures::join!(
-        version(client),
+    let (namespaces, definitions, webhooks, rights) = futures::join!(
         lists::namespaces(client),
         lists::definitions(client),
         webhooks(client),
@@ -58,7 +57,7 @@ pub async fn observe(
     );
     let (objects, hidden) = traces;
     Cluster {
-        version,
+        version: Ok(version),
         platform,
         node_ports,
         namespaces,
@@ -75,6 +74,8 @@ pub async fn observe(
 /// What has to be known before it can be said what an installation stands for.
 #[derive(Clone, Debug)]
 pub struct Surveyed {
+    /// Version of the API server.
+    pub version: String,
     /// The platform.
     pub platform: Seen<Detected>,
     /// Node ports.
@@ -87,13 +88,10 @@ pub async fn survey(client: &Client, platforms: Arc<Platforms>, version: &str, i
     let ports = NodePortServer::new(client.clone(), ALWAYS_THERE);
     let (platform, range, held) = futures::join!(surveyor.platform(), ports.range(), ports.held(installation));
     Surveyed {
+        version: version.to_owned(),
         platform: platform.map_err(|error| crate::catalog::explain(&error)),
         node_ports: held.map(|held| NodePorts { range, held }).map_err(|error| why(&error)),
     }
-}
-
-async fn version(client: &Client) -> Seen<String> {
-    client.apiserver_version().await.map(|info| info.git_version).map_err(|error| why(&error))
 }
 
 async fn webhooks(client: &Client) -> Seen<Vec<Webhook>> {
