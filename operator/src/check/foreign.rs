@@ -6,6 +6,7 @@ use std::fmt;
 use super::asked::Asked;
 use super::cluster::{Cluster, Meta};
 use super::{Finding, Verdict, hidden};
+use crate::mesh::words::few;
 
 const CHECK: &str = "foreign-mesh";
 /// Values of the label `istio` on control planes: today's, and the five of Istio 1.0.
@@ -155,7 +156,7 @@ fn sail(objects: &[Meta]) -> Option<Finding> {
     if found.is_empty() {
         return None;
     }
-    let names = super::some(&found.into_iter().collect::<Vec<_>>());
+    let names = few(&found.into_iter().collect::<Vec<_>>());
     Some(
         Finding::fail(CHECK, names, "the Sail Operator keeps a mesh from these, and brings back what is removed")
             .fix(Origin::Sail.removal("")),

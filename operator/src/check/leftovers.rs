@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::asked::Asked;
 use super::cluster::{Cluster, Meta};
-use super::{Finding, count, hidden, look, some};
+use super::{Finding, hidden, look};
 use crate::catalog::Facts;
+use crate::mesh::words::{count, few};
 
 const CHECK: &str = "leftovers";
 /// Groups of definitions that no living release of Istio reads, and the last that did.
@@ -57,7 +58,7 @@ fn known(asked: &Asked, cluster: &Cluster, objects: &[Meta], facts: &Facts) -> V
         let place = namespace.map(|namespace| format!(" in {namespace}")).unwrap_or_default();
         let at = namespace.map(|namespace| format!(" --namespace {namespace}")).unwrap_or_default();
         let reason = format!("left behind by Istio {minor}; {}", consequence(kind));
-        Finding::warn(CHECK, format!("{kind} {}{place}", some(&names)), reason)
+        Finding::warn(CHECK, format!("{kind} {}{place}", few(&names)), reason)
             .fix(format!("kubectl delete {resource} {}{at}", names.join(" ")))
     });
     told.collect()
@@ -89,7 +90,7 @@ fn dead_definitions(definitions: &[Meta]) -> impl Iterator<Item = Finding> + '_ 
             return None;
         }
         let subject = format!("{} of {group}", count(names.len(), "CustomResourceDefinition"));
-        let reason = format!("of {of}; today's Istio reads none of their objects: {}", some(&names));
+        let reason = format!("of {of}; today's Istio reads none of their objects: {}", few(&names));
         Some(
             Finding::warn(CHECK, subject, reason)
                 .fix(format!("look at what is in them, then: kubectl delete crd {}", names.join(" "))),
@@ -103,7 +104,7 @@ fn citadel_secrets(objects: &[Meta]) -> Option<Finding> {
     if places.is_empty() {
         return None;
     }
-    let reason = format!("certificates that Citadel of Istio 1.0 to 1.5 made, and nothing uses: {}", some(&places));
+    let reason = format!("certificates that Citadel of Istio 1.0 to 1.5 made, and nothing uses: {}", few(&places));
     Some(
         Finding::warn(CHECK, count(places.len(), "Secret"), reason)
             .fix(format!("kubectl delete secrets --all-namespaces --field-selector type={CITADEL_SECRET}")),

@@ -122,19 +122,6 @@ fn hidden(check: &'static str, cluster: &Cluster) -> Option<Finding> {
     (!cluster.hidden.is_empty()).then(|| Finding::unknown(check, "what can't be listed", cluster.hidden.join("; ")))
 }
 
-/// `1 ConfigMap`, `2 ConfigMaps`.
-fn count(number: usize, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
-}
-
-/// A few of many, for a sentence.
-fn some(names: &[String]) -> String {
-    const SHOWN: usize = 5;
-    let more = names.len().saturating_sub(SHOWN);
-    let few = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    if more > 0 { format!("{few} and {more} more") } else { few }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,12 +157,5 @@ mod tests {
         for name in names {
             assert!(document.contains(&format!("| `{name}` |")), "{name}");
         }
-    }
-
-    #[test]
-    fn of_many_names_a_few_are_said() {
-        let names: Vec<String> = (1..=7).map(|n| format!("n{n}")).collect();
-        assert_eq!(some(&names), "n1, n2, n3, n4, n5 and 2 more");
-        assert_eq!(some(&names[..2]), "n1, n2");
     }
 }

@@ -6,7 +6,8 @@ use meshwright_api::conditions::Reason;
 
 use super::asked::Asked;
 use super::cluster::{Cluster, NodePorts};
-use super::{Finding, look, some};
+use super::{Finding, look};
+use crate::mesh::words::few;
 use crate::nodeports::{Discovery, PortRange};
 
 const CHECK: &str = "node-ports";
@@ -50,7 +51,7 @@ fn wanted(asked: &Asked) -> Option<Finding> {
     match asked.installation.as_ref()? {
         Ok(_) if asked.node_ports.is_empty() => None,
         Ok(_) => {
-            let reason = format!("can have the node ports that they want: {}", some(&asked.node_ports));
+            let reason = format!("can have the node ports that they want: {}", few(&asked.node_ports));
             Some(Finding::pass(CHECK, "the gateways", reason))
         }
         Err(blocker) if is_about_ports(blocker.reason) => {

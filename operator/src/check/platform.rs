@@ -4,7 +4,8 @@ use meshwright_api::{LoadBalancers, PlatformPermission};
 
 use super::asked::Asked;
 use super::cluster::Cluster;
-use super::{Finding, look, some};
+use super::{Finding, look};
+use crate::mesh::words::few;
 use crate::platform::{Detected, Platform, Platforms};
 
 const CHECK: &str = "platform";
@@ -31,7 +32,7 @@ pub(super) fn findings(asked: &Asked, cluster: &Cluster) -> Vec<Finding> {
 fn judge(asked: &Asked, detected: &Detected, platform: &Platform) -> Vec<Finding> {
     let evidence = match detected.evidence.as_slice() {
         [] => "nothing shows which".to_owned(),
-        evidence => some(evidence),
+        evidence => few(evidence),
     };
     let name = platform.name();
     let mut findings = vec![Finding::pass(CHECK, name, format!("{} ({evidence})", platform.description()))];
@@ -46,7 +47,7 @@ fn judge(asked: &Asked, detected: &Detected, platform: &Platform) -> Vec<Finding
         }
     }
     if platform.load_balancer() == LoadBalancers::Absent && !asked.load_balancers.is_empty() {
-        let reason = format!("has no load balancers for Service {}", some(&asked.load_balancers));
+        let reason = format!("has no load balancers for Service {}", few(&asked.load_balancers));
         let fix = "set service.type of these gateways to NodePort, or add an implementation such as MetalLB";
         findings.push(Finding::warn(CHECK, name, reason).fix(fix));
     }

@@ -9,8 +9,9 @@ use kube::core::{Selector, SelectorExt as _};
 use super::asked::Asked;
 use super::cluster::{Cluster, Meta, Seen, Webhook};
 use super::foreign::origin;
-use super::{Finding, Verdict, look, some};
+use super::{Finding, Verdict, look};
 use crate::mesh::kind::Kind;
+use crate::mesh::words::few;
 
 const BLOCKING: &str = "webhooks";
 const INJECTORS: &str = "injectors";
@@ -80,7 +81,7 @@ fn blocking(
     // Which objects conditions and labels let through isn't known before they are sent.
     let picky = !webhook.match_conditions.is_empty() || !selects(webhook.object_selector.as_ref(), &BTreeMap::new());
     let (verdict, may) = if picky { (Verdict::Warn, "may refuse") } else { (Verdict::Fail, "refuses") };
-    let reason = format!("Service {place} has no ready endpoint, so the API server {may} new {}", some(&resources));
+    let reason = format!("Service {place} has no ready endpoint, so the API server {may} new {}", few(&resources));
     let fix = format!(
         "bring Service {place} back, or remove the webhook: kubectl delete {} {}",
         webhook.configuration.resource(),

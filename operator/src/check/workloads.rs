@@ -6,9 +6,10 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Service, ServicePort};
 use kube::ResourceExt;
 
+use super::Finding;
 use super::cluster::Seen;
-use super::{Finding, count};
 use crate::mesh::object::INSTALLATION_LABEL;
+use crate::mesh::words::count;
 
 const PORT: &str = "service-port-protocol";
 const LABELS: &str = "workload-labels";

@@ -32,3 +32,4 @@ pub mod upgrade;
 pub mod validate;
 pub mod validated;
 pub mod values;
+pub mod words;

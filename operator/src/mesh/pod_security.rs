@@ -14,12 +14,11 @@ use super::merge::get;
 use super::object::ENFORCE_LABEL;
 use super::revisions::{DEFAULT, REVISION_LABEL};
 use super::validated::Validated;
+use super::words::few;
 use crate::catalog::ChartName;
 
 /// Levels that refuse istio-init.
 const REFUSING: [&str; 2] = ["baseline", "restricted"];
-/// Namespaces named in one warning.
-const NAMED: usize = 5;
 
 /// A namespace, as far as it is judged here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,13 +80,11 @@ fn applications(validated: &Validated, namespaces: &[NamespaceLabels]) -> Option
     if refused.is_empty() {
         return None;
     }
-    let named: Vec<String> = refused.iter().take(NAMED).map(|(name, level)| format!("{name} ({level})")).collect();
-    let more = refused.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let refused: Vec<String> = refused.iter().map(|(name, level)| format!("{name} ({level})")).collect();
     Some(format!(
         "pods can't be made in namespaces with injection whose label {ENFORCE_LABEL} refuses istio-init's NET_ADMIN and \
-         NET_RAW: {}{more}; set the label to privileged, or set spec.cni.mode to Enabled, with which pods need neither",
-        named.join(", ")
+         NET_RAW: {}; set the label to privileged, or set spec.cni.mode to Enabled, with which pods need neither",
+        few(&refused)
     ))
 }
 

@@ -5,9 +5,7 @@ use std::fmt::Display;
 use super::census::Group;
 use super::decide::{Decision, Skip, Wait};
 use super::workload::WorkloadKind;
-
-/// So many are named of each sort.
-const NAMED: usize = 5;
+use crate::mesh::words::{count, few};
 
 /// What there is to say of a decision and of the mesh's proxies; `None`: all are of its version.
 #[must_use]
@@ -79,15 +77,7 @@ fn skip(skip: &Skip) -> String {
 }
 
 fn list(head: &str, all: &[impl Display]) -> String {
-    let named = all.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let rest = all.len().saturating_sub(NAMED);
-    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-    format!("{head}{named}{more}")
-}
-
-fn count(number: usize, what: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{plural}")
+    format!("{head}{}", few(all))
 }
 
 #[cfg(test)]
