@@ -9,14 +9,11 @@ use meshwright_api::version::VersionRequest;
 use semver::Version;
 use serde_json::Value;
 
-use crate::catalog::ChartName;
 use crate::controller::Accepted;
 use crate::mesh::beside::Peer;
 use crate::mesh::health::Blocker;
 use crate::mesh::kind::Kind;
-use crate::mesh::merge::get;
 use crate::mesh::object::{Desired, ObjectKey, Owner};
-use crate::mesh::validated::ChartRelease;
 use crate::platform::Detected;
 
 /// What shall be installed.
@@ -91,9 +88,8 @@ impl Asked {
             asked.platform = Some(inputs.platform);
             asked.node_ports = inputs.node_ports.iter().map(|(slot, port, _)| format!("{port} for {slot}")).collect();
             asked.load_balancers = desired.iter().filter_map(|object| load_balancer(object)).collect();
-            let agents = validated.releases.iter().filter(|r| matches!(r.chart, ChartName::Cni | ChartName::Ztunnel));
-            asked.privileged = agents.map(|release| release.namespace.clone()).collect();
-            asked.cni = validated.releases.iter().any(has_cni);
+            asked.privileged = validated.node_agents().map(|(_, namespace)| namespace.to_owned()).collect();
+            asked.cni = validated.has_cni();
             let others = validated.releases.iter().map(|release| (release.namespace.clone(), BTreeMap::new()));
             let made = validated.namespaces.into_iter().map(|(name, namespace)| (name, namespace.labels));
             asked.namespaces = others.chain(made).collect();
@@ -107,15 +103,4 @@ fn load_balancer(object: &Desired) -> Option<String> {
     let ObjectKey { kind: Kind::Service, namespace: Some(namespace), name } = &object.key else { return None };
     let waits = object.value().pointer("/spec/type").and_then(Value::as_str) == Some("LoadBalancer");
     waits.then(|| format!("{namespace}/{name}"))
-}
-
-/// The plugin itself, or istiod told that it is there.
-fn has_cni(release: &ChartRelease) -> bool {
-    match release.chart {
-        ChartName::Cni => true,
-        ChartName::Istiod => ["cni.enabled", "pilot.cni.enabled"]
-            .iter()
-            .any(|path| get(&release.values, path) == Some(&Value::Bool(true))),
-        _ => false,
-    }
 }

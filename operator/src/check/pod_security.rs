@@ -7,6 +7,8 @@ use super::cluster::{Cluster, Meta};
 use super::{Finding, look};
 use crate::mesh::node_agents::PRIVILEGED;
 use crate::mesh::object::ENFORCE_LABEL as ENFORCE;
+use crate::mesh::pod_security::REFUSING;
+use crate::mesh::revisions::{INJECTION_LABEL, REVISION_LABEL};
 
 const CHECK: &str = "pod-security";
 
@@ -63,7 +65,7 @@ fn of_applications(namespaces: &[Meta]) -> impl Iterator<Item = Finding> {
         .iter()
         .filter(|namespace| is_injected(namespace))
         .filter_map(|namespace| {
-            let level = namespace.label(ENFORCE).filter(|level| matches!(*level, "baseline" | "restricted"))?;
+            let level = namespace.label(ENFORCE).filter(|level| REFUSING.contains(level))?;
             Some((namespace.name.as_str(), level))
         })
         .collect();
@@ -76,7 +78,7 @@ fn of_applications(namespaces: &[Meta]) -> impl Iterator<Item = Finding> {
 }
 
 fn is_injected(namespace: &Meta) -> bool {
-    match (namespace.label("istio-injection"), namespace.label("istio.io/rev")) {
+    match (namespace.label(INJECTION_LABEL), namespace.label(REVISION_LABEL)) {
         (Some(value), _) => value == "enabled",
         (None, Some(_)) => namespace.label("istio.io/dataplane-mode") != Some("ambient"),
         (None, None) => false,

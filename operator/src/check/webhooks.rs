@@ -11,6 +11,7 @@ use super::cluster::{Cluster, Meta, Seen, Webhook};
 use super::foreign::origin;
 use super::{Finding, Verdict, look};
 use crate::mesh::kind::Kind;
+use crate::mesh::tags::DEACTIVATED_LABEL;
 use crate::mesh::words::few;
 
 const BLOCKING: &str = "webhooks";
@@ -137,7 +138,7 @@ fn injectors(others: &[&Webhook]) -> Vec<Finding> {
 fn is_deactivated(webhook: &Webhook) -> bool {
     let selector = webhook.namespace_selector.as_ref();
     let labels = selector.and_then(|selector| selector.match_labels.as_ref());
-    labels.is_some_and(|labels| labels.contains_key("istio.io/deactivated"))
+    labels.is_some_and(|labels| labels.contains_key(DEACTIVATED_LABEL))
 }
 
 fn injector(entries: &[&Webhook]) -> Option<Finding> {

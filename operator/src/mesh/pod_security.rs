@@ -12,13 +12,13 @@ use serde_json::Value;
 
 use super::merge::get;
 use super::object::ENFORCE_LABEL;
-use super::revisions::{DEFAULT, REVISION_LABEL};
+use super::revisions::{DEFAULT, INJECTION_LABEL, REVISION_LABEL};
 use super::validated::Validated;
 use super::words::few;
 use crate::catalog::ChartName;
 
-/// Levels that refuse istio-init.
-const REFUSING: [&str; 2] = ["baseline", "restricted"];
+/// Levels of Pod Security that refuse istio-init.
+pub const REFUSING: [&str; 2] = ["baseline", "restricted"];
 
 /// A namespace, as far as it is judged here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl NamespaceLabels {
     fn is_injected(&self, mesh: &Validated, by_default: bool) -> bool {
         let label = |key: &str| self.labels.get(key).map(String::as_str);
         let is_default = mesh.is_called(DEFAULT);
-        match (label("istio-injection"), label(REVISION_LABEL)) {
+        match (label(INJECTION_LABEL), label(REVISION_LABEL)) {
             (Some(value), _) => value == "enabled" && is_default,
             (None, Some(name)) => mesh.is_called(name),
             (None, None) => by_default && is_default && !matches!(self.name.as_str(), "kube-system" | "kube-public"),
@@ -68,7 +68,7 @@ fn node_agents(validated: &Validated) -> impl Iterator<Item = String> + '_ {
 
 /// The namespaces whose pods can't be injected.
 fn applications(validated: &Validated, namespaces: &[NamespaceLabels]) -> Option<String> {
-    if has_cni(validated) {
+    if validated.has_cni() {
         return None;
     }
     let by_default = injects_by_default(validated);
@@ -86,15 +86,6 @@ fn applications(validated: &Validated, namespaces: &[NamespaceLabels]) -> Option
          NET_RAW: {}; set the label to privileged, or set spec.cni.mode to Enabled, with which pods need neither",
         few(&refused)
     ))
-}
-
-fn has_cni(validated: &Validated) -> bool {
-    let on = |release: &super::validated::ChartRelease, path| get(&release.values, path) == Some(&Value::Bool(true));
-    validated.releases.iter().any(|release| match release.chart {
-        ChartName::Cni => true,
-        ChartName::Istiod => on(release, "cni.enabled") || on(release, "pilot.cni.enabled"),
-        _ => false,
-    })
 }
 
 fn injects_by_default(validated: &Validated) -> bool {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::kind::Kind;
 use super::live::{Facts, LiveObjects};
 use super::object::{Component, Desired};
-use super::revisions::{DEFAULT, REVISION_LABEL};
+use super::revisions::{DEFAULT, INJECTION_LABEL, REVISION_LABEL};
 use super::validated::Validated;
 
 /// What a dry run of a pod that wants a proxy showed.
@@ -152,7 +152,7 @@ pub fn judge_pod(pod: &Value) -> Outcome {
 #[must_use]
 pub fn excluded_by(labels: &BTreeMap<String, String>, name: &str) -> Option<String> {
     let label = |key: &str| labels.get(key).map(|value| (key.to_owned(), value.as_str()));
-    let (key, value) = match (label("istio-injection"), label(REVISION_LABEL)) {
+    let (key, value) = match (label(INJECTION_LABEL), label(REVISION_LABEL)) {
         (Some((_, "enabled")), _) if name == DEFAULT => return None,
         (None, None) => return None,
         (None, Some((_, asked))) if asked == name => return None,

@@ -15,6 +15,8 @@ use super::object::{Component, Desired};
 pub const DEFAULT: &str = "default";
 /// The label by which pods and namespaces ask for a revision or tag.
 pub const REVISION_LABEL: &str = "istio.io/rev";
+/// The label of namespaces that ask for the default, or to be left alone.
+pub const INJECTION_LABEL: &str = "istio-injection";
 /// The label of objects that are there for a tag.
 pub const TAG_LABEL: &str = "istio.io/tag";
 /// Longest name of a revision: the Helm release `istiod-<revision>` has at most 53 characters.

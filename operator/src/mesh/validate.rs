@@ -10,7 +10,7 @@ use super::object::{Component, ENFORCE_LABEL, Owner};
 use super::owned_keys::{Scope, owned_keys};
 use super::patch::TargetedPatch;
 use super::problem::Problem;
-use super::revisions::Revision;
+use super::revisions::{INJECTION_LABEL, REVISION_LABEL, Revision};
 use super::texts::texts;
 use super::validated::{ChartRelease, MeshNamespace, Validated};
 use super::values::{self, AMBIENT, Defaults, NATIVE_SIDECARS};
@@ -164,7 +164,7 @@ fn installation_name(spec: &MeshInstallationSpec, owner: &Owner, problems: &mut 
 
 fn namespace_labels(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
     for key in spec.namespace_labels.keys() {
-        if matches!(key.as_str(), "istio-injection" | "istio.io/rev") {
+        if matches!(key.as_str(), INJECTION_LABEL | REVISION_LABEL) {
             problems.push(Problem::new(
                 format!("spec.namespaceLabels[{key}]"),
                 "injection can't be switched on where the control plane runs: without a running istiod no pod of it \

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use meshwright_api::PlatformStatus;
 use serde_json::Value;
 
+use super::merge::get;
 use super::object::{Component, Owner};
 use super::patch::TargetedPatch;
 use super::revisions::Revision;
@@ -106,6 +107,19 @@ impl Validated {
         self.releases.iter().filter_map(|release| match &release.component {
             Component::Gateway(name) => Some((name.as_str(), release.namespace.as_str())),
             _ => None,
+        })
+    }
+
+    /// Whether injected pods leave the redirection to Istio's CNI plugin: it is installed, or istiod is told that it is
+    /// there.
+    #[must_use]
+    pub fn has_cni(&self) -> bool {
+        self.releases.iter().any(|release| match release.chart {
+            ChartName::Cni => true,
+            ChartName::Istiod => ["cni.enabled", "pilot.cni.enabled"]
+                .iter()
+                .any(|path| get(&release.values, path) == Some(&Value::Bool(true))),
+            _ => false,
         })
     }
 

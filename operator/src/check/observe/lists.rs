@@ -17,6 +17,7 @@ use super::super::foreign::{HELM_SECRET, TILLER};
 use super::super::leftovers::CITADEL_SECRET;
 use super::super::workloads::Apps;
 use super::CONCURRENCY;
+use crate::mesh::revisions::INJECTION_LABEL;
 use crate::runtime::requests::{pages, why};
 
 /// Objects listed at a time.
@@ -138,7 +139,7 @@ pub async fn apps(client: &Client, namespace: Option<&str>) -> Apps {
         all::<Pod>(client, namespace),
     );
     // Where they can't be listed none is left out.
-    let labelled = namespaces.into_iter().flatten().filter(|ns| ns.label("istio-injection") == Some("disabled"));
+    let labelled = namespaces.into_iter().flatten().filter(|ns| ns.label(INJECTION_LABEL) == Some("disabled"));
     let out = labelled.map(|namespace| namespace.name).collect();
     Apps { out, services, deployments, stateful_sets, daemon_sets, pods }
 }

@@ -158,10 +158,13 @@ fn left_over<'a>(live: &'a LiveObjects, owner: &Owner) -> impl Iterator<Item = (
     })
 }
 
+/// What a deactivated webhook asks for: no pod and no namespace has it.
+pub const DEACTIVATED_LABEL: &str = "istio.io/deactivated";
+
 /// Makes an injection webhook match no pod, as istioctl does it.
 #[must_use]
 pub fn deactivated(mut object: Value) -> Value {
-    let never = json!({"matchLabels": {"istio.io/deactivated": "never-match"}});
+    let never = json!({"matchLabels": {DEACTIVATED_LABEL: "never-match"}});
     for entry in object.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(entry) = entry.as_object_mut() {
             entry.insert("namespaceSelector".into(), never.clone());

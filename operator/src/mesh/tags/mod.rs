@@ -15,5 +15,5 @@
 mod arrangement;
 mod standing;
 
-pub use arrangement::{Arrangement, arrange, awaited, deactivated};
+pub use arrangement::{Arrangement, DEACTIVATED_LABEL, arrange, awaited, deactivated};
 pub use standing::{Injector, Standing};
