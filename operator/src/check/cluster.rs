@@ -135,6 +135,19 @@ impl Meta {
             format!("{kind}.{}", self.group)
         }
     }
+
+    /// The command that deletes it.
+    #[must_use]
+    pub fn deletion(&self) -> String {
+        deletion(&self.resource(), &self.name, self.namespace.as_deref())
+    }
+}
+
+/// The command that deletes objects: `resource` as kubectl takes it, one name or several.
+#[must_use]
+pub fn deletion(resource: &str, names: &str, namespace: Option<&str>) -> String {
+    let place = namespace.map(|namespace| format!(" --namespace {namespace}")).unwrap_or_default();
+    format!("kubectl delete {resource} {names}{place}")
 }
 
 /// One entry of a webhook configuration.

@@ -1,7 +1,7 @@
 //! Objects of others in the way of those that shall be applied: the very refusals that the operator would make.
 
 use super::asked::Asked;
-use super::cluster::{Cluster, Meta};
+use super::cluster::{Cluster, Meta, deletion};
 use super::foreign::{Origin, origin};
 use super::{Finding, look};
 use crate::mesh::object::ObjectKey;
@@ -35,14 +35,9 @@ fn finding(refusal: &Refusal, objects: &[Meta]) -> Finding {
         Refusal::Foreign { key, holder: None } => {
             let maker = objects.iter().find(|meta| is(meta, key)).map_or(Origin::Unknown, origin);
             Finding::fail(CHECK, key.to_string(), format!("it is there already, made by {maker}"))
-                .fix(maker.removal(&by_hand(key)))
+                .fix(maker.removal(&deletion(&key.kind.name().to_lowercase(), &key.name, key.namespace.as_deref())))
         }
     }
-}
-
-fn by_hand(key: &ObjectKey) -> String {
-    let place = key.namespace.as_ref().map(|namespace| format!(" --namespace {namespace}")).unwrap_or_default();
-    format!("kubectl delete {} {}{place}", key.kind.name().to_lowercase(), key.name)
 }
 
 fn is(meta: &Meta, key: &ObjectKey) -> bool {

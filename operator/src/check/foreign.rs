@@ -106,14 +106,10 @@ fn control_planes<'a>(asked: &'a Asked, objects: &'a [Meta]) -> impl Iterator<It
         } else {
             "two control planes write the same ConfigMaps into every namespace, and both may inject"
         };
-        let by_hand = format!("remove that mesh: kubectl delete {} {}", meta.resource(), in_namespace(meta));
+        let by_hand = format!("remove that mesh: {}", meta.deletion());
         Finding::new(CHECK, verdict, meta.to_string(), format!("a control plane{version} of {maker}: {consequence}"))
             .fix(maker.removal(&by_hand))
     })
-}
-
-fn in_namespace(meta: &Meta) -> String {
-    meta.namespace.as_ref().map_or_else(|| meta.name.clone(), |ns| format!("{} --namespace {ns}", meta.name))
 }
 
 /// Helm's own books: a later `helm upgrade` or `uninstall` acts on them, whatever became of the objects.
@@ -168,8 +164,7 @@ fn installed_state(objects: &[Meta]) -> impl Iterator<Item = Finding> + '_ {
     let states = objects.iter().filter(|meta| meta.kind == "IstioOperator" && meta.group == "install.istio.io");
     states.map(|meta| {
         let reason = "istioctl's record of an installation; the operator that Istio once had would act on it";
-        let fix = format!("kubectl delete {} {}", meta.resource(), in_namespace(meta));
-        Finding::warn(CHECK, meta.to_string(), reason).fix(fix)
+        Finding::warn(CHECK, meta.to_string(), reason).fix(meta.deletion())
     })
 }
 

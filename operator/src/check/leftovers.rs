@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::asked::Asked;
-use super::cluster::{Cluster, Meta};
+use super::cluster::{Cluster, Meta, deletion};
 use super::{Finding, hidden, look};
 use crate::catalog::Facts;
 use crate::mesh::words::{count, few};
@@ -56,10 +56,9 @@ fn known(asked: &Asked, cluster: &Cluster, objects: &[Meta], facts: &Facts) -> V
     let told = found.into_iter().map(|((minor, kind, resource, namespace), names)| {
         let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
         let place = namespace.map(|namespace| format!(" in {namespace}")).unwrap_or_default();
-        let at = namespace.map(|namespace| format!(" --namespace {namespace}")).unwrap_or_default();
         let reason = format!("left behind by Istio {minor}; {}", consequence(kind));
-        Finding::warn(CHECK, format!("{kind} {}{place}", few(&names)), reason)
-            .fix(format!("kubectl delete {resource} {}{at}", names.join(" ")))
+        let fix = deletion(&resource, &names.join(" "), namespace);
+        Finding::warn(CHECK, format!("{kind} {}{place}", few(&names)), reason).fix(fix)
     });
     told.collect()
 }
@@ -93,7 +92,7 @@ fn dead_definitions(definitions: &[Meta]) -> impl Iterator<Item = Finding> + '_ 
         let reason = format!("of {of}; today's Istio reads none of their objects: {}", few(&names));
         Some(
             Finding::warn(CHECK, subject, reason)
-                .fix(format!("look at what is in them, then: kubectl delete crd {}", names.join(" "))),
+                .fix(format!("look at what is in them, then: {}", deletion("crd", &names.join(" "), None))),
         )
     })
 }

@@ -83,11 +83,7 @@ fn blocking(
     let picky = !webhook.match_conditions.is_empty() || !selects(webhook.object_selector.as_ref(), &BTreeMap::new());
     let (verdict, may) = if picky { (Verdict::Warn, "may refuse") } else { (Verdict::Fail, "refuses") };
     let reason = format!("Service {place} has no ready endpoint, so the API server {may} new {}", few(&resources));
-    let fix = format!(
-        "bring Service {place} back, or remove the webhook: kubectl delete {} {}",
-        webhook.configuration.resource(),
-        webhook.configuration.name
-    );
+    let fix = format!("bring Service {place} back, or remove the webhook: {}", webhook.configuration.deletion());
     Some(Finding::new(BLOCKING, verdict, subject, reason).fix(fix))
 }
 
@@ -148,8 +144,8 @@ fn injector(entries: &[&Webhook]) -> Option<Finding> {
     let plain = ["namespace.sidecar-injector.istio.io", "object.sidecar-injector.istio.io", ISTIO];
     let default = entries.iter().any(|webhook| plain.contains(&webhook.name.as_str()));
     let maker = origin(configuration);
-    let by_hand = format!("kubectl delete {} {}", configuration.resource(), configuration.name);
-    let fix = if is_istio { maker.removal(&by_hand) } else { "label no namespace for both".to_owned() };
+    let fix =
+        if is_istio { maker.removal(&configuration.deletion()) } else { "label no namespace for both".to_owned() };
     let (verdict, reason) = match (is_istio, default) {
         (true, true) => (Verdict::Fail, format!("an injector of {maker} takes the same pods as Meshwright's would")),
         (true, false) => (Verdict::Warn, format!("an injector of {maker}, for a revision of its own")),
