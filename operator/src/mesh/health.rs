@@ -187,7 +187,8 @@ fn workload(live: &LiveObjects, key: &ObjectKey) -> Option<Workload> {
     }
 }
 
-fn service<'a>(live: &'a LiveObjects, namespace: &str, name: &str) -> Option<&'a ServiceFacts> {
+/// What is known of a live Service.
+pub(super) fn service<'a>(live: &'a LiveObjects, namespace: &str, name: &str) -> Option<&'a ServiceFacts> {
     match &live.get(&key(Kind::Service, namespace, name))?.facts {
         Facts::Service(service) => Some(service),
         _ => None,

@@ -2,20 +2,21 @@
 
 use meshwright_api::{AddressType, GatewayStatus};
 
-use super::kind::Kind;
-use super::live::{Facts, LiveObjects, ServiceFacts};
-use super::object::ObjectKey;
+use super::health::service;
+use super::live::{LiveObjects, ServiceFacts};
 
 /// Whether somebody has to know the nodes' addresses to reach one of these gateways.
 #[must_use]
 pub fn needs_nodes(gateways: &[GatewayStatus], live: &LiveObjects) -> bool {
-    gateways.iter().any(|gateway| service(gateway, live).is_some_and(|s| kind(s) == Some(AddressType::Node)))
+    gateways.iter().any(|gateway| {
+        service(live, &gateway.namespace, &gateway.name).is_some_and(|s| kind(s) == Some(AddressType::Node))
+    })
 }
 
 /// Fills in by which addresses each gateway is reached. `nodes` are those of the nodes.
 pub fn show(gateways: &mut [GatewayStatus], live: &LiveObjects, nodes: &[String]) {
     for gateway in gateways {
-        let found = service(gateway, live);
+        let found = service(live, &gateway.namespace, &gateway.name);
         gateway.address_type = found.and_then(kind);
         gateway.addresses = match (gateway.address_type, found) {
             (Some(AddressType::LoadBalancer), Some(service)) => service.addresses.clone(),
@@ -23,14 +24,6 @@ pub fn show(gateways: &mut [GatewayStatus], live: &LiveObjects, nodes: &[String]
             (Some(AddressType::Service), _) => vec![format!("{}.{}.svc", gateway.name, gateway.namespace)],
             _ => Vec::new(),
         };
-    }
-}
-
-fn service<'a>(gateway: &GatewayStatus, live: &'a LiveObjects) -> Option<&'a ServiceFacts> {
-    let key = ObjectKey { kind: Kind::Service, namespace: Some(gateway.namespace.clone()), name: gateway.name.clone() };
-    match &live.get(&key)?.facts {
-        Facts::Service(service) => Some(service),
-        _ => None,
     }
 }
 
@@ -50,7 +43,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::mesh::kind::Kind;
     use crate::mesh::live::Live;
+    use crate::mesh::object::ObjectKey;
 
     fn reached(spec: &Value, ingress: &Value) -> (Option<AddressType>, Vec<String>) {
         let object = json!({"metadata": {"namespace": "edge", "name": "gw"}, "spec": spec,
