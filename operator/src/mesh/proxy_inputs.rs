@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::merge::get;
 use super::object::short_hash;
+use crate::proxies::tag_of;
 
 /// Annotation on the pod template of gateways.
 pub const PROXY_INPUTS_ANNOTATION: &str = "meshwright.dev/proxy-inputs";
@@ -39,8 +40,8 @@ pub fn is_expected_image(injector: &Value, image: &str) -> bool {
     if tag.is_empty() || text("global.proxy.image").contains(['/', ':', '@']) || image.contains('@') {
         return true;
     }
-    let found = image.rsplit('/').next().and_then(|name| name.split_once(':')).map(|(_, tag)| tag);
-    found.is_some_and(|found| found.strip_prefix(&tag).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
+    tag_of(image)
+        .is_some_and(|found| found.strip_prefix(&tag).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
 }
 
 fn parse(text: &Value) -> Option<Value> {

@@ -23,7 +23,7 @@ pub use list::{InUse, in_use, list};
 pub use pod::{Owner, OwnerKind};
 pub use policy::Policy;
 pub use tell::tell;
-pub use version::{UNKNOWN, told_by};
+pub use version::{UNKNOWN, tag_of, told_by};
 pub use watch::{Proxies, Seen};
 pub use window::{Opening, Window};
 pub use workload::{Restarted, Rollout, Workload, WorkloadKind};

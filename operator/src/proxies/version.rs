@@ -8,13 +8,19 @@ pub const UNKNOWN: &str = "Unknown";
 /// What Istio appends to the tag of an image for another base.
 const VARIANTS: [&str; 2] = ["-distroless", "-debug"];
 
-/// The version that an image's tag tells; `None` for one without a tag, such as a digest, or with another kind of tag.
+/// The tag of an image; `None` for one without, such as a digest.
 #[must_use]
-pub fn version_of(image: &str) -> Option<Version> {
+pub fn tag_of(image: &str) -> Option<&str> {
     let named = image.split_once('@').map_or(image, |(named, _digest)| named);
     // A colon before the last slash is that of a registry's port.
     let last = named.rsplit_once('/').map_or(named, |(_, last)| last);
-    let (_, tag) = last.split_once(':')?;
+    last.split_once(':').map(|(_, tag)| tag)
+}
+
+/// The version that an image's tag tells; `None` for one without a tag, such as a digest, or with another kind of tag.
+#[must_use]
+pub fn version_of(image: &str) -> Option<Version> {
+    let tag = tag_of(image)?;
     let tag = VARIANTS.iter().find_map(|variant| tag.strip_suffix(variant)).unwrap_or(tag);
     Version::parse(tag).ok()
 }
