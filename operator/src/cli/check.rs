@@ -3,19 +3,21 @@
 mod show;
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use jiff::{Timestamp, tz::TimeZone};
 use kube::Client;
 use meshwright_api::MeshInstallation;
 use meshwright_chart::Capabilities;
 use serde_json::json;
 
+use super::cluster::{self, ClusterError};
 use super::manifest;
+use super::output::{Output, print};
 use super::rbac::{self, RbacError};
 use crate::catalog::Catalog;
 use crate::catalog::store::OpenError;
@@ -26,7 +28,6 @@ use crate::mesh::object::Desired;
 use crate::mesh::rights::{Placement, Right, Rights, RightsError};
 use crate::nodeports::Discovery;
 use crate::platform::{LoadPlatformError, Platforms};
-use crate::runtime::client::{Clients, ConnectError};
 
 /// Where a check fails, so that a script can tell that from a command that failed.
 const FAILED: u8 = 2;
@@ -69,12 +70,6 @@ pub struct CheckArgs {
     output: Output,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
-}
-
 /// The cluster could not be checked.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
@@ -96,15 +91,9 @@ pub enum CheckError {
     /// The catalog's releases can't be rendered.
     #[error("working out the rights failed")]
     Releases(#[source] Box<RbacError>),
-    /// The process got no runtime.
-    #[error("can't start a runtime for requests")]
-    StartRuntime(#[source] io::Error),
-    /// There is no cluster to ask.
-    #[error("can't connect to a cluster")]
-    Connect(#[source] ConnectError),
-    /// The API server doesn't answer.
-    #[error("the cluster does not answer")]
-    Silent(#[source] Box<kube::Error>),
+    /// The cluster can't be asked.
+    #[error(transparent)]
+    Cluster(ClusterError),
     /// The findings can't be printed.
     #[error("can't write the output")]
     Print(#[source] io::Error),
@@ -112,8 +101,7 @@ pub enum CheckError {
 
 /// Checks the cluster that `KUBECONFIG` names.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, CheckError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let findings = runtime.map_err(CheckError::StartRuntime)?.block_on(check(args))?;
+    let findings = cluster::block_on(check(args)).map_err(CheckError::Cluster)??;
     let text = match args.output {
         Output::Text => show::text(&findings, show::width()),
         Output::Json => {
@@ -121,11 +109,8 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CheckError> {
             format!("{report:#}\n")
         }
     };
-    match anstream::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CheckError::Print(error)),
-        _ if worst(&findings) == Verdict::Fail => Ok(ExitCode::from(FAILED)),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    print(anstream::stdout().lock(), &text).map_err(CheckError::Print)?;
+    Ok(if worst(&findings) == Verdict::Fail { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 
 async fn check(args: &CheckArgs) -> Result<Vec<Finding>, CheckError> {
@@ -133,16 +118,15 @@ async fn check(args: &CheckArgs) -> Result<Vec<Finding>, CheckError> {
         Some(file) => Some(manifest::read(file).map_err(|error| CheckError::Manifest(Box::new(error)))?),
         None => None,
     };
-    let clients = Clients::infer().await.map_err(CheckError::Connect)?;
+    let clients = cluster::connect().await.map_err(CheckError::Cluster)?;
+    let version = cluster::version(&clients).await.map_err(CheckError::Cluster)?;
     let client = &clients.requests;
-    // Said once, rather than by every check.
-    let version = client.apiserver_version().await.map_err(|error| CheckError::Silent(Box::new(error)))?;
     if args.workloads {
         let own = installation.map_or_else(|| args.mesh_namespace.clone(), |mesh| mesh.spec.namespace);
         let apps = Box::pin(observe::apps(client, args.namespace.as_deref())).await;
         return Ok(workloads::judge(&apps, &[own, args.operator_namespace.clone()]));
     }
-    Box::pin(of_cluster(args, client, installation, &version.git_version)).await
+    Box::pin(of_cluster(args, client, installation, &version)).await
 }
 
 async fn of_cluster(

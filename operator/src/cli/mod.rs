@@ -2,10 +2,12 @@
 
 mod catalog;
 mod check;
+mod cluster;
 mod crd;
 mod lines;
 mod manifest;
 mod operator;
+mod output;
 mod plan;
 mod rbac;
 mod render;

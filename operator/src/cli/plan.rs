@@ -3,17 +3,19 @@
 mod observe;
 mod show;
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use meshwright_api::MeshInstallation;
 use serde_json::{Value, json};
 
+use super::cluster::{self, ClusterError};
 use super::manifest;
+use super::output::{Output, print};
 use crate::catalog::Catalog;
 use crate::catalog::store::OpenError;
 use crate::mesh::health::Blocker;
@@ -21,7 +23,6 @@ use crate::mesh::object::AdmitObjectError;
 use crate::planning::observe::ReadObjectsError;
 use crate::planning::{Report, Verdict};
 use crate::platform::{LoadPlatformError, Platforms};
-use crate::runtime::client::{Clients, ConnectError};
 
 /// Where something would change, so that a script can tell that from a command that failed.
 const CHANGES: u8 = 2;
@@ -65,12 +66,6 @@ pub struct PlanArgs {
     output: Output,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
-}
-
 /// There is no plan.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
@@ -83,15 +78,9 @@ pub enum PlanError {
     /// The program's own data are faulty.
     #[error("can't read the platforms")]
     Platforms(#[source] LoadPlatformError),
-    /// The process got no runtime.
-    #[error("can't start a runtime for requests")]
-    StartRuntime(#[source] io::Error),
-    /// There is no cluster to ask.
-    #[error("can't connect to a cluster")]
-    Connect(#[source] ConnectError),
-    /// The API server doesn't answer.
-    #[error("the cluster does not answer")]
-    Silent(#[source] Box<kube::Error>),
+    /// The cluster can't be asked.
+    #[error(transparent)]
+    Cluster(ClusterError),
     /// The API server didn't answer, or refused.
     #[error("can't read MeshInstallations")]
     List(#[source] Box<kube::Error>),
@@ -133,21 +122,17 @@ impl From<Blocker> for PlanError {
 pub fn run(args: &PlanArgs) -> Result<ExitCode, PlanError> {
     let given = args.file.as_deref().map(manifest::read).transpose();
     let given = given.map_err(|error| PlanError::Manifest(Box::new(error)))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let report = runtime.map_err(PlanError::StartRuntime)?.block_on(plan(args, given))?;
+    let report = cluster::block_on(plan(args, given)).map_err(PlanError::Cluster)??;
     let text = match args.output {
         Output::Text => show::text(&report),
         Output::Json => format!("{:#}\n", with_format(&report)),
     };
-    match anstream::stdout().lock().write_all(text.as_bytes()) {
-        // Whoever read has read enough: `meshwright plan | head`.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(PlanError::Print(error)),
-        _ => Ok(match report.verdict {
-            Verdict::Nothing => ExitCode::SUCCESS,
-            Verdict::Changes => ExitCode::from(CHANGES),
-            Verdict::Refused => ExitCode::FAILURE,
-        }),
-    }
+    print(anstream::stdout().lock(), &text).map_err(PlanError::Print)?;
+    Ok(match report.verdict {
+        Verdict::Nothing => ExitCode::SUCCESS,
+        Verdict::Changes => ExitCode::from(CHANGES),
+        Verdict::Refused => ExitCode::FAILURE,
+    })
 }
 
 fn with_format(report: &Report) -> Value {
@@ -161,10 +146,9 @@ fn with_format(report: &Report) -> Value {
 async fn plan(args: &PlanArgs, given: Option<MeshInstallation>) -> Result<Report, PlanError> {
     let catalog = Catalog::open(&args.catalogs).map_err(PlanError::Catalog)?;
     let platforms = Platforms::bundled().map_err(PlanError::Platforms)?;
-    let clients = Clients::infer().await.map_err(PlanError::Connect)?;
+    let clients = cluster::connect().await.map_err(PlanError::Cluster)?;
+    let kubernetes = cluster::version(&clients).await.map_err(PlanError::Cluster)?;
     let client = clients.requests;
-    // Said once, rather than by every read.
-    let server = client.apiserver_version().await.map_err(|error| PlanError::Silent(Box::new(error)))?;
     let all = match Api::<MeshInstallation>::all(client.clone()).list(&ListParams::default()).await {
         Ok(list) => list.items,
         // The definition isn't there yet, so no mesh is either.
@@ -176,7 +160,7 @@ async fn plan(args: &PlanArgs, given: Option<MeshInstallation>) -> Result<Report
     let wanted = wanted(given, present, &name, args.version.as_deref())?;
     let sight = observe::Sight {
         client,
-        kubernetes: server.git_version,
+        kubernetes,
         operator_namespace: &args.operator_namespace,
         installations: &all,
         catalog: &catalog,

@@ -1,7 +1,7 @@
 //! `meshwright render`: the objects that the operator would apply for a MeshInstallation, without a cluster.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,6 +14,7 @@ use semver::Version;
 use serde_json::{Value, json};
 
 use super::manifest::{self, ReadManifestError};
+use super::output::print;
 use crate::catalog::facts::{Minor, ParseFactsError, Refusal};
 use crate::catalog::store::OpenError;
 use crate::catalog::{Catalog, Facts};
@@ -96,11 +97,8 @@ pub enum RenderError {
 pub fn run(args: &RenderArgs) -> Result<ExitCode, RenderError> {
     let installation = manifest::read(&args.file).map_err(refused_file)?;
     let text = rendered(args, &installation)?;
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        // Whoever read has read enough: `meshwright render | head`.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(RenderError::Print(error)),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    print(io::stdout().lock(), &text).map_err(RenderError::Print)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn refused_file(error: ReadManifestError) -> RenderError {

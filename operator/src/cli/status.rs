@@ -8,10 +8,10 @@ mod sheet;
 mod show;
 mod watch;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt as _};
 use kube_runtime::watcher;
@@ -20,8 +20,9 @@ use meshwright_api::{MeshInstallation, MeshInstallationStatus};
 use thiserror::Error;
 
 use crate::apply::RevisionError;
-use crate::runtime::client::{Clients, ConnectError};
 
+use super::cluster::{self, ClusterError};
+use super::output::{Output, print};
 use super::text;
 use show::Screen;
 
@@ -53,24 +54,15 @@ pub struct StatusArgs {
     output: Output,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
-}
-
 /// The state could not be shown.
 #[derive(Debug, Error)]
 pub enum StatusError {
-    /// The process got no runtime.
-    #[error("can't start a runtime for requests")]
-    StartRuntime(#[source] io::Error),
+    /// The cluster can't be asked.
+    #[error(transparent)]
+    Cluster(ClusterError),
     /// The process can't be told of Ctrl-C.
     #[error("can't listen for an interrupt")]
     ListenForInterrupt(#[source] io::Error),
-    /// There is no cluster to ask.
-    #[error("can't connect to a cluster")]
-    Connect(#[source] ConnectError),
     /// The cluster has no such kind.
     #[error(
         "this cluster does not know MeshInstallations; install their definition: meshwright crd | kubectl apply -f -"
@@ -106,8 +98,7 @@ pub enum StatusError {
 
 /// Shows the installations of the cluster that `KUBECONFIG` names.
 pub fn run(args: &StatusArgs) -> Result<ExitCode, StatusError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map_err(StatusError::StartRuntime)?.block_on(status(args)) {
+    match cluster::block_on(status(args)).map_err(StatusError::Cluster)? {
         // Whoever read has read enough: `meshwright status | head`.
         Err(StatusError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         outcome => outcome,
@@ -115,7 +106,7 @@ pub fn run(args: &StatusArgs) -> Result<ExitCode, StatusError> {
 }
 
 async fn status(args: &StatusArgs) -> Result<ExitCode, StatusError> {
-    let clients = Clients::infer().await.map_err(StatusError::Connect)?;
+    let clients = cluster::connect().await.map_err(StatusError::Cluster)?;
     let found = find(&clients.requests, args.name.as_deref()).await?;
     if args.proxies {
         return proxies::show(&clients.requests, &found, args.name.is_some(), args.output == Output::Json).await;
@@ -126,7 +117,7 @@ async fn status(args: &StatusArgs) -> Result<ExitCode, StatusError> {
             Output::Text => history::text(&histories),
             Output::Json => format!("{:#}\n", history::object(&histories)),
         };
-        anstream::stdout().lock().write_all(text.as_bytes()).map_err(StatusError::Print)?;
+        print(anstream::stdout().lock(), &text).map_err(StatusError::Print)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut screen = Screen::new(args.output == Output::Json, args.watch, args.name.is_some());
