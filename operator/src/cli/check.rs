@@ -16,7 +16,7 @@ use meshwright_chart::Capabilities;
 use serde_json::json;
 
 use super::cluster::{self, ClusterError};
-use super::manifest;
+use super::manifest::{self, ReadManifestError};
 use super::output::{Output, print};
 use super::rbac::{self, RbacError};
 use crate::catalog::Catalog;
@@ -75,7 +75,7 @@ pub struct CheckArgs {
 pub enum CheckError {
     /// The file is no good.
     #[error(transparent)]
-    Manifest(Box<dyn std::error::Error>),
+    Manifest(ReadManifestError),
     /// A release is needed.
     #[error("no catalog: name its directory with --catalog, or in MESHWRIGHT_CATALOG")]
     NoCatalog,
@@ -114,10 +114,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CheckError> {
 }
 
 async fn check(args: &CheckArgs) -> Result<Vec<Finding>, CheckError> {
-    let installation = match &args.file {
-        Some(file) => Some(manifest::read(file).map_err(|error| CheckError::Manifest(Box::new(error)))?),
-        None => None,
-    };
+    let installation = args.file.as_deref().map(manifest::read).transpose().map_err(CheckError::Manifest)?;
     let clients = cluster::connect().await.map_err(CheckError::Cluster)?;
     let version = cluster::version(&clients).await.map_err(CheckError::Cluster)?;
     let client = &clients.requests;

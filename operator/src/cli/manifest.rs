@@ -16,34 +16,55 @@ const STDIN: &str = "-";
 
 /// A file has no MeshInstallation that could be installed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ReadManifestError {
+pub enum ReadManifestError {
     /// The file can't be read.
     #[error("can't read {}", shown(.path))]
     Open {
+        /// Which.
         path: PathBuf,
+        /// Cause.
         #[source]
         source: io::Error,
     },
     /// It is no YAML.
     #[error("{} is no YAML", shown(.path))]
     Yaml {
+        /// Which.
         path: PathBuf,
+        /// Cause.
         #[source]
         source: Box<serde_saphyr::Error>,
     },
     /// One is wanted.
     #[error("{} has {count} documents; give exactly one, a {KIND}", shown(.path))]
-    Documents { path: PathBuf, count: usize },
+    Documents {
+        /// Which.
+        path: PathBuf,
+        /// How many there are.
+        count: usize,
+    },
     /// It is of another kind.
     #[error("{} has a {found}, not a {KIND} of {API_VERSION}", shown(.path))]
-    Kind { path: PathBuf, found: String },
+    Kind {
+        /// Which.
+        path: PathBuf,
+        /// What it has instead.
+        found: String,
+    },
     /// The API server would refuse it.
     #[error("the API server would refuse {}:\n  {}", shown(.path), .problems.join("\n  "))]
-    Refused { path: PathBuf, problems: Vec<String> },
+    Refused {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        problems: Vec<String>,
+    },
     /// It fits the schema, but not the types that the schema was made from.
     #[error("{} can't be understood", shown(.path))]
     Types {
+        /// Which.
         path: PathBuf,
+        /// Cause.
         #[source]
         source: serde_json::Error,
     },

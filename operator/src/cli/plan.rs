@@ -14,7 +14,7 @@ use meshwright_api::MeshInstallation;
 use serde_json::{Value, json};
 
 use super::cluster::{self, ClusterError};
-use super::manifest;
+use super::manifest::{self, ReadManifestError};
 use super::output::{Output, print};
 use crate::catalog::Catalog;
 use crate::catalog::store::OpenError;
@@ -71,7 +71,7 @@ pub struct PlanArgs {
 pub enum PlanError {
     /// The file is no good.
     #[error(transparent)]
-    Manifest(Box<dyn std::error::Error>),
+    Manifest(ReadManifestError),
     /// The catalog can't be read.
     #[error("can't open the catalog")]
     Catalog(#[source] OpenError),
@@ -94,13 +94,8 @@ pub enum PlanError {
     #[error("the API server would refuse the change:\n  {}", .0.join("\n  "))]
     Change(Vec<String>),
     /// The operator can't make objects of it.
-    #[error("{reason}: {message}")]
-    Refused {
-        /// As the condition's reason.
-        reason: &'static str,
-        /// As the condition's message.
-        message: String,
-    },
+    #[error("{}: {}", .0.reason.as_str(), .0.message)]
+    Refused(Blocker),
     /// Objects can't be read.
     #[error(transparent)]
     Objects(ReadObjectsError),
@@ -112,16 +107,10 @@ pub enum PlanError {
     Print(#[source] io::Error),
 }
 
-impl From<Blocker> for PlanError {
-    fn from(Blocker { reason, message }: Blocker) -> Self {
-        Self::Refused { reason: reason.as_str(), message }
-    }
-}
-
 /// Prints the plan.
 pub fn run(args: &PlanArgs) -> Result<ExitCode, PlanError> {
     let given = args.file.as_deref().map(manifest::read).transpose();
-    let given = given.map_err(|error| PlanError::Manifest(Box::new(error)))?;
+    let given = given.map_err(PlanError::Manifest)?;
     let report = cluster::block_on(plan(args, given)).map_err(PlanError::Cluster)??;
     let text = match args.output {
         Output::Text => show::text(&report),

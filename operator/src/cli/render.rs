@@ -67,7 +67,7 @@ enum Output {
 pub enum RenderError {
     /// The file is no good.
     #[error(transparent)]
-    Manifest(Box<dyn std::error::Error>),
+    Manifest(ReadManifestError),
     /// The catalog can't be read.
     #[error("can't open the catalog")]
     Catalog(#[source] OpenError),
@@ -81,13 +81,8 @@ pub enum RenderError {
     #[error("name the API server's version with --kubernetes")]
     UnknownRelease(#[source] Refusal),
     /// The operator would refuse it too.
-    #[error("{reason}: {message}")]
-    Refused {
-        /// As the condition's reason.
-        reason: &'static str,
-        /// As the condition's message.
-        message: String,
-    },
+    #[error("{}: {}", .0.reason.as_str(), .0.message)]
+    Refused(Blocker),
     /// The output can't be written.
     #[error("can't write the output")]
     Print(#[source] io::Error),
@@ -95,14 +90,10 @@ pub enum RenderError {
 
 /// Prints the objects.
 pub fn run(args: &RenderArgs) -> Result<ExitCode, RenderError> {
-    let installation = manifest::read(&args.file).map_err(refused_file)?;
+    let installation = manifest::read(&args.file).map_err(RenderError::Manifest)?;
     let text = rendered(args, &installation)?;
     print(io::stdout().lock(), &text).map_err(RenderError::Print)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn refused_file(error: ReadManifestError) -> RenderError {
-    RenderError::Manifest(Box::new(error))
 }
 
 fn rendered(args: &RenderArgs, installation: &MeshInstallation) -> Result<String, RenderError> {
@@ -124,7 +115,7 @@ fn rendered(args: &RenderArgs, installation: &MeshInstallation) -> Result<String
         running: None,
         proxies: Vec::new(),
     };
-    let accepted = resolve_for(&surroundings, installation).map_err(refused)?;
+    let accepted = resolve_for(&surroundings, installation).map_err(RenderError::Refused)?;
     let objects = objects(&accepted);
     let head = format!(
         "MeshInstallation {}, Istio {}, Kubernetes {}; made by: meshwright render",
@@ -136,10 +127,6 @@ fn rendered(args: &RenderArgs, installation: &MeshInstallation) -> Result<String
         Output::Yaml => yaml(&head, &objects),
         Output::Json => format!("{:#}\n", json!({"apiVersion": "v1", "kind": "List", "items": objects})),
     })
-}
-
-fn refused(blocker: Blocker) -> RenderError {
-    RenderError::Refused { reason: blocker.reason.as_str(), message: blocker.message }
 }
 
 fn yaml(head: &str, objects: &[Value]) -> String {

@@ -67,7 +67,7 @@ pub(super) async fn plan(
         running: running.clone(),
         proxies: proxies(present),
     };
-    let accepted = resolve_for(&surroundings, wanted)?;
+    let accepted = resolve_for(&surroundings, wanted).map_err(PlanError::Refused)?;
     complete(&client, &mut live, &accepted.desired).await.map_err(PlanError::Objects)?;
     notes.extend(node_ports(&accepted, records.last(), &held, &surroundings.node_ports));
     notes.extend(other_charts(&accepted, records.last()));
