@@ -36,7 +36,8 @@ pub struct ResolvedInputs {
 }
 
 /// What became of an accepted spec.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Accepted, not judged yet.
     Pending,
@@ -124,5 +125,21 @@ impl ResolvedInputs {
             spec
         };
         shape(&self.spec) == shape(spec)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_verdict_is_spelled_alike_in_the_annotation_and_in_what_programs_read() {
+        use Verdict::{Failed, Pending, Proved, RolledBack, Superseded};
+        for verdict in [Pending, Proved, Superseded, Failed, RolledBack] {
+            assert_eq!(json!(verdict), verdict.as_str());
+            assert_eq!(Verdict::parse(Some(verdict.as_str())), verdict);
+        }
     }
 }

@@ -39,7 +39,7 @@ struct Entry {
     /// The exact release.
     version: String,
     /// What became of it.
-    verdict: &'static str,
+    verdict: Verdict,
     /// Why it failed, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<String>,
@@ -72,7 +72,7 @@ fn entries(records: &[(Record, Option<Timestamp>)], uid: &str) -> Vec<Entry> {
         record: record.name.clone(),
         accepted: *accepted,
         version: record.inputs.version.to_string(),
-        verdict: record.verdict.as_str(),
+        verdict: record.verdict,
         failure: record.failure.clone(),
         earlier: record.uid != uid,
         changes: before.map(|before| input_changes(&before.inputs, &record.inputs)).unwrap_or_default(),
@@ -97,7 +97,7 @@ pub(super) fn text(histories: &[History]) -> String {
         let widest = |of: fn(&Entry) -> usize| history.iter().map(of).max().unwrap_or_default();
         let (number, version) = (widest(|entry| entry.number.to_string().len()), widest(|entry| entry.version.len()));
         for entry in history {
-            let style = match Verdict::parse(Some(entry.verdict)) {
+            let style = match entry.verdict {
                 Verdict::Proved => GOOD,
                 Verdict::Superseded => PLAIN,
                 Verdict::Pending => CARE,
@@ -106,7 +106,7 @@ pub(super) fn text(histories: &[History]) -> String {
             let accepted = entry.accepted.map(|at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()).unwrap_or_default();
             let earlier = if entry.earlier { ", of an earlier MeshInstallation of that name" } else { "" };
             let failure = entry.failure.as_ref().map(|why| format!(": {}", clean(why))).unwrap_or_default();
-            let verdict = format!("{}{earlier}{failure}", entry.verdict);
+            let verdict = format!("{}{earlier}{failure}", entry.verdict.as_str());
             let _ = writeln!(
                 text,
                 "  {:>number$}  {}  {:version$}  {}",
