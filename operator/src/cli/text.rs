@@ -16,6 +16,9 @@ pub(super) const TITLE: Style = Style::new().bold();
 /// Nothing special.
 pub(super) const PLAIN: Style = Style::new();
 
+/// How wide a line of text is that is easy to read.
+pub(super) const WIDTH: usize = 100;
+
 /// `text` in `style`; the escape codes are taken out again where the output is no terminal.
 pub(super) fn paint(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
@@ -55,6 +58,12 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// `2 failed, 7 passed`; what there is none of is left out.
+pub(super) fn sum<'a>(parts: impl IntoIterator<Item = (usize, &'a str)>) -> String {
+    let some = parts.into_iter().filter(|(number, _)| *number > 0);
+    some.map(|(number, what)| format!("{number} {what}")).collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +85,12 @@ mod tests {
         assert_eq!(wrap("a bb ccc", 4), ["a bb", "ccc"]);
         assert_eq!(wrap("a incomprehensible b", 4), ["a", "incomprehensible", "b"]);
         assert!(wrap("", 4).is_empty());
+    }
+
+    #[test]
+    fn a_sum_has_what_there_is() {
+        assert_eq!(sum([(2, "failed"), (0, "unknown"), (1, "passed")]), "2 failed, 1 passed");
+        assert_eq!(sum([(0, "failed")]), "");
     }
 
     #[test]

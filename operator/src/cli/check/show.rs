@@ -4,11 +4,9 @@ use std::fmt::Write as _;
 
 use anstyle::Style;
 
-use super::super::text::{BAD, CARE, GOOD, LABEL, TITLE, clean, paint, wrap};
+use super::super::text::{BAD, CARE, GOOD, LABEL, TITLE, WIDTH, clean, paint, sum, wrap};
 use crate::check::{Finding, Verdict};
 
-/// Where the output is no terminal, and the most that is easy to read on one.
-const WIDTH: usize = 100;
 /// Lines of text are no shorter, however narrow the terminal is.
 const NARROWEST: usize = 40;
 /// The widest verdict with its gap.
@@ -35,7 +33,7 @@ pub(super) fn text(findings: &[Finding], width: usize) -> String {
         }
         let _ = writeln!(text, "{}", lines.join(&format!("\n{:indent$}", "")));
     }
-    let _ = writeln!(text, "{}", paint(TITLE, &sum(findings)));
+    let _ = writeln!(text, "{}", paint(TITLE, &outcome(findings)));
     text
 }
 
@@ -49,17 +47,15 @@ fn look(verdict: Verdict) -> (&'static str, Style) {
 }
 
 /// `2 failed, 1 warning, 7 passed`; what there is none of is left out.
-fn sum(findings: &[Finding]) -> String {
+fn outcome(findings: &[Finding]) -> String {
     let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
     let warnings = count(Verdict::Warn);
-    let parts = [
+    sum([
         (count(Verdict::Fail), "failed"),
         (warnings, if warnings == 1 { "warning" } else { "warnings" }),
         (count(Verdict::Unknown), "unknown"),
         (count(Verdict::Pass), "passed"),
-    ];
-    let parts = parts.into_iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}"));
-    parts.collect::<Vec<_>>().join(", ")
+    ])
 }
 
 #[cfg(test)]

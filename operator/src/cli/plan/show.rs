@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::super::lines::lines;
-use super::super::text::{BAD, CARE, GOOD, LABEL, TITLE, clean, paint, wrap};
+use super::super::text::{BAD, CARE, GOOD, LABEL, TITLE, WIDTH, clean, paint, sum, wrap};
 use crate::mesh::object::ObjectKey;
 use crate::planning::fields::FieldChange;
 use crate::planning::objects::{ObjectAction, ObjectChange};
@@ -13,8 +13,6 @@ use crate::planning::{Report, Verdict};
 
 /// A change of a label or an annotation that so many objects have alike is told once.
 const ALIKE: usize = 4;
-/// The most that is easy to read, for sentences; differences keep their lines.
-const WIDTH: usize = 100;
 
 /// The whole report.
 pub(super) fn text(report: &Report) -> String {
@@ -48,7 +46,7 @@ pub(super) fn text(report: &Report) -> String {
             let _ = writeln!(text, "  {}. {}", number + 1, sentence(&format!("{}: {writes}", step.step), 5));
         }
     }
-    let _ = writeln!(text, "\n{}", paint(TITLE, &sum(report)));
+    let _ = writeln!(text, "\n{}", paint(TITLE, &outcome(report)));
     text
 }
 
@@ -141,30 +139,30 @@ fn rolls(rollout: &Rollout) -> String {
 }
 
 /// `1 to create, 2 to change, 1 to delete; 1 workload rolls`.
-fn sum(report: &Report) -> String {
+fn outcome(report: &Report) -> String {
     let count = |action| report.changes.iter().filter(|change| change.action == action).count();
-    let parts = [
+    let mut told = sum([
         (count(ObjectAction::Create), "to create"),
         (count(ObjectAction::Update), "to change"),
         (count(ObjectAction::Delete), "to delete"),
-    ];
-    let parts = parts.into_iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}"));
-    let parts: Vec<String> = parts.collect();
-    let mut sum = if parts.is_empty() { "nothing to change".to_owned() } else { parts.join(", ") };
+    ]);
+    if told.is_empty() {
+        "nothing to change".clone_into(&mut told);
+    }
     let rolling = report.rollouts.iter().filter(|rollout| rollout.action == PodsAction::Roll).count();
     match rolling {
         0 => {}
-        1 => sum.push_str("; 1 workload rolls"),
+        1 => told.push_str("; 1 workload rolls"),
         many => {
-            let _ = write!(sum, "; {many} workloads roll");
+            let _ = write!(told, "; {many} workloads roll");
         }
     }
     if report.marks_only > 0 {
-        let _ = write!(sum, "; {} get the operator's marks and nothing else", report.marks_only);
+        let _ = write!(told, "; {} get the operator's marks and nothing else", report.marks_only);
     }
     match report.verdict {
-        Verdict::Refused => format!("the operator would write nothing of it: {sum}"),
-        Verdict::Nothing | Verdict::Changes => sum,
+        Verdict::Refused => format!("the operator would write nothing of it: {told}"),
+        Verdict::Nothing | Verdict::Changes => told,
     }
 }
 
