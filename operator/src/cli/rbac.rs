@@ -1,6 +1,7 @@
 //! `meshwright rbac`: the operator's rights for the releases of a catalog, as manifests or as a document.
 
 use std::error::Error;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use meshwright_chart::Capabilities;
 use semver::Version;
 use serde_json::json;
 
+use super::output::print;
 use crate::catalog::{Catalog, Profile, Release, explain};
 use crate::mesh::object::{Desired, Owner};
 use crate::mesh::problem::sentence;
@@ -66,6 +68,9 @@ pub enum RbacError {
     /// The manifests can't be written as YAML.
     #[error("writing the manifests as YAML failed")]
     Write(#[source] Box<serde_saphyr::ser::Error>),
+    /// The output can't be written.
+    #[error("can't write the output")]
+    Print(#[source] io::Error),
 }
 
 /// A namespace that is not the control plane's: what a gateway needs there, it needs anywhere.
@@ -84,11 +89,8 @@ pub fn run(args: &RbacArgs) -> Result<ExitCode, RbacError> {
     let rights = Rights::of(placement, objects.iter().map(Arc::as_ref)).map_err(RbacError::Rights)?;
     let versions: Vec<String> = catalog.versions().into_iter().map(ToString::to_string).collect();
     let made = format!("Generated for Istio {}; don't edit. To renew: make generate", versions.join(", "));
-    if args.document {
-        print!("{}", rights.document(&made));
-    } else {
-        print!("{}", yaml(&rights, &made)?);
-    }
+    let text = if args.document { rights.document(&made) } else { yaml(&rights, &made)? };
+    print(io::stdout().lock(), &text).map_err(RbacError::Print)?;
     Ok(ExitCode::SUCCESS)
 }
 
