@@ -60,6 +60,13 @@ pub struct Capabilities {
     pub api_versions: BTreeSet<String>,
 }
 
+impl Capabilities {
+    /// Those of a server of this version, of whose kinds nothing is said.
+    pub fn of_version(kube_version: impl Into<String>) -> Self {
+        Self { kube_version: kube_version.into(), api_versions: BTreeSet::new() }
+    }
+}
+
 /// What one call of [`Chart::render`] may use before it is stopped with an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {

@@ -215,10 +215,7 @@ async fn context(
     let platforms = Arc::new(Platforms::bundled().map_err(RunError::Platforms)?);
     let surveyor = Surveyor::new(requests.clone(), platforms, version.git_version.clone());
     Ok(Context {
-        capabilities: Capabilities {
-            kube_version: version.git_version,
-            api_versions: std::collections::BTreeSet::new(),
-        },
+        capabilities: Capabilities::of_version(version.git_version),
         reader: Reader::new(requests.clone(), inventory.clone()),
         applier: Applier::new(requests.clone(), inventory.clone(), metrics.clone()),
         gateway_api,

@@ -1,7 +1,7 @@
 //! The real thing to compare with: `helm` and Istio's charts, as the lab builds them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -102,7 +102,7 @@ pub fn release(name: &str, namespace: &str) -> Release {
 }
 
 pub fn capabilities(kube_version: &str) -> Capabilities {
-    Capabilities { kube_version: kube_version.into(), api_versions: BTreeSet::new() }
+    Capabilities::of_version(kube_version)
 }
 
 /// Documents of a `helm template` output by their source, in order, trimmed as Helm trims them.

@@ -2,7 +2,6 @@
 
 mod show;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -148,7 +147,7 @@ async fn of_cluster(
             let surroundings = Surroundings {
                 catalog,
                 platforms: &platforms,
-                capabilities: Capabilities { kube_version: kubernetes.to_owned(), api_versions: BTreeSet::new() },
+                capabilities: Capabilities::of_version(kubernetes),
                 platform: surveyed.platform.clone().unwrap_or_default(),
                 node_ports,
                 held,

@@ -142,9 +142,7 @@ fn objects_of(
     let validated = validate(&spec, owner, &profile, platform).map_err(|problems| sentence(&problems))?;
     let charts = release.load_charts(validated.releases.iter().map(|wanted| wanted.chart));
     let charts = charts.map_err(|error| explain(&error))?;
-    let capabilities =
-        Capabilities { kube_version: KUBERNETES.into(), api_versions: std::collections::BTreeSet::new() };
-    render(&validated, &charts, &capabilities).map_err(|error| explain(&error))
+    render(&validated, &charts, &Capabilities::of_version(KUBERNETES)).map_err(|error| explain(&error))
 }
 
 fn spec(version: &Version, profile: ProfileName, namespace: &str) -> Result<MeshInstallationSpec, serde_json::Error> {

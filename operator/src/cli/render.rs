@@ -102,7 +102,7 @@ fn rendered(args: &RenderArgs, installation: &MeshInstallation) -> Result<String
         Some(version) => version.clone(),
         None => newest_kubernetes(&installation.spec.version)?,
     };
-    let capabilities = Capabilities { kube_version, api_versions: BTreeSet::new() };
+    let capabilities = Capabilities::of_version(kube_version);
     let platforms = Platforms::bundled().map_err(RenderError::Platforms)?;
     let surroundings = Surroundings {
         catalog: &catalog,

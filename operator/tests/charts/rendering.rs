@@ -1,6 +1,6 @@
 //! From a spec to objects, as the operator does it, with the charts of a catalog.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -84,8 +84,7 @@ impl Mill {
         validated.releases.retain(|release| is_wanted(release.chart));
         let pins = pins(&spec, platform).map_err(|refused| blocker(&refused).message)?;
         let validated = validated.pin(pins);
-        let capabilities = Capabilities { kube_version: "v1.36.3".into(), api_versions: BTreeSet::new() };
-        render(&validated, &self.charts, &capabilities).map_err(|error| explain(&error))
+        render(&validated, &self.charts, &Capabilities::of_version("v1.36.3")).map_err(|error| explain(&error))
     }
 }
 

@@ -1,6 +1,5 @@
 //! What a plan is made from, as the operator would see it: its memory, the platform, node ports, live objects. Reads only.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kube::{Client, ResourceExt as _};
@@ -59,7 +58,7 @@ pub(super) async fn plan(
     let surroundings = Surroundings {
         catalog,
         platforms: &platforms,
-        capabilities: Capabilities { kube_version: kubernetes, api_versions: BTreeSet::new() },
+        capabilities: Capabilities::of_version(kubernetes),
         platform,
         node_ports: range(present),
         held: held.clone().unwrap_or_default(),
