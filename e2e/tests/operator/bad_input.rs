@@ -10,21 +10,12 @@ use meshwright_e2e::mesh::{LAB_1_31, Mesh, NAME, VERSION, config, small};
 use meshwright_e2e::{Lab, LabOptions, Programs, TestResult, run, wait};
 use serde_json::{Value, json};
 
+use crate::stalling::{stalled, stalls};
+
 fn with(field: &str, value: Value) -> Value {
     let mut spec = small();
     spec[field] = value;
     spec
-}
-
-/// Applies a spec that can't be followed; checks the reason and that the message says all of `words`.
-async fn stalls(mesh: &Mesh, spec: Value, reason: &str, words: &[&str]) -> TestResult {
-    mesh.apply(NAME, spec).await?;
-    let stalled = mesh.wait_for(NAME, ConditionType::Stalled, "True", Some(reason)).await?;
-    let message = stalled.status.and_then(|status| status.message).unwrap_or_default();
-    for word in words {
-        assert!(message.contains(word), "{word:?} is missing in: {message}");
-    }
-    Ok(())
 }
 
 async fn nothing_was_made(lab: &Lab) -> TestResult {
@@ -161,8 +152,7 @@ fn a_second_installation_stalls_until_the_first_is_gone() {
     run(LabOptions::default(), async |lab| {
         let mesh = Mesh::ready(lab).await?;
         mesh.apply("second", small()).await?;
-        let stalled = mesh.wait_for("second", ConditionType::Stalled, "True", Some("AnotherInstallation")).await?;
-        assert!(stalled.status.and_then(|s| s.message).is_some_and(|message| message.contains(NAME)));
+        stalled(&mesh, "second", "AnotherInstallation", &[NAME]).await?;
         mesh.delete(NAME, &DeleteParams::default()).await?;
         mesh.wait_ready("second").await?;
         Ok(())

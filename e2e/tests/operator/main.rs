@@ -28,5 +28,6 @@ mod revisions;
 mod rights;
 mod schema;
 mod silence;
+mod stalling;
 mod uninstall;
 mod upgrades;

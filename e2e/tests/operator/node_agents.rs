@@ -9,6 +9,8 @@ use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR, VERSION, operator_writes};
 use meshwright_e2e::{LabOptions, NodeSpec, TestResult, objects, run, wait};
 use serde_json::{Value, json};
 
+use crate::stalling::stalls;
+
 /// Small resources, and a gateway that takes no load balancer.
 fn spec(profile: &str) -> Value {
     let gateway = json!({"name": "edge", "namespace": "edge", "replicas": 1, "service": {"type": "ClusterIP"}});
@@ -305,10 +307,7 @@ fn node_agents_that_do_not_go_together_are_refused_with_the_reason() {
             (with(spec("ambient"), "ztunnel", off), ["spec.ztunnel.mode", "profile ambient"]),
             (with(spec("default"), "cni", json!({"namespace": "nodes"})), ["spec.cni.namespace", "does nothing"]),
         ] {
-            mesh.apply(NAME, refused).await?;
-            let stalled = mesh.wait_for(NAME, ConditionType::Stalled, "True", Some("InvalidSpec")).await?;
-            let said = message(&stalled);
-            assert!(parts.iter().all(|part| said.contains(part)), "{parts:?} in {said}");
+            stalls(&mesh, refused, "InvalidSpec", &parts).await?;
         }
         Ok(())
     });

@@ -14,6 +14,7 @@ use meshwright_e2e::{Lab, LabOptions, TestResult, objects, run, wait};
 use serde_json::{Value, json};
 
 use crate::cli::meshwright;
+use crate::stalling::stalls;
 
 /// What the pods of these tests begin with.
 const OLD: &str = "1.30.3";
@@ -287,10 +288,8 @@ fn a_time_zone_that_does_not_exist_is_named_and_nothing_else_suffers() {
     run(LabOptions::default(), async |lab| {
         let mesh = Mesh::ready(lab).await?;
         let window = json!({"start": "22:00", "end": "23:00", "timeZone": "Europe/Atlantis"});
-        mesh.apply(NAME, restarting(&json!({"windows": [window]}))).await?;
-        let stalled = mesh.wait_for(NAME, ConditionType::Stalled, "True", Some("InvalidSpec")).await?;
-        let message = stalled.status.and_then(|status| status.message).unwrap_or_default();
-        assert!(message.contains("spec.proxy.update.windows[0].timeZone: \"Europe/Atlantis\""), "{message}");
+        let told = "spec.proxy.update.windows[0].timeZone: \"Europe/Atlantis\"";
+        stalls(&mesh, restarting(&json!({"windows": [window]})), "InvalidSpec", &[told]).await?;
         mesh.apply(NAME, restarting(&json!({}))).await?;
         mesh.wait_ready(NAME).await?;
         Ok(())

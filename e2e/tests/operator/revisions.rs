@@ -11,6 +11,8 @@ use meshwright_e2e::mesh::{LAB_1_32, LAB_1_32_PATCH, Mesh, NAME, operator_writes
 use meshwright_e2e::{Lab, LabOptions, TestResult, objects, run, wait};
 use serde_json::{Value, json};
 
+use crate::stalling::stalled;
+
 /// The second installation, and its revision.
 const CANARY: &str = "canary";
 
@@ -224,9 +226,7 @@ fn a_tag_and_the_default_move_to_another_mesh_and_back_without_a_failed_injectio
 
         // A tag that another has is refused by its name, and what runs goes on.
         mesh.apply("second", canary(&["prod", "default"])).await?;
-        let refused = mesh.wait_for("second", ConditionType::Stalled, "True", Some("TagTaken")).await?;
-        let message = refused.status.and_then(|status| status.message).unwrap_or_default();
-        assert!(message.contains("spec.tags[prod]: installation mesh has this tag"), "{message}");
+        stalled(&mesh, "second", "TagTaken", &["spec.tags[prod]: installation mesh has this tag"]).await?;
 
         mesh.apply(NAME, small()).await?;
         mesh.wait_ready("second").await?;

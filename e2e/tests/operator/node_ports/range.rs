@@ -1,0 +1,81 @@
+//! The API server's range: learnt late, and learnt anew.
+
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::Service;
+use kube::api::{Api, DeleteParams, PostParams};
+use meshwright_api::NodePortRangeSource;
+use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR_NAMESPACE};
+use meshwright_e2e::{LabOptions, run, wait};
+use serde_json::json;
+
+use super::{delete_service, gateway, holds, http, ports, restart_operator, services, status, with};
+use crate::stalling::stalled;
+
+#[test]
+fn a_server_that_does_not_tell_its_range_is_learnt_from_when_it_refuses() {
+    run(LabOptions::default().node_port_range("30400-30449"), async |lab| {
+        let mesh = Mesh::operator(lab).await?;
+        // A webhook that doesn't answer is asked before the range is looked at, and so hides it.
+        let rule =
+            json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["services"]});
+        let hook = json!({
+            "name": "silent.example.com", "rules": [rule], "sideEffects": "None", "admissionReviewVersions": ["v1"],
+            "clientConfig": {"url": "https://127.0.0.1:1/"}, "failurePolicy": "Fail",
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": OPERATOR_NAMESPACE}},
+        });
+        let webhook = json!({"metadata": {"name": "silent"}, "webhooks": [hook]});
+        let webhooks: Api<MutatingWebhookConfiguration> = Api::all(lab.client());
+        webhooks.create(&PostParams::default(), &serde_json::from_value(webhook)?).await?;
+        let services: Api<Service> = Api::namespaced(lab.client(), OPERATOR_NAMESPACE);
+        let trial = json!({"metadata": {"name": "trial"}, "spec": {"ports": [{"port": 80}]}});
+        let (trial, dry) = (serde_json::from_value(trial)?, PostParams { dry_run: true, ..PostParams::default() });
+        wait::until(wait::PATIENCE, "the webhook to be asked", async || match services.create(&dry, &trial).await {
+            Ok(_) => Err("a Service could be made".to_owned()),
+            Err(_) => Ok(()),
+        })
+        .await?;
+        restart_operator(&mesh).await?;
+        mesh.apply(NAME, with(json!([]))).await?;
+        mesh.wait_ready(NAME).await?;
+        let range = status(&mesh).await?.platform.node_port_range.unwrap();
+        assert_eq!((range.range.as_str(), range.source), ("30000-32767", NodePortRangeSource::Default));
+        assert!(range.message.is_some_and(|message| message.contains("silent.example.com")));
+
+        let two = json!([{"name": "https", "port": 443}, {"name": "http3", "port": 443, "protocol": "UDP"}]);
+        mesh.apply(NAME, with(json!([gateway("edge", json!({"type": "NodePort", "ports": two}))]))).await?;
+        mesh.wait_ready(NAME).await?;
+        holds(&mesh, "the server's words", &ports(&[("edge/https", 30400), ("edge/http3", 30400)])).await?;
+        let range = status(&mesh).await?.platform.node_port_range.unwrap();
+        assert_eq!((range.range.as_str(), range.source), ("30400-30449", NodePortRangeSource::Discovered));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_range_that_changes_is_noticed_when_it_matters() {
+    run(LabOptions::default().node_port_range("30400-30449"), async |lab| {
+        let mesh = Mesh::operator(lab).await?;
+        let spec = |number: Option<i32>| with(json!([gateway("edge", http(number))]));
+        mesh.apply(NAME, spec(None)).await?;
+        mesh.wait_ready(NAME).await?;
+        lab.restart_api_server("30500-30549").await?;
+        mesh.deployment_ready(OPERATOR_NAMESPACE, "meshwright").await?;
+
+        delete_service(&mesh, "edge").await?;
+        holds(&mesh, "chosen in the new range", &ports(&[("edge/http2", 30500)])).await?;
+        mesh.wait_ready(NAME).await?;
+        assert_eq!(status(&mesh).await?.platform.node_port_range.unwrap().range, "30500-30549");
+
+        lab.restart_api_server("30500-30599").await?;
+        mesh.deployment_ready(OPERATOR_NAMESPACE, "meshwright").await?;
+        mesh.apply(NAME, spec(Some(30577))).await?;
+        mesh.wait_ready(NAME).await?;
+        holds(&mesh, "a wider range is asked for before anything is refused", &ports(&[("edge/http2", 30577)])).await?;
+
+        lab.restart_api_server("30400-30449").await?;
+        mesh.deployment_ready(OPERATOR_NAMESPACE, "meshwright").await?;
+        services(&mesh).delete("edge", &DeleteParams::default()).await?;
+        stalled(&mesh, NAME, "NodePortOutOfRange", &["30577", "30400-30449"]).await?;
+        Ok(())
+    });
+}
