@@ -2,14 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Client;
+use kube::api::{Api, PostParams};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::{LabError, net};
+use crate::{Lab, LabError, TestResult, net};
 
 /// The port of every lab's API server: each lab has a network of its own.
 pub(crate) const PORT: u16 = 6443;
+
+/// Longer than any lab lives.
+const TOKEN_SECONDS: i64 = 7 * 24 * 3600;
 
 /// A user of the lab's API server.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +57,7 @@ pub(crate) fn kubeconfig_with_token_file(user: &str, authority: &Path, token: &P
 }
 
 /// JSON, which every reader of kubeconfigs takes, being YAML.
-fn render(user: &str, authority: &Path, credentials: &serde_json::Value) -> String {
+fn render(user: &str, authority: &Path, credentials: &Value) -> String {
     let server = format!("https://{}:{PORT}", net::SERVER);
     let config = json!({
         "apiVersion": "v1",
@@ -62,6 +68,22 @@ fn render(user: &str, authority: &Path, credentials: &serde_json::Value) -> Stri
         "current-context": "lab",
     });
     format!("{config:#}\n")
+}
+
+impl Lab {
+    /// The lab's kubeconfig, but with the rights of a ServiceAccount.
+    pub async fn kubeconfig_of(&self, namespace: &str, account: &str) -> TestResult<String> {
+        let spec = TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
+        let request = TokenRequest { spec, ..TokenRequest::default() };
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), namespace);
+        let granted = accounts.create_token_request(account, &PostParams::default(), &request).await?;
+        let token = granted.status.ok_or("the API server granted no token")?.token;
+        let text = std::fs::read_to_string(self.kubeconfig()).map_err(LabError::file(self.kubeconfig()))?;
+        let mut kubeconfig: Value = serde_saphyr::from_str(&text)?;
+        let user = kubeconfig.pointer_mut("/users/0/user").ok_or("the lab's kubeconfig has no user")?;
+        *user = json!({"token": token});
+        Ok(kubeconfig.to_string())
+    }
 }
 
 /// A client from a kubeconfig. It doesn't retry by itself: what the server said is what the caller sees.

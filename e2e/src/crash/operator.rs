@@ -4,12 +4,10 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::sync::Arc;
 
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Client;
-use kube::api::{Api, DeleteParams, PostParams};
-use serde_json::{Value, json};
+use kube::api::{Api, DeleteParams};
+use serde_json::json;
 
 use super::gate::Gate;
 use super::proxy::Proxy;
@@ -19,8 +17,6 @@ use crate::{Lab, LabError, TestResult, apply, credentials, process, programs};
 
 const ACCOUNT: &str = "meshwright";
 const LEASE: &str = "meshwright-leader";
-/// Longer than any lab lives.
-const TOKEN_SECONDS: i64 = 7 * 24 * 3600;
 
 /// Killed when dropped.
 pub(super) struct Operator {
@@ -41,7 +37,7 @@ impl Operator {
         apply::apply_all(&client, manifests()?).await?;
         let dir = lab.kubeconfig().parent().ok_or("the lab has no directory")?.to_path_buf();
         let upstream = dir.join("operator-upstream.kubeconfig");
-        write(&upstream, &authorised(lab, &token(&client).await?)?)?;
+        write(&upstream, &lab.kubeconfig_of(OPERATOR_NAMESPACE, ACCOUNT).await?)?;
         let gate = Arc::new(Gate::default());
         let proxy = Proxy::start(credentials::client(&upstream).await?, Arc::clone(&gate)).await?;
         write(&dir.join("operator.kubeconfig"), &unauthorised(&proxy))?;
@@ -116,23 +112,6 @@ fn manifests() -> TestResult<Vec<kube::api::DynamicObject>> {
         objects.extend(apply::parse(file, &text)?);
     }
     Ok(objects)
-}
-
-async fn token(client: &Client) -> TestResult<String> {
-    let spec = TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
-    let request = TokenRequest { spec, ..TokenRequest::default() };
-    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
-    let granted = accounts.create_token_request(ACCOUNT, &PostParams::default(), &request).await?;
-    Ok(granted.status.ok_or("the API server granted no token")?.token)
-}
-
-/// The lab's kubeconfig, with the operator's token.
-fn authorised(lab: &Lab, token: &str) -> TestResult<String> {
-    let text = std::fs::read_to_string(lab.kubeconfig()).map_err(LabError::file(lab.kubeconfig()))?;
-    let mut kubeconfig: Value = serde_json::from_str(&text)?;
-    let user = kubeconfig.pointer_mut("/users/0/user").ok_or("the lab's kubeconfig has no user")?;
-    *user = json!({"token": token});
-    Ok(kubeconfig.to_string())
 }
 
 /// A kubeconfig for the proxy, which asks nobody who they are.

@@ -5,7 +5,7 @@ use meshwright_e2e::mesh::{Mesh, NAME, VERSION};
 use meshwright_e2e::{LabOptions, objects, run};
 use serde_json::{Value, json};
 
-use crate::cli::{check, check_as, file, kubeconfig_of, meshwright};
+use crate::cli::{account, check, check_as, file, meshwright};
 
 fn spec() -> Value {
     json!({"version": VERSION, "profile": "demo", "gateways": [{"name": "ingress", "service": {"type": "ClusterIP"}}]})
@@ -215,29 +215,12 @@ fn what_is_in_the_way_of_a_mesh_is_named_with_what_to_do() {
     });
 }
 
-const RESTRICTED: &str = "
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: visitor, namespace: default}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: visitor}
-rules:
-  - {apiGroups: ['', apps], resources: [namespaces, deployments], verbs: [get, list]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: visitor}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: visitor}
-subjects: [{kind: ServiceAccount, name: visitor, namespace: default}]
-";
-
 #[test]
 fn who_may_do_little_is_told_which_rights_are_missing_and_what_stayed_unseen() {
     run(LabOptions::default(), async |lab| {
-        lab.apply_yaml("visitor", RESTRICTED).await?;
-        let (_dir, kubeconfig) = kubeconfig_of(lab, "visitor").await?;
+        let rules =
+            json!([{"apiGroups": ["", "apps"], "resources": ["namespaces", "deployments"], "verbs": ["get", "list"]}]);
+        let (_dir, kubeconfig) = account(lab, "visitor", &rules).await?;
         let (findings, code) = check_as(&kubeconfig, &[]).await?;
         assert_eq!(code, Some(2));
         let missing: Vec<&str> = findings

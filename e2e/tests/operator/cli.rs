@@ -3,9 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::{Api, PostParams};
 use meshwright_e2e::programs::{catalogs, operator};
 use meshwright_e2e::{Lab, TestResult};
 use serde_json::{Value, json};
@@ -46,19 +43,30 @@ pub fn file(name: &str, spec: &Value, metadata: &Value) -> TestResult<(tempfile:
     Ok((dir, path))
 }
 
-/// A kubeconfig of a ServiceAccount of the namespace default, in a directory that goes with the returned guard.
-pub async fn kubeconfig_of(lab: &Lab, account: &str) -> TestResult<(tempfile::TempDir, PathBuf)> {
-    let accounts: Api<ServiceAccount> = Api::namespaced(lab.client(), "default");
-    let audiences = TokenRequestSpec { audiences: vec![], ..TokenRequestSpec::default() };
-    let request = TokenRequest { spec: audiences, ..TokenRequest::default() };
-    let answer = accounts.create_token_request(account, &PostParams::default(), &request).await?;
-    let text = std::fs::read_to_string(lab.kubeconfig())?;
-    let mut config: Value = serde_saphyr::from_str(&text)?;
-    config["users"][0]["user"] = json!({"token": answer.status.map(|status| status.token)});
+/// A kubeconfig of a new ServiceAccount that may do in the whole cluster what these rules say, and nothing else; in a
+/// directory that goes with the returned guard.
+pub async fn account(lab: &Lab, name: &str, rules: &Value) -> TestResult<(tempfile::TempDir, PathBuf)> {
+    allow(lab, name, rules).await?;
+    let subject = json!({"kind": "ServiceAccount", "name": name, "namespace": "default"});
+    let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": "default"}},
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+            "subjects": [subject]},
+    ]});
+    lab.apply_yaml(name, &objects.to_string()).await?;
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("kubeconfig");
-    std::fs::write(&path, config.to_string())?;
+    std::fs::write(&path, lab.kubeconfig_of("default", name).await?)?;
     Ok((dir, path))
+}
+
+/// Lets an account that [`account`] has made do what these rules say, and nothing else.
+pub async fn allow(lab: &Lab, name: &str, rules: &Value) -> TestResult {
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": name}, "rules": rules});
+    lab.apply_yaml(name, &role.to_string()).await?;
+    Ok(())
 }
 
 /// The findings of `meshwright check -o json` with these further flags, and its exit status.

@@ -8,7 +8,7 @@ use meshwright_e2e::mesh::{LAB_1_31, LAB_1_32, Mesh, NAME, VERSION};
 use meshwright_e2e::{Lab, LabOptions, TestResult, run};
 use serde_json::{Value, json};
 
-use crate::cli::{Ran, file, kubeconfig_of, meshwright};
+use crate::cli::{Ran, account, allow, file, meshwright};
 
 fn spec() -> Value {
     let ports = json!([{"name": "http2", "port": 80, "nodePort": 30401}, {"name": "https", "port": 443}]);
@@ -215,40 +215,14 @@ fn what_somebody_has_edited_shows_with_what_is_there_and_what_will_be() {
     });
 }
 
-const READER: &str = "
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: reader, namespace: default}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: reader}
-rules:
-  - {apiGroups: ['*'], resources: ['*'], verbs: [get, list]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: reader}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: reader}
-subjects: [{kind: ServiceAccount, name: reader, namespace: default}]
-";
-
-const LESS: &str = "
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: reader}
-rules:
-  - {apiGroups: ['', meshwright.dev, admissionregistration.k8s.io, apps], resources: ['*'], verbs: [get, list]}
-";
-
 #[test]
 fn reading_is_all_that_it_does_and_needs_and_a_missing_right_is_named() {
     run(LabOptions::default().audited(), async |lab| {
         let mesh = Mesh::operator(lab).await?;
         mesh.apply(NAME, spec()).await?;
         mesh.wait_ready(NAME).await?;
-        lab.apply_yaml("reader", READER).await?;
-        let (_dir, kubeconfig) = kubeconfig_of(lab, "reader").await?;
+        let reading = |groups: &[&str]| json!([{"apiGroups": groups, "resources": ["*"], "verbs": ["get", "list"]}]);
+        let (_dir, kubeconfig) = account(lab, "reader", &reading(&["*"])).await?;
         let mut changed = with("/gateways/0/name", json!("renamed"));
         changed["nodePorts"] = json!({"reserved": ["30410"]});
         let (_dir, path) = file(NAME, &changed, &json!({}))?;
@@ -261,7 +235,7 @@ fn reading_is_all_that_it_does_and_needs_and_a_missing_right_is_named() {
         let other: Vec<_> = asked.iter().filter(|entry| !["get", "list"].contains(&entry.verb.as_str())).collect();
         assert!(asked.len() > 20 && other.is_empty(), "{} requests; {other:#?}", asked.len());
 
-        lab.apply_yaml("less", LESS).await?;
+        allow(lab, "reader", &reading(&["", "meshwright.dev", "admissionregistration.k8s.io", "apps"])).await?;
         let ran = meshwright(&kubeconfig, &["plan", NAME]).await?;
         assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
         for kind in ["customresourcedefinitions", "clusterroles", "horizontalpodautoscalers"] {
