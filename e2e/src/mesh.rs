@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::Client;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Client, ResourceExt as _};
 use meshwright_api::MeshInstallation;
 use meshwright_api::conditions::{ConditionType, get};
 use serde_json::{Value, json};
@@ -136,6 +136,20 @@ impl Mesh {
             } else {
                 Err(picture(&found))
             }
+        })
+        .await
+    }
+
+    /// Waits until istiod has made its validators refuse when they can't be asked: until then they change by themselves.
+    pub async fn wait_strict(&self) -> Result<(), WaitError> {
+        let validators = self.api("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", None);
+        wait::until(PATIENCE, "validators to fail closed", async || {
+            let listed = validators.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+            let policy = |validator: &DynamicObject| validator.data.pointer("/webhooks/0/failurePolicy").cloned();
+            let policies: Vec<_> = listed.iter().map(|validator| (validator.name_any(), policy(validator))).collect();
+            // The revision's and the default's.
+            let strict = policies.iter().filter(|(_, policy)| policy.as_ref().is_some_and(|policy| policy == "Fail"));
+            if strict.count() == policies.len().max(2) { Ok(()) } else { Err(format!("{policies:?}")) }
         })
         .await
     }

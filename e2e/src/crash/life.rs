@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
-use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
+use kube::api::{Api, DeleteParams};
 use meshwright_api::conditions::ConditionType;
 
 use super::end::End;
@@ -57,7 +56,9 @@ impl<'l> Life<'l> {
         self.operator.gate.set(None);
         self.ask(stage).await?;
         self.ended(stage).await.map_err(|error| format!("{}: {error}\n{}", stage.name(), self.operator.log_tail()))?;
-        self.strict(stage).await?;
+        if stage != Stage::Uninstall {
+            self.mesh.wait_strict().await?;
+        }
         self.operator.gate.quiet(QUIET).await;
         let (sent, writes) = (self.operator.gate.sent(), self.operator.gate.writes());
         let end = End::now(&self.lab.client()).await?;
@@ -69,7 +70,7 @@ impl<'l> Life<'l> {
     pub async fn directly(&mut self, version: &str) -> TestResult<End> {
         self.mesh.apply(NAME, spec(version, "90s")).await?;
         self.mesh.wait_ready(NAME).await?;
-        self.strict(Stage::Install).await?;
+        self.mesh.wait_strict().await?;
         self.operator.gate.quiet(QUIET).await;
         End::now(&self.lab.client()).await
     }
@@ -207,24 +208,6 @@ impl<'l> Life<'l> {
         wait::until(PATIENCE, "the namespace of gateways to be gone", async || {
             let found = namespaces.get_opt("edge").await.map_err(|error| error.to_string())?;
             found.map_or(Ok(()), |namespace| Err(format!("{:?}", namespace.status)))
-        })
-        .await?;
-        Ok(())
-    }
-
-    /// Waits until istiod has made its validators refuse when they can't be asked.
-    async fn strict(&self, stage: Stage) -> TestResult {
-        if stage == Stage::Uninstall {
-            return Ok(());
-        }
-        let validators = self.mesh.api("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", None);
-        wait::until(PATIENCE, "validators to fail closed", async || {
-            let listed = validators.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
-            let policy = |validator: &DynamicObject| validator.data.pointer("/webhooks/0/failurePolicy").cloned();
-            let policies: Vec<_> = listed.iter().map(|validator| (validator.name_any(), policy(validator))).collect();
-            // The revision's and the default's.
-            let strict = policies.iter().filter(|(_, policy)| policy.as_ref().is_some_and(|policy| policy == "Fail"));
-            if strict.count() == policies.len().max(2) { Ok(()) } else { Err(format!("{policies:?}")) }
         })
         .await?;
         Ok(())

@@ -54,7 +54,7 @@ impl Scene {
         let mesh = Mesh::operator(lab).await?;
         mesh.apply(NAME, first).await?;
         mesh.wait_ready(NAME).await?;
-        strict(&mesh).await?;
+        mesh.wait_strict().await?;
         objects::namespace(&lab.client(), "shop", &[("istio-injection", "enabled")]).await?;
         let apis = [
             (MESHES, mesh.api("meshwright.dev/v1alpha1", "MeshInstallation", None)),
@@ -156,20 +156,6 @@ impl Scene {
         assert_eq!(now, tried, "{}", picture(&found));
         Ok(())
     }
-}
-
-/// Waits until istiod has made its validators refuse when they can't be asked: until then they change by themselves.
-async fn strict(mesh: &Mesh) -> TestResult {
-    let validators = mesh.api("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", None);
-    for name in ["istio-validator-istio-system", "istiod-default-validator"] {
-        wait::until(wait::PATIENCE, format!("{name} to fail closed"), async || {
-            let validator = validators.get(name).await.map_err(|error| error.to_string())?;
-            let policy = &validator.data["webhooks"][0]["failurePolicy"];
-            if policy == "Fail" { Ok(()) } else { Err(policy.to_string()) }
-        })
-        .await?;
-    }
-    Ok(())
 }
 
 /// How often a Deployment's spec has changed.
