@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
-use kube::api::{Api, ListParams, PostParams};
+use k8s_openapi::api::core::v1::{Container, Namespace, Node, Pod};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
 
 use crate::wait::{self, WaitError};
-use crate::{LabError, NodeSpec};
+use crate::{LabError, NodeSpec, TestResult};
+
+/// Pods that come and go and are there at the same time.
+const BATCH: usize = 50;
 
 /// Makes a namespace with the given labels, and waits until Pods can be created in it.
 pub async fn namespace(client: &Client, name: &str, labels: &[(&str, &str)]) -> Result<(), LabError> {
@@ -54,6 +57,33 @@ pub fn pod(name: &str, labels: &[(&str, &str)]) -> Pod {
     let container = json!({"name": "app", "image": "registry.example/shop/app:1"});
     let pod = json!({"metadata": {"name": name, "labels": labels}, "spec": {"containers": [container]}});
     serde_json::from_value(pod).unwrap_or_default()
+}
+
+/// The proxy in a Pod, if it was injected.
+#[must_use]
+pub fn proxy(pod: &Pod) -> Option<&Container> {
+    let spec = pod.spec.as_ref()?;
+    let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    all.find(|container| container.name == "istio-proxy")
+}
+
+/// Creates `count` Pods and deletes them again, [`BATCH`] at a time; answers how many of them were injected.
+pub async fn come_and_go(client: &Client, count: usize, namespace: &str) -> TestResult<usize> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let mut injected = 0;
+    for first in (0..count).step_by(BATCH) {
+        for n in first..count.min(first + BATCH) {
+            let made = pods.create(&PostParams::default(), &pod(&format!("p-{n}"), &[("app", "p")])).await?;
+            injected += usize::from(proxy(&made).is_some());
+        }
+        pods.delete_collection(&DeleteParams::default().grace_period(0), &ListParams::default()).await?;
+        wait::until(wait::PATIENCE, "the batch to be gone", async || {
+            let left = pods.list_metadata(&ListParams::default()).await.map_err(|e| e.to_string())?.items.len();
+            if left == 0 { Ok(()) } else { Err(format!("{left} are left")) }
+        })
+        .await?;
+    }
+    Ok(injected)
 }
 
 /// Creates `count` Deployments of one Pod each, `workload-0` and so on, and waits until all their Pods are ready.

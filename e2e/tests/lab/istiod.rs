@@ -238,9 +238,7 @@ async fn injected(lab: &Lab) -> Result<String, String> {
     let pods: Api<Pod> = Api::namespaced(lab.client(), "istio-system");
     let params = PostParams { dry_run: true, ..PostParams::default() };
     let pod = pods.create(&params, &pod).await.map_err(|error| error.to_string())?;
-    let spec = pod.spec.unwrap_or_default();
-    let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    let proxy = all.find(|container| container.name == "istio-proxy").ok_or("no istio-proxy")?;
+    let proxy = objects::proxy(&pod).ok_or("no istio-proxy")?;
     proxy.image.clone().ok_or_else(|| "no image".to_owned())
 }
 

@@ -32,13 +32,7 @@ async fn start(lab: &Lab) -> TestResult<Mesh> {
     mesh.apply(NAME, everything()).await?;
     mesh.wait_ready(NAME).await?;
     // Until istiod has made its webhook strict, that isn't as it will be.
-    let validators = mesh.api(ADMISSION, "ValidatingWebhookConfiguration", None);
-    wait::until(wait::PATIENCE, "istiod to flip failurePolicy", async || {
-        let validator = validators.get("istio-validator-istio-system").await.map_err(|error| error.to_string())?;
-        let policy = &validator.data["webhooks"][0]["failurePolicy"];
-        if policy == "Fail" { Ok(()) } else { Err(policy.to_string()) }
-    })
-    .await?;
+    mesh.wait_strict().await?;
     Ok(mesh)
 }
 

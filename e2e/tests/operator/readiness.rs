@@ -116,8 +116,7 @@ fn a_label_that_keeps_the_injector_from_the_control_planes_namespace_is_named() 
         objects::namespace(&lab.client(), "shop", &[("istio-injection", "enabled")]).await?;
         let pods: Api<Pod> = Api::namespaced(lab.client(), "shop");
         let pod = pods.create(&PostParams::default(), &objects::pod("cart", &[("app", "cart")])).await?;
-        let spec = pod.spec.unwrap_or_default();
-        assert!(spec.containers.iter().chain(spec.init_containers.iter().flatten()).any(|c| c.name == "istio-proxy"));
+        assert!(objects::proxy(&pod).is_some());
 
         namespaces.patch("istio-system", &PatchParams::default(), &label(None)).await?;
         mesh.wait_ready(NAME).await?;
