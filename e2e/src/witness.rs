@@ -91,6 +91,7 @@ async fn watch(label: &'static str, api: Api<DynamicObject>, seen: Arc<Mutex<BTr
             Ok(Some(Event::Delete(object))) => (object, false),
             Ok(Some(_)) => continue,
             Ok(None) => return,
+            // The watcher begins anew by itself, and at once: a server that restarts would be asked without a pause.
             Err(_) => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -132,9 +133,10 @@ pub struct Injecting {
 }
 
 impl Injecting {
-    /// Begins, in a namespace whose Pods are to be injected.
+    /// Begins, in a namespace whose Pods are to be injected. After each Pod it rests for a while, for the sake of whatever
+    /// else runs on the machine; where a gap would be short, it must not.
     #[must_use]
-    pub fn start(client: Client, namespace: &str) -> Self {
+    pub fn start(client: Client, namespace: &str, rest: Duration) -> Self {
         let outcome = Arc::<Mutex<Injections>>::default();
         let mut work = JoinSet::new();
         let (pods, told) = (Api::<Pod>::namespaced(client, namespace), Arc::clone(&outcome));
@@ -142,10 +144,16 @@ impl Injecting {
             loop {
                 let tried = try_until_answered(&pods).await;
                 note(&mut told.lock().unwrap_or_else(PoisonError::into_inner), tried);
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(rest).await;
             }
         });
         Self { outcome, _work: work }
+    }
+
+    /// Ends, and tells what has become of them.
+    #[must_use]
+    pub fn end(self) -> Injections {
+        self.so_far()
     }
 
     /// What has become of them so far.
@@ -198,10 +206,7 @@ fn note(told: &mut Injections, tried: Tried) {
 async fn proxy_of_a_new_pod(pods: &Api<Pod>) -> Result<String, String> {
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     let pod = pods.create(&dry, &objects::pod("tried", &[("app", "tried")])).await.map_err(message)?;
-    let spec = pod.spec.unwrap_or_default();
-    let mut all = spec.containers.into_iter().chain(spec.init_containers.into_iter().flatten());
-    let proxy = all.find(|container| container.name == "istio-proxy");
-    proxy.and_then(|proxy| proxy.image).ok_or_else(|| "no istio-proxy".to_owned())
+    objects::proxy(&pod).and_then(|proxy| proxy.image.clone()).ok_or_else(|| "no istio-proxy".to_owned())
 }
 
 /// What the API server said.

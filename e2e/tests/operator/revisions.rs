@@ -1,6 +1,6 @@
 //! Meshes beside each other, and tags that move from one to the other.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
@@ -8,6 +8,7 @@ use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use meshwright_api::MeshInstallation;
 use meshwright_api::conditions::ConditionType;
 use meshwright_e2e::mesh::{LAB_1_32, LAB_1_32_PATCH, Mesh, NAME, operator_writes, small};
+use meshwright_e2e::witness::Injecting;
 use meshwright_e2e::{Lab, LabOptions, TestResult, objects, run, wait};
 use serde_json::{Value, json};
 
@@ -37,9 +38,7 @@ async fn both(lab: &Lab, canary: Value) -> TestResult<Mesh> {
 async fn injected_by(pods: &Api<Pod>) -> Result<String, String> {
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     let pod = pods.create(&dry, &objects::pod("cart", &[("app", "cart")])).await.map_err(|error| error.to_string())?;
-    let spec = pod.spec.clone().unwrap_or_default();
-    let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    if !all.any(|container| container.name == "istio-proxy") {
+    if objects::proxy(&pod).is_none() {
         return Err("let through without a proxy".into());
     }
     Ok(pod.annotations().get("istio.io/rev").cloned().unwrap_or_default())
@@ -50,41 +49,16 @@ async fn shop(lab: &Lab, name: &str, label: (&str, &str)) -> TestResult<Api<Pod>
     Ok(Api::namespaced(lab.client(), name))
 }
 
-/// Pods that are asked for all the time until it is dropped; counts those that come back without a proxy or not at all.
-struct Customers {
-    seen: Arc<Mutex<Seen>>,
-    task: tokio::task::JoinHandle<()>,
+/// Begins to ask for pods in a namespace, without a rest.
+fn ask_for_pods(lab: &Lab, namespace: &str) -> Injecting {
+    Injecting::start(lab.client(), namespace, Duration::ZERO)
 }
 
-#[derive(Default)]
-struct Seen {
-    injected: usize,
-    failures: Vec<String>,
-}
-
-impl Customers {
-    fn begin(pods: Api<Pod>) -> Self {
-        let seen = Arc::<Mutex<Seen>>::default();
-        let noted = Arc::clone(&seen);
-        let task = tokio::spawn(async move {
-            loop {
-                let result = injected_by(&pods).await;
-                let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
-                match result {
-                    Ok(_) => noted.injected += 1,
-                    Err(failure) => noted.failures.push(failure),
-                }
-            }
-        });
-        Self { seen, task }
-    }
-
-    fn end(self, what: &str) {
-        self.task.abort();
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        println!("{what}: {} pods injected, {} failures", seen.injected, seen.failures.len());
-        assert!(seen.injected > 0 && seen.failures.is_empty(), "{what}: {:?}", seen.failures);
-    }
+/// Checks that every pod that was asked for came back with a proxy, at once.
+fn all_were_injected(asked: Injecting, what: &str) {
+    let seen = asked.end();
+    println!("{what}: {} pods asked for, {} failures, {} answers lost", seen.tried, seen.failures.len(), seen.lost);
+    assert!(seen.tried > 0 && seen.failures.is_empty() && seen.lost == 0, "{what}: {seen:?}");
 }
 
 async fn wait_injected_by(pods: &Api<Pod>, revision: &str) -> TestResult {
@@ -222,7 +196,7 @@ fn a_tag_and_the_default_move_to_another_mesh_and_back_without_a_failed_injectio
         let prod = shop(lab, "prod", ("istio.io/rev", "prod")).await?;
         let plain = shop(lab, "plain", ("istio-injection", "enabled")).await?;
         assert_eq!((injected_by(&prod).await?, injected_by(&plain).await?), ("default".into(), "default".into()));
-        let customers = [Customers::begin(prod.clone()), Customers::begin(plain.clone())];
+        let customers = ["prod", "plain"].map(|namespace| ask_for_pods(lab, namespace));
 
         // A tag that another has is refused by its name, and what runs goes on.
         mesh.apply("second", canary(&["prod", "default"])).await?;
@@ -252,8 +226,8 @@ fn a_tag_and_the_default_move_to_another_mesh_and_back_without_a_failed_injectio
         })
         .await?;
         let [prod, plain] = customers;
-        prod.end("the tag prod there and back");
-        plain.end("the default there and back");
+        all_were_injected(prod, "the tag prod there and back");
+        all_were_injected(plain, "the default there and back");
         Ok(())
     });
 }
@@ -264,7 +238,7 @@ fn the_default_moves_to_a_mesh_in_another_namespace_and_back_when_that_one_goes(
         let mesh = Mesh::ready(lab).await?;
         rights_in(lab, "mesh-b").await?;
         let plain = shop(lab, "plain", ("istio-injection", "enabled")).await?;
-        let customers = Customers::begin(plain.clone());
+        let customers = ask_for_pods(lab, "plain");
         let mut second = canary(&["default"]);
         second["namespace"] = "mesh-b".into();
         mesh.apply("second", second).await?;
@@ -275,7 +249,7 @@ fn the_default_moves_to_a_mesh_in_another_namespace_and_back_when_that_one_goes(
         mesh.delete("second", &DeleteParams::default()).await?;
         wait_injected_by(&plain, "default").await?;
         mesh.wait_ready(NAME).await?;
-        customers.end("the default to another namespace and back");
+        all_were_injected(customers, "the default to another namespace and back");
         Ok(())
     });
 }
@@ -310,11 +284,11 @@ fn one_of_two_meshes_is_upgraded_and_the_definitions_are_those_of_the_newer() {
         mesh.wait_ready(NAME).await?;
         marked_as(&mesh, DEFINITION, NAME).await?;
 
-        let customers = Customers::begin(plain.clone());
+        let customers = ask_for_pods(lab, "plain");
         mesh.apply("second", of(LAB_1_32_PATCH, canary(&["default"]))).await?;
         let running = |mesh: MeshInstallation| mesh.status.and_then(|status| status.version.running);
         assert_eq!(running(mesh.wait_ready("second").await?).as_deref(), Some(LAB_1_32_PATCH));
-        customers.end("an upgrade of the default");
+        all_were_injected(customers, "an upgrade of the default");
         marked_as(&mesh, DEFINITION, "second").await?;
         assert_eq!(running(mesh.wait_ready(NAME).await?).as_deref(), Some(LAB_1_32));
         comes_back(&mesh, DEFINITION).await?;

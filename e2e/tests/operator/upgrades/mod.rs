@@ -65,7 +65,7 @@ impl Scene {
             (ROLES, mesh.api("rbac.authorization.k8s.io/v1", "ClusterRole", None)),
         ];
         let witness = Witness::of(apis).await?;
-        let injecting = Injecting::start(lab.client(), "shop");
+        let injecting = Injecting::start(lab.client(), "shop", Duration::from_millis(50));
         Ok(Self { mesh, witness, injecting })
     }
 
