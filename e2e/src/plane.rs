@@ -114,6 +114,7 @@ impl ControlPlane {
                 let log = self.api_server.log_tail();
                 return Err(LabError::NotReady { program: "kube-apiserver", after: start.elapsed(), detail, log });
             }
+            // A moment between two questions; the deadline is above.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

@@ -43,6 +43,7 @@ where
                 Ok(value) => return value,
                 Err(now) => seen = now,
             }
+            // A moment between two tries, so that what is waited for has the machine to itself.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };

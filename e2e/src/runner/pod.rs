@@ -329,6 +329,7 @@ impl Life {
         self.sent = Some(status);
     }
 
+    /// Notes a failure and lets a moment pass, as a kubelet does before it asks again.
     async fn again(&self, error: &kube::Error) {
         self.note(&error.to_string());
         tokio::select! {

@@ -147,6 +147,7 @@ fn gone(dir: &Path) {
             dir.display(),
             dir.exists()
         );
+        // Nobody tells when a process of another's is gone.
         std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -17,6 +17,7 @@ pub(crate) async fn measure(lab: &Lab, mesh: &Mesh, options: &Options, table: &m
     let leader = lab.process(OPERATOR_NAMESPACE, &mesh.leader().await?)?;
     let mark = quiet(lab).await?.mark();
     let before = leader.times()?.computed;
+    // What is measured is a span of time in which nothing happens.
     tokio::time::sleep(Duration::from_secs(options.idle_seconds)).await;
     let cost = Cost::of(&lab.settled_audit().await?.since(mark));
     let computed = seconds(leader.times()?.computed.saturating_sub(before));
