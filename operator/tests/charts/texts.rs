@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::rendering::{Mill, look_at};
+use super::rows::edge;
 
 /// What upsets YAML, shells and people.
 const TEXTS: [&str; 27] = [
@@ -48,12 +49,6 @@ struct Place {
 
 fn path(words: &str, last: &[&str]) -> Vec<String> {
     words.split_whitespace().chain(last.iter().copied()).map(str::to_owned).collect()
-}
-
-fn edge(fields: Value) -> Value {
-    let mut gateway = json!({"name": "edge"});
-    meshwright::mesh::merge::merge(&mut gateway, fields);
-    json!({"gateways": [gateway]})
 }
 
 const POD: &str = "spec template metadata annotations";
