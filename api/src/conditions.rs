@@ -68,7 +68,7 @@ macro_rules! reasons {
     ($($(#[$doc:meta])+ $name:ident,)+) => {
         /// Why a condition is as it is, and what an Event is about: one fixed word for tools to go
         /// by. What differs from case to case is in the message.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
         pub enum Reason {
             $($(#[$doc])+ $name,)+
         }

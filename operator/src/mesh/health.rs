@@ -9,6 +9,7 @@ use meshwright_api::conditions::Reason;
 use meshwright_api::{
     ComponentStatus, GatewayPortStatus, GatewayStatus, NodePortOrigin, NodePortStatus, PlatformStatus, Protocol,
 };
+use serde::Serialize;
 use serde_json::Value;
 
 use super::kind::Kind;
@@ -76,7 +77,7 @@ pub struct KeptRevision {
 }
 
 /// Something in the way of Ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Blocker {
     /// As a reason.
     pub reason: Reason,

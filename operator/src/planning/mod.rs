@@ -42,21 +42,6 @@ pub enum Verdict {
     Refused,
 }
 
-/// Why the operator would write nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Refused {
-    /// As the condition's reason.
-    pub reason: &'static str,
-    /// As the condition's message.
-    pub message: String,
-}
-
-impl From<Blocker> for Refused {
-    fn from(Blocker { reason, message }: Blocker) -> Self {
-        Self { reason: reason.as_str(), message }
-    }
-}
-
 /// All that a plan tells.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -73,7 +58,7 @@ pub struct Report {
     /// What it comes to.
     pub verdict: Verdict,
     /// Why nothing would be written.
-    pub refusals: Vec<Refused>,
+    pub refusals: Vec<Blocker>,
     /// Objects that change.
     pub changes: Vec<ObjectChange>,
     /// How many objects get new marks of the operator and nothing else.
@@ -100,7 +85,7 @@ pub struct Question<'a> {
     /// The states that the mesh may be in, the most trusted first; empty unless it is moved step by step.
     pub sources: &'a [State],
     /// What else keeps the operator from following it.
-    pub refusals: Vec<Refused>,
+    pub refusals: Vec<Blocker>,
     /// What to know of this plan.
     pub notes: Vec<String>,
 }
@@ -138,7 +123,7 @@ pub fn report(question: Question<'_>) -> Result<Report, AdmitObjectError> {
     })
 }
 
-fn refused(refusal: &Refusal) -> Refused {
+fn refused(refusal: &Refusal) -> Blocker {
     let (reason, message) = match refusal {
         Refusal::Foreign { key, holder: Some(holder) } => {
             (Reason::ForeignObject, format!("{key} is of installation {holder}"))
@@ -150,5 +135,5 @@ fn refused(refusal: &Refusal) -> Refused {
             (Reason::NamespaceTerminating, format!("namespace {namespace} is being deleted; it is made again then"))
         }
     };
-    Refused { reason: reason.as_str(), message }
+    Blocker { reason, message }
 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use meshwright_api::conditions::Reason;
 use serde_json::Value;
 
-use super::Refused;
 use super::objects::{ObjectAction, ObjectChange, Objects};
+use crate::mesh::health::Blocker;
 use crate::mesh::kind::Kind;
 use crate::mesh::object::Desired;
 
 /// Definitions that would lose a version in which objects are stored: the API server refuses them.
 #[must_use]
-pub fn lost_versions(desired: &[Arc<Desired>], live: &Objects, changes: &[ObjectChange]) -> Vec<Refused> {
+pub fn lost_versions(desired: &[Arc<Desired>], live: &Objects, changes: &[ObjectChange]) -> Vec<Blocker> {
     let definitions = changes
         .iter()
         .filter(|change| change.key.kind == Kind::CustomResourceDefinition && change.action == ObjectAction::Update);
@@ -22,8 +22,8 @@ pub fn lost_versions(desired: &[Arc<Desired>], live: &Objects, changes: &[Object
         let kept: BTreeSet<&str> = texts(&wanted, "/spec/versions", "/name").collect();
         let stored = texts(live.get(&change.key)?, "/status/storedVersions", "");
         let lost: Vec<&str> = stored.filter(|version| !kept.contains(version)).collect();
-        (!lost.is_empty()).then(|| Refused {
-            reason: Reason::ObjectRefused.as_str(),
+        (!lost.is_empty()).then(|| Blocker {
+            reason: Reason::ObjectRefused,
             message: format!(
                 "{} would lose {}, in which objects are stored: write them anew in a version that stays, and take the old \
                  one out of its status.storedVersions",

@@ -14,13 +14,14 @@ use crate::controller::{
     Accepted, Heading, Surroundings, by_precedence, by_trust, last_good, may_move, no_way_back, remake, resolve_for,
 };
 use crate::mesh::beside::{Beside, Peer};
+use crate::mesh::health::Blocker;
 use crate::mesh::object::{AdmitObjectError, Desired};
 use crate::mesh::revision::{Record, Verdict};
 use crate::mesh::tags::{Standing, arrange};
 use crate::nodeports::{Discovery, Held, NodePortServer, Slot};
 use crate::planning::objects::{Objects, reduce, serving_release};
 use crate::planning::observe::{complete, injectors, marked};
-use crate::planning::{Question, Refused, Report, State, report};
+use crate::planning::{Question, Report, State, report};
 use crate::platform::{Detected, NODES_UNSEEN, Platforms};
 use crate::runtime::requests::why;
 
@@ -78,7 +79,7 @@ pub(super) async fn plan(
     let injectors = injectors(&client).await.map_err(PlanError::Objects)?;
     let standing = Standing { beside: &beside, injectors: &injectors };
     let others = beside.same_revision().or_else(|| beside.conflict()).or_else(|| standing.taken());
-    let refusals = others.map(Refused::from).into_iter().chain(against).collect();
+    let refusals = others.into_iter().chain(against).collect();
     let (accepted, sources) = place(accepted, &sources, &mut live, standing, &mut notes).map_err(PlanError::Steps)?;
     let existing = installations.iter().filter_map(kube::ResourceExt::uid).collect();
     let question = Question {
@@ -149,7 +150,7 @@ struct Way {
     /// The states that it may be in, the most trusted first; empty where it isn't moved step by step.
     sources: Vec<State>,
     /// What the operator has against it.
-    refusals: Vec<Refused>,
+    refusals: Vec<Blocker>,
 }
 
 fn way(surroundings: &Surroundings<'_>, wanted: &MeshInstallation, accepted: &Accepted) -> Way {
@@ -158,10 +159,10 @@ fn way(surroundings: &Surroundings<'_>, wanted: &MeshInstallation, accepted: &Ac
     let heading = Heading::of(records);
     if records.last().is_some_and(|last| last.name == name && last.verdict != Verdict::Pending) {
         // It was Ready, or has failed and is not tried again.
-        let refusals = heading.and_then(|heading| heading.stall()).map(Refused::from).into_iter().collect();
+        let refusals = heading.and_then(|heading| heading.stall()).into_iter().collect();
         return Way { sources: Vec::new(), refusals };
     }
-    let mut refusals: Vec<Refused> = may_move(surroundings, accepted).err().map(Refused::from).into_iter().collect();
+    let mut refusals: Vec<Blocker> = may_move(surroundings, accepted).err().into_iter().collect();
     let inputs = &accepted.inputs;
     let begun = records.last().is_some_and(|last| last.name == name);
     let moves = heading.is_some_and(|heading| heading.target().inputs.version != inputs.version);
@@ -171,7 +172,7 @@ fn way(surroundings: &Surroundings<'_>, wanted: &MeshInstallation, accepted: &Ac
         && let Some(good) = last_good(records)
         && let Err(lost) = remake(surroundings, wanted, good)
     {
-        refusals.push(no_way_back(good, &lost).into());
+        refusals.push(no_way_back(good, &lost));
     }
     let made = by_trust(records, &name).into_iter().filter_map(|record| remake(surroundings, wanted, record).ok());
     Way { sources: made.map(|source| source.desired).collect(), refusals }

@@ -22,7 +22,7 @@ pub(super) fn text(report: &Report) -> String {
             text,
             "{} {}",
             paint(BAD, "REFUSED"),
-            sentence(&format!("{}: {}", refused.reason, refused.message), 8)
+            sentence(&format!("{}: {}", refused.reason.as_str(), refused.message), 8)
         );
     }
     for note in &report.notes {
@@ -168,11 +168,12 @@ fn outcome(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
+    use meshwright_api::conditions::Reason;
     use serde_json::json;
 
     use super::*;
+    use crate::mesh::health::Blocker;
     use crate::mesh::kind::Kind;
-    use crate::planning::Refused;
     use crate::planning::fields::FieldAction;
     use crate::planning::path::PathStep;
 
@@ -269,7 +270,7 @@ Pods
         let mut report = report(vec![change(ObjectAction::Create, Kind::Service, "new", vec![])]);
         report.wanted = "1.33.0".into();
         report.verdict = Verdict::Refused;
-        report.refusals.push(Refused { reason: "VersionNotSupported", message: "one minor at a time".into() });
+        report.refusals.push(Blocker { reason: Reason::VersionNotSupported, message: "one minor at a time".into() });
         let text = shown(&report);
         assert!(
             text.starts_with("MeshInstallation mesh, Istio 1.31.2 -> 1.33.0, platform generic\nREFUSED Version"),
