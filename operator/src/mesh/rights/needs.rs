@@ -33,10 +33,21 @@ const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "delete", "patch"];
 const WRITE_BUT_KEEP: &[&str] = &["create", "patch"];
 
-const RESTART: &str = "with `spec.proxy.update.mode: Restart`: restart workloads whose owners allow it by label, by two annotations on the pod template";
-
 const NO_RESTART: &str =
     "with `Restart`, no workload is restarted, and `status.proxies.message` says so; with `Report`, nothing is missed";
+
+/// Workloads that are restarted for their proxies' sake.
+const fn restarted(resource: &'static str) -> Need {
+    Need {
+        reach: Reach::Cluster,
+        group: "apps",
+        resource,
+        name: None,
+        verbs: &["list", "patch"],
+        why: "with `spec.proxy.update.mode: Restart`: restart workloads whose owners allow it by label, by two annotations on the pod template",
+        without: NO_RESTART,
+    }
+}
 
 /// All but the kinds that the mesh consists of.
 const OTHERS: [Need; 21] = [
@@ -67,33 +78,9 @@ const OTHERS: [Need; 21] = [
         why: "know which proxies run: `status.proxies`, the metric, what to restart, and what needs the mesh before it is removed; of each pod the workload and the proxy's version are kept",
         without: "nothing is told of proxies or restarted for them; a deletion waits until the right is there, or `spec.deletion.whileInUse` is `Proceed`",
     },
-    Need {
-        reach: Reach::Cluster,
-        group: "apps",
-        resource: "statefulsets",
-        name: None,
-        verbs: &["list", "patch"],
-        why: RESTART,
-        without: NO_RESTART,
-    },
-    Need {
-        reach: Reach::Cluster,
-        group: "apps",
-        resource: "deployments",
-        name: None,
-        verbs: &["list", "patch"],
-        why: RESTART,
-        without: NO_RESTART,
-    },
-    Need {
-        reach: Reach::Cluster,
-        group: "apps",
-        resource: "daemonsets",
-        name: None,
-        verbs: &["list", "patch"],
-        why: RESTART,
-        without: NO_RESTART,
-    },
+    restarted("statefulsets"),
+    restarted("deployments"),
+    restarted("daemonsets"),
     Need {
         reach: Reach::Cluster,
         group: "policy",
