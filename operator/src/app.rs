@@ -205,12 +205,13 @@ async fn context(
     events: EventSink,
 ) -> Result<Context, RunError> {
     let Live { inventory, gateway_api, proxies, changed } = live;
-    let version = clients.requests.apiserver_version().await.map_err(|e| RunError::ServerVersion(Box::new(e)))?;
-    info!(kubernetes = version.git_version, "connected");
     let requests = clients.requests.clone();
-    let nodes = Nodes::new(requests.clone());
     let node_ports = NodePortServer::new(requests.clone(), namespace);
-    node_ports.range().await;
+    // Both at a time: the first reconcile waits for them.
+    let (version, _) = tokio::join!(requests.apiserver_version(), node_ports.range());
+    let version = version.map_err(|e| RunError::ServerVersion(Box::new(e)))?;
+    info!(kubernetes = version.git_version, "connected");
+    let nodes = Nodes::new(requests.clone());
     let prober = Prober::new(requests.clone(), options.probe_interval, changed.clone(), metrics.clone());
     let platforms = Arc::new(Platforms::bundled().map_err(RunError::Platforms)?);
     let surveyor = Surveyor::new(requests.clone(), platforms, version.git_version.clone());
