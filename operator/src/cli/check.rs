@@ -62,7 +62,7 @@ pub struct CheckArgs {
     #[arg(long, default_value = "istio-system", conflicts_with = "file", value_name = "NAMESPACE")]
     mesh_namespace: String,
     /// Namespace of the operator
-    #[arg(long, default_value = "meshwright-system", value_name = "NAMESPACE")]
+    #[arg(long, default_value = super::OPERATOR_NAMESPACE, value_name = "NAMESPACE")]
     operator_namespace: String,
     /// How to show the findings
     #[arg(long, short, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]

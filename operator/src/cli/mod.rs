@@ -21,6 +21,9 @@ use clap::{Parser, Subcommand};
 
 use crate::catalog::explain;
 
+/// Where the operator is, unless a flag names another namespace.
+const OPERATOR_NAMESPACE: &str = "meshwright-system";
+
 /// Owns the life of an Istio service mesh on Kubernetes.
 #[derive(Debug, Parser)]
 #[command(name = "meshwright", version, propagate_version = true)]

@@ -59,7 +59,7 @@ pub struct PlanArgs {
     #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", value_delimiter = ':', required = true, value_name = "DIR")]
     catalogs: Vec<PathBuf>,
     /// Namespace of the operator, where it keeps what it remembers
-    #[arg(long, default_value = "meshwright-system", value_name = "NAMESPACE")]
+    #[arg(long, default_value = super::OPERATOR_NAMESPACE, value_name = "NAMESPACE")]
     operator_namespace: String,
     /// How to show the plan
     #[arg(long, short, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]

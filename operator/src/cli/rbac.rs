@@ -31,7 +31,7 @@ pub struct RbacArgs {
     #[arg(long, default_value = "istio-system")]
     namespace: String,
     /// Namespace of the operator
-    #[arg(long, default_value = "meshwright-system", value_name = "NAMESPACE")]
+    #[arg(long, default_value = super::OPERATOR_NAMESPACE, value_name = "NAMESPACE")]
     operator_namespace: String,
     /// Print the document that tells of each right who needs it, instead of manifests
     #[arg(long)]

@@ -47,7 +47,7 @@ pub struct StatusArgs {
     #[arg(long, conflicts_with = "watch")]
     history: bool,
     /// Namespace of the operator, where it remembers what --history shows
-    #[arg(long, default_value = "meshwright-system", requires = "history", value_name = "NAMESPACE")]
+    #[arg(long, default_value = super::OPERATOR_NAMESPACE, requires = "history", value_name = "NAMESPACE")]
     operator_namespace: String,
     /// How to show it; json prints the objects themselves, one line for each change with --watch
     #[arg(long, short, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
