@@ -20,6 +20,7 @@ use meshwright_api::MeshInstallation;
 use super::asked::{Asked, Wanted};
 use super::cluster::{Cluster, NodePorts, Seen, Webhook};
 use crate::apply::{Inventory, Reader, Surveyor};
+use crate::controller::by_precedence;
 use crate::mesh::beside::{Beside, Peer};
 use crate::mesh::object::Desired;
 use crate::mesh::plan::{Refusal, plan};
@@ -141,7 +142,8 @@ async fn refusals(client: &Client, asked: &Asked, served: bool) -> Seen<Vec<Refu
     let mut installations = Vec::new();
     if served {
         let api: Api<MeshInstallation> = Api::all(client.clone());
-        installations = api.list(&ListParams::default()).await.map_err(|error| why(&error))?.items;
+        let listed = api.list(&ListParams::default()).await.map_err(|error| why(&error))?;
+        installations = by_precedence(listed.items);
     }
     let existing = installations.iter().filter_map(kube::ResourceExt::uid).collect();
     let Wanted { owner, desired, .. } = wanted;
