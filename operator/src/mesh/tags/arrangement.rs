@@ -1,5 +1,6 @@
 //! What of an installation's objects is to exist now, beside those of other installations.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -49,8 +50,12 @@ impl Arrangement {
 
     /// The live objects without those that stay for now, so that they are not pruned.
     #[must_use]
-    pub fn without_kept(&self, live: &LiveObjects) -> LiveObjects {
-        live.iter().filter(|(key, _)| !self.kept.contains(key)).map(|(key, live)| (key.clone(), live.clone())).collect()
+    pub fn without_kept<'l>(&self, live: &'l LiveObjects) -> Cow<'l, LiveObjects> {
+        if self.kept.is_empty() {
+            return Cow::Borrowed(live);
+        }
+        let others = live.iter().filter(|(key, _)| !self.kept.contains(key));
+        Cow::Owned(others.map(|(key, live)| (key.clone(), live.clone())).collect())
     }
 }
 

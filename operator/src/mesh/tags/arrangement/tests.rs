@@ -82,7 +82,8 @@ impl Cluster {
             self.live.insert(object.key.clone(), (object.value(), certified));
         }
         let wanted: BTreeSet<ObjectKey> = arranged.desired.iter().map(|object| object.key.clone()).collect();
-        let left = arranged.without_kept(&self.live());
+        let all = self.live();
+        let left = arranged.without_kept(&all);
         let mine = |live: &Live| live.marks.uid.as_deref() == Some(name);
         let gone: Vec<&ObjectKey> =
             left.iter().filter(|(key, live)| mine(live) && !wanted.contains(key)).map(|(key, _)| key).collect();
