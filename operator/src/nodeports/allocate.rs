@@ -69,9 +69,7 @@ struct Choice<'a> {
 impl<'a> Choice<'a> {
     fn new(question: &'a Question<'a>) -> Self {
         let mut wanted: Vec<&Want> = question.wanted.iter().collect();
-        wanted.sort_by_key(|want| {
-            (&want.slot.namespace, &want.slot.service, want.port == 0, want.port, want.protocol, &want.slot.port_name)
-        });
+        wanted.sort_by_key(|want| want.turn());
         let services: BTreeSet<(&str, &str)> = wanted.iter().map(|want| service(&want.slot)).collect();
         let slots: BTreeSet<&Slot> = wanted.iter().map(|want| &want.slot).collect();
         let mut choice = Self {

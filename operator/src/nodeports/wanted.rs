@@ -37,6 +37,14 @@ pub struct Want {
     pub need: Need,
 }
 
+impl Want {
+    /// Whose turn comes first: by Service and port, health checks last, and never by how they are listed.
+    pub(super) fn turn(&self) -> (&str, &str, bool, u16, Protocol, &str) {
+        let Slot { namespace, service, port_name } = &self.slot;
+        (namespace, service, self.port == 0, self.port, self.protocol, port_name)
+    }
+}
+
 /// The ports of a gateway's Service, those of the chart spelled out where the spec has none. The status port is the
 /// first, since some load balancers check the health of the first port.
 fn ports(gateway: &Gateway) -> Cow<'_, [GatewayPort]> {
@@ -66,11 +74,7 @@ fn ports(gateway: &Gateway) -> Cow<'_, [GatewayPort]> {
 #[must_use]
 pub fn wanted(spec: &MeshInstallationSpec, usual: Option<ServiceType>) -> Vec<Want> {
     let mut wanted: Vec<Want> = spec.gateways.iter().flat_map(|gateway| of_gateway(spec, gateway, usual)).collect();
-    wanted.sort_by(|a, b| {
-        let key = |want: &Want| (want.port == 0, want.port, want.protocol);
-        let place = |want: &Want| (want.slot.namespace.clone(), want.slot.service.clone());
-        (place(a), key(a), &a.slot.port_name).cmp(&(place(b), key(b), &b.slot.port_name))
-    });
+    wanted.sort_by(|a, b| a.turn().cmp(&b.turn()));
     wanted
 }
 
