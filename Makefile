@@ -30,6 +30,16 @@ build: prerequisites ## Build the operator, with debug checks
 release: prerequisites ## Build the operator for use
 	@cargo build --locked --release --package meshwright
 
+# The image that dist/install.yaml names: make dist IMAGE=registry.example.com/platform/meshwright:0.1.0
+IMAGE ?=
+
+.PHONY: dist
+dist: build ## Write dist/install.yaml, which installs the operator (IMAGE=: its image, as your clusters pull it)
+	@mkdir -p dist
+	@"$${CARGO_TARGET_DIR:-target}/debug/meshwright" install $(if $(IMAGE),--image "$(IMAGE)") >dist/install.yaml.partial
+	@mv dist/install.yaml.partial dist/install.yaml
+	@echo dist/install.yaml
+
 .PHONY: catalog
 catalog: lab build ## Import Istio's charts from its Go module into the catalog, and make the lab's own releases of them
 	@e2e/lab/catalog.sh "$(VERSION)" "$(CATALOG)"

@@ -4,6 +4,7 @@ mod catalog;
 mod check;
 mod cluster;
 mod crd;
+mod install;
 mod lines;
 mod manifest;
 mod operator;
@@ -46,6 +47,8 @@ enum Command {
     Render(render::RenderArgs),
     /// Maintain a catalog of Istio releases
     Catalog(catalog::CatalogArgs),
+    /// Print the manifest that installs the operator
+    Install(install::InstallArgs),
     /// Print the MeshInstallation CRD
     Crd,
     /// Print the rights that the operator needs for a catalog's releases
@@ -63,6 +66,7 @@ impl Cli {
             Command::Plan(args) => plan::run(&args).map_err(boxed),
             Command::Render(args) => render::run(&args).map_err(boxed),
             Command::Catalog(args) => catalog::run(args).map_err(boxed),
+            Command::Install(args) => install::run(&args).map_err(boxed),
             Command::Crd => crd::run().map_err(boxed),
             Command::Rbac(args) => rbac::run(&args).map_err(boxed),
         };

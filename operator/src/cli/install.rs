@@ -1,0 +1,153 @@
+//! `meshwright install`: the operator and all that it needs, as one manifest: what config/kustomization.yaml puts together.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Args;
+use meshwright_api::CrdYamlError;
+
+/// Flags of `meshwright install`.
+#[derive(Args, Debug)]
+pub struct InstallArgs {
+    /// The operator's image, as your clusters pull it. Example: registry.example.com/platform/meshwright:0.1.0
+    #[arg(long, default_value = IMAGE, value_parser = image)]
+    image: String,
+}
+
+/// The manifest can't be printed.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// The definition of `MeshInstallation` can't be written.
+    #[error("making the manifest failed")]
+    Definition(#[source] CrdYamlError),
+    /// Nobody takes the output.
+    #[error("can't write the output")]
+    Print(#[source] io::Error),
+}
+
+/// What has to be there before anything else: the operator's namespace.
+const NAMESPACE: &str = include_str!("../../../config/manager/namespace.yaml");
+/// The rest, in the order in which it is to be applied. The definition of `MeshInstallation` comes before it.
+const PARTS: [&str; 6] = [
+    include_str!("../../../config/manager/service_account.yaml"),
+    include_str!("../../../config/rbac/rbac.yaml"),
+    include_str!("../../../config/manager/network_policy.yaml"),
+    include_str!("../../../config/manager/disruption_budget.yaml"),
+    include_str!("../../../config/manager/service.yaml"),
+    include_str!("../../../config/manager/deployment.yaml"),
+];
+/// The Deployment's image.
+const IMAGE: &str = concat!("meshwright:", env!("CARGO_PKG_VERSION"));
+
+/// Prints the manifest.
+pub fn run(args: &InstallArgs) -> Result<ExitCode, InstallError> {
+    let manifest = manifest(&args.image).map_err(InstallError::Definition)?;
+    io::stdout().lock().write_all(manifest.as_bytes()).map_err(InstallError::Print)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn manifest(image: &str) -> Result<String, CrdYamlError> {
+    let version = env!("CARGO_PKG_VERSION");
+    let mut text = format!("# Meshwright {version}: the operator and all that it needs. Made by: meshwright install\n");
+    let definition = meshwright_api::crd_yaml()?;
+    for part in [NAMESPACE, &definition].into_iter().chain(PARTS) {
+        if !part.contains("\n---\n") {
+            text.push_str("---\n");
+        }
+        text.push_str(part);
+    }
+    Ok(text.replace(&format!("image: {IMAGE}\n"), &format!("image: \"{image}\"\n")))
+}
+
+/// Only what an image's name consists of: whether there is such an image, the clusters will know.
+fn image(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric();
+    let ends = text.starts_with(plain) && text.ends_with(plain);
+    if ends && text.chars().all(|c| plain(c) || "._:/@-".contains(c)) {
+        Ok(text.to_owned())
+    } else {
+        Err("an image is needed, such as registry.example.com/platform/meshwright:0.1.0".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn documents(text: &str) -> Vec<Value> {
+        let documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();
+        documents.into_iter().filter(|document| !document.is_null()).collect()
+    }
+
+    fn text<'a>(value: &'a Value, path: &str) -> &'a str {
+        value.pointer(path).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Everything that a kustomization lists, and those that it lists in turn.
+    fn listed(folder: &Path) -> Vec<Value> {
+        let kustomization = &documents(&fs::read_to_string(folder.join("kustomization.yaml")).unwrap())[0];
+        let resources = kustomization["resources"].as_array().unwrap();
+        let path = |resource: &Value| -> PathBuf { folder.join(resource.as_str().unwrap()) };
+        resources.iter().map(path).fold(Vec::new(), |mut found, path| {
+            let more = if path.is_dir() { listed(&path) } else { documents(&fs::read_to_string(path).unwrap()) };
+            found.extend(more);
+            found
+        })
+    }
+
+    #[test]
+    fn the_manifest_is_what_the_kustomization_lists() {
+        let by_name = |mut objects: Vec<Value>| {
+            let name =
+                |o: &Value| ["/kind", "/metadata/namespace", "/metadata/name"].map(|path| text(o, path).to_owned());
+            objects.sort_by_key(name);
+            objects
+        };
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+        assert_eq!(by_name(documents(&manifest(IMAGE).unwrap())), by_name(listed(&config)));
+    }
+
+    #[test]
+    fn what_others_need_comes_before_them() {
+        let objects = documents(&manifest(IMAGE).unwrap());
+        let place = |kind: &str, name: &str| {
+            objects.iter().position(|o| text(o, "/kind") == kind && text(o, "/metadata/name") == name)
+        };
+        for (index, object) in objects.iter().enumerate() {
+            let namespace = text(object, "/metadata/namespace");
+            let needed = if namespace.is_empty() { Some(0) } else { place("Namespace", namespace) };
+            assert!(needed.is_some_and(|needed| needed <= index), "{namespace} comes too late");
+        }
+        let last = objects.len() - 1;
+        assert_eq!(place("Deployment", "meshwright"), Some(last), "the operator starts with all its rights");
+        assert!(place("CustomResourceDefinition", "meshinstallations.meshwright.dev").is_some());
+    }
+
+    #[test]
+    fn the_image_is_the_one_that_is_named() {
+        let image = |manifest: &str| {
+            let path = "/spec/template/spec/containers/0/image";
+            text(documents(manifest).last().unwrap(), path).to_owned()
+        };
+        assert_eq!(image(&manifest(IMAGE).unwrap()), IMAGE);
+        let theirs = "registry.example.com:5000/platform/meshwright@sha256:0f";
+        let manifest = manifest(theirs).unwrap();
+        assert_eq!(image(&manifest), theirs);
+        assert!(!manifest.contains(&format!("image: {IMAGE}")));
+    }
+
+    #[test]
+    fn what_can_be_no_image_is_refused() {
+        for good in [IMAGE, "registry.example.com:5000/a/b_c@sha256:00ff"] {
+            assert_eq!(image(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "a b", "a\nb: c", "a #b", "'a'", "-a", "a:", "{a}", "a\"b"] {
+            assert!(image(bad).is_err_and(|error| error.contains("registry.example.com")), "{bad}");
+        }
+    }
+}
