@@ -16,6 +16,7 @@ mod gateways;
 mod healing;
 mod history;
 mod install;
+mod install_chart;
 mod install_manifest;
 mod leadership;
 mod node_agents;
