@@ -13,6 +13,7 @@ mod check;
 mod cli;
 mod crash;
 mod gateways;
+mod gitops;
 mod healing;
 mod history;
 mod install;

@@ -164,7 +164,7 @@ fn template(seen: &Seen) -> Option<i64> {
 }
 
 /// Whether a Deployment is of a release, and rolled out.
-fn rolled_out(seen: &Seen, release: &str) -> bool {
+pub fn rolled_out(seen: &Seen, release: &str) -> bool {
     let object = seen.object.clone().unwrap_or_default();
     let deployment: Deployment = serde_json::from_value(object).unwrap_or_default();
     let labels = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref()?.labels.as_ref());
