@@ -177,6 +177,7 @@ impl Memory {
         lock(&self.generations).remove(installation);
         lock(&self.ca_read).remove(installation);
         lock(&self.replaced).remove(installation);
+        lock(&self.unused).remove(installation);
         self.clear_failures(installation);
     }
 }

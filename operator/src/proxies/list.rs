@@ -1,11 +1,12 @@
 //! Reads of pods, once: for those who ask without a watch, and to be sure before a mesh is removed.
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, ListParams, PartialObjectMeta};
+use kube::api::{Api, ListParams};
 use kube::{Client, Resource as _, ResourceExt as _};
 
 use super::census::Census;
 use super::pod::{INJECTED, ProxyPod, UNFINISHED};
+use crate::apply::within_deadline;
 use crate::runtime::requests::pages;
 
 /// Annotation that the node agent puts on a pod whose traffic goes through ztunnel, and the value that says so.
@@ -59,12 +60,17 @@ pub async fn in_use(
 
 /// How many pods the node agent has redirected: no label tells of them.
 async fn redirected(client: &Client) -> Result<usize, kube::Error> {
-    let pods: Api<PartialObjectMeta<Pod>> = Api::all(client.clone());
+    let pods: Api<Pod> = Api::all(client.clone());
     let (key, value) = REDIRECTION;
+    let mut params = ListParams::default().fields(UNFINISHED).limit(METADATA_PAGE);
     let mut count = 0;
-    pages(&pods, ListParams::default().fields(UNFINISHED).limit(METADATA_PAGE), |pod| {
-        count += usize::from(pod.annotations().get(key).is_some_and(|v| v == value));
-    })
-    .await?;
-    Ok(count)
+    loop {
+        // The server leaves everything but metadata out.
+        let page = within_deadline(pods.list_metadata(&params)).await?;
+        count += page.items.iter().filter(|pod| pod.annotations().get(key).is_some_and(|v| v == value)).count();
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(count),
+        }
+    }
 }
