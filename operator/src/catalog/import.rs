@@ -13,6 +13,7 @@ use semver::Version;
 
 use super::{
     ChartName, Digest, Facts,
+    definitions::{self, ListDefinitionsError},
     facts::Minor,
     files::{self, Files, ReadChartError},
     release::Release,
@@ -134,6 +135,18 @@ pub enum ImportError {
         /// Its name.
         found: String,
     },
+    /// What the base chart brings can't be found out.
+    #[error("chart base: can't tell which definitions it brings")]
+    ListDefinitions(#[source] Box<ListDefinitionsError>),
+    /// Nothing would define the kinds that istiod serves.
+    #[error(
+        "chart base doesn't bring the definitions {missing}: some distributions keep theirs elsewhere, and a mesh of such \
+         charts would have none; take the charts of Istio's own release"
+    )]
+    MissingDefinitions {
+        /// Names of definitions, as `plural.group`, with commas.
+        missing: String,
+    },
     /// The catalog has something else under this version.
     #[error("{folder:?} has other content: give --replace to put this in its place")]
     DifferentContent {
@@ -191,7 +204,7 @@ fn prepare(request: &Import<'_>, facts: &Facts) -> Result<BTreeMap<ChartName, Fi
             Some(folder) => {
                 let mut files = files::read(folder).map_err(|source| ImportError::ReadChart { chart, source })?;
                 stamp_chart(chart, &mut files, request.version, facts)?;
-                check_chart(chart, &files)?;
+                check_chart(chart, &files, request.version, facts)?;
                 charts.insert(chart, files);
             }
             None if chart.is_indispensable() => {
@@ -233,13 +246,24 @@ fn text<'a>(chart: ChartName, files: &'a Files, file: &'static str) -> Result<&'
 }
 
 /// What would fail when a mesh is installed shall fail now.
-fn check_chart(chart: ChartName, files: &Files) -> Result<(), ImportError> {
+fn check_chart(chart: ChartName, files: &Files, version: &Version, facts: &Facts) -> Result<(), ImportError> {
     let parsed =
         Chart::from_files(files.clone()).map_err(|source| ImportError::Load { chart, source: Box::new(source) })?;
-    if parsed.name() == chart.as_str() {
-        Ok(())
-    } else {
-        Err(ImportError::OtherChart { chart, found: parsed.name().to_owned() })
+    if parsed.name() != chart.as_str() {
+        return Err(ImportError::OtherChart { chart, found: parsed.name().to_owned() });
+    }
+    if chart == ChartName::Base { check_definitions(&parsed, version, facts) } else { Ok(()) }
+}
+
+/// Of a minor that nothing is known about nobody knows what to expect.
+fn check_definitions(base: &Chart, version: &Version, facts: &Facts) -> Result<(), ImportError> {
+    let minor = Minor::of(version);
+    let (Ok(known), Ok(expected)) = (facts.minor(minor), facts.crds(minor)) else { return Ok(()) };
+    let kubernetes = format!("v{}.0", known.kubernetes.supported.1);
+    match definitions::missing(base, expected, &kubernetes) {
+        Ok(missing) if missing.is_empty() => Ok(()),
+        Ok(missing) => Err(ImportError::MissingDefinitions { missing: missing.join(", ") }),
+        Err(error) => Err(ImportError::ListDefinitions(Box::new(error))),
     }
 }
 

@@ -9,9 +9,10 @@
 //!
 //! Files are read by [`store`], [`release`] and [`import`] through [`files`], and written by
 //! [`import`] alone. The rest is pure: [`facts`] and [`profiles`] come with the program, [`stamp`]
-//! edits text, [`release_file`] is a format. Nothing here talks to a cluster or reads a clock.
+//! edits text, [`definitions`] lists what a chart brings, [`release_file`] is a format. Nothing here talks to a cluster or reads a clock.
 
 pub mod chart_name;
+pub mod definitions;
 pub mod digest;
 pub mod facts;
 mod files;

@@ -153,6 +153,24 @@ fn a_release_without_istiod_is_refused_and_one_without_ztunnel_is_not() {
 }
 
 #[test]
+fn charts_that_leave_out_definitions_are_refused_with_their_names() {
+    let source = source_tree();
+    let catalog = TempDir::new().unwrap();
+    // What 1.30 has, and 1.29 hadn't yet.
+    write(source.path(), &format!("{BASE}/templates/crds.yaml"), &definitions("1.29"));
+    add(source.path(), "1.29.6", catalog.path(), false).unwrap();
+    let error = add(source.path(), "1.30.3", catalog.path(), false).unwrap_err();
+    assert!(error.to_string().contains("the definitions trafficextensions.extensions.istio.io: "), "{error}");
+    fs::remove_file(source.path().join(BASE).join("templates/crds.yaml")).unwrap();
+    let error = add(source.path(), "1.31.2", catalog.path(), false).unwrap_err();
+    assert!(
+        matches!(&error, ImportError::MissingDefinitions { missing } if missing.split(", ").count() == 15),
+        "{error}"
+    );
+    assert_eq!(fs::read_dir(catalog.path()).unwrap().count(), 1, "nothing was written");
+}
+
+#[test]
 fn charts_that_name_different_images_are_no_release() {
     let source = source_tree();
     write(source.path(), "manifests/charts/istio-cni/Chart.yaml", "name: cni\nversion: 1.31.2\nappVersion: 1.31.2\n");

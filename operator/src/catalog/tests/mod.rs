@@ -40,7 +40,19 @@ pub(crate) fn source_tree() -> TempDir {
         write(tree.path(), &format!("{folder}/templates/object.yaml"), template);
         write(tree.path(), &format!("{folder}/files/data.txt"), "data\n");
     }
+    write(tree.path(), &format!("{BASE}/templates/crds.yaml"), &definitions("1.32"));
     tree
+}
+
+/// The folder of the base chart in a source tree.
+const BASE: &str = "manifests/charts/base";
+
+/// The definitions of a minor, by no more than their names.
+fn definitions(minor: &str) -> String {
+    let facts = Facts::bundled().unwrap();
+    let names = facts.crds(minor.parse().unwrap()).unwrap().iter();
+    let definition = "---\nkind: CustomResourceDefinition\nmetadata:\n  name: ";
+    names.fold(String::new(), |text, name| text + definition + name + "\n")
 }
 
 fn version(text: &str) -> Version {
