@@ -74,8 +74,18 @@ deny: ## Check licences, sources and known flaws of dependencies (cargo-deny; no
 	@cargo deny check --hide-inclusion-graph $(CHECKS)
 
 .PHONY: generate
-generate: catalog ## Make the committed files that are generated: CRD, RBAC and its document
+generate: catalog ## Make the committed files that are generated: CRD, RBAC and its document, OperatorHub bundle
 	@e2e/lab/generate.sh
+	@cargo run --quiet --locked --package meshwright-ship -- bundle
+
+.PHONY: bundle
+bundle: prerequisites ## Make the OperatorHub bundle from config/ and judge it (IMAGE=, REPOSITORY=, MAINTAINER=, OUT=: docs/olm.md)
+	@cargo run --quiet --locked --package meshwright-ship -- bundle $(if $(OUT),--out "$(OUT)") \
+		$(if $(IMAGE),--image "$(IMAGE)") $(if $(REPOSITORY),--repository "$(REPOSITORY)") $(if $(MAINTAINER),--maintainer "$(MAINTAINER)")
+
+.PHONY: sbom
+sbom: prerequisites ## Write the operator's software bill of materials to dist/meshwright.cdx.json (CycloneDX; TARGET=)
+	@mkdir -p dist && ship/sbom.sh $(TARGET) >dist/meshwright.cdx.json
 
 .PHONY: bench
 bench: lab release catalog ## Measure rendering and the choice of node ports (criterion, beside `helm template`) and the whole operator on the lab (BENCH_*: e2e/README.md)

@@ -1,0 +1,50 @@
+//! A bundle from the texts of its files.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{ANNOTATIONS, Bundle, Files, MANIFESTS};
+use crate::yaml;
+
+/// A file of a bundle can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ParseError {
+    /// It isn't YAML.
+    #[error("{path} is not YAML")]
+    Yaml {
+        /// The file.
+        path: String,
+        /// Cause.
+        #[source]
+        source: Box<serde_saphyr::Error>,
+    },
+    /// A bundle can't do without it.
+    #[error("the bundle has no file {0}")]
+    Missing(&'static str),
+}
+
+impl TryFrom<&Files> for Bundle {
+    type Error = ParseError;
+
+    fn try_from(files: &Files) -> Result<Self, ParseError> {
+        let mut manifests = BTreeMap::new();
+        let mut annotations = None;
+        let mut others = Files::new();
+        for (path, text) in files {
+            if path.starts_with(MANIFESTS) {
+                manifests.insert(path.clone(), parse(path, text)?);
+            } else if path == ANNOTATIONS {
+                annotations = parse(path, text)?.get("annotations").cloned();
+            } else {
+                others.insert(path.clone(), text.clone());
+            }
+        }
+        let annotations = annotations.ok_or(ParseError::Missing(ANNOTATIONS))?;
+        Ok(Self { manifests, annotations, others, size: files.values().map(String::len).sum() })
+    }
+}
+
+fn parse(path: &str, text: &str) -> Result<Value, ParseError> {
+    yaml::parse(text).map_err(|source| ParseError::Yaml { path: path.to_owned(), source })
+}

@@ -1,0 +1,103 @@
+//! What consoles show of custom resources, as the scorecard looks at it.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::super::descriptors::find;
+use super::super::{Bundle, list, text};
+use super::csv::examples;
+use super::{Origin, Rule, unless};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule::warning("crds-are-described", Origin::Framework, crds_are_described),
+    Rule::error("crds-have-resources", Origin::Framework, crds_have_resources),
+    Rule::error("crds-have-schemas", Origin::Framework, crds_have_schemas),
+    Rule::error("examples-have-specs", Origin::Framework, examples_have_specs),
+    Rule::error("spec-is-described", Origin::Framework, spec_is_described),
+    Rule::error("status-is-described", Origin::Framework, status_is_described),
+    Rule::error("descriptors-are-of-fields", Origin::Own, descriptors_are_of_fields),
+    Rule::error("descriptors-are-unique", Origin::Own, descriptors_are_unique),
+];
+
+/// The part of a schema that says what a `spec` or a `status` may hold.
+fn schema<'a>(bundle: &'a Bundle, owned: &Value, part: &str) -> &'a Value {
+    let crd =
+        bundle.of_kind("CustomResourceDefinition").find(|crd| text(crd, "/metadata/name") == text(owned, "/name"));
+    let versions = crd.map_or(&[][..], |crd| list(crd, "/spec/versions"));
+    let version = versions.iter().find(|version| text(version, "/name") == text(owned, "/version"));
+    let part = format!("/schema/openAPIV3Schema/properties/{part}");
+    version.and_then(|version| version.pointer(&part)).unwrap_or(&Value::Null)
+}
+
+fn paths<'a>(owned: &'a Value, descriptors: &str) -> Vec<&'a str> {
+    list(owned, descriptors).iter().map(|descriptor| text(descriptor, "/path")).collect()
+}
+
+fn crds_are_described(bundle: &Bundle) -> Vec<String> {
+    let bare = bundle.owned().iter().filter(|owned| text(owned, "/description").is_empty());
+    bare.map(|owned| format!("{} has no description", text(owned, "/name"))).collect()
+}
+
+fn crds_have_resources(bundle: &Bundle) -> Vec<String> {
+    let bare = bundle.owned().iter().filter(|owned| list(owned, "/resources").is_empty());
+    bare.map(|owned| format!("{} names no kinds of objects that belong to it", text(owned, "/name"))).collect()
+}
+
+fn crds_have_schemas(bundle: &Bundle) -> Vec<String> {
+    let bare = bundle.owned().iter().filter(|owned| schema(bundle, owned, "spec").get("properties").is_none());
+    bare.map(|owned| format!("{} has no schema", text(owned, "/name"))).collect()
+}
+
+fn examples_have_specs(bundle: &Bundle) -> Vec<String> {
+    let bare = |example: &&Value| example.get("spec").and_then(Value::as_object).is_none_or(serde_json::Map::is_empty);
+    let examples = examples(bundle);
+    examples.iter().filter(bare).map(|it| format!("example {:?} has no spec", text(it, "/metadata/name"))).collect()
+}
+
+/// Each field at the top has a descriptor.
+fn described(bundle: &Bundle, part: &str, descriptors: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for owned in bundle.owned() {
+        let shown: BTreeSet<&str> = paths(owned, descriptors).into_iter().collect();
+        let fields = schema(bundle, owned, part).get("properties").and_then(Value::as_object);
+        let bare = fields.into_iter().flat_map(|fields| fields.keys()).filter(|field| !shown.contains(field.as_str()));
+        wrong.extend(bare.map(|field| format!("{part}.{field} has no descriptor")));
+    }
+    wrong
+}
+
+/// The scorecard asks for those of the examples alone.
+fn spec_is_described(bundle: &Bundle) -> Vec<String> {
+    described(bundle, "spec", "/specDescriptors")
+}
+
+fn status_is_described(bundle: &Bundle) -> Vec<String> {
+    described(bundle, "status", "/statusDescriptors")
+}
+
+const BOTH: [(&str, &str); 2] = [("spec", "/specDescriptors"), ("status", "/statusDescriptors")];
+
+fn descriptors_are_of_fields(bundle: &Bundle) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for owned in bundle.owned() {
+        for (part, descriptors) in BOTH {
+            let strange =
+                paths(owned, descriptors).into_iter().filter(|path| find(schema(bundle, owned, part), path).is_none());
+            wrong.extend(strange.map(|path| format!("the CRD has no field {part}.{path}")));
+        }
+    }
+    wrong
+}
+
+fn descriptors_are_unique(bundle: &Bundle) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for owned in bundle.owned() {
+        for (part, descriptors) in BOTH {
+            let all = paths(owned, descriptors);
+            let unique: BTreeSet<&str> = all.iter().copied().collect();
+            wrong.extend(unless(unique.len() == all.len(), || format!("a field of {part} has two descriptors")));
+        }
+    }
+    wrong
+}

@@ -1,0 +1,132 @@
+//! Reads what the bundle is made from, and bundles. Writes nothing.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Base, Files};
+use crate::yaml;
+
+/// What the bundle is made from.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// What a person writes of it.
+    pub base: Base,
+    /// The description, in Markdown.
+    pub description: String,
+    /// The icon, as SVG.
+    pub icon: String,
+    /// The scorecard's configuration.
+    pub scorecard: String,
+    /// The CRD, as it is committed.
+    pub crd: String,
+    /// The objects of `config/rbac`.
+    pub rights: Vec<Value>,
+    /// The objects of `config/manager`.
+    pub manager: Vec<Value>,
+    /// The samples, the shortest first: consoles start a new object from the first example.
+    pub samples: Vec<Value>,
+}
+
+/// A source can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It can't be opened.
+    #[error("reading {path} failed")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// It isn't what it should be.
+    #[error("{path} is not as it should be")]
+    Yaml {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: Box<serde_saphyr::Error>,
+    },
+}
+
+impl Sources {
+    /// Reads a `config` folder.
+    pub fn read(config: &Path) -> Result<Self, ReadError> {
+        let base = config.join("olm/base");
+        Ok(Self {
+            base: document(&base.join("base.yaml"))?,
+            description: text(&base.join("description.md"))?,
+            icon: text(&base.join("icon.svg"))?,
+            scorecard: text(&base.join("scorecard.yaml"))?,
+            crd: text(&config.join("crd/meshinstallations.yaml"))?,
+            rights: objects(&config.join("rbac"))?,
+            manager: objects(&config.join("manager"))?,
+            samples: shortest_first(objects(&config.join("samples"))?),
+        })
+    }
+}
+
+/// Reads the files of a bundle: those below `manifests`, `metadata` and `tests`.
+pub fn bundle(folder: &Path) -> Result<Files, ReadError> {
+    let mut files = Files::new();
+    for part in ["manifests", "metadata", "tests"] {
+        collect(folder, &folder.join(part), &mut files)?;
+    }
+    Ok(files)
+}
+
+fn collect(root: &Path, folder: &Path, files: &mut Files) -> Result<(), ReadError> {
+    for path in entries(folder)? {
+        if path.is_dir() {
+            collect(root, &path, files)?;
+        } else {
+            let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+            files.insert(name, text(&path)?);
+        }
+    }
+    Ok(())
+}
+
+/// The objects of a folder's YAML files, without those that are kustomize's alone.
+fn objects(folder: &Path) -> Result<Vec<Value>, ReadError> {
+    let mut objects = Vec::new();
+    for path in entries(folder)? {
+        if path.is_file() && path.extension().is_some_and(|extension| extension == "yaml") {
+            let documents: Vec<Value> =
+                yaml::parse_all(&text(&path)?).map_err(|source| ReadError::Yaml { path, source })?;
+            objects.extend(documents.into_iter().filter(|object| {
+                let version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+                !object.is_null() && !version.starts_with("kustomize.config.k8s.io/")
+            }));
+        }
+    }
+    Ok(objects)
+}
+
+fn shortest_first(mut samples: Vec<Value>) -> Vec<Value> {
+    samples.sort_by_cached_key(|sample| sample.to_string().len());
+    samples
+}
+
+fn document<T: DeserializeOwned>(path: &Path) -> Result<T, ReadError> {
+    yaml::parse(&text(path)?).map_err(|source| ReadError::Yaml { path: path.to_owned(), source })
+}
+
+fn text(path: &Path) -> Result<String, ReadError> {
+    fs::read_to_string(path).map_err(|source| ReadError::Io { path: path.to_owned(), source })
+}
+
+/// What a folder holds, by name.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, ReadError> {
+    let failed = |source| ReadError::Io { path: folder.to_owned(), source };
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        paths.push(entry.map_err(failed)?.path());
+    }
+    paths.sort();
+    Ok(paths)
+}
