@@ -31,7 +31,7 @@ impl Digest {
     pub fn of(files: &BTreeMap<String, Vec<u8>>) -> Self {
         let mut list = Sha256::new();
         for (path, content) in files {
-            list.update(format!("{}  {path}\n", hexadecimal(&Sha256::digest(content))));
+            list.update(format!("{}  {path}\n", sha256(content)));
         }
         Self(format!("{PREFIX}{}", hexadecimal(&list.finalize())))
     }
@@ -41,6 +41,11 @@ impl Digest {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// The SHA-256 of a file, in hexadecimal.
+pub(super) fn sha256(content: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(content))
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

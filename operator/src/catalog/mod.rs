@@ -7,18 +7,26 @@
 //! <catalog>/<version>/charts/<chart>/...        base, istiod, gateway, cni, ztunnel
 //! ```
 //!
-//! Files are read by [`store`], [`release`] and [`import`] through [`files`], and written by
-//! [`import`] alone. The rest is pure: [`facts`] and [`profiles`] come with the program, [`stamp`]
-//! edits text, [`definitions`] lists what a chart brings, [`release_file`] is a format. Nothing here talks to a cluster or reads a clock.
+//! A release comes into a catalog from a folder ([`import`]), from a file ([`bundle`], which writes such files too) or from
+//! a registry ([`oci`], which alone uses the network), always through [`put`], which alone writes into catalogs. Catalogs
+//! are read by [`store`] and [`release`], folders through [`files`]. The rest is pure: [`facts`] and [`profiles`] come with
+//! the program, [`stamp`] edits text, [`assemble`] says what a release is, [`archive`] packs and unpacks, [`image_list`]
+//! tells the images, [`definitions`] lists what a chart brings, [`release_file`] is a format. Nothing here talks to a cluster or reads a clock.
 
+mod archive;
+pub mod assemble;
+pub mod bundle;
 pub mod chart_name;
 pub mod definitions;
 pub mod digest;
 pub mod facts;
 mod files;
+pub mod image_list;
 pub mod import;
 mod minor;
+pub mod oci;
 pub mod profiles;
+pub mod put;
 pub mod release;
 pub mod release_file;
 mod stamp;

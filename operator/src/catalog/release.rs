@@ -186,7 +186,8 @@ impl Release {
         self.charts.keys().filter_map(|chart| self.read_chart(*chart).err()).collect()
     }
 
-    fn read_chart(&self, chart: ChartName) -> Result<Files, ChartError> {
+    /// The files of a chart, if they are what its digest says.
+    pub(super) fn read_chart(&self, chart: ChartName) -> Result<Files, ChartError> {
         let version = || self.file.version.clone();
         let Some(recorded) = self.charts.get(&chart) else {
             return Err(ChartError::Absent { chart, version: version() });

@@ -11,7 +11,7 @@ use super::{ChartName, Digest, yaml};
 pub const FILE_NAME: &str = "release.yaml";
 
 const SCHEMA: &str = "catalog.meshwright.dev/v1";
-const HEADING: &str = "# Made by `meshwright catalog add`. The digests cover the files of each chart below charts/:\n\
+const HEADING: &str = "# Made by `meshwright catalog`. The digests cover the files of each chart below charts/:\n\
                        # a chart that was edited by hand is refused.\n";
 
 /// What a release is, where it came from, and what its charts must look like.
@@ -54,6 +54,18 @@ pub struct ChartEntry {
     pub version: String,
     /// Of its files.
     pub digest: Digest,
+    /// The artifact of a registry that it was pulled as, by the digest of its manifest:
+    /// `oci://registry.example.com/charts/istiod@sha256:...`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+}
+
+impl ChartEntry {
+    /// Whether both are the same chart, wherever they came from.
+    fn same_content(&self, other: &Self) -> bool {
+        let Self { name, version, digest, origin: _ } = self;
+        *name == other.name && *version == other.version && *digest == other.digest
+    }
 }
 
 /// A `release.yaml` says nothing that can be relied on.
@@ -106,7 +118,9 @@ impl ReleaseFile {
     #[must_use]
     pub fn same_content(&self, other: &Self) -> bool {
         let Self { schema: _, version, source: _, images, charts } = self;
-        *version == other.version && *images == other.images && *charts == other.charts
+        let same_charts = charts.len() == other.charts.len()
+            && charts.iter().zip(&other.charts).all(|(one, other)| one.same_content(other));
+        *version == other.version && *images == other.images && same_charts
     }
 }
 
@@ -118,7 +132,7 @@ mod tests {
 
     fn sample() -> ReleaseFile {
         let digest = Digest::of(&BTreeMap::new());
-        let chart = |name| ChartEntry { name, version: "1.31.2".to_owned(), digest: digest.clone() };
+        let chart = |name| ChartEntry { name, version: "1.31.2".to_owned(), digest: digest.clone(), origin: None };
         let images = Images {
             hub: "registry.example.com/istio".to_owned(),
             tag: "1.31.2".to_owned(),
@@ -138,6 +152,7 @@ mod tests {
     fn the_source_makes_no_difference_and_the_tag_does() {
         let mut other = sample();
         other.source = "elsewhere".to_owned();
+        other.charts[0].origin = Some("oci://registry.example.com/charts/base@sha256:0".to_owned());
         assert!(other.same_content(&sample()));
         other.images.tag = "latest".to_owned();
         assert!(!other.same_content(&sample()));
@@ -147,6 +162,14 @@ mod tests {
     fn a_file_of_another_schema_is_refused_by_its_name() {
         let text = sample().text().unwrap().replace(SCHEMA, "catalog.meshwright.dev/v2");
         assert!(ReleaseFile::parse(&text).unwrap_err().to_string().contains("catalog.meshwright.dev/v2"));
+    }
+
+    #[test]
+    fn the_artifact_that_a_chart_was_pulled_as_is_kept_and_absent_where_there_is_none() {
+        assert!(!sample().text().unwrap().contains("origin"));
+        let mut pulled = sample();
+        pulled.charts[0].origin = Some("oci://registry.example.com/charts/base@sha256:0".to_owned());
+        assert_eq!(ReleaseFile::parse(&pulled.text().unwrap()).unwrap(), pulled);
     }
 
     #[test]

@@ -1,8 +1,12 @@
-//! `meshwright catalog`: adds, lists and checks the Istio releases that the operator can install.
+//! `meshwright catalog`: brings, lists and checks the Istio releases that the operator can install.
+
+mod file;
+mod images;
+mod pull;
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -35,6 +39,14 @@ enum Command {
     List,
     /// Check that every chart is what was added; exits with 1 if one isn't
     Verify,
+    /// List the images that a release can ask nodes to pull
+    Images(images::ImagesArgs),
+    /// Write a release into a file, to be carried to where no registry can be reached
+    Export(file::ExportArgs),
+    /// Add the release of a file that `catalog export` wrote
+    Import(file::ImportArgs),
+    /// Add a release from a registry that has Istio's Helm charts
+    Pull(pull::PullArgs),
 }
 
 // Here --version is the release's, not this program's.
@@ -75,6 +87,15 @@ pub enum CatalogCliError {
         #[source]
         source: Box<ImportError>,
     },
+    /// The images can't be told.
+    #[error(transparent)]
+    Images(images::ImagesError),
+    /// A release can't be carried by file.
+    #[error(transparent)]
+    File(file::FileError),
+    /// A release can't be pulled.
+    #[error(transparent)]
+    Pull(pull::PullCliError),
     /// The catalog can't be read.
     #[error("can't open the catalog")]
     Open(#[source] OpenError),
@@ -116,23 +137,49 @@ fn run_at(args: CatalogArgs, today: Date, out: &mut impl Write) -> Result<ExitCo
         }
         Command::List => list(&open()?, &facts, today, out).map(|()| true),
         Command::Verify => verify(&open()?, out),
+        Command::Images(args) => {
+            let text = images::text(&args, &open()?, &facts).map_err(CatalogCliError::Images)?;
+            out.write_all(text.as_bytes()).map(|()| true)
+        }
+        Command::Export(args) => {
+            let said = file::export(&args, &open()?).map_err(CatalogCliError::File)?;
+            writeln!(out, "{said}").map(|()| true)
+        }
+        Command::Import(args) => {
+            let said = file::import(&args, the_one(&catalog)?).map_err(CatalogCliError::File)?;
+            writeln!(out, "{said}").map(|()| true)
+        }
+        Command::Pull(args) => {
+            let said = pull::pull(args, the_one(&catalog)?, &facts).map_err(CatalogCliError::Pull)?;
+            writeln!(out, "{said}").map(|()| true)
+        }
     };
     let whole = printed.map_err(CatalogCliError::Print)?;
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Releases are put into one catalog.
+fn the_one(catalogs: &[PathBuf]) -> Result<&Path, CatalogCliError> {
+    match catalogs {
+        [catalog] => Ok(catalog),
+        _ => Err(CatalogCliError::SeveralCatalogs(catalogs.len())),
+    }
+}
+
+fn told(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Added => "added",
+        Outcome::Unchanged => "there already, nothing changed",
+        Outcome::Replaced => "replaced",
+    }
+}
+
 fn add_release(add: AddArgs, catalogs: &[PathBuf], facts: &Facts) -> Result<&'static str, CatalogCliError> {
-    let [catalog] = catalogs else {
-        return Err(CatalogCliError::SeveralCatalogs(catalogs.len()));
-    };
+    let catalog = the_one(catalogs)?;
     let AddArgs { from, version, source, replace } = add;
     let source = source.unwrap_or_else(|| from.display().to_string());
-    match import(&Import { from: &from, version: &version, catalog, source: &source, replace }, facts) {
-        Ok(Outcome::Added) => Ok("added"),
-        Ok(Outcome::Unchanged) => Ok("there already, nothing changed"),
-        Ok(Outcome::Replaced) => Ok("replaced"),
-        Err(source) => Err(CatalogCliError::Add { version, from, source: Box::new(source) }),
-    }
+    let outcome = import(&Import { from: &from, version: &version, catalog, source: &source, replace }, facts);
+    outcome.map(told).map_err(|source| CatalogCliError::Add { version, from, source: Box::new(source) })
 }
 
 const HEADINGS: [&str; 5] = ["VERSION", "KUBERNETES", "IMAGES", "CHARTS", "STATE"];
@@ -223,14 +270,14 @@ mod tests {
         args: CatalogArgs,
     }
 
-    fn run(words: &[&str]) -> Result<(ExitCode, String), CatalogCliError> {
+    pub(super) fn run(words: &[&str]) -> Result<(ExitCode, String), CatalogCliError> {
         let cli = Cli::try_parse_from([&["catalog"], words].concat()).unwrap();
         let mut out = Vec::new();
         let code = run_at(cli.args, "2026-11-21".parse().unwrap(), &mut out)?;
         Ok((code, String::from_utf8(out).unwrap()))
     }
 
-    fn with_release(version: &str) -> (TempDir, String) {
+    pub(super) fn with_release(version: &str) -> (TempDir, String) {
         let source = source_tree();
         let catalog = TempDir::new().unwrap();
         let dir = catalog.path().to_str().unwrap().to_owned();

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::symlink};
 
 use super::*;
-use crate::catalog::{Catalog, ChartName, explain};
+use crate::catalog::{Catalog, ChartName, assemble::AssembleError, explain, put::PutError};
 
 const ISTIOD: &str = "manifests/charts/istio-control/istio-discovery";
 
@@ -110,7 +110,8 @@ fn other_content_needs_to_be_asked_for() {
     add(source.path(), "1.31.2", catalog.path(), false).unwrap();
     write(source.path(), &format!("{ISTIOD}/files/data.txt"), "changed\n");
     let data = || fs::read_to_string(catalog.path().join("1.31.2/charts/istiod/files/data.txt")).unwrap();
-    assert!(matches!(add(source.path(), "1.31.2", catalog.path(), false), Err(ImportError::DifferentContent { .. })));
+    let error = add(source.path(), "1.31.2", catalog.path(), false).unwrap_err();
+    assert!(matches!(error, ImportError::Put(PutError::DifferentContent { .. })), "{error}");
     assert_eq!(data(), "data\n");
     assert_eq!(add(source.path(), "1.31.2", catalog.path(), true).unwrap(), Outcome::Replaced);
     assert_eq!(data(), "changed\n");
@@ -176,7 +177,10 @@ fn charts_that_name_different_images_are_no_release() {
     write(source.path(), "manifests/charts/istio-cni/Chart.yaml", "name: cni\nversion: 1.31.2\nappVersion: 1.31.2\n");
     let catalog = TempDir::new().unwrap();
     let error = add(source.path(), "1.31.2", catalog.path(), false).unwrap_err();
-    assert!(matches!(error, ImportError::ImagesDiffer { chart: ChartName::Cni, .. }), "{error}");
+    assert!(
+        matches!(error, ImportError::Assemble(AssembleError::ImagesDiffer { chart: ChartName::Cni, .. })),
+        "{error}"
+    );
 }
 
 #[test]
@@ -186,7 +190,10 @@ fn a_chart_in_the_wrong_folder_is_noticed() {
     fs::write(&chart, fs::read_to_string(&chart).unwrap().replace("name: gateway", "name: other")).unwrap();
     let catalog = TempDir::new().unwrap();
     let error = add(source.path(), "1.31.2", catalog.path(), false).unwrap_err();
-    assert!(matches!(error, ImportError::OtherChart { chart: ChartName::Gateway, .. }), "{error}");
+    assert!(
+        matches!(error, ImportError::Assemble(AssembleError::OtherChart { chart: ChartName::Gateway, .. })),
+        "{error}"
+    );
 }
 
 #[test]

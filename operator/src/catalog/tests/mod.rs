@@ -1,5 +1,6 @@
 //! A made-up release, and tests of what spans several files of the room.
 
+mod bundle;
 mod facts;
 mod import;
 mod store;

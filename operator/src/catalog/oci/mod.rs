@@ -1,0 +1,228 @@
+//! Pulls a release from a registry: Istio's charts, one artifact each, as `helm push` leaves them there.
+//!
+//! [`source`] is where they are and [`credentials`] who asks; this file talks to the registry. What comes is held against
+//! three digests: the manifest's (that of the request, if it is pinned), the archive's (that in the manifest), and the
+//! chart's own, which from then on is checked at every use. Only a whole release is put into the catalog, by `put`.
+
+pub mod credentials;
+mod error;
+pub mod source;
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use futures::StreamExt as _;
+use oci_client::{
+    Client, Reference,
+    client::{ClientConfig, ClientProtocol},
+    manifest::{OciDescriptor, OciManifest},
+    secrets::RegistryAuth,
+};
+use semver::Version;
+
+use super::{
+    ChartName, Digest, Facts, archive, assemble,
+    files::Files,
+    put::{self, Outcome},
+};
+
+pub use credentials::Credentials;
+pub use error::PullError;
+pub use source::Source;
+
+/// What Helm calls a packed chart.
+const CHART_LAYER: &str = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
+/// Bytes of a packed chart; Istio's largest has about a quarter of a million.
+const MAX_ARCHIVE: usize = 16 << 20;
+/// For a connection, and for each piece of an answer: a registry that is slow is waited for, one that hangs isn't.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What to pull, and where to.
+#[derive(Clone, Copy, Debug)]
+pub struct Pull<'a> {
+    /// Where the charts are.
+    pub from: &'a Source,
+    /// The release's version, which is also the tag.
+    pub version: &'a Version,
+    /// Digests of manifests, in the notation of [`Digest`]: these charts are asked for by digest, whatever the tag means
+    /// by now.
+    pub pins: &'a BTreeMap<ChartName, Digest>,
+    /// What is known of releases.
+    pub facts: &'a Facts,
+    /// Who asks.
+    pub credentials: &'a Credentials,
+    /// HTTP without TLS.
+    pub plain_http: bool,
+    /// The catalog; made if it doesn't exist.
+    pub catalog: &'a Path,
+    /// Whether other content under the same version may be replaced.
+    pub replace: bool,
+}
+
+/// What a pull did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pulled {
+    /// What became of the release.
+    pub outcome: Outcome,
+    /// The artifact of each chart, by digest.
+    pub origins: BTreeMap<ChartName, String>,
+    /// Charts that the registry doesn't have, and that a release can be without.
+    pub absent: Vec<ChartName>,
+}
+
+/// Pulls a release into a catalog, if all of it is what it should be.
+pub async fn pull(request: &Pull<'_>) -> Result<Pulled, PullError> {
+    let registry = Registry::new(request)?;
+    let (mut charts, mut origins, mut absent) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+    for chart in ChartName::ALL {
+        match registry.chart(chart, request).await {
+            Ok((files, origin)) => {
+                charts.insert(chart, files);
+                origins.insert(chart, origin);
+            }
+            // Some charts are younger than some releases; one that was asked for by its digest must be there.
+            Err(PullError::Missing { .. }) if !chart.is_indispensable() && !request.pins.contains_key(&chart) => {
+                absent.push(chart);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let source = request.from.to_string();
+    let mut file =
+        assemble::release_file(request.version, &source, &charts, request.facts).map_err(PullError::Assemble)?;
+    for entry in &mut file.charts {
+        entry.origin = origins.get(&entry.name).cloned();
+    }
+    let outcome = put::put(request.catalog, &file, &charts, request.replace).map_err(PullError::Put)?;
+    Ok(Pulled { outcome, origins, absent })
+}
+
+struct Registry {
+    client: Client,
+    auth: RegistryAuth,
+}
+
+impl Registry {
+    fn new(request: &Pull<'_>) -> Result<Self, PullError> {
+        // The library takes the process's own; that there is one already is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let protocol = if request.plain_http { ClientProtocol::Http } else { ClientProtocol::Https };
+        let config = ClientConfig {
+            protocol,
+            connect_timeout: Some(CONNECT_TIMEOUT),
+            read_timeout: Some(READ_TIMEOUT),
+            user_agent: concat!("meshwright/", env!("CARGO_PKG_VERSION")),
+            platform_resolver: None,
+            ..ClientConfig::default()
+        };
+        let client = Client::try_from(config).map_err(|source| PullError::Client(Box::new(source)))?;
+        Ok(Self { client, auth: request.credentials.auth() })
+    }
+
+    /// The files of a chart, and the artifact that they came from.
+    async fn chart(&self, chart: ChartName, request: &Pull<'_>) -> Result<(Files, String), PullError> {
+        let pin = request.pins.get(&chart);
+        let reference = request.from.artifact(chart, request.version, pin);
+        let failed = |error| PullError::of(error, &reference, request.credentials, pin);
+        let (manifest, digest) = self.client.pull_manifest(&reference, &self.auth).await.map_err(failed)?;
+        let layer = chart_layer(manifest, &reference)?;
+        let archive = self.blob(&reference, &layer, request).await?;
+        let unpacked = archive::unpack(&archive)
+            .map_err(|source| PullError::Unpack { artifact: reference.to_string(), source })?;
+        let files = below_folder(chart, unpacked).map_err(|path| PullError::Layout {
+            artifact: reference.to_string(),
+            chart,
+            path,
+        })?;
+        assemble::check_chart(chart, &files).map_err(PullError::Assemble)?;
+        Ok((files, format!("oci://{}", reference.clone_with_digest(digest))))
+    }
+
+    async fn blob(
+        &self,
+        reference: &Reference,
+        layer: &OciDescriptor,
+        request: &Pull<'_>,
+    ) -> Result<Vec<u8>, PullError> {
+        // The manifest is there, so this isn't a chart that the release can be without.
+        let failed = |error| match PullError::of(error, reference, request.credentials, None) {
+            PullError::Missing { artifact } => PullError::Incomplete { artifact, digest: layer.digest.clone() },
+            other => other,
+        };
+        let mut stream = self.client.pull_blob_stream(reference, layer).await.map_err(failed)?;
+        let mut archive = Vec::new();
+        while let Some(piece) = stream.next().await {
+            archive.extend_from_slice(&piece.map_err(|source| PullError::of_piece(source, reference))?);
+            if archive.len() > MAX_ARCHIVE {
+                return Err(PullError::TooLarge { artifact: reference.to_string(), limit: MAX_ARCHIVE >> 20 });
+            }
+        }
+        Ok(archive)
+    }
+}
+
+/// The one layer that is a packed chart; a provenance file may lie beside it.
+fn chart_layer(manifest: OciManifest, reference: &Reference) -> Result<OciDescriptor, PullError> {
+    let found = match manifest {
+        OciManifest::Image(manifest) => {
+            let mut layers = manifest.layers;
+            if let Some(at) = layers.iter().position(|layer| layer.media_type == CHART_LAYER) {
+                return Ok(layers.swap_remove(at));
+            }
+            layers.into_iter().map(|layer| layer.media_type).collect::<Vec<_>>().join(", ")
+        }
+        OciManifest::ImageIndex(_) => "an index of images".to_owned(),
+    };
+    Err(PullError::NotAChart { artifact: reference.to_string(), found })
+}
+
+/// The files of a packed chart without the folder of its name; or the first file that is elsewhere.
+fn below_folder(chart: ChartName, unpacked: Files) -> Result<Files, String> {
+    let folder = format!("{chart}/");
+    unpacked
+        .into_iter()
+        .map(|(path, content)| match path.strip_prefix(&folder) {
+            Some(rest) => Ok((rest.to_owned(), content)),
+            None => Err(path),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reference() -> Reference {
+        "registry.example.com/charts/istiod:1.31.2".parse().unwrap()
+    }
+
+    fn manifest(layers: &[&str]) -> OciManifest {
+        let descriptor = |kind: &str| serde_json::json!({"mediaType": kind, "digest": "sha256:0", "size": 1});
+        let layers: Vec<_> = layers.iter().map(|kind| descriptor(kind)).collect();
+        let config = descriptor("application/vnd.cncf.helm.config.v1+json");
+        let manifest = serde_json::json!({"schemaVersion": 2, "config": config, "layers": layers});
+        serde_json::from_value(manifest).unwrap()
+    }
+
+    #[test]
+    fn the_chart_is_found_beside_its_provenance() {
+        let manifest = manifest(&["application/vnd.cncf.helm.chart.provenance.v1.prov", CHART_LAYER]);
+        assert_eq!(chart_layer(manifest, &reference()).unwrap().media_type, CHART_LAYER);
+    }
+
+    #[test]
+    fn what_is_no_chart_is_refused_with_what_it_is() {
+        let layer = "application/vnd.oci.image.layer.v1.tar+gzip";
+        let error = chart_layer(manifest(&[layer]), &reference()).unwrap_err().to_string();
+        assert!(error.contains("charts/istiod:1.31.2") && error.contains(layer), "{error}");
+    }
+
+    #[test]
+    fn a_file_outside_the_charts_folder_is_named() {
+        let files = |paths: &[&str]| paths.iter().map(|path| ((*path).to_owned(), Vec::new())).collect::<Files>();
+        let inside = below_folder(ChartName::Base, files(&["base/Chart.yaml", "base/templates/a.yaml"])).unwrap();
+        assert_eq!(inside.keys().collect::<Vec<_>>(), ["Chart.yaml", "templates/a.yaml"]);
+        let outside = below_folder(ChartName::Base, files(&["base/Chart.yaml", "based/Chart.yaml"]));
+        assert_eq!(outside, Err("based/Chart.yaml".to_owned()));
+    }
+}

@@ -1,0 +1,116 @@
+//! `meshwright catalog images`.
+
+use clap::ValueEnum;
+use meshwright_api::version::VersionRequest;
+use semver::Version;
+use serde_json::{Value, json};
+
+use super::release_version;
+use crate::catalog::{
+    Catalog, ChartName, Facts,
+    facts::Minor,
+    image_list::{self, ImageList, ListImagesError},
+    release::ChartError,
+    release_file::Images,
+    store::ResolveError,
+};
+
+// Here --version is the release's, not this program's.
+#[derive(Clone, Debug, clap::Args)]
+#[command(disable_version_flag = true)]
+pub(super) struct ImagesArgs {
+    /// The release, for example 1.31.2
+    #[arg(long, value_name = "VERSION", value_parser = release_version)]
+    version: Version,
+    /// How to print them; lines are full names, json says also what asks for each
+    #[arg(long, short, value_enum, default_value_t = Output::Lines, value_name = "FORMAT")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Lines,
+    Json,
+}
+
+/// The images of a release can't be told.
+#[derive(Debug, thiserror::Error)]
+pub enum ImagesError {
+    /// The catalog doesn't have it.
+    #[error(transparent)]
+    Resolve(ResolveError),
+    /// A chart can't be used.
+    #[error(transparent)]
+    Chart(Box<ChartError>),
+    /// The charts don't say.
+    #[error("can't tell the images of Istio {version}")]
+    List {
+        /// The release.
+        version: Version,
+        /// Cause.
+        #[source]
+        source: ListImagesError,
+    },
+}
+
+/// The charts are rendered for some Kubernetes, and their images are the same for all.
+const SOME_KUBERNETES: &str = "v1.33.0";
+
+pub(super) fn text(args: &ImagesArgs, catalog: &Catalog, facts: &Facts) -> Result<String, ImagesError> {
+    let request = VersionRequest::Exact(args.version.clone());
+    let release = catalog.resolve(&request).map_err(ImagesError::Resolve)?;
+    let names: Vec<ChartName> = release.charts().keys().copied().collect();
+    let charts = release.load_charts(names).map_err(|error| ImagesError::Chart(Box::new(error)))?;
+    let supported =
+        facts.minor(Minor::of(release.version())).map(|facts| format!("v{}.0", facts.kubernetes.supported.1));
+    let kubernetes = supported.unwrap_or_else(|_| SOME_KUBERNETES.to_owned());
+    let list = image_list::list(&charts, &kubernetes)
+        .map_err(|source| ImagesError::List { version: args.version.clone(), source })?;
+    Ok(match args.output {
+        Output::Lines => list.keys().map(|image| format!("{image}\n")).collect(),
+        Output::Json => format!("{:#}\n", as_json(&args.version, release.images(), &list)),
+    })
+}
+
+fn as_json(version: &Version, of_release: &Images, list: &ImageList) -> Value {
+    let images: Vec<Value> = list.iter().map(|(image, users)| json!({"image": image, "usedBy": users})).collect();
+    let Images { hub: _, tag: _, pullable, reason } = of_release;
+    let mut value = json!({"format": 1, "version": version.to_string(), "pullable": pullable, "images": images});
+    if let (Some(reason), Some(fields)) = (reason, value.as_object_mut()) {
+        fields.insert("reason".to_owned(), json!(reason));
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::catalog::tests::{source_tree, write};
+    use crate::cli::catalog::tests::run;
+
+    #[test]
+    fn the_images_of_a_release_are_listed_and_json_says_who_asks() {
+        let source = source_tree();
+        let pod = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: istiod}\nspec: {template: {spec: {containers: \
+                   [{image: \"{{ .Values._internal_defaults_do_not_set.global.hub }}/pilot:1\"}]}}}\n";
+        let path = "manifests/charts/istio-control/istio-discovery/templates/deployment.yaml";
+        write(source.path(), path, pod);
+        let catalog = tempfile::TempDir::new().unwrap();
+        let (from, dir) = (source.path().to_str().unwrap(), catalog.path().to_str().unwrap());
+        run(&["add", "--from", from, "--version", "1.31.2", "--catalog", dir]).unwrap();
+
+        let images = |format: &str| run(&["images", "--version", "1.31.2", "--catalog", dir, "-o", format]).unwrap().1;
+        assert_eq!(images("lines"), "registry.istio.io/release/pilot:1\n");
+        let list: Value = serde_json::from_str(&images("json")).unwrap();
+        assert_eq!((list["format"].as_i64(), list["pullable"].as_bool()), (Some(1), Some(true)));
+        assert_eq!(list["images"][0]["usedBy"], json!(["Deployment istiod"]));
+
+        let error = run(&["images", "--version", "1.31.3", "--catalog", dir]).unwrap_err();
+        assert_eq!(error.to_string(), "version 1.31.3 is not in the catalog, which has 1.31.2");
+        fs::write(catalog.path().join("1.31.2/charts/cni/values.yaml"), "evil: true\n").unwrap();
+        let error = run(&["images", "--version", "1.31.2", "--catalog", dir]).unwrap_err();
+        assert!(error.to_string().contains("chart cni of release 1.31.2 is damaged"), "{error}");
+    }
+}
