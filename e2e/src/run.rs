@@ -4,7 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
-use crate::{Lab, LabError, LabOptions};
+use crate::{Lab, LabError, LabOptions, net};
 
 /// What the body of a test returns: any error, by `?`.
 pub type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -43,14 +43,21 @@ where
         runtime.block_on(lab.stop());
         failure.map_or(Ok(()), Err)
     });
-    match outcome {
-        Ok(()) => {}
-        Err(Failure::Panic(panic)) => resume_unwind(panic),
-        Err(Failure::Error(error)) => {
-            eprintln!("the test failed: {error}");
-            resume_unwind(Box::new(error));
-        }
-    }
+    fail_with(outcome);
+}
+
+/// Runs a test on a network of its own, in which nothing can be reached but what the test starts, and without a cluster.
+/// An error or a panic fails the calling test.
+pub fn run_without_cluster<F>(test: F)
+where
+    F: AsyncFnOnce() -> TestResult + Send,
+{
+    let outcome = on_own_thread(|| {
+        let runtime = runtime()?;
+        net::enter()?;
+        runtime.block_on(test()).map_err(|error| Failure::Error(error.to_string()))
+    });
+    fail_with(outcome);
 }
 
 /// Runs `work` in a lab and returns what it returned; for programs, such as the demo, that aren't tests.
@@ -70,6 +77,18 @@ where
         Failure::Error(error) => error.into(),
         Failure::Panic(panic) => resume_unwind(panic),
     })
+}
+
+/// Fails the calling test, unless all went well.
+fn fail_with(outcome: Result<(), Failure>) {
+    match outcome {
+        Ok(()) => {}
+        Err(Failure::Panic(panic)) => resume_unwind(panic),
+        Err(Failure::Error(error)) => {
+            eprintln!("the test failed: {error}");
+            resume_unwind(Box::new(error));
+        }
+    }
 }
 
 enum Failure {

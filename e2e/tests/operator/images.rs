@@ -1,0 +1,203 @@
+//! Every image that a mesh asks nodes to pull: of what the operator applies, and of what istiod makes of others' pods.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+use kube::api::{Api, PostParams};
+use meshwright_e2e::mesh::{Mesh, NAME, VERSION};
+use meshwright_e2e::{LabOptions, TestResult, objects, run, wait};
+use serde_json::{Value, json};
+
+use crate::cli::{file, meshwright};
+
+const MIRROR: &str = "mirror.example.com:5000/istio";
+/// What a gateway's Deployment has instead of an image: istiod puts one there.
+const AUTO: &str = "auto";
+/// Istio's template grpc-simple names it outright: no value of a chart reaches it.
+const HELPER: &str = "busybox:1.28";
+
+fn digest(letter: char) -> String {
+    format!("sha256:{}", letter.to_string().repeat(64))
+}
+
+/// Everything that there is: node agents, gateways, an egress gateway.
+fn spec() -> Value {
+    let gateways = json!([
+        {"name": "in", "namespace": "edge", "service": {"type": "ClusterIP"}},
+        {"name": "out", "namespace": "edge", "direction": "Egress"},
+    ]);
+    json!({"version": VERSION, "profile": "ambient", "gateways": gateways, "images": {"registry": MIRROR}})
+}
+
+/// The same with every image named by its digest.
+fn pinned() -> Value {
+    let image = |name: &str, letter: char| format!("{MIRROR}/{name}:{VERSION}@{}", digest(letter));
+    let proxy = json!({"image": image("proxyv2", 'b')});
+    let mut spec = spec();
+    spec["values"] = json!({
+        "istiod": {"image": image("pilot", 'a'), "global": {"proxy": proxy, "proxy_init": proxy}},
+        "cni": {"image": image("install-cni", 'c')},
+        "ztunnel": {"image": image("ztunnel", 'd')},
+    });
+    spec
+}
+
+async fn rendered(spec: &Value) -> TestResult<Vec<Value>> {
+    let (_dir, path) = file(NAME, spec, &json!({}))?;
+    let ran = meshwright(Path::new("/nowhere/kubeconfig"), &["render", "-f", &path, "-o", "json"]).await?;
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let list: Value = serde_json::from_str(&ran.out)?;
+    Ok(list["items"].as_array().cloned().unwrap_or_default())
+}
+
+/// Each text with the key `image`, at any depth of any object.
+fn images(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value.as_str() {
+                    Some(image) if name == "image" => _ = found.insert(image.to_owned()),
+                    _ => images(value, found),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| images(item, found)),
+        _ => {}
+    }
+}
+
+fn injector(objects: &[Value]) -> TestResult<(Value, Value)> {
+    let is_injector =
+        |object: &&Value| object["metadata"]["name"] == "istio-sidecar-injector" && object["kind"] == "ConfigMap";
+    let data = &objects.iter().find(is_injector).ok_or("no injector")?["data"];
+    let values = serde_json::from_str(data["values"].as_str().unwrap_or_default())?;
+    Ok((values, serde_saphyr::from_str(data["config"].as_str().unwrap_or_default())?))
+}
+
+/// Image lines of all injection templates that name an image outright.
+fn literal_images(config: &Value) -> BTreeSet<String> {
+    let templates = config["templates"].as_object().into_iter().flatten();
+    let lines = templates.flat_map(|(_, text)| text.as_str().unwrap_or_default().lines());
+    let said = lines.filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix("image:"));
+    said.map(|image| image.trim().trim_matches('"').to_owned()).filter(|image| !image.contains("{{")).collect()
+}
+
+fn set(texts: &[&str]) -> BTreeSet<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+fn block_on(test: impl Future<Output = TestResult>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(test).unwrap();
+}
+
+#[test]
+fn every_image_of_every_object_comes_from_the_registry_of_the_spec() {
+    block_on(async {
+        let objects = rendered(&spec()).await?;
+        let mut found = BTreeSet::new();
+        objects.iter().for_each(|object| images(object, &mut found));
+        let of = |name: &str| format!("{MIRROR}/{name}:{VERSION}");
+        assert_eq!(found, set(&[&of("install-cni"), &of("pilot"), &of("ztunnel"), AUTO]));
+
+        let (values, config) = injector(&objects)?;
+        assert_eq!((values["global"]["hub"].as_str(), values["global"]["tag"].as_str()), (Some(MIRROR), Some(VERSION)));
+        assert_eq!(literal_images(&config), set(&[HELPER]));
+        Ok(())
+    });
+}
+
+#[test]
+fn every_image_can_be_named_by_its_digest() {
+    block_on(async {
+        let objects = rendered(&pinned()).await?;
+        let mut found = BTreeSet::new();
+        objects.iter().for_each(|object| images(object, &mut found));
+        let of = |name: &str, letter: char| format!("{MIRROR}/{name}:{VERSION}@{}", digest(letter));
+        assert_eq!(found, set(&[&of("install-cni", 'c'), &of("pilot", 'a'), &of("ztunnel", 'd'), AUTO]));
+        let (values, _) = injector(&objects)?;
+        assert_eq!(values["global"]["proxy"]["image"], of("proxyv2", 'b'));
+        assert_eq!(values["global"]["proxy_init"]["image"], of("proxyv2", 'b'));
+        Ok(())
+    });
+}
+
+#[test]
+fn the_list_of_images_holds_all_that_an_installation_asks_for() {
+    block_on(async {
+        let args = ["catalog", "images", "--version", VERSION];
+        let ran = meshwright(Path::new("/nowhere/kubeconfig"), &args).await?;
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        let of = |name: &str| format!("registry.istio.io/testing/{name}:{VERSION}");
+        let all = ["agentgateway", "install-cni", "pilot", "proxyv2", "ztunnel"].map(of);
+        let mut expected: Vec<&str> = vec![HELPER];
+        expected.extend(all.iter().map(String::as_str));
+        assert_eq!(ran.out.lines().collect::<Vec<_>>(), expected);
+
+        let json = meshwright(Path::new("/nowhere/kubeconfig"), &[&args[..], &["-o", "json"]].concat()).await?;
+        let list: Value = serde_json::from_str(&json.out)?;
+        assert_eq!(list["pullable"], false, "the lab's release has a shortened commit for a tag");
+        let users = |image: &str| {
+            let entry = list["images"].as_array()?.iter().find(|entry| entry["image"] == image)?;
+            Some(entry["usedBy"].clone())
+        };
+        assert_eq!(users(HELPER), Some(json!(["template grpc-simple"])));
+        assert_eq!(users(&of("ztunnel")), Some(json!(["DaemonSet ztunnel"])));
+        Ok(())
+    });
+}
+
+/// The images that istiod gives a pod which asks for a template, without its own container.
+async fn injected(client: &Client, template: &str) -> TestResult<BTreeSet<String>> {
+    let mut pod = objects::pod("app", &[("sidecar.istio.io/inject", "true")]);
+    if template == "gateway" {
+        pod.spec.get_or_insert_default().containers[0].name = "istio-proxy".to_owned();
+        pod.spec.get_or_insert_default().containers[0].image = Some(AUTO.to_owned());
+    }
+    let templates = [("inject.istio.io/templates".to_owned(), template.to_owned())];
+    pod.metadata.annotations = Some(templates.into_iter().collect());
+    let own = objects::pod("app", &[]).spec.unwrap_or_default().containers[0].image.clone().unwrap_or_default();
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let back = Api::<Pod>::namespaced(client.clone(), "shop").create(&dry, &pod).await?;
+    let mut found = BTreeSet::new();
+    images(&serde_json::to_value(back.spec)?, &mut found);
+    found.remove(&own);
+    Ok(found)
+}
+
+#[test]
+fn every_container_that_istiod_injects_comes_from_the_registry_of_the_spec_or_by_its_digest() {
+    run(LabOptions::default(), async |lab| {
+        let mesh = Mesh::operator(lab).await?;
+        let client = lab.client();
+        objects::namespace(&client, "shop", &[]).await?;
+        let mut spec = json!({"version": VERSION, "images": {"registry": MIRROR}});
+        mesh.apply(NAME, spec.clone()).await?;
+        mesh.wait_ready(NAME).await?;
+        let proxy = format!("{MIRROR}/proxyv2:{VERSION}");
+        for template in ["sidecar", "gateway", "grpc-agent"] {
+            assert_eq!(injected(&client, template).await?, set(&[&proxy]), "{template}");
+        }
+        assert_eq!(injected(&client, "grpc-simple").await?, set(&[HELPER]));
+
+        let pinned = format!("{MIRROR}/proxyv2:{VERSION}@{}", digest('b'));
+        let named = json!({"image": pinned});
+        spec["values"] = json!({"istiod": {"global": {"proxy": named, "proxy_init": named}}});
+        mesh.apply(NAME, spec).await?;
+        mesh.wait_ready(NAME).await?;
+        for template in ["sidecar", "gateway", "grpc-agent"] {
+            // istiod reads its changed configuration when it comes to it.
+            let wanted = set(&[&pinned]);
+            wait::until(wait::PATIENCE, format!("{template} by its digest"), async || {
+                match injected(&client, template).await {
+                    Ok(found) if found == wanted => Ok(()),
+                    other => Err(format!("{other:?}")),
+                }
+            })
+            .await?;
+        }
+        Ok(())
+    });
+}
