@@ -121,8 +121,8 @@ pub fn measure(validated: &Validated, desired: &[Arc<Desired>], live: &LiveObjec
         istiod.message = tags::deactivated(desired, live);
     }
     components.extend(tags::measure(validated, desired, live, &version, &mut blockers));
-    let available = has_control_plane(desired, live)
-        && !matches!(injection, Injection::Seen(Outcome::WebhookFailed(_) | Outcome::NotInjected));
+    let injects = !matches!(injection, Injection::Seen(Outcome::WebhookFailed(_) | Outcome::NotInjected));
+    let available = another_control_plane_serves(desired, live) || (has_control_plane(desired, live) && injects);
     blockers.extend(injection_blocker(injection));
     components.extend(node_agents::measure(validated, desired, live, &version, &mut blockers));
     let mut gateways = Vec::new();
@@ -203,6 +203,13 @@ fn control_plane(desired: &[Arc<Desired>], live: &LiveObjects) -> Option<Workloa
 
 fn control_plane_key(desired: &[Arc<Desired>]) -> Option<&ObjectKey> {
     desired.iter().find(|d| d.key.kind == Kind::Deployment && d.component == Component::Istiod).map(|d| &d.key)
+}
+
+/// Whether the control plane that a canary is to replace serves: until then it is the mesh's.
+fn another_control_plane_serves(desired: &[Arc<Desired>], live: &LiveObjects) -> bool {
+    let own = control_plane_key(desired);
+    let others = live.iter().filter(|(key, live)| live.marks.component == Some(Component::Istiod) && Some(*key) != own);
+    others.into_iter().any(|(_, live)| matches!(&live.facts, Facts::Workload(istiod) if istiod.available > 0))
 }
 
 /// Whether the control plane has a pod that serves.

@@ -1,14 +1,17 @@
 //! A second control plane beside the first: it takes over when it is proved, and the first goes when nobody uses it.
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, DeleteParams, PostParams};
+use meshwright_api::MeshInstallation;
 use meshwright_api::conditions::{ConditionType, get, is_true};
 use meshwright_e2e::mesh::{LAB_1_31, LAB_1_32, NAME};
 use meshwright_e2e::wait::{self, PATIENCE};
+use meshwright_e2e::witness::Seen;
 use meshwright_e2e::{Fault, LabOptions, TestResult, run};
 use serde_json::{Value, json};
 
-use super::{ISTIOD, Scene, spec, within};
+use super::{ISTIOD, MESHES, Scene, spec, within};
 
 const NEW_ISTIOD: &str = "istiod-1-32-0-lab-1";
 
@@ -90,7 +93,24 @@ fn a_canary_that_fails_is_removed_and_nothing_has_moved() {
         scene.mesh.apply(NAME, spec(LAB_1_31)).await?;
         scene.mesh.wait_ready(NAME).await?;
         assert_eq!(scene.differences(&before).await?, Vec::<String>::new());
+
+        // Mended and tried again, it goes as if it were the first. All the time somebody has served.
+        lab.mend_istiod(LAB_1_32)?;
+        scene.mesh.apply(NAME, canary("90s")).await?;
+        scene.comes_to("True", "Healthy").await?;
         scene.all_were_injected().await?;
+        scene.witness.caught_up().await?;
+        let unavailable =
+            |seen: &&Seen| !conditions(seen).is_empty() && !is_true(&conditions(seen), ConditionType::Available);
+        let states = scene.witness.states(MESHES, NAME);
+        assert!(states.iter().find(unavailable).is_none(), "{:?}", states.iter().find(unavailable));
         Ok(())
     });
+}
+
+/// The conditions of an installation.
+fn conditions(seen: &Seen) -> Vec<Condition> {
+    let object = seen.object.clone().unwrap_or_default();
+    let found = serde_json::from_value::<MeshInstallation>(object).ok().and_then(|found| found.status);
+    found.unwrap_or_default().conditions
 }

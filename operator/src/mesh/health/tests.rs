@@ -40,3 +40,26 @@ fn a_namespace_that_keeps_the_injector_away_leaves_readiness_unknown_and_is_name
     assert_eq!(blocker.reason, Reason::ProbeRefused);
     assert!(blocker.message.contains("istio-system is labelled istio-injection=disabled"), "{}", blocker.message);
 }
+
+#[test]
+fn a_mesh_serves_while_the_control_plane_that_a_canary_is_to_replace_does() {
+    let istiod = |name: &str, available: i32| {
+        let key = ObjectKey { kind: Kind::Deployment, namespace: Some("istio-system".into()), name: name.into() };
+        let object = serde_json::json!({
+            "metadata": {"name": name, "labels": {"meshwright.dev/component": "istiod"}},
+            "spec": {"replicas": 1}, "status": {"availableReplicas": available},
+        });
+        let live = crate::mesh::live::Live::of(Kind::Deployment, &object, None, None);
+        (key, live)
+    };
+    let owner = Owner { installation: "mesh".into(), uid: "u".into(), release: semver::Version::new(1, 32, 0) };
+    let canary =
+        serde_json::json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "istiod-1-32-0"}});
+    let canary = Desired::admit(canary, &Component::Istiod, &owner, "istio-system").unwrap();
+    let available = |live: LiveObjects| {
+        measure(&Validated::bare(owner.clone()), &[Arc::new(canary.clone())], &live, &Injection::Pending).available
+    };
+    assert!(available(LiveObjects::from([istiod("istiod", 1), istiod("istiod-1-32-0", 0)])));
+    assert!(available(LiveObjects::from([istiod("istiod-1-32-0", 1)])));
+    assert!(!available(LiveObjects::from([istiod("istiod", 0), istiod("istiod-1-32-0", 0)])));
+}

@@ -73,8 +73,10 @@ impl Route {
         for desired in sources.iter().flat_map(BTreeMap::values).filter(|desired| is_control_plane(desired)) {
             settling.extend(settles(desired)?.map(Arc::new));
         }
-        let asleep = asleep(target, &sources)?;
-        let is_new = |desired: &Desired| sources.iter().all(|source| !source.contains_key(&desired.key));
+        // What was only begun with may have left nothing behind.
+        let known = if ran { sources.get(..1).unwrap_or_default() } else { &sources };
+        let asleep = asleep(target, &sources, known)?;
+        let is_new = |desired: &Desired| known.iter().all(|source| !source.contains_key(&desired.key));
         let target = target.iter().map(|desired| (step_of(desired, is_new(desired)), Arc::clone(desired))).collect();
         Ok(Self { direction, steps, target, sources, ran, interim, settling, asleep })
     }
@@ -279,9 +281,10 @@ fn is_callable(found: &Live) -> bool {
 fn asleep(
     target: &[Arc<Desired>],
     sources: &[BTreeMap<ObjectKey, Arc<Desired>>],
+    known: &[BTreeMap<ObjectKey, Arc<Desired>>],
 ) -> Result<BTreeMap<ObjectKey, Arc<Desired>>, AdmitObjectError> {
     let is_injector = |desired: &Desired| desired.key.kind == Kind::MutatingWebhookConfiguration;
-    let is_new = |key: &ObjectKey| sources.iter().all(|source| !source.contains_key(key));
+    let is_new = |key: &ObjectKey| known.iter().all(|source| !source.contains_key(key));
     let tags = target.iter().filter(|desired| matches!(desired.component, Component::Tag(_)));
     let new = tags.filter(|desired| is_injector(desired) && is_new(&desired.key));
     let stays = |key: &ObjectKey| target.iter().any(|desired| desired.key == *key);

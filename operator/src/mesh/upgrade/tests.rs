@@ -239,6 +239,17 @@ fn an_istiod_that_is_left_before_it_has_settled_doesnt_count_as_settled() {
     assert_eq!(istiod(&cluster), settling, "until its step comes");
 }
 
+#[test]
+fn what_a_failed_try_had_is_new_again_to_the_next() {
+    let (mut cluster, old) = standing("1.31.0");
+    let (failed, new) = (mesh("1.32.0"), mesh("1.32.0"));
+    let route = way(UpgradeDirection::Forward, &new, &[&old, &failed]);
+    turn(&mut cluster, &route, &new, None);
+    turn(&mut cluster, &route, &new, None);
+    let has = |name: &str| cluster.objects.keys().any(|key| key.name == name);
+    assert!(has("only-1.32.0"), "what a new istiod mounts is there before it: {:?}", cluster.history);
+}
+
 proptest! {
     #[test]
     fn however_often_it_is_killed_forgets_or_changes_its_mind_the_mesh_ends_as_the_last_spec_says(
