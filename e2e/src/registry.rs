@@ -147,8 +147,8 @@ fn config(door: Door, dir: &WorkDir) -> Result<Value, LabError> {
             json!({"http": {"addr": ADDRESS, "tls": {"certificate": certificate, "key": key}}})
         }
     };
-    for (name, value) in fields.as_object().into_iter().flatten() {
-        config[name] = value.clone();
+    if let (Some(config), Value::Object(fields)) = (config.as_object_mut(), fields) {
+        config.extend(fields);
     }
     Ok(config)
 }

@@ -88,17 +88,18 @@ fn set(texts: &[&str]) -> BTreeSet<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
-fn block_on(test: impl Future<Output = TestResult>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(test).unwrap();
+fn block_on(test: impl Future<Output = TestResult>) -> TestResult {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(test)
 }
 
 #[test]
-fn every_image_of_every_object_comes_from_the_registry_of_the_spec() {
+fn every_image_of_every_object_comes_from_the_registry_of_the_spec() -> TestResult {
     block_on(async {
         let objects = rendered(&spec()).await?;
         let mut found = BTreeSet::new();
-        objects.iter().for_each(|object| images(object, &mut found));
+        for object in &objects {
+            images(object, &mut found);
+        }
         // The charts' profile ambient asks for the smaller variant.
         let of = |name: &str| format!("{MIRROR}/{name}:{VERSION}-distroless");
         assert_eq!(found, set(&[&of("install-cni"), &of("pilot"), &of("ztunnel"), AUTO]));
@@ -107,26 +108,28 @@ fn every_image_of_every_object_comes_from_the_registry_of_the_spec() {
         assert_eq!((values["global"]["hub"].as_str(), values["global"]["tag"].as_str()), (Some(MIRROR), Some(VERSION)));
         assert_eq!(literal_images(&config), set(&[HELPER]));
         Ok(())
-    });
+    })
 }
 
 #[test]
-fn every_image_can_be_named_by_its_digest() {
+fn every_image_can_be_named_by_its_digest() -> TestResult {
     block_on(async {
         let objects = rendered(&pinned()).await?;
         let mut found = BTreeSet::new();
-        objects.iter().for_each(|object| images(object, &mut found));
+        for object in &objects {
+            images(object, &mut found);
+        }
         let of = |name: &str, letter: char| format!("{MIRROR}/{name}:{VERSION}@{}", digest(letter));
         assert_eq!(found, set(&[&of("install-cni", 'c'), &of("pilot", 'a'), &of("ztunnel", 'd'), AUTO]));
         let (values, _) = injector(&objects)?;
         assert_eq!(values["global"]["proxy"]["image"], of("proxyv2", 'b'));
         assert_eq!(values["global"]["proxy_init"]["image"], of("proxyv2", 'b'));
         Ok(())
-    });
+    })
 }
 
 #[test]
-fn the_list_of_images_holds_all_that_an_installation_asks_for() {
+fn the_list_of_images_holds_all_that_an_installation_asks_for() -> TestResult {
     block_on(async {
         let args = ["catalog", "images", "--version", VERSION];
         let ran = meshwright(Path::new("/nowhere/kubeconfig"), &args).await?;
@@ -147,14 +150,14 @@ fn the_list_of_images_holds_all_that_an_installation_asks_for() {
         assert_eq!(users(HELPER), Some(json!(["template grpc-simple"])));
         assert_eq!(users(&of("ztunnel")), Some(json!(["DaemonSet ztunnel"])));
         Ok(())
-    });
+    })
 }
 
 /// The images that istiod gives a pod which asks for a template, without its own container.
 async fn injected(client: &Client, template: &str) -> TestResult<BTreeSet<String>> {
     let mut pod = objects::pod("app", &[("sidecar.istio.io/inject", "true")]);
     if template == "gateway" {
-        pod.spec.get_or_insert_default().containers[0].name = "istio-proxy".to_owned();
+        "istio-proxy".clone_into(&mut pod.spec.get_or_insert_default().containers[0].name);
         pod.spec.get_or_insert_default().containers[0].image = Some(AUTO.to_owned());
     }
     let templates = [("inject.istio.io/templates".to_owned(), template.to_owned())];

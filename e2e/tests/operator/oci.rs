@@ -50,8 +50,13 @@ impl Site {
 
     /// The pull fails, and says all of this.
     async fn refused(&self, more: &[&str], words: &[&str]) -> TestResult {
-        expect(&self.pull(more).await?.expect_err("a refusal"), words);
-        Ok(())
+        match self.pull(more).await? {
+            Ok(said) => Err(format!("nothing was refused: {said}").into()),
+            Err(error) => {
+                expect(&error, words);
+                Ok(())
+            }
+        }
     }
 
     /// Nothing has been added, not even in part.

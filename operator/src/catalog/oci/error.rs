@@ -171,8 +171,8 @@ impl Answer {
                 Self::Refused
             }
             OciDistributionError::ServerError { code: 401 | 403, .. } => Self::Refused,
-            OciDistributionError::ServerError { code: 404, .. } => Self::Missing,
-            OciDistributionError::ImageManifestNotFoundError(_) => Self::Missing,
+            OciDistributionError::ServerError { code: 404, .. }
+            | OciDistributionError::ImageManifestNotFoundError(_) => Self::Missing,
             OciDistributionError::RegistryError { envelope, .. } => {
                 let any = |codes: &[OciErrorCode]| envelope.errors.iter().any(|error| codes.contains(&error.code));
                 if any(&[OciErrorCode::Unauthorized, OciErrorCode::Denied]) {

@@ -144,7 +144,7 @@ fn what_is_no_release_is_told_apart() {
 
     let travel = Travel::new();
     travel.rewrite(|files| {
-        *files = files.iter().map(|(path, bytes)| (path.replace("1.31.2/", "1.31.3/"), bytes.clone())).collect()
+        *files = files.iter().map(|(path, bytes)| (path.replace("1.31.2/", "1.31.3/"), bytes.clone())).collect();
     });
     assert!(matches!(travel.refused(), ImportFileError::Folder { folder, .. } if folder == "1.31.3"));
 

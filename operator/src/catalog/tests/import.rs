@@ -165,7 +165,7 @@ fn charts_that_leave_out_definitions_are_refused_with_their_names() {
     fs::remove_file(source.path().join(BASE).join("templates/crds.yaml")).unwrap();
     let error = add(source.path(), "1.31.2", catalog.path(), false).unwrap_err();
     assert!(
-        matches!(&error, ImportError::MissingDefinitions { missing } if missing.split(", ").count() == 15),
+        matches!(&error, ImportError::Assemble(AssembleError::MissingDefinitions { missing }) if missing.split(", ").count() == 15),
         "{error}"
     );
     assert_eq!(fs::read_dir(catalog.path()).unwrap().count(), 1, "nothing was written");

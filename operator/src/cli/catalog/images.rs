@@ -67,7 +67,7 @@ pub(super) fn text(args: &ImagesArgs, catalog: &Catalog, facts: &Facts) -> Resul
     let list = image_list::list(&charts, &kubernetes)
         .map_err(|source| ImagesError::List { version: args.version.clone(), source })?;
     Ok(match args.output {
-        Output::Lines => list.keys().map(|image| format!("{image}\n")).collect(),
+        Output::Lines => list.keys().flat_map(|image| [image.as_str(), "\n"]).collect(),
         Output::Json => format!("{:#}\n", as_json(&args.version, release.images(), &list)),
     })
 }

@@ -40,7 +40,7 @@ pub(super) struct PullArgs {
     /// Pull this chart by the digest of its manifest, not by the tag; give it once for each chart to pin
     #[arg(long = "digest", value_name = "CHART=sha256:...", value_parser = pin)]
     digests: Vec<(ChartName, Digest)>,
-    /// Ask as this user, with the password in MESHWRIGHT_REGISTRY_PASSWORD
+    /// Ask as this user, with the password in `MESHWRIGHT_REGISTRY_PASSWORD`
     #[arg(long, value_name = "NAME")]
     username: Option<String>,
     /// Read the password for --username from standard input
@@ -65,7 +65,7 @@ pub enum PullCliError {
     ReadPassword(#[source] io::Error),
     /// Kept credentials can't be used.
     #[error("can't ask {0}")]
-    Credentials(Source, #[source] ReadCredentialsError),
+    Credentials(Source, #[source] Box<ReadCredentialsError>),
     /// One chart is pinned twice.
     #[error("--digest {0} is given twice")]
     Twice(ChartName),
@@ -124,7 +124,7 @@ pub(super) fn pull(args: PullArgs, catalog: &Path, facts: &Facts) -> Result<Stri
 fn credentials(args: &PullArgs) -> Result<Credentials, PullCliError> {
     let Some(username) = args.username.clone() else {
         return Credentials::from_docker(&args.from)
-            .map_err(|source| PullCliError::Credentials(args.from.clone(), source));
+            .map_err(|source| PullCliError::Credentials(args.from.clone(), Box::new(source)));
     };
     let password = if args.password_stdin {
         let mut text = String::new();
