@@ -63,8 +63,16 @@ fn a_range_that_changes_is_noticed_when_it_matters() {
 
         delete_service(&mesh, "edge").await?;
         holds(&mesh, "chosen in the new range", &ports(&[("edge/http2", 30500)])).await?;
+        wait::until(wait::PATIENCE, "status to tell the new range", async || {
+            let told = status(&mesh).await.map_err(|error| error.to_string())?.platform.node_port_range;
+            if told.as_ref().is_some_and(|told| told.range == "30500-30549") {
+                Ok(())
+            } else {
+                Err(format!("{told:?}"))
+            }
+        })
+        .await?;
         mesh.wait_ready(NAME).await?;
-        assert_eq!(status(&mesh).await?.platform.node_port_range.unwrap().range, "30500-30549");
 
         lab.restart_api_server("30500-30599").await?;
         mesh.deployment_ready(OPERATOR_NAMESPACE, "meshwright").await?;
