@@ -181,6 +181,7 @@ fn answers(daemon: &mut Daemon) -> Result<(), LabError> {
             let (after, log) = (start.elapsed(), daemon.log_tail());
             return Err(LabError::NotReady { program: "registry", after, detail, log });
         }
+        // Between two looks, of which the deadline above ends the last.
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -144,6 +144,7 @@ impl Injecting {
             loop {
                 let tried = try_until_answered(&pods).await;
                 note(&mut told.lock().unwrap_or_else(PoisonError::into_inner), tried);
+                // So that the lab has time for something else than these Pods.
                 tokio::time::sleep(rest).await;
             }
         });

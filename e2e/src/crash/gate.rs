@@ -125,6 +125,7 @@ impl Gate {
         loop {
             let since = self.0.borrow().latest.map_or(time, |latest| latest.elapsed());
             match time.checked_sub(since).filter(|rest| !rest.is_zero()) {
+                // Quiet is the absence of writes: only time shows it.
                 Some(rest) => tokio::time::sleep(rest).await,
                 None => return,
             }

@@ -44,9 +44,7 @@ fn one_resource_brings_a_mesh_that_injects_and_a_gateway_on_the_ports_that_were_
         objects::namespace(&lab.client(), "shop", &[("istio-injection", "enabled")]).await?;
         let pods: Api<Pod> = Api::namespaced(lab.client(), "shop");
         let pod = pods.create(&PostParams::default(), &objects::pod("cart", &[("app", "cart")])).await?;
-        let spec = pod.spec.unwrap_or_default();
-        let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-        assert!(all.clone().any(|c| c.name == "istio-proxy"), "{:?}", all.map(|c| &c.name).collect::<Vec<_>>());
+        assert!(objects::proxy(&pod).is_some(), "{:?}", pod.spec);
 
         // One write per object; of our own one for the finalizer, two for the revision and its verdict, and status.
         let writes = operator_writes(&lab.settled_audit().await?, before);

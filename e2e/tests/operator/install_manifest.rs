@@ -54,9 +54,7 @@ fn the_manifest_alone_leads_to_a_mesh_that_injects_and_a_newer_one_touches_nothi
         objects::namespace(&lab.client(), "shop", &[("istio-injection", "enabled")]).await?;
         let pods: Api<Pod> = Api::namespaced(lab.client(), "shop");
         let pod = pods.create(&PostParams::default(), &objects::pod("cart", &[("app", "cart")])).await?;
-        let spec = pod.spec.unwrap_or_default();
-        let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-        assert!(all.clone().any(|c| c.name == "istio-proxy"), "{:?}", all.map(|c| &c.name).collect::<Vec<_>>());
+        assert!(objects::proxy(&pod).is_some(), "{:?}", pod.spec);
 
         let istiods = objects::pod_names(&lab.client(), "istio-system", "").await?;
         let before = lab.settled_audit().await?.mark();

@@ -208,8 +208,9 @@ fn control_plane_key(desired: &[Arc<Desired>]) -> Option<&ObjectKey> {
 /// Whether the control plane that a canary is to replace serves: until then it is the mesh's.
 fn another_control_plane_serves(desired: &[Arc<Desired>], live: &LiveObjects) -> bool {
     let own = control_plane_key(desired);
-    let others = live.iter().filter(|(key, live)| live.marks.component == Some(Component::Istiod) && Some(*key) != own);
-    others.into_iter().any(|(_, live)| matches!(&live.facts, Facts::Workload(istiod) if istiod.available > 0))
+    let mut others =
+        live.iter().filter(|(key, live)| live.marks.component == Some(Component::Istiod) && Some(*key) != own);
+    others.any(|(_, live)| matches!(&live.facts, Facts::Workload(istiod) if istiod.available > 0))
 }
 
 /// Whether the control plane has a pod that serves.

@@ -5,7 +5,7 @@ use meshwright_api::MeshInstallationStatus;
 use meshwright_api::conditions::{ConditionStatus, ConditionType, Reason, get, is_true, remove, set};
 use semver::Version;
 
-use crate::mesh::upgrade::skew::oldest;
+use crate::mesh::upgrade::skew::{minor, oldest};
 
 /// Tells it, by all else that the status says.
 pub(super) fn tell(status: &mut MeshInstallationStatus, generation: i64, now: &Time) {
@@ -37,7 +37,7 @@ fn in_the_way(status: &MeshInstallationStatus, running: &Version) -> Option<(Rea
         return Some((Reason::ProxiesPresent, message));
     }
     let oldest = oldest(&status.proxies.as_ref()?.versions)?;
-    ((oldest.major, oldest.minor) < (running.major, running.minor)).then(|| {
+    (minor(&oldest) < minor(running)).then(|| {
         let message = format!(
             "pods have proxies of {oldest}, which a control plane of the next minor is not meant for: restart them; \
              meshwright status --proxies names them"

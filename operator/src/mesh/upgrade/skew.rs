@@ -51,7 +51,9 @@ fn minors(count: u64) -> String {
     if count == 1 { "one minor".to_owned() } else { format!("{count} minors") }
 }
 
-const fn minor(version: &Version) -> (u64, u64) {
+/// The minor that a version is of.
+#[must_use]
+pub const fn minor(version: &Version) -> (u64, u64) {
     (version.major, version.minor)
 }
 

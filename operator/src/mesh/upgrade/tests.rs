@@ -82,6 +82,11 @@ impl Cluster {
         self.objects.retain(|key, _| desired.iter().any(|wanted| wanted.key == *key));
     }
 
+    fn istiod(&self) -> &Value {
+        let istiod = self.objects.iter().find(|(key, _)| key.name == "istiod" && key.kind == Kind::Deployment);
+        istiod.unwrap().1
+    }
+
     fn lose(&mut self, key: &ObjectKey) {
         self.objects.remove(key);
         if key.name == "istiod" && key.kind == Kind::Deployment {
@@ -204,10 +209,7 @@ fn an_istiod_that_is_replaced_must_serve_for_a_while_and_afterwards_no_longer() 
     let (mut cluster, old) = standing("1.31.0");
     let new = mesh("1.32.0");
     let route = way(UpgradeDirection::Forward, &new, &[&old]);
-    let settles = |cluster: &Cluster| {
-        let istiod = cluster.objects.iter().find(|(key, _)| key.name == "istiod" && key.kind == Kind::Deployment);
-        istiod.unwrap().1["spec"].get("minReadySeconds").cloned()
-    };
+    let settles = |cluster: &Cluster| cluster.istiod()["spec"].get("minReadySeconds").cloned();
     for _ in 0..3 {
         turn(&mut cluster, &route, &new, None);
     }
@@ -227,16 +229,12 @@ fn an_istiod_that_is_left_before_it_has_settled_doesnt_count_as_settled() {
     for _ in 0..3 {
         turn(&mut cluster, &forward, &new, None);
     }
-    let istiod = |cluster: &Cluster| {
-        let istiod = cluster.objects.iter().find(|(key, _)| key.name == "istiod" && key.kind == Kind::Deployment);
-        istiod.unwrap().1["spec"].clone()
-    };
-    let settling = istiod(&cluster);
+    let settling = cluster.istiod()["spec"].clone();
     let back = Route::new(UpgradeDirection::Back, &old, &[&new], false).unwrap();
     let found = position(&back, &cluster.live(), proved, None).unwrap();
     assert_eq!(found.step.name, UpgradeStep::Rights);
     cluster.apply(&found.desired);
-    assert_eq!(istiod(&cluster), settling, "until its step comes");
+    assert_eq!(cluster.istiod()["spec"], settling, "until its step comes");
 }
 
 #[test]
