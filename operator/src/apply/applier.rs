@@ -6,12 +6,11 @@ use futures::{StreamExt as _, stream};
 use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use serde_json::{Value, json};
-use tokio::time::timeout;
 use tracing::{debug, info};
 
 use super::error::{ApplyError, absent};
 use super::inventory::Inventory;
-use super::reader::{REQUEST_DEADLINE, api, to_value};
+use super::reader::{api, to_value};
 use crate::mesh::drift;
 use crate::mesh::effective::{effective, is_contested};
 use crate::mesh::kind::Kind;
@@ -22,6 +21,7 @@ use crate::mesh::object::{
 };
 use crate::mesh::plan::{Action, Applied, Plan, Prepared, Removal, Step, Waiting};
 use crate::runtime::metrics::{Metrics, WriteVerb};
+use crate::runtime::requests::within_deadline;
 
 /// Writes at a time within a stage.
 const CONCURRENCY: usize = 8;
@@ -261,11 +261,4 @@ fn not_applied(key: &ObjectKey, source: kube::Error) -> ApplyError {
 /// A new pod template or a new Deployment starts pods.
 fn starts_pods(step: &Step) -> bool {
     matches!(step.action, Action::Create | Action::Update(_))
-}
-
-/// Runs a request, which fails as a time-out does when it takes too long.
-pub(crate) async fn within_deadline<T>(
-    request: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, kube::Error> {
-    timeout(REQUEST_DEADLINE, request).await.unwrap_or_else(|elapsed| Err(kube::Error::Service(elapsed.into())))
 }

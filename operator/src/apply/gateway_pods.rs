@@ -5,8 +5,8 @@ use kube::api::{Api, DeleteParams, ListParams, Preconditions};
 use kube::{Client, ResourceExt as _};
 use tracing::info;
 
-use super::applier::within_deadline;
 use crate::runtime::metrics::{Metrics, WriteVerb};
+use crate::runtime::requests::within_deadline;
 
 /// What Istio's gateway chart writes where the injector shall put the proxy's image.
 const PLACEHOLDER: &str = "auto";

@@ -16,7 +16,6 @@ mod symptoms;
 mod watch;
 
 pub use applier::Applier;
-pub(crate) use applier::within_deadline;
 pub use changes::Changes;
 pub use error::{ApplyError, ErrorClass};
 pub use gateway_api::{DEFINITION as GATEWAY_API_DEFINITION, GatewayApi, VERSION_ANNOTATION as GATEWAY_API_VERSION};

@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::Node;
 use kube::Client;
 use kube::api::{Api, ListParams};
 
-use super::applier::within_deadline;
 use crate::mesh::node::NodeFacts;
+use crate::runtime::requests::within_deadline;
 
 /// What was read stays good for so long.
 const FRESH: Duration = Duration::from_mins(5);

@@ -1,7 +1,6 @@
 //! Reads of single objects: only where the watches can't know the answer.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -10,12 +9,12 @@ use kube::api::{Api, DynamicObject, TypeMeta};
 use meshwright_api::CaStatus;
 use serde_json::Value;
 
-use super::applier::within_deadline;
 use super::error::{ApplyError, absent};
 use super::inventory::Inventory;
 use crate::mesh::live::Drift;
 use crate::mesh::object::{Desired, ObjectKey};
 use crate::mesh::revisions::REVISION_LABEL;
+use crate::runtime::requests::within_deadline;
 
 /// Reads at a time. CRDs are large; a few at a time keep the peak of memory low.
 const CONCURRENCY: usize = 3;
@@ -87,9 +86,6 @@ impl Reader {
         Ok(())
     }
 }
-
-/// How long a request may take before it counts as failed; the client's own time-outs are per read.
-pub(super) const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 
 const UNFINISHED: &str = "status.phase!=Succeeded,status.phase!=Failed";
 /// Namespaces and pods counted.

@@ -11,10 +11,10 @@ use kube::{Client, ResourceExt as _};
 use serde_json::json;
 use tracing::warn;
 
-use super::applier::within_deadline;
 use super::error::ErrorClass;
 use crate::mesh::object::{FIELD_MANAGER, INSTALLATION_LABEL, UID_ANNOTATION};
 use crate::mesh::revision::{Record, ResolvedInputs, Verdict};
+use crate::runtime::requests::within_deadline;
 
 const VERDICT_ANNOTATION: &str = "meshwright.dev/verdict";
 const FAILURE_ANNOTATION: &str = "meshwright.dev/failure";

@@ -9,11 +9,11 @@ use kube::Client;
 use kube::api::{Api, ListParams};
 use tracing::{info, warn};
 
-use super::applier::within_deadline;
 use super::error::ErrorClass;
 use crate::mesh::object::ENFORCE_LABEL;
 use crate::mesh::pod_security::NamespaceLabels;
 use crate::platform::{Detected, NodeFacts, Observed, Platforms, detect};
+use crate::runtime::requests::within_deadline;
 
 /// Nodes that are looked at. Those of one cluster are alike in what shows its platform.
 const NODES: u32 = 50;

@@ -8,10 +8,10 @@ use kube::api::{Api, ListParams};
 use serde_json::Value;
 use tracing::debug;
 
-use super::applier::within_deadline;
 use crate::mesh::kind::Kind;
 use crate::mesh::object::Desired;
 use crate::mesh::upgrade::cause::cause;
+use crate::runtime::requests::within_deadline;
 
 /// Pods looked at; the newest of them tell.
 const PODS: u32 = 50;

@@ -8,11 +8,11 @@ use kube::api::{Api, DynamicObject, ListParams};
 use serde_json::Value;
 
 use super::objects::Objects;
-use crate::apply::within_deadline;
 use crate::mesh::kind::Kind;
 use crate::mesh::live::Live;
 use crate::mesh::object::{Desired, INSTALLATION_LABEL, ObjectKey};
 use crate::mesh::tags::Injector;
+use crate::runtime::requests::within_deadline;
 use crate::runtime::requests::{pages, why};
 
 /// Requests at a time.

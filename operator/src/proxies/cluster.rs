@@ -15,9 +15,9 @@ use tracing::{debug, info};
 use super::census::Group;
 use super::decide::Candidate;
 use super::workload::{RESTARTED_AT, RESTARTED_FOR, Read, Workload, WorkloadId, WorkloadKind};
-use crate::apply::within_deadline;
 use crate::runtime::metrics::{Metrics, WriteVerb};
 use crate::runtime::requests::pages;
+use crate::runtime::requests::within_deadline;
 
 /// Objects read at a time.
 const PAGE: u32 = 100;

@@ -1,12 +1,23 @@
-//! Requests as several rooms make them: lists, a page at a time, and the words in which one was refused.
+//! Requests as several rooms make them: with a deadline, lists a page at a time, and the words in which one was refused.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use kube::api::{Api, ListParams};
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
-use crate::apply::within_deadline;
 use crate::catalog::explain;
+
+/// How long a request may take before it counts as failed; the client's own time-outs are per read.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Runs a request, which fails as a time-out does when it takes too long.
+pub(crate) async fn within_deadline<T>(
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, kube::Error> {
+    timeout(REQUEST_DEADLINE, request).await.unwrap_or_else(|elapsed| Err(kube::Error::Service(elapsed.into())))
+}
 
 /// Lists everything and hands it on object by object, so that no more than a page of it is held at a time. `params` says
 /// how much a page is.
