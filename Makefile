@@ -9,6 +9,8 @@ CATALOG := $(CACHE)/catalog
 # The lab makes network namespaces: that takes root, or a user namespace of one's own.
 INSIDE  := $(if $(filter 0,$(shell id -u)),,unshare -r)
 export MESHWRIGHT_CATALOG ?= $(CATALOG)
+# The operator's own version.
+RELEASE := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
 .PHONY: help
 help: ## List the commands
@@ -52,6 +54,7 @@ demo: lab release catalog ## Show the whole main job on real components (DEMO_EX
 
 .PHONY: test
 test: lint catalog ## Everything: format, lints, unit, differential and lab tests
+	@go -C image test ./...
 	@cargo test --locked --workspace --exclude meshwright-e2e
 	@cargo test --locked --package meshwright-e2e --no-run
 	@$(INSIDE) cargo test --locked --package meshwright-e2e -- --test-threads=$${LAB_THREADS:-2}
@@ -86,6 +89,16 @@ bundle: prerequisites ## Make the OperatorHub bundle from config/ and judge it (
 .PHONY: sbom
 sbom: prerequisites ## Write the operator's software bill of materials to dist/meshwright.cdx.json (CycloneDX; TARGET=)
 	@mkdir -p dist && ship/sbom.sh $(TARGET) >dist/meshwright.cdx.json
+
+.PHONY: image-root
+image-root: $(if $(filter $(CACHE)/catalog,$(CATALOG)),catalog,prerequisites) # What the image holds, below dist/root: the static program (TARGET=), CATALOG, CERTIFICATES, and the SBOM
+	@CATALOG="$(CATALOG)" CERTIFICATES="$(CERTIFICATES)" TARGET="$(TARGET)" image/root.sh
+
+.PHONY: image
+image: image-root ## Make the operator's image without a container engine: dist/image and dist/image.tar (TAG=: docs/image.md)
+	@go -C image run . -context "$(CURDIR)" -out "$(CURDIR)/dist" -arch "$(if $(filter aarch64-%,$(TARGET)),arm64,amd64)" \
+		-tag "$(or $(TAG),meshwright:$(RELEASE))" -label "org.opencontainers.image.version=$(RELEASE)" \
+		-label "org.opencontainers.image.revision=$$(git describe --always --abbrev=40 --exclude '*' --dirty)"
 
 .PHONY: bench
 bench: lab release catalog ## Measure rendering and the choice of node ports (criterion, beside `helm template`) and the whole operator on the lab (BENCH_*: e2e/README.md)

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"archive/tar"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+)
+
+// context lays out a build's context as `make image-root` does, with the Containerfile of the repository, all files
+// with a time of their own.
+func context(t *testing.T, at time.Time) string {
+	t.Helper()
+	folder := t.TempDir()
+	recipe, err := os.ReadFile("../Containerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"Containerfile":                               string(recipe),
+		"dist/root/catalog/1.0.0/release.yaml":        "version: 1.0.0\n",
+		"dist/root/catalog/1.0.0/charts/b/Chart.yaml": "name: b\n",
+		"dist/root/catalog/1.0.0/charts/a/Chart.yaml": "name: a\n",
+		"dist/root/certificates/ca-certificates.crt":  "PEM\n",
+		"dist/root/sbom/meshwright.cdx.json":          "{}\n",
+		"dist/root/bin/meshwright":                    "program",
+	} {
+		name = filepath.Join(folder, name)
+		mode := os.FileMode(0o640)
+		if filepath.Base(name) == "meshwright" {
+			mode = 0o700
+		}
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(name, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return folder
+}
+
+func made(t *testing.T, context string) v1.Image {
+	t.Helper()
+	image, err := build(context, "amd64", map[string]string{"org.opencontainers.image.version": "0.1.0"}, time.Unix(0, 0).UTC())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return image
+}
+
+func digest(t *testing.T, image v1.Image) string {
+	t.Helper()
+	digest, err := image.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return digest.String()
+}
+
+func TestTheSameFilesGiveTheSameDigestWhereverAndWhenever(t *testing.T) {
+	one := made(t, context(t, time.Unix(1_000_000_000, 0)))
+	two := made(t, context(t, time.Unix(1_700_000_000, 0)))
+	if digest(t, one) != digest(t, two) {
+		t.Errorf("%s and %s", digest(t, one), digest(t, two))
+	}
+}
+
+func TestAnotherProgramGivesAnotherDigestAndTheSameLayersBelow(t *testing.T) {
+	one := context(t, time.Unix(0, 0))
+	two := context(t, time.Unix(0, 0))
+	if err := os.WriteFile(filepath.Join(two, "dist/root/bin/meshwright"), []byte("other"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	first, second := made(t, one), made(t, two)
+	if digest(t, first) == digest(t, second) {
+		t.Error("the digests are equal")
+	}
+	manifests := [2]*v1.Manifest{}
+	for at, image := range []v1.Image{first, second} {
+		manifest, err := image.Manifest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		manifests[at] = manifest
+	}
+	for at := range manifests[0].Layers[:3] {
+		if manifests[0].Layers[at].Digest != manifests[1].Layers[at].Digest {
+			t.Errorf("layer %d has changed with the program, which is the last", at)
+		}
+	}
+}
+
+func TestItRunsTheOperatorAsNobodyWithItsCatalog(t *testing.T) {
+	file, err := made(t, context(t, time.Unix(0, 0))).ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := file.Config
+	if config.User != "65532:65532" {
+		t.Errorf("it runs as %q", config.User)
+	}
+	if !slices.Equal(config.Entrypoint, []string{"/bin/meshwright"}) || !slices.Equal(config.Cmd, []string{"operator"}) {
+		t.Errorf("it runs %q %q", config.Entrypoint, config.Cmd)
+	}
+	if !slices.Contains(config.Env, "MESHWRIGHT_CATALOG=/catalog") {
+		t.Errorf("its environment is %q", config.Env)
+	}
+	if config.Labels["org.opencontainers.image.version"] != "0.1.0" || config.Labels["org.opencontainers.image.title"] == "" {
+		t.Errorf("its labels are %q", config.Labels)
+	}
+	if file.OS != "linux" || file.Architecture != "amd64" {
+		t.Errorf("it is for %s/%s", file.OS, file.Architecture)
+	}
+}
+
+func TestItHoldsTheProgramTheCatalogAndTheBillOfMaterials(t *testing.T) {
+	modes := map[string]int64{}
+	archive := mutate.Extract(made(t, context(t, time.Unix(0, 0))))
+	defer archive.Close()
+	for reader := tar.NewReader(archive); ; {
+		header, err := reader.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		modes[header.Name] = header.Mode
+		if header.Uid != 0 || header.Gid != 0 || header.ModTime.Unix() != 0 {
+			t.Errorf("%s belongs to %d:%d and is of %s", header.Name, header.Uid, header.Gid, header.ModTime)
+		}
+	}
+	for name, mode := range map[string]int64{
+		"bin/meshwright":                               0o755,
+		"catalog/1.0.0/release.yaml":                   0o644,
+		"catalog/1.0.0/charts/a/Chart.yaml":            0o644,
+		"etc/ssl/certs/ca-certificates.crt":            0o644,
+		"usr/share/doc/meshwright/meshwright.cdx.json": 0o644,
+	} {
+		if modes[name] != mode {
+			t.Errorf("%s has mode %o", name, modes[name])
+		}
+	}
+}
+
+func TestWhatTheContainerfileMustNotSayIsRefused(t *testing.T) {
+	for text, refusal := range map[string]string{
+		"FROM debian":            `line 1, FROM: the base is "debian", not scratch`,
+		"FROM scratch\nRUN true": "line 2, RUN: unknown instruction",
+		"COPY a b /c":            `line 1, COPY: "a b /c" is not one source and one place`,
+		"ENV PATH=$HOME/bin":     `line 1, ENV: "PATH=$HOME/bin" needs quotes, or has a variable`,
+		"LABEL title":            `line 1, LABEL: "title" is not KEY=value`,
+	} {
+		if _, err := parse(strings.NewReader(text)); err == nil || err.Error() != refusal {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
