@@ -109,7 +109,7 @@ reasons! {
     ComponentsNotReady,
     /// A probe pod came back from the injector without a proxy.
     NotInjected,
-    /// The API server could not call a webhook of the mesh.
+    /// The API server could not call a webhook of the mesh, or the injector refuses pods.
     WebhookFailed,
     /// Pod Security of the namespace refuses a component's pods.
     PodSecurityTooStrict,

@@ -42,6 +42,8 @@ struct Slot {
     proof: Option<Proof>,
     running: bool,
     failures: u32,
+    /// Since when the injector refuses the pod, with nothing else in between.
+    refused_since: Option<Instant>,
     /// Nothing was learnt: not to be tried again before.
     rests_until: Option<Instant>,
 }
@@ -53,6 +55,10 @@ const LONGEST_RETRY: Duration = Duration::from_secs(15);
 fn retry(failures: u32) -> Duration {
     (FIRST_RETRY * 2u32.saturating_pow(failures.min(8))).min(LONGEST_RETRY)
 }
+
+/// What the injector refuses for so long won't mend by waiting. It watches its configuration through the API server, so
+/// that a change reaches it at once; by then the pod has been tried three times.
+const SETTLED: Duration = Duration::from_secs(3);
 
 /// An API server gives a webhook at most 30 s.
 const PROBE_DEADLINE: Duration = Duration::from_secs(35);
@@ -137,6 +143,10 @@ impl Prober {
             return;
         };
         slot.rests_until = None;
+        let is_of_these = slot.proof.as_ref().is_some_and(|proof| proof.inputs == inputs);
+        let since = slot.refused_since.filter(|_| is_of_these);
+        let (outcome, since) = insist(outcome, since, Instant::now());
+        slot.refused_since = since;
         self.metrics.probed(result(&outcome));
         let proved = matches!(outcome, Outcome::Proved(_));
         slot.failures = if proved { 0 } else { slot.failures.saturating_add(1) };
@@ -210,13 +220,41 @@ impl Prober {
     }
 }
 
+/// An outcome at this moment, with what is known of how long the injector has refused the pod: before, and now.
+fn insist(outcome: Outcome, since: Option<Instant>, now: Instant) -> (Outcome, Option<Instant>) {
+    match outcome {
+        Outcome::InjectorRefuses { why, .. } => {
+            let since = since.unwrap_or(now);
+            (Outcome::InjectorRefuses { why, lasting: now.duration_since(since) >= SETTLED }, Some(since))
+        }
+        other => (other, None),
+    }
+}
+
 const fn result(outcome: &Outcome) -> ProbeResult {
     match outcome {
         Outcome::Proved(_) => ProbeResult::Proved,
         Outcome::NotInjected => ProbeResult::NotInjected,
-        Outcome::WebhookFailed(_) => ProbeResult::WebhookFailed,
+        Outcome::WebhookFailed(_) | Outcome::InjectorRefuses { .. } => ProbeResult::WebhookFailed,
         Outcome::RefusedByOther { .. } | Outcome::Excluded { .. } | Outcome::NotAllowed(_) => {
             ProbeResult::RefusedByOther
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_counts_for_good_when_nothing_else_was_seen_for_a_while() {
+        let refuses = |lasting| Outcome::InjectorRefuses { why: "no such field".into(), lasting };
+        let first = Instant::now();
+        let (outcome, since) = insist(refuses(false), None, first);
+        assert_eq!((outcome, since), (refuses(false), Some(first)));
+        assert_eq!(insist(refuses(false), since, first + SETTLED / 2).0, refuses(false));
+        assert_eq!(insist(refuses(false), since, first + SETTLED), (refuses(true), Some(first)));
+        let unreachable = Outcome::WebhookFailed("connection refused".into());
+        assert_eq!(insist(unreachable.clone(), since, first + SETTLED), (unreachable, None));
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, ListParams};
 use serde_json::Value;
 use tracing::debug;
 
-use crate::mesh::kind::Kind;
 use crate::mesh::object::Desired;
-use crate::mesh::upgrade::cause::cause;
+use crate::mesh::upgrade::cause::{cause, told_of};
 use crate::runtime::requests::within_deadline;
 
 /// Pods looked at; the newest of them tell.
@@ -31,18 +31,16 @@ impl Symptoms {
         Self { client }
     }
 
-    /// Why the pods of a workload don't come up, in words; `None` where nothing is told, or nothing may be read.
-    pub async fn of(&self, workload: &Desired) -> Option<String> {
+    /// Why the pods of a workload don't come up, in words; `None` where nothing is told, or nothing may be read. Of
+    /// warnings only those count that were given `since` then; none where it isn't known since when.
+    pub async fn of(&self, workload: &Desired, since: Option<Timestamp>) -> Option<String> {
         let namespace = workload.key.namespace.as_deref()?;
         let mut pods = self.pods(namespace, &selector(workload)?).await?;
         pods.sort_by_cached_key(|pod| text(pod, "/metadata/creationTimestamp"));
-        // A ReplicaSet's or pod's name begins with its workload's; an autoscaler's trouble keeps no pod from coming up.
-        let about = |event: &Value| {
-            text(event, "/involvedObject/name").starts_with(&workload.key.name)
-                && text(event, "/involvedObject/kind") != Kind::HorizontalPodAutoscaler.name()
+        let events = match since {
+            Some(since) => told_of(&workload.key, self.warnings(namespace).await, since),
+            None => Vec::new(),
         };
-        let mut events: Vec<Value> = self.warnings(namespace).await.into_iter().filter(about).collect();
-        events.sort_by_cached_key(|event| text(event, "/lastTimestamp").max(text(event, "/eventTime")));
         cause(&pods, &events)
     }
 

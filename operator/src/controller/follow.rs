@@ -136,7 +136,7 @@ fn judged(accepted: &Accepted, way: Option<&Transition>, live: &LiveObjects) -> 
     way.map_or_else(|| accepted.desired.clone(), |way| way.of_target(&accepted.desired, live))
 }
 
-/// A step has taken too long: the record counts as failed, and the next reconcile goes by that.
+/// A step has taken too long, or can't be done: the record counts as failed, and the next reconcile goes by that.
 async fn fail(case: &Case<'_>, way: &Transition, moving: &Moving) -> Done {
     let name = case.name();
     let record = case.accepted.inputs.record_name(&name);
@@ -150,7 +150,10 @@ async fn fail(case: &Case<'_>, way: &Transition, moving: &Moving) -> Done {
         None => told.unwrap_or_default(),
     };
     let Some(progress) = &moving.progress else { return Ok((ReconcileResult::Waiting, Action::requeue(SOON))) };
-    let failure = format!("step {} was not done within {:#}: {waited}", progress.step, progress.limit);
+    let failure = match &moving.position {
+        Some(position) if position.in_vain => format!("step {} can't be done: {waited}", progress.step),
+        _ => format!("step {} was not done within {:#}: {waited}", progress.step, progress.limit),
+    };
     warn!(installation = name, record, failure, "an upgrade failed");
     let revisions = &case.context.revisions;
     revisions.judge(&name, &record, Verdict::Failed, Some(&failure)).await.map_err(ReconcileError::Memory)?;
@@ -163,8 +166,9 @@ async fn in_words(case: &Case<'_>, way: &Transition, moving: &Moving) -> Option<
     if position.blocker.reason != Reason::WaitingForRollout {
         return None;
     }
+    let since = moving.step_started_at(case.installation);
     for workload in way.rolled_out_by(position) {
-        if let Some(symptom) = case.context.symptoms.of(&workload).await {
+        if let Some(symptom) = case.context.symptoms.of(&workload, since).await {
             return Some(format!("{}; {symptom}", position.blocker.message));
         }
     }

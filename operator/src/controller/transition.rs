@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::SignedDuration;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use meshwright_api::conditions::Reason;
 use meshwright_api::{MeshInstallation, OnFailure, UpgradeDirection, UpgradeOutcome, UpgradeStep};
@@ -57,7 +57,7 @@ pub struct Moving {
     pub progress: Option<Progress>,
     /// In the clean-up: a control plane that ran before, and what is desired while it is kept.
     pub kept: Option<(KeptRevision, Vec<Arc<Desired>>)>,
-    /// The time of the step is over, and the record of what it leads to counts as failed.
+    /// The time of the step is over, or waiting is in vain: the record of what it leads to counts as failed.
     pub failed: bool,
     /// The time of a step on the way back is over: nothing is held back any longer.
     pub hurried: bool,
@@ -192,12 +192,13 @@ impl Transition {
             paused: installation.spec.paused,
         };
         let over = over && !installation.spec.paused;
+        let in_vain = position.as_ref().is_some_and(|position| position.in_vain) && !installation.spec.paused;
         let kept = if position.is_none() { self.kept(context, &name, live) } else { None };
         Moving {
             position,
             progress: Some(progress),
             kept,
-            failed: over && self.late == Late::Fails,
+            failed: (over || in_vain) && self.late == Late::Fails,
             hurried: over && self.late == Late::Hurries,
         }
     }
@@ -239,7 +240,7 @@ impl Transition {
             || Blocker { reason: Reason::Halted, message: "nothing is waited for any longer".into() },
             |found| found.blocker,
         );
-        Position { at, step, blocker, desired: self.route.desired(at, live) }
+        Position { at, step, blocker, in_vain: false, desired: self.route.desired(at, live) }
     }
 
     /// The workloads that the step under way rolls out.
@@ -250,6 +251,14 @@ impl Transition {
 }
 
 impl Moving {
+    /// When the step that is under way began, as status tells it; nothing of one that it doesn't tell of yet.
+    pub fn step_started_at(&self, installation: &MeshInstallation) -> Option<Timestamp> {
+        let told = installation.status.as_ref().and_then(|status| status.upgrade.as_ref());
+        let progress = self.progress.as_ref()?;
+        let is_told = progress.way.told_step(told).as_ref() == Some(&progress.step);
+        told.filter(|_| is_told).map(|told| told.step_started_at.0)
+    }
+
     /// How long until the step's time is over, as status tells it.
     pub fn time_left(&self, installation: &MeshInstallation, now: &Time) -> Option<std::time::Duration> {
         let told = installation.status.as_ref().and_then(|status| status.upgrade.as_ref());

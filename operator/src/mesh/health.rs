@@ -17,6 +17,7 @@ use super::live::{Facts, LiveObjects, ServiceFacts, Workload};
 use super::object::{Component, Desired, ObjectKey};
 use super::probe::Outcome;
 use super::validated::Validated;
+use super::words::count;
 use crate::nodeports::{HEALTH_CHECK, Slot};
 
 /// What is known of injection.
@@ -39,10 +40,20 @@ impl Injection {
             Self::Seen(Outcome::Excluded { namespace, .. }) => {
                 validated.gateways().all(|(_, gateways)| gateways != namespace)
             }
-            Self::Seen(Outcome::NotInjected | Outcome::WebhookFailed(_) | Outcome::NotAllowed(_)) | Self::Pending => {
-                false
-            }
+            Self::Seen(
+                Outcome::NotInjected
+                | Outcome::WebhookFailed(_)
+                | Outcome::InjectorRefuses { .. }
+                | Outcome::NotAllowed(_),
+            )
+            | Self::Pending => false,
         }
+    }
+
+    /// Whether the injector refuses pods, and will go on doing so.
+    #[must_use]
+    pub const fn is_refused_for_good(&self) -> bool {
+        matches!(self, Self::Seen(Outcome::InjectorRefuses { lasting: true, .. }))
     }
 }
 
@@ -121,7 +132,10 @@ pub fn measure(validated: &Validated, desired: &[Arc<Desired>], live: &LiveObjec
         istiod.message = tags::deactivated(desired, live);
     }
     components.extend(tags::measure(validated, desired, live, &version, &mut blockers));
-    let injects = !matches!(injection, Injection::Seen(Outcome::WebhookFailed(_) | Outcome::NotInjected));
+    let injects = !matches!(
+        injection,
+        Injection::Seen(Outcome::WebhookFailed(_) | Outcome::InjectorRefuses { .. } | Outcome::NotInjected)
+    );
     let available = another_control_plane_serves(desired, live) || (has_control_plane(desired, live) && injects);
     blockers.extend(injection_blocker(injection));
     components.extend(node_agents::measure(validated, desired, live, &version, &mut blockers));
@@ -224,7 +238,7 @@ fn component(name: &str, namespace: &str, version: &str, workload: Option<&Workl
         name: name.to_owned(),
         namespace: Some(namespace.to_owned()),
         version: Some(version.to_owned()),
-        ready: workload.map_or(0, |w| w.available.min(w.updated)),
+        ready: workload.map_or(0, Workload::ready),
         desired: workload.map_or(1, |w| w.desired),
         message: workload.and_then(|w| w.complaint.clone()),
     }
@@ -236,12 +250,28 @@ pub fn waiting_for(name: &str, workload: Option<&Workload>) -> Blocker {
     let message = match workload {
         None => format!("{name} is not made yet"),
         Some(Workload { complaint: Some(complaint), .. }) => format!("{name}: {complaint}"),
-        Some(w) if w.total > w.updated && w.updated >= w.desired => {
-            format!("{name}: {} pods of the old template are still ending", w.total - w.updated)
+        Some(w) if !w.observed => format!("{name}: Kubernetes has not acted on its newest spec yet"),
+        Some(w) if w.desired == 0 => format!("{name}: it is scaled to no pods"),
+        Some(w) if w.ready() >= w.desired => {
+            format!("{name}: {} of the old template still to go", pods(w.old()))
         }
-        Some(w) => format!("{name}: {} of {} pods are ready", w.available.min(w.updated), w.desired),
+        Some(w) => {
+            let ready = match w.desired {
+                1 => "its pod is not ready".to_owned(),
+                desired => format!("{} of {desired} pods are ready", w.ready()),
+            };
+            let old = match w.old() {
+                0 => String::new(),
+                old => format!("; until then, {} of the old template will stay", pods(old)),
+            };
+            format!("{name}: {ready}{old}")
+        }
     };
     Blocker { reason: Reason::WaitingForRollout, message }
+}
+
+fn pods(number: i32) -> String {
+    count(usize::try_from(number).unwrap_or_default(), "pod")
 }
 
 fn base(
@@ -314,7 +344,11 @@ pub fn injection_blocker(injection: &Injection) -> Option<Blocker> {
             Reason::NotInjected,
             "a pod that asks for a proxy gets none: no webhook takes it, or the injector's policy skips it".to_owned(),
         ),
-        Injection::Seen(Outcome::WebhookFailed(why)) => {
+        Injection::Seen(Outcome::WebhookFailed(why)) => (
+            Reason::WebhookFailed,
+            format!("a pod that asks for a proxy is refused, since the injector can't be called: {why}"),
+        ),
+        Injection::Seen(Outcome::InjectorRefuses { why, .. }) => {
             (Reason::WebhookFailed, format!("a pod that asks for a proxy is refused by the injector: {why}"))
         }
         Injection::Seen(Outcome::RefusedByOther { by, message }) => (

@@ -118,6 +118,19 @@ impl Workload {
         self.observed && self.updated >= self.desired && self.available >= self.desired && self.total <= self.updated
     }
 
+    /// Pods of older templates.
+    #[must_use]
+    pub fn old(&self) -> i32 {
+        (self.total - self.updated).max(0)
+    }
+
+    /// Pods of the newest template that serve, as far as that is certain: nothing tells of which template those are that
+    /// don't.
+    #[must_use]
+    pub fn ready(&self) -> i32 {
+        (self.available - self.old()).clamp(0, self.updated.max(0))
+    }
+
     /// The rollout is complete, and there is a pod that serves.
     #[must_use]
     pub const fn rolled_out(&self) -> bool {

@@ -18,8 +18,15 @@ pub enum Outcome {
     Proved(String),
     /// The pod was let through as it is: no webhook took it.
     NotInjected,
-    /// The injector's webhook could not be called, or refused the pod.
+    /// The injector's webhook could not be called.
     WebhookFailed(String),
+    /// The injector was called, and refused the pod.
+    InjectorRefuses {
+        /// In its own words.
+        why: String,
+        /// It has kept to that for longer than a new configuration takes to reach it: waiting doesn't mend it.
+        lasting: bool,
+    },
     /// Something that is not the mesh's refuses the pod: says nothing about injection.
     RefusedByOther {
         /// What refused it.
@@ -167,10 +174,12 @@ pub fn judge_refusal(code: u16, message: &str) -> Option<Outcome> {
     let other = |by: String| Some(Outcome::RefusedByOther { by, message: message.to_owned() });
     if let Some(name) = quoted_after(message, "failed calling webhook ").or(quoted_after(message, "admission webhook "))
     {
-        return if name.ends_with(INJECTOR_SUFFIX) {
-            Some(Outcome::WebhookFailed(message.to_owned()))
-        } else {
+        return if !name.ends_with(INJECTOR_SUFFIX) {
             other(format!("webhook {name}"))
+        } else if message.contains(" denied the request") {
+            Some(Outcome::InjectorRefuses { why: message.to_owned(), lasting: false })
+        } else {
+            Some(Outcome::WebhookFailed(message.to_owned()))
         };
     }
     if let Some(name) = quoted_after(message, "ValidatingAdmissionPolicy ") {
@@ -207,6 +216,7 @@ impl Outcome {
             Self::Proved(_) => "Proved",
             Self::NotInjected => "NotInjected",
             Self::WebhookFailed(_) => "WebhookFailed",
+            Self::InjectorRefuses { .. } => "InjectorRefuses",
             Self::RefusedByOther { .. } => "RefusedByOther",
             Self::Excluded { .. } => "Excluded",
             Self::NotAllowed(_) => "NotAllowed",
@@ -222,6 +232,9 @@ impl Outcome {
                 Some(Self::WebhookFailed(format!("tag {tag}: no webhook takes a pod that asks for it")))
             }
             Self::WebhookFailed(why) => Some(Self::WebhookFailed(format!("tag {tag}: {why}"))),
+            Self::InjectorRefuses { why, lasting } => {
+                Some(Self::InjectorRefuses { why: format!("tag {tag}: {why}"), lasting })
+            }
             other @ (Self::RefusedByOther { .. } | Self::NotAllowed(_)) => Some(other),
         }
     }
@@ -292,7 +305,7 @@ mod tests {
             (
                 400,
                 r#"admission webhook "rev.object.sidecar-injector.istio.io" denied the request: failed to run injection template"#,
-                "WebhookFailed",
+                "InjectorRefuses",
             ),
             (403, r#"admission webhook "policy.example.com" denied the request: no"#, "RefusedByOther"),
             (500, r#"Internal error occurred: failed calling webhook "policy.example.com": timeout"#, "RefusedByOther"),

@@ -85,7 +85,7 @@ pub enum ProbeResult {
     Proved,
     /// The pod came back without one.
     NotInjected,
-    /// The injector's webhook failed.
+    /// The injector's webhook could not be called, or refused the pod.
     WebhookFailed,
     /// Somebody else refused the pod, or the namespace keeps injectors away.
     RefusedByOther,

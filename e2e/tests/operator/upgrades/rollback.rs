@@ -72,14 +72,15 @@ fn an_injector_or_a_gateway_that_fails_is_taken_back() {
         gateways.lift().await?;
         scene.all_were_injected().await?;
 
-        // A template that can't be filled: pods are refused while it is there, which the proof finds out.
-        let mut broken = within(LONGER, LAB_1_32_PATCH);
+        // A template that can't be filled: pods are refused while it is there, which the proof finds out. Nobody waits for
+        // that to mend.
+        let mut broken = within("1h", LAB_1_32_PATCH);
         broken["values"] = json!({"istiod": {"sidecarInjectorWebhook": {
             "templates": {"house": "{{ .NobodyHasThisField }}"}, "defaultTemplates": ["sidecar", "house"],
         }}});
         scene.mesh.apply(NAME, broken).await?;
         let said = scene.rolled_back(&before).await?;
-        assert!(said.contains("NobodyHasThisField"), "{said}");
+        assert!(said.contains("NobodyHasThisField") && said.contains("step Injection can't be done"), "{said}");
         Ok(())
     });
 }

@@ -63,3 +63,20 @@ fn a_mesh_serves_while_the_control_plane_that_a_canary_is_to_replace_does() {
     assert!(available(LiveObjects::from([istiod("istiod-1-32-0", 1)])));
     assert!(!available(LiveObjects::from([istiod("istiod", 0), istiod("istiod-1-32-0", 0)])));
 }
+
+#[test]
+fn a_workload_says_what_it_waits_for() {
+    let said = |observed: bool, desired: i32, updated: i32, available: i32, total: i32| {
+        let workload = Workload { observed, generation: 2, desired, updated, available, total, complaint: None };
+        waiting_for("istiod", Some(&workload)).message
+    };
+    assert_eq!(said(true, 1, 1, 0, 1), "istiod: its pod is not ready");
+    assert_eq!(said(true, 1, 1, 1, 2), "istiod: its pod is not ready; until then, 1 pod of the old template will stay");
+    assert_eq!(
+        said(true, 3, 2, 3, 4),
+        "istiod: 1 of 3 pods are ready; until then, 2 pods of the old template will stay"
+    );
+    assert_eq!(said(true, 1, 1, 2, 2), "istiod: 1 pod of the old template still to go");
+    assert_eq!(said(false, 1, 1, 1, 1), "istiod: Kubernetes has not acted on its newest spec yet");
+    assert_eq!(said(true, 0, 0, 0, 0), "istiod: it is scaled to no pods");
+}

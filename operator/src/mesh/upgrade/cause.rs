@@ -1,7 +1,11 @@
 //! Why a workload's pods don't come up, in words that a person can act on: what the kubelet says of a container, what the
 //! scheduler says of a pod, or the last warning about either.
 
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
+
+use crate::mesh::kind::Kind;
+use crate::mesh::object::ObjectKey;
 
 /// Reasons for which a container waits that are no trouble.
 const NO_TROUBLE: [&str; 2] = ["ContainerCreating", "PodInitializing"];
@@ -16,6 +20,40 @@ pub fn cause(pods: &[Value], events: &[Value]) -> Option<String> {
         .or_else(|| newest_first().find_map(unschedulable))
         .or_else(|| newest_first().find_map(crashed))
         .or_else(|| events.iter().rev().find_map(|event| warning(event, pods)))
+}
+
+/// The events about a workload, its ReplicaSets and its pods, that were seen `since` then, the newest last. Events live for
+/// an hour: what was said of an earlier try is no cause of this one's failure.
+#[must_use]
+pub fn told_of(workload: &ObjectKey, events: Vec<Value>, since: Timestamp) -> Vec<Value> {
+    // Most events have whole seconds.
+    let since = since.as_second();
+    let dated = events.into_iter().filter(|event| is_about(workload, event));
+    let mut dated: Vec<(Timestamp, Value)> = dated.filter_map(|event| Some((seen_last(&event)?, event))).collect();
+    dated.retain(|(seen, _)| seen.as_second() >= since);
+    dated.sort_by_key(|(seen, _)| *seen);
+    dated.into_iter().map(|(_, event)| event).collect()
+}
+
+/// When an event was seen last: it is written once, and counted from then on.
+fn seen_last(event: &Value) -> Option<Timestamp> {
+    let places = ["/series/lastObservedTime", "/lastTimestamp", "/eventTime", "/firstTimestamp"];
+    places.into_iter().filter_map(|place| text(event, place)?.parse().ok()).max()
+}
+
+/// Names of what a workload makes are its own with random words behind: `istiod-1-32-0` is nothing of `istiod`.
+fn is_about(workload: &ObjectKey, event: &Value) -> bool {
+    let about = text(event, "/involvedObject/kind").zip(text(event, "/involvedObject/name"));
+    let Some((kind, rest)) = about.and_then(|(kind, name)| Some((kind, name.strip_prefix(&workload.name)?))) else {
+        return false;
+    };
+    let words = match (workload.kind, kind) {
+        (own, kind) if own.name() == kind => 0,
+        (Kind::Deployment, "ReplicaSet") | (Kind::DaemonSet, "Pod") => 1,
+        (Kind::Deployment, "Pod") => 2,
+        _ => return false,
+    };
+    rest.split('-').count() == words + 1 && (rest.is_empty() || rest.starts_with('-'))
 }
 
 fn text<'a>(of: &'a Value, path: &str) -> Option<&'a str> {
@@ -136,6 +174,27 @@ mod tests {
         let quiet = json!({"type": "Normal", "reason": "Pulled", "message": "ok"});
         let told = cause(&[starting], &[probe, quiet]);
         assert_eq!(told.as_deref(), Some("Pod istiod-1: Unhealthy: Readiness probe failed: 503"));
+    }
+
+    #[test]
+    fn only_what_was_said_of_the_workload_since_then_counts() {
+        let event = |kind: &str, name: &str, time: &str, second: u32| json!({"involvedObject": {"kind": kind, "name": name}, time: format!("2026-11-21T10:00:{second:02}Z")});
+        let again = json!({"involvedObject": {"kind": "Pod", "name": "istiod-5d4-x2"}, "eventTime": "2026-11-21T09:00:00.5Z",
+            "series": {"lastObservedTime": "2026-11-21T10:00:50.5Z"}});
+        let events = vec![
+            event("Pod", "istiod-5d4-x1", "lastTimestamp", 45),
+            again.clone(),
+            event("ReplicaSet", "istiod-5d4", "lastTimestamp", 30),
+            event("Pod", "istiod-5d4-x0", "lastTimestamp", 29),
+            event("Pod", "istiod-1-32-0-5d4-x2", "lastTimestamp", 45),
+            event("ReplicaSet", "istiod-1-32-0-5d4", "lastTimestamp", 45),
+            event("Deployment", "istiod2", "lastTimestamp", 45),
+            event("HorizontalPodAutoscaler", "istiod", "lastTimestamp", 45),
+        ];
+        let istiod =
+            ObjectKey { kind: Kind::Deployment, namespace: Some("istio-system".into()), name: "istiod".into() };
+        let told = told_of(&istiod, events.clone(), "2026-11-21T10:00:30.7Z".parse().unwrap());
+        assert_eq!(told, [events[2].clone(), events[0].clone(), again]);
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Position {
     pub step: Step,
     /// What the first step that isn't done waits for.
     pub blocker: Blocker,
+    /// It is the step that waits, and waiting doesn't mend it.
+    pub in_vain: bool,
     /// What is desired now.
     pub desired: Vec<Arc<Desired>>,
 }
@@ -46,7 +48,11 @@ pub fn position(
     })?;
     let at = first.max(reached);
     let step = route.steps.get(at)?.clone();
-    Some(Position { at, step, blocker, desired: route.desired(at, live) })
+    let desired = route.desired(at, live);
+    let in_vain = at == first
+        && step.name == UpgradeStep::Injection
+        && injection(&route.of_target(&desired, live)).is_refused_for_good();
+    Some(Position { at, step, blocker, in_vain, desired })
 }
 
 fn gate(

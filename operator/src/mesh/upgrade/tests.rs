@@ -248,6 +248,28 @@ fn what_a_failed_try_had_is_new_again_to_the_next() {
     assert!(has("only-1.32.0"), "what a new istiod mounts is there before it: {:?}", cluster.history);
 }
 
+#[test]
+fn an_injector_that_refuses_for_good_is_waited_for_in_vain_and_one_that_cant_be_called_is_not() {
+    let (mut cluster, old) = standing("1.31.0");
+    let new = mesh("1.32.0");
+    let route = way(UpgradeDirection::Forward, &new, &[&old]);
+    for _ in 0..5 {
+        turn(&mut cluster, &route, &new, None);
+        cluster.roll_out();
+    }
+    let at = |outcome: Outcome, furthest: Option<UpgradeStep>| {
+        let furthest = furthest.map(Step::from);
+        let seen = |_: &[Arc<Desired>]| Injection::Seen(outcome.clone());
+        let found = position(&route, &cluster.live(), seen, furthest.as_ref()).unwrap();
+        (found.step.name, found.in_vain)
+    };
+    let refuses = |lasting| Outcome::InjectorRefuses { why: "no such field".into(), lasting };
+    assert_eq!(at(refuses(true), None), (UpgradeStep::Injection, true));
+    assert_eq!(at(refuses(false), None), (UpgradeStep::Injection, false));
+    assert_eq!(at(Outcome::WebhookFailed("connection refused".into()), None), (UpgradeStep::Injection, false));
+    assert_eq!(at(refuses(true), Some(UpgradeStep::Cni)), (UpgradeStep::Cni, false), "it was proved before");
+}
+
 proptest! {
     #[test]
     fn however_often_it_is_killed_forgets_or_changes_its_mind_the_mesh_ends_as_the_last_spec_says(
