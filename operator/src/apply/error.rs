@@ -3,12 +3,13 @@
 use crate::mesh::kind::Kind;
 use crate::mesh::object::ObjectKey;
 use crate::nodeports::PortRefusal;
+use crate::runtime::requests::why;
 
 /// A request about one object failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// Reading it.
-    #[error("reading {key} failed: {source}")]
+    #[error("reading {key} failed: {}", why(.source))]
     Read {
         /// Which object.
         key: ObjectKey,
@@ -23,7 +24,7 @@ pub enum ApplyError {
         key: ObjectKey,
     },
     /// Applying it.
-    #[error("applying {key} failed: {source}")]
+    #[error("applying {key} failed: {}", why(.source))]
     Apply {
         /// Which object.
         key: ObjectKey,
@@ -32,7 +33,7 @@ pub enum ApplyError {
         source: Box<kube::Error>,
     },
     /// Taking additions out of it.
-    #[error("taking additions out of {key} failed: {source}")]
+    #[error("taking additions out of {key} failed: {}", why(.source))]
     TakeOut {
         /// Which object.
         key: ObjectKey,
@@ -41,7 +42,7 @@ pub enum ApplyError {
         source: Box<kube::Error>,
     },
     /// Taking our marks off it.
-    #[error("taking our marks off {key} failed: {source}")]
+    #[error("taking our marks off {key} failed: {}", why(.source))]
     Release {
         /// Which object.
         key: ObjectKey,
@@ -50,7 +51,7 @@ pub enum ApplyError {
         source: Box<kube::Error>,
     },
     /// Deleting it.
-    #[error("deleting {key} failed: {source}")]
+    #[error("deleting {key} failed: {}", why(.source))]
     Delete {
         /// Which object.
         key: ObjectKey,

@@ -6,7 +6,7 @@ use kube::{Client, ResourceExt as _};
 use tracing::info;
 
 use crate::runtime::metrics::{Metrics, WriteVerb};
-use crate::runtime::requests::within_deadline;
+use crate::runtime::requests::{why, within_deadline};
 
 /// What Istio's gateway chart writes where the injector shall put the proxy's image.
 const PLACEHOLDER: &str = "auto";
@@ -17,7 +17,7 @@ const PAGE: u32 = 100;
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayPodsError {
     /// They could not be listed.
-    #[error("listing the pods of {namespace}/{gateway} failed: {source}")]
+    #[error("listing the pods of {namespace}/{gateway} failed: {}", why(.source))]
     List {
         /// Namespace of the gateway.
         namespace: String,
@@ -28,7 +28,7 @@ pub enum GatewayPodsError {
         source: Box<kube::Error>,
     },
     /// One of them could not be deleted.
-    #[error("deleting pod {namespace}/{pod}, which came up without a proxy, failed: {source}")]
+    #[error("deleting pod {namespace}/{pod}, which came up without a proxy, failed: {}", why(.source))]
     Delete {
         /// Namespace of the gateway.
         namespace: String,

@@ -14,7 +14,7 @@ use tracing::warn;
 use super::error::ErrorClass;
 use crate::mesh::object::{FIELD_MANAGER, INSTALLATION_LABEL, UID_ANNOTATION};
 use crate::mesh::revision::{Record, ResolvedInputs, Verdict};
-use crate::runtime::requests::within_deadline;
+use crate::runtime::requests::{why, within_deadline};
 
 const VERDICT_ANNOTATION: &str = "meshwright.dev/verdict";
 const FAILURE_ANNOTATION: &str = "meshwright.dev/failure";
@@ -25,7 +25,7 @@ const KEPT: usize = 5;
 #[derive(Debug, thiserror::Error)]
 pub enum RevisionError {
     /// Reading it.
-    #[error("listing ControllerRevisions of {installation} failed: {source}")]
+    #[error("listing ControllerRevisions of {installation} failed: {}", why(.source))]
     List {
         /// Whose.
         installation: String,
@@ -34,7 +34,7 @@ pub enum RevisionError {
         source: Box<kube::Error>,
     },
     /// Writing a record, or deleting one.
-    #[error("writing ControllerRevision {name} failed: {source}")]
+    #[error("writing ControllerRevision {name} failed: {}", why(.source))]
     Write {
         /// Which.
         name: String,

@@ -13,7 +13,7 @@ use super::error::ErrorClass;
 use crate::mesh::object::ENFORCE_LABEL;
 use crate::mesh::pod_security::NamespaceLabels;
 use crate::platform::{Detected, NodeFacts, Observed, Platforms, detect};
-use crate::runtime::requests::within_deadline;
+use crate::runtime::requests::{why, within_deadline};
 
 /// Nodes that are looked at. Those of one cluster are alike in what shows its platform.
 const NODES: u32 = 50;
@@ -31,7 +31,7 @@ const PAGE: u32 = 500;
 
 /// The cluster could not be looked at.
 #[derive(Debug, thiserror::Error)]
-#[error("reading {what} failed: {source}")]
+#[error("reading {what} failed: {}", why(.source))]
 pub struct SurveyError {
     what: &'static str,
     #[source]

@@ -15,9 +15,11 @@ use super::changes::Changes;
 use super::error::absent;
 use super::inventory::Inventory;
 use super::reader::to_value;
+use crate::catalog::explain;
 use crate::mesh::kind::Kind;
 use crate::mesh::object::{INSTALLATION_LABEL, ObjectKey};
 use crate::runtime::ready::Readiness;
+use crate::runtime::requests::why;
 
 /// A kind that the API server doesn't have is asked for again after this long, or once we wrote an object of it.
 const NOT_SERVED: Duration = Duration::from_mins(5);
@@ -71,7 +73,7 @@ pub fn watch_all(
                     }
                     Err(error) => {
                         warn!(%kind, error = %error, "a watch failed; it is tried again");
-                        if inventory.note_trouble(kind, &error.to_string(), is_refused(&error)) {
+                        if inventory.note_trouble(kind, &in_words(&error), is_refused(&error)) {
                             for installation in inventory.installations() {
                                 changed.note(installation);
                             }
@@ -82,6 +84,17 @@ pub fn watch_all(
                 }
             }
         });
+    }
+}
+
+/// What is wrong with a watch, in the server's words where it has any.
+fn in_words(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(source)
+        | watcher::Error::WatchStartFailed(source)
+        | watcher::Error::WatchFailed(source) => why(source),
+        watcher::Error::WatchError(status) => status.message.clone(),
+        other => explain(other),
     }
 }
 

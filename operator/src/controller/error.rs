@@ -5,6 +5,7 @@ use kube::runtime::reflector::ObjectRef;
 use super::Watched;
 use crate::apply::{ApplyError, ErrorClass, RevisionError};
 use crate::mesh::object::AdmitObjectError;
+use crate::runtime::requests::why;
 
 /// A reconcile ended early.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +14,7 @@ pub enum ReconcileError {
     #[error("{0} can't be read; it was probably written for another version of its CRD")]
     Unreadable(ObjectRef<Watched>),
     /// The finalizer could not be written.
-    #[error("writing the finalizer of {name} failed: {source}")]
+    #[error("writing the finalizer of {name} failed: {}", why(.source))]
     Finalizer {
         /// Which installation.
         name: String,
@@ -22,7 +23,7 @@ pub enum ReconcileError {
         source: Box<kube::Error>,
     },
     /// Status could not be written.
-    #[error("writing the status of {name} failed: {source}")]
+    #[error("writing the status of {name} failed: {}", why(.source))]
     Status {
         /// Which installation.
         name: String,
@@ -31,7 +32,7 @@ pub enum ReconcileError {
         source: Box<kube::Error>,
     },
     /// Pods with a proxy could not be listed.
-    #[error("looking for pods with a proxy failed: {0}")]
+    #[error("looking for pods with a proxy failed: {}", why(.0))]
     InUse(#[source] Box<kube::Error>),
     /// The memory could not be read or written.
     #[error(transparent)]

@@ -16,8 +16,7 @@ use super::census::Group;
 use super::decide::Candidate;
 use super::workload::{RESTARTED_AT, RESTARTED_FOR, Read, Workload, WorkloadId, WorkloadKind};
 use crate::runtime::metrics::{Metrics, WriteVerb};
-use crate::runtime::requests::pages;
-use crate::runtime::requests::within_deadline;
+use crate::runtime::requests::{pages, why, within_deadline};
 
 /// Objects read at a time.
 const PAGE: u32 = 100;
@@ -28,7 +27,7 @@ const MANAGER: &str = "meshwright-proxies";
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyUpdateError {
     /// Objects could not be listed.
-    #[error("listing {kind} failed: {source}")]
+    #[error("listing {kind} failed: {}", why(.source))]
     List {
         /// Which, in the plural.
         kind: &'static str,
@@ -37,7 +36,7 @@ pub enum ProxyUpdateError {
         source: Box<kube::Error>,
     },
     /// A workload could not be restarted.
-    #[error("restarting {workload} failed: {source}")]
+    #[error("restarting {workload} failed: {}", why(.source))]
     Restart {
         /// Which.
         workload: WorkloadId,
