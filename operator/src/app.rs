@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::apply::{
-    Applier, Changes, GatewayApi, GatewayPods, Inventory, Nodes, Prober, Reader, Revisions, Surveyor, Symptoms,
-    watch_all,
+    Applier, Changes, GatewayApi, GatewayPods, Inventory, Nodes, OwnRights, Prober, Reader, Revisions, Surveyor,
+    Symptoms, watch_all,
 };
 use crate::controller::{self, Context, EventSink, Options};
 use crate::nodeports::NodePortServer;
@@ -219,6 +219,7 @@ async fn context(
         capabilities: Capabilities::of_version(version.git_version),
         reader: Reader::new(requests.clone(), inventory.clone()),
         applier: Applier::new(requests.clone(), inventory.clone(), metrics.clone()),
+        rights: OwnRights::new(requests.clone(), namespace),
         gateway_api,
         gateway_pods: GatewayPods::new(requests.clone(), metrics.clone()),
         symptoms: Symptoms::new(requests.clone()),

@@ -116,16 +116,8 @@ fn a_namespace_that_is_being_deleted_is_waited_for() {
         mesh.wait_for(NAME, ConditionType::Ready, "Unknown", Some("NamespaceTerminating")).await?;
         let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
         maps.patch("held", &PatchParams::default(), &free).await?;
-        wait::until(wait::PATIENCE, "the namespace to be made again", async || {
-            let found = mesh.api("v1", "Namespace", None).get_opt("istio-system").await.map_err(|e| e.to_string())?;
-            match found {
-                Some(namespace) if namespace.metadata.deletion_timestamp.is_none() => Ok(()),
-                other => Err(format!("{:?}", other.map(|n| n.metadata.deletion_timestamp))),
-            }
-        })
-        .await?;
-        // The operator's own Role went with the namespace, and nobody may grant himself rights.
-        mesh.wait_for(NAME, ConditionType::Ready, "Unknown", Some("Forbidden")).await?;
+        // The operator's own Role goes with the namespace, and nobody may grant himself rights.
+        stalled(&mesh, NAME, "Forbidden", &["in namespace istio-system", "meshwright rbac"]).await?;
         lab.apply_dirs([config().join("rbac")]).await?;
         mesh.wait_ready(NAME).await?;
         Ok(())

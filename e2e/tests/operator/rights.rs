@@ -1,8 +1,10 @@
 //! A right that is missing shows, with its name, and the operator goes on by itself when it is back.
 
-use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
-use meshwright_api::conditions::ConditionType;
-use meshwright_e2e::mesh::{Mesh, NAME, small};
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use meshwright_api::conditions::{ConditionType, is_true};
+use meshwright_e2e::inventory::Inventory;
+use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR, small};
 use meshwright_e2e::{LabOptions, TestResult, run, wait};
 use serde_json::{Value, json};
 
@@ -24,6 +26,19 @@ async fn take_away(mesh: &Mesh, resource: &str, verb: &str) -> TestResult<Value>
         rules.into_iter().filter(|r| r["verbs"].as_array().is_some_and(|v| !v.is_empty())).collect();
     assert_ne!(Some(&rules), role["rules"].as_array(), "{verb} {resource} is a right of the operator");
     set_rules(&roles, &json!(rules)).await?;
+    let attributes = json!({"resource": resource, "verb": verb, "namespace": "istio-system"});
+    let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+        "metadata": {}, "spec": {"user": OPERATOR, "resourceAttributes": attributes}});
+    let reviews: Api<SubjectAccessReview> = Api::all(mesh.client());
+    wait::until(wait::PATIENCE, "the right to be gone", async || {
+        let review = serde_json::from_value(review.clone()).map_err(|error| error.to_string())?;
+        let answer = reviews.create(&PostParams::default(), &review).await.map_err(|error| error.to_string())?;
+        match answer.status {
+            Some(status) if !status.allowed => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
     Ok(role["rules"].clone())
 }
 
@@ -38,16 +53,23 @@ fn a_missing_right_is_named_in_a_condition_and_an_event_and_its_return_is_enough
         let mesh = Mesh::operator(lab).await?;
         let rules = take_away(&mesh, "services", "patch").await?;
         mesh.apply(NAME, small()).await?;
-        let stuck = mesh.wait_for(NAME, ConditionType::Ready, "Unknown", Some("Forbidden")).await?;
-        let message = stuck.status.and_then(|status| status.message).unwrap_or_default();
-        assert!(message.contains("istio-system/") && message.contains("cannot patch resource"), "{message}");
+        let stuck = mesh.wait_for(NAME, ConditionType::Ready, "False", Some("Forbidden")).await?;
+        let status = stuck.status.unwrap_or_default();
+        assert!(is_true(&status.conditions, ConditionType::Stalled), "{:?}", status.conditions);
+        let message = status.message.unwrap_or_default();
+        let expected =
+            ["the operator may not patch", ", services", "in the whole cluster. Apply what meshwright rbac prints"];
+        assert!(expected.iter().all(|words| message.contains(words)), "{message}");
+        // It is found out before anything is written.
+        assert!(stuck.metadata.finalizers.is_none());
+        assert_eq!(Inventory::of(&mesh.client(), NAME).await?.keys().next(), None);
 
         let events = mesh.api("events.k8s.io/v1", "Event", Some("default"));
         wait::until(wait::PATIENCE, "an Event that names the right", async || {
             let list = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
             let found = list.iter().any(|event| {
                 event.data["reason"] == "Forbidden"
-                    && event.data["note"].as_str().is_some_and(|note| note.contains("cannot patch"))
+                    && event.data["note"].as_str().is_some_and(|note| note.contains("may not patch"))
             });
             if found { Ok(()) } else { Err(format!("{} Events", list.items.len())) }
         })

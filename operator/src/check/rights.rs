@@ -1,11 +1,9 @@
 //! Whether the operator may do all that it has to.
 
-use std::collections::BTreeMap;
-
 use super::asked::Asked;
 use super::cluster::{Account, Cluster, Rights};
 use super::{Finding, look};
-use crate::mesh::rights::{ACCOUNT, Right};
+use crate::mesh::rights::{ACCOUNT, together};
 
 const CHECK: &str = "rights";
 
@@ -44,27 +42,11 @@ fn judge(rights: &Rights) -> Vec<Finding> {
         .collect()
 }
 
-/// What is missing, by place and verbs: most resources lack the same.
-fn together(missing: &[Right]) -> BTreeMap<(String, Vec<&str>), Vec<String>> {
-    let mut verbs: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
-    for right in missing {
-        let place = match &right.namespace {
-            Some(namespace) => format!("in namespace {namespace}"),
-            None => "in the whole cluster".to_owned(),
-        };
-        verbs.entry((place, right.target())).or_default().push(&right.verb);
-    }
-    let mut targets: BTreeMap<(String, Vec<&str>), Vec<String>> = BTreeMap::new();
-    for ((place, target), verbs) in verbs {
-        targets.entry((place, verbs)).or_default().push(target);
-    }
-    targets
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Verdict;
     use super::*;
+    use crate::mesh::rights::Right;
 
     fn right(verb: &str, resource: &str, namespace: Option<&str>) -> Right {
         Right {

@@ -41,8 +41,10 @@ fn fraction(installation: &str, failures: u32) -> f64 {
 #[must_use]
 pub const fn patience(reason: Reason) -> Duration {
     match reason {
-        // Others may give their node ports back.
-        Reason::NodePortTaken | Reason::NodePortOutOfRange | Reason::NodePortsExhausted => OTHERS_MOVE,
+        // Others may give their node ports back, and a right shows soon after it was granted.
+        Reason::NodePortTaken | Reason::NodePortOutOfRange | Reason::NodePortsExhausted | Reason::Forbidden => {
+            OTHERS_MOVE
+        }
         _ => RESYNC,
     }
 }

@@ -14,7 +14,8 @@ use super::charge::FINALIZER;
 use super::events::EventSink;
 use super::memory::Memory;
 use crate::apply::{
-    Applier, Changes, GatewayApi, GatewayPods, Inventory, Nodes, Prober, Reader, Revisions, Surveyor, Symptoms,
+    Applier, Changes, GatewayApi, GatewayPods, Inventory, Nodes, OwnRights, Prober, Reader, Revisions, Surveyor,
+    Symptoms,
 };
 use crate::mesh::revisions::Revision;
 use crate::nodeports::NodePortServer;
@@ -45,6 +46,8 @@ pub struct Context {
     pub reader: Reader,
     /// Writes.
     pub applier: Applier,
+    /// What the operator may do.
+    pub rights: OwnRights,
     /// Gateway pods that were never injected.
     pub gateway_pods: GatewayPods,
     /// Why pods don't come up.

@@ -20,6 +20,7 @@ use super::gateways::replace_uninjected;
 use super::heading::Heading;
 use super::injection::injection;
 use super::ports::{learn, reach};
+use super::preflight::foreign;
 use super::proxies;
 use super::reconcile::{Done, SOON, class_result};
 use super::report::{report, report_progress};
@@ -383,21 +384,4 @@ async fn refused(
     let told = report(context, installation, Course::Stalled { blocker, running }, None).await?;
     // Foreign objects carry no mark, so no watch tells when they go.
     Ok((ReconcileResult::Invalid, told.again(OTHERS_MOVE)))
-}
-
-/// The objects in the way, in words.
-pub fn foreign(prepared: &Plan<Prepared>) -> String {
-    let named: Vec<String> = prepared
-        .refusals
-        .iter()
-        .filter_map(|refusal| match refusal {
-            Refusal::Foreign { key, holder: Some(holder) } => Some(format!("{key} (of installation {holder})")),
-            Refusal::Foreign { key, holder: None } => Some(key.to_string()),
-            Refusal::Terminating(_) => None,
-        })
-        .collect();
-    let shown = named.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-    let rest = named.len().saturating_sub(5);
-    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-    format!("not ours: {shown}{more}; delete or rename what is in the way; nothing was written")
 }

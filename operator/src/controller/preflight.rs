@@ -1,21 +1,27 @@
-//! What is looked at before a running mesh is moved to another release, while nothing is written yet.
+//! What is looked at before anything is written for a new spec, and more before a running mesh is moved to another release.
+
+use std::sync::Arc;
 
 use kube::ResourceExt as _;
 use meshwright_api::conditions::Reason;
 use meshwright_api::{MeshInstallation, OnFailure};
+use tracing::debug;
 
 use super::context::Context;
-use super::follow::foreign;
 use super::heading::{Heading, last_good};
 use super::resolve::{Accepted, resolve_remembered};
 use crate::apply::ErrorClass;
 use crate::mesh::health::Blocker;
-use crate::mesh::plan::{Refusal, plan};
+use crate::mesh::live::{Facts, Live, LiveObjects};
+use crate::mesh::object::Desired;
+use crate::mesh::plan::{Plan, Prepared, Refusal, plan};
 use crate::mesh::revision::Record;
+use crate::mesh::rights::{Required, sentence};
 use crate::mesh::rollup::{failure, reason_of};
+use crate::runtime::requests::why;
 
-/// Whether a running mesh can be moved to what is accepted. Nothing is asked of a spec that was begun with, of a first
-/// one, or of one with the same release.
+/// Whether a mesh can be brought to what is accepted. Nothing is asked of a spec that was begun with; of a first one, and of
+/// one with the same release, no more than the rights that it takes.
 pub async fn preflight(
     context: &Context,
     installation: &MeshInstallation,
@@ -23,10 +29,13 @@ pub async fn preflight(
     accepted: &Accepted,
 ) -> Result<(), Blocker> {
     let name = installation.name_any();
-    let Some(standing) = Heading::of(records).map(|heading| heading.target()) else { return Ok(()) };
     let record = accepted.inputs.record_name(&name);
-    let begun = records.last().is_some_and(|last| last.name == record);
-    if begun || standing.inputs.version == accepted.inputs.version {
+    if records.last().is_some_and(|last| last.name == record) {
+        return Ok(());
+    }
+    rights(context, &name, accepted).await?;
+    let Some(standing) = Heading::of(records).map(|heading| heading.target()) else { return Ok(()) };
+    if standing.inputs.version == accepted.inputs.version {
         return Ok(());
     }
     way_back(context, installation, records, accepted).await?;
@@ -37,6 +46,40 @@ pub async fn preflight(
         return Err(Blocker { reason: Reason::ForeignObject, message: foreign(&prepared) });
     }
     rehearse(context, accepted, &live).await
+}
+
+/// Whether the operator may write what is to be written.
+async fn rights(context: &Context, name: &str, accepted: &Accepted) -> Result<(), Blocker> {
+    let live = context.inventory.snapshot(name, &accepted.desired);
+    let placement = context.rights.placement(&accepted.validated.namespace);
+    let all = accepted.desired.iter().map(Arc::as_ref);
+    let required = Required::to_write(&placement, all, |desired| is_to_be_written(desired, &live));
+    let missing = match context.rights.missing(&required).await {
+        Ok(missing) if missing.is_empty() => return Ok(()),
+        Ok(missing) => missing,
+        Err(error) => {
+            debug!(installation = name, why = why(&error), "the rights can't be looked at: the writes will tell");
+            return Ok(());
+        }
+    };
+    // Rights in a namespace go with it, which is told by itself.
+    if context.reader.complete(name, &accepted.desired).await.is_ok() {
+        let live = context.inventory.snapshot(name, &accepted.desired);
+        let is_ending = |live: &Live| matches!(live.facts, Facts::Namespace { terminating: true, .. });
+        if live.values().any(is_ending) {
+            return Ok(());
+        }
+    }
+    let message = format!(
+        "nothing was written, since rights are missing: {}. Apply what meshwright rbac prints for this catalog and these \
+         namespaces",
+        sentence(&missing)
+    );
+    Err(Blocker { reason: Reason::Forbidden, message })
+}
+
+fn is_to_be_written(desired: &Desired, live: &LiveObjects) -> bool {
+    live.get(&desired.key).is_none_or(|live| live.marks.hash.as_deref() != Some(&desired.hash))
 }
 
 /// What ran last must be there to go back to.
@@ -69,15 +112,8 @@ pub fn no_way_back(good: &Record, lost: &Blocker) -> Blocker {
 
 /// Every object is sent in a dry run: what the API server, its policies or our rights refuse is known before anything is
 /// half-done. So are CRDs that drop a version in which objects are stored.
-async fn rehearse(
-    context: &Context,
-    accepted: &Accepted,
-    live: &crate::mesh::live::LiveObjects,
-) -> Result<(), Blocker> {
-    let changed = accepted
-        .desired
-        .iter()
-        .filter(|desired| live.get(&desired.key).is_none_or(|live| live.marks.hash.as_deref() != Some(&desired.hash)));
+async fn rehearse(context: &Context, accepted: &Accepted, live: &LiveObjects) -> Result<(), Blocker> {
+    let changed = accepted.desired.iter().filter(|desired| is_to_be_written(desired, live));
     let refused = context.applier.rehearse(changed.cloned().collect()).await;
     let Some(first) = refused.iter().find(|error| matches!(error.class(), ErrorClass::Forbidden | ErrorClass::Invalid))
     else {
@@ -90,4 +126,21 @@ async fn rehearse(
         class => reason_of(class),
     };
     Err(Blocker { reason, message })
+}
+
+/// The objects in the way, in words.
+pub fn foreign(prepared: &Plan<Prepared>) -> String {
+    let named: Vec<String> = prepared
+        .refusals
+        .iter()
+        .filter_map(|refusal| match refusal {
+            Refusal::Foreign { key, holder: Some(holder) } => Some(format!("{key} (of installation {holder})")),
+            Refusal::Foreign { key, holder: None } => Some(key.to_string()),
+            Refusal::Terminating(_) => None,
+        })
+        .collect();
+    let shown = named.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    let rest = named.len().saturating_sub(5);
+    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    format!("not ours: {shown}{more}; delete or rename what is in the way; nothing was written")
 }

@@ -5,6 +5,7 @@
 //! the operator needs neither `escalate` nor `bind`.
 
 mod document;
+mod missing;
 mod needs;
 mod rule;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde_json::{Value, json};
 
+pub use self::missing::{Held, Required, sentence, together};
 use self::needs::{Reach, needs};
 use self::rule::{Rules, Target};
 use super::kind::Kind;

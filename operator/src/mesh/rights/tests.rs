@@ -4,16 +4,16 @@ use serde_json::{Value, json};
 use super::*;
 use crate::mesh::object::Owner;
 
-fn placement() -> Placement {
+pub(super) fn placement() -> Placement {
     Placement { operator: "meshwright-system".into(), mesh: "istio-system".into() }
 }
 
-fn object(value: Value, component: &Component) -> Desired {
+pub(super) fn object(value: Value, component: &Component) -> Desired {
     let owner = Owner { installation: "m".into(), uid: "u".into(), release: Version::new(1, 31, 2) };
     Desired::admit(value, component, &owner, "istio-system").unwrap()
 }
 
-fn role(kind: &str, name: &str, namespace: Option<&str>, rules: &Value) -> Desired {
+pub(super) fn role(kind: &str, name: &str, namespace: Option<&str>, rules: &Value) -> Desired {
     let mut metadata = json!({"name": name});
     if let Some(namespace) = namespace {
         metadata["namespace"] = namespace.into();
@@ -27,7 +27,7 @@ fn role(kind: &str, name: &str, namespace: Option<&str>, rules: &Value) -> Desir
     object(json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "rules": rules}), &component)
 }
 
-fn rule(group: &str, resource: &str, verbs: &[&str]) -> Value {
+pub(super) fn rule(group: &str, resource: &str, verbs: &[&str]) -> Value {
     json!({"apiGroups": [group], "resources": [resource], "verbs": verbs})
 }
 

@@ -17,6 +17,8 @@ pub(super) fn judge(report: &Report<'_>) -> Judgement {
             (true, Reason::ProbeRefused) => (Situation::Progressing, Phase::Ready),
             (true, Reason::Pruning) => (Situation::Progressing, Phase::Updating),
             (true, _) => (Situation::Retrying, Phase::Degraded),
+            // Nothing but a person helps.
+            (false, Reason::Forbidden) => (Situation::Stalled, Phase::Stalled),
             (false, _) => (Situation::Progressing, under_way),
         };
         Judgement { situation, phase, blocker }

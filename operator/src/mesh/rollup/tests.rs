@@ -107,6 +107,16 @@ fn a_spec_that_was_ready_before_is_not_ready_when_something_breaks() {
 }
 
 #[test]
+fn a_missing_right_stalls_a_spec_that_was_never_ready_and_degrades_one_that_was() {
+    let first = follow(&MeshInstallationStatus::default(), &blocked(Reason::Forbidden), false);
+    assert_eq!((ready(&first), first.phase), (("False", "Forbidden"), Some(Phase::Stalled)));
+    assert!(get(&first.conditions, ConditionType::Stalled).is_some());
+    let later = follow(&MeshInstallationStatus::default(), &blocked(Reason::Forbidden), true);
+    assert_eq!((ready(&later), later.phase), (("False", "Forbidden"), Some(Phase::Degraded)));
+    assert!(get(&later.conditions, ConditionType::Reconciling).is_some());
+}
+
+#[test]
 fn a_probe_under_way_takes_nothing_back_from_a_ready_mesh() {
     let before = follow(&MeshInstallationStatus::default(), &health(vec![]), true);
     assert_eq!(follow(&before, &blocked(Reason::Applying), true), before);
