@@ -46,9 +46,10 @@ fn injector(desired: &[Arc<Desired>]) -> Option<Value> {
 }
 
 /// What injection depends on: webhooks with their CA, the control plane's pods, its configuration. `None` while the
-/// control plane can't answer anyway.
+/// control plane can't answer anyway, or is not to be there yet: a canary's account comes some steps before its pods.
 fn probe_inputs(all: &[Arc<Desired>], live: &LiveObjects) -> Option<String> {
     let mut parts = Vec::new();
+    let mut answers = false;
     for desired in all.iter().filter(|d| matches!(d.component, Component::Tag(_))) {
         if let Some(Facts::Webhooks { identity, .. }) = live.get(&desired.key).map(|live| &live.facts) {
             parts.push(identity.clone());
@@ -60,6 +61,7 @@ fn probe_inputs(all: &[Arc<Desired>], live: &LiveObjects) -> Option<String> {
                 if !workload.is_up(minimum(all, &desired.key)) {
                     return None;
                 }
+                answers = true;
                 parts.push(format!("{workload:?}"));
             }
             Some(Facts::Webhooks { without_ca, identity, .. }) => {
@@ -73,5 +75,41 @@ fn probe_inputs(all: &[Arc<Desired>], live: &LiveObjects) -> Option<String> {
             None => return None,
         }
     }
-    Some(short_hash(parts.join("/").as_bytes()))
+    answers.then(|| short_hash(parts.join("/").as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::mesh::live::Live;
+    use crate::mesh::object::Owner;
+
+    fn object(value: Value) -> Arc<Desired> {
+        let owner = Owner { installation: "mesh".into(), uid: "u".into(), release: semver::Version::new(1, 32, 0) };
+        Arc::new(Desired::admit(value, &Component::Istiod, &owner, "istio-system").unwrap())
+    }
+
+    #[test]
+    fn nothing_is_probed_before_a_control_plane_is_up() {
+        let deployment = |ready: i32| {
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "istiod-canary"},
+                "spec": {"replicas": 1},
+                "status": {"observedGeneration": 0, "replicas": 1, "updatedReplicas": 1, "availableReplicas": ready}})
+        };
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio-canary"}, "data": {}});
+        let (map, istiod) = (object(map), object(deployment(0)));
+        let live = |ready: i32| {
+            let of = |desired: &Arc<Desired>, value: &Value| {
+                (desired.key.clone(), Live::of(desired.key.kind, value, None, None))
+            };
+            LiveObjects::from([of(&map, &map.value()), of(&istiod, &deployment(ready))])
+        };
+        assert_eq!(probe_inputs(&[], &live(1)), None);
+        assert_eq!(probe_inputs(&[map.clone()], &live(1)), None, "the canary's first objects");
+        let all = [map.clone(), istiod.clone()];
+        assert_eq!(probe_inputs(&all, &live(0)), None);
+        assert!(probe_inputs(&all, &live(1)).is_some());
+    }
 }
