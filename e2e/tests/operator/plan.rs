@@ -259,6 +259,7 @@ fn another_version_shows_its_steps_and_what_they_write_and_leaves_nothing_to_do_
         let (report, ran) = plan(lab.kubeconfig(), &[NAME, "--version", LAB_1_32]).await?;
         assert_eq!((ran.code, &report["verdict"]), (Some(2), &json!("Changes")), "{}{}", ran.out, ran.err);
         assert_eq!((&report["running"], &report["wanted"]), (&json!(LAB_1_31), &json!(LAB_1_32)));
+        assert!(report["notes"].to_string().contains("Istio 1.32: "), "{}", report["notes"]);
         let moved: Vec<String> =
             pods(&report).iter().map(|pods| pods.split(':').next().unwrap_or_default().into()).collect();
         assert_eq!(moved, ["Roll istiod", "Roll ingress"]);
@@ -276,6 +277,29 @@ fn another_version_shows_its_steps_and_what_they_write_and_leaves_nothing_to_do_
         assert_eq!((among.as_slice(), names.last()), (order.as_slice(), Some(&"CleanUp")), "{names:?}");
         let written: usize = steps.iter().filter_map(|step| Some(step["writes"].as_array()?.len())).sum();
         assert_eq!(written, found.len(), "each change has its step: {steps:#?}");
+
+        // As a canary: beside what runs, which goes when nobody uses it any more.
+        let mut canary = of(LAB_1_32);
+        canary["upgrade"] = json!({"strategy": "Canary", "retireAfter": "7m"});
+        let (report, ran) = plan_of(lab, &canary).await?;
+        assert_eq!(ran.code, Some(2), "{}{}", ran.out, ran.err);
+        let goes = "when no pod has used revision default for 7m";
+        let moved = pods(&report);
+        assert_eq!(moved.first().map(String::as_str), Some("Start istiod-1-32-0-lab-1: it is new"));
+        assert_eq!(moved.last(), Some(&format!("End istiod: {goes}")));
+        let step = |name: &str| {
+            let steps = report["steps"].as_array().into_iter().flatten();
+            steps.filter(|step| step["step"] == name).next_back().cloned().unwrap_or_default()
+        };
+        let injector = "MutatingWebhookConfiguration istio-sidecar-injector";
+        assert!(step("ControlPlane")["note"].as_str().is_some_and(|note| note.contains("default serves on")));
+        assert!(
+            step("Tags")["writes"].as_array().is_some_and(|writes| writes.contains(&json!(injector))),
+            "{report:#}"
+        );
+        assert_eq!(step("CleanUp")["note"], goes);
+        let deployment = json!("Deployment istio-system/istiod");
+        assert!(step("CleanUp")["writes"].as_array().is_some_and(|writes| writes.contains(&deployment)), "{report:#}");
 
         mesh.apply(NAME, of(LAB_1_32)).await?;
         mesh.wait_ready(NAME).await?;

@@ -37,7 +37,7 @@ pub struct MinorFacts {
     pub development_hub: String,
     /// Name of its set of CRDs.
     crds: String,
-    /// What to mind when upgrading to it, or away from it.
+    /// What to mind when moving to it, or back from it.
     #[serde(default)]
     pub hazards: Vec<String>,
     /// Objects that it leaves behind, as `Kind name` with `<namespace>` and `*` as place holders.
@@ -229,6 +229,13 @@ impl Facts {
     /// What is known about every minor, the oldest first.
     pub fn minors(&self) -> impl Iterator<Item = &MinorFacts> {
         self.minors.values()
+    }
+
+    /// What to mind on the way from one minor to another, each with the minor that brings it.
+    pub fn hazards(&self, from: Minor, to: Minor) -> impl Iterator<Item = (Minor, &str)> {
+        let between = move |minor: Minor| from.min(to) < minor && minor <= from.max(to);
+        let passed = self.minors.values().filter(move |facts| between(facts.minor));
+        passed.flat_map(|facts| facts.hazards.iter().map(|hazard| (facts.minor, hazard.as_str())))
     }
 
     /// The names of the CRDs that a minor brings, as `plural.group`.

@@ -43,7 +43,7 @@ Exit status: 0 when nothing would change, 2 when something would, 1 on an error 
 
 The JSON form is one object: format (1), installation, running, wanted, platform, verdict (Nothing, Changes, Refused), \
 refusals, changes (action, kind, namespace, name, component, fields with path, action, old and new), marksOnly, rollouts \
-(kind, namespace, name, action, because), steps (step, writes) and notes."
+(kind, namespace, name, action, because), steps (step, writes, note) and notes."
 )]
 pub struct PlanArgs {
     /// The MeshInstallation of the cluster to plan for, instead of a file

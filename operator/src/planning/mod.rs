@@ -24,9 +24,9 @@ use crate::mesh::object::{AdmitObjectError, Desired, Owner};
 use crate::mesh::plan::Refusal;
 use crate::mesh::upgrade::direction;
 use objects::{ObjectChange, Objects, Outcome, outcome, reduce};
-use path::{PathStep, path};
+use path::{PathStep, path, retiring};
 use preflight::lost_versions;
-use rollouts::{Rollout, rollouts};
+use rollouts::{PodsAction, Rollout, rollouts};
 
 /// The objects of one state of a mesh.
 pub type State = Vec<Arc<Desired>>;
@@ -97,12 +97,22 @@ pub fn report(question: Question<'_>) -> Result<Report, AdmitObjectError> {
     let Outcome { changes, marks_only, refusals: in_the_way } = outcome(&accepted.desired, live, owner, existing);
     refusals.extend(in_the_way.iter().map(refused));
     refusals.extend(lost_versions(&accepted.desired, live, &changes));
+    let unused = accepted.inputs.spec.upgrade.retirement();
     let steps = if sources.is_empty() {
         Vec::new()
     } else {
-        let direction = direction(&owner.release, &reduce(&accepted.desired, live), running, false);
-        path(direction, sources, &accepted.desired, &changes)?
+        let live = reduce(&accepted.desired, live);
+        let direction = direction(&owner.release, &live, running, false);
+        path(direction, sources, &accepted.desired, &live, &changes, unused)?
     };
+    let mut rollouts = rollouts(&changes);
+    if let Some(retiring) = retiring(sources, &accepted.desired) {
+        let ends = |rollout: &&mut Rollout| rollout.action == PodsAction::End;
+        let is_of_it = |rollout: &&mut Rollout| retiring.objects.iter().any(|key| rollout.is_of(key));
+        for rollout in rollouts.iter_mut().filter(ends).filter(is_of_it) {
+            rollout.because = retiring.when(unused);
+        }
+    }
     let verdict = match (refusals.is_empty(), changes.is_empty()) {
         (false, _) => Verdict::Refused,
         (true, true) => Verdict::Nothing,
@@ -115,7 +125,7 @@ pub fn report(question: Question<'_>) -> Result<Report, AdmitObjectError> {
         platform: accepted.inputs.platform.name.clone(),
         verdict,
         refusals,
-        rollouts: rollouts(&changes),
+        rollouts,
         changes,
         marks_only,
         steps,

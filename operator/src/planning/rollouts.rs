@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::fields::lies_in;
 use super::objects::{ObjectAction, ObjectChange};
 use crate::mesh::kind::Kind;
+use crate::mesh::object::ObjectKey;
 use crate::mesh::proxy_inputs::PROXY_INPUTS_ANNOTATION;
 
 /// What happens to a workload's pods.
@@ -33,6 +34,16 @@ pub struct Rollout {
     pub action: PodsAction,
     /// Why, in words.
     pub because: String,
+}
+
+impl Rollout {
+    /// Whether it is this workload's.
+    #[must_use]
+    pub fn is_of(&self, workload: &ObjectKey) -> bool {
+        self.kind == workload.kind.name()
+            && self.name == workload.name
+            && workload.namespace.as_deref() == Some(&self.namespace)
+    }
 }
 
 const TEMPLATE: &str = "spec.template";

@@ -100,3 +100,17 @@ fn a_minor_that_nothing_is_known_about_is_refused_with_those_that_are() {
     );
     assert!(matches!(refusal, Refusal::UnknownMinor { minor: Minor { major: 1, minor: 33 }, .. }));
 }
+
+#[test]
+fn what_a_minor_brings_is_minded_on_the_way_to_it_and_on_the_way_back() {
+    let facts = Facts::bundled().unwrap();
+    let minors = |from: &str, to: &str| {
+        let mut told: Vec<String> =
+            facts.hazards(from.parse().unwrap(), to.parse().unwrap()).map(|(minor, _)| minor.to_string()).collect();
+        told.dedup();
+        told
+    };
+    assert_eq!(minors("1.29", "1.31"), ["1.30", "1.31"]);
+    assert_eq!(minors("1.31", "1.29"), ["1.30", "1.31"]);
+    assert_eq!(minors("1.31", "1.31"), [""; 0]);
+}

@@ -9,7 +9,8 @@ use semver::Version;
 
 use super::PlanError;
 use crate::apply::{Revisions, Surveyor};
-use crate::catalog::{Catalog, explain};
+use crate::catalog::facts::Minor;
+use crate::catalog::{Catalog, Facts, explain};
 use crate::controller::{
     Accepted, Heading, Surroundings, by_precedence, by_trust, last_good, may_move, no_way_back, remake, resolve_for,
 };
@@ -71,6 +72,8 @@ pub(super) async fn plan(
     complete(&client, &mut live, &accepted.desired).await.map_err(PlanError::Objects)?;
     notes.extend(node_ports(&accepted, records.last(), &held, &surroundings.node_ports));
     notes.extend(other_charts(&accepted, records.last()));
+    notes.extend(kept(present, &accepted));
+    notes.extend(running.iter().flat_map(|from| hazards(from, &accepted.inputs.version)));
     if wanted.spec.paused {
         notes.push("spec.paused is set: nothing is written until it is taken away".to_owned());
     }
@@ -92,6 +95,21 @@ pub(super) async fn plan(
         notes,
     };
     report(question).map_err(PlanError::Steps)
+}
+
+/// The control plane that ran before, where the operator keeps it for those who use it.
+fn kept(present: Option<&MeshInstallation>, accepted: &Accepted) -> Option<String> {
+    let revision = present?.status.as_ref()?.version.retiring.as_ref()?;
+    let unused = accepted.inputs.spec.upgrade.retirement();
+    Some(format!("revision {revision}, which ran before, goes when no pod has used it for {unused:#}"))
+}
+
+/// What is known to go differently between the two releases.
+fn hazards(from: &Version, to: &Version) -> Vec<String> {
+    // The check of the release has read the same facts.
+    let Ok(facts) = Facts::bundled() else { return Vec::new() };
+    let told = facts.hazards(Minor::of(from), Minor::of(to));
+    told.map(|(minor, hazard)| format!("Istio {minor}: {hazard}")).collect()
 }
 
 /// What the operator remembers of the installation, as far as it counts.

@@ -43,7 +43,8 @@ pub(super) fn text(report: &Report) -> String {
         for (number, step) in report.steps.iter().enumerate() {
             let writes =
                 if step.writes.is_empty() { "proves that pods get a proxy".to_owned() } else { step.writes.join(", ") };
-            let _ = writeln!(text, "  {}. {}", number + 1, sentence(&format!("{}: {writes}", step.step), 5));
+            let note = step.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
+            let _ = writeln!(text, "  {}. {}", number + 1, sentence(&format!("{}: {writes}{note}", step.step), 5));
         }
     }
     let _ = writeln!(text, "\n{}", paint(TITLE, &outcome(report)));
@@ -250,10 +251,12 @@ Pods
         let step = |step: &str, writes: &[&str]| PathStep {
             step: step.into(),
             writes: writes.iter().map(|name| (*name).to_owned()).collect(),
+            note: None,
         };
         report.steps = vec![step("ControlPlane", &["Deployment istio-system/istiod"]), step("Injection", &[])];
+        report.steps[0].note = Some("for 5m".into());
         let text = shown(&report);
-        let expected = "is ready\n  1. ControlPlane: Deployment istio-system/istiod\n  2. Injection: proves that pods get a proxy\n";
+        let expected = "is ready\n  1. ControlPlane: Deployment istio-system/istiod; for 5m\n  2. Injection: proves that pods get a proxy\n";
         assert!(text.contains(expected), "{text}");
     }
 
