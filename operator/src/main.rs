@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use dlmalloc::GlobalDlmalloc;
 use meshwright::cli::Cli;
 
@@ -12,5 +11,5 @@ use meshwright::cli::Cli;
 static HEAP: GlobalDlmalloc = GlobalDlmalloc;
 
 fn main() -> ExitCode {
-    Cli::parse().run()
+    Cli::read().run()
 }

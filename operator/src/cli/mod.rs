@@ -18,7 +18,8 @@ mod text;
 use std::error::Error;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::catalog::explain;
 
@@ -56,6 +57,14 @@ enum Command {
 }
 
 impl Cli {
+    /// Reads the command line; ends the process where it is wrong. An environment variable that is empty counts as one that
+    /// isn't set, which is how many a manifest and script leave one out.
+    #[must_use]
+    pub fn read() -> Self {
+        let matches = without_empty_variables(Self::command()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
     /// Runs the subcommand; prints its error, if any, with what led to it.
     #[must_use]
     pub fn run(self) -> ExitCode {
@@ -77,14 +86,19 @@ impl Cli {
     }
 }
 
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &clap::Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg })
+        .mut_subcommands(without_empty_variables)
+}
+
 fn boxed(error: impl Error + 'static) -> Box<dyn Error> {
     Box::new(error)
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -22,3 +22,11 @@ fn the_committed_rights_and_their_document_are_the_generated_ones() {
         assert!(committed == made, "config/rbac/{file} is out of date from line {line} on; run: make generate");
     }
 }
+
+#[test]
+fn an_empty_variable_is_one_that_is_not_set() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_meshwright"));
+    let output = command.arg("rbac").env("MESHWRIGHT_CATALOG", "").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("--catalog <DIR>"), "{said}");
+}
