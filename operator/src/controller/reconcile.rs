@@ -140,21 +140,21 @@ async fn step(installation: &MeshInstallation, context: &Context) -> Done {
         None => resolve(context, installation, platform, &records).await,
     };
     let resolved = match resolved {
-        Ok(accepted) if installation.spec.paused => Ok(accepted),
         Ok(accepted) => {
-            let (own, _) = place(context, installation, &accepted)?;
-            preflight(context, installation, &records, &own).await.map(|()| accepted)
+            let (own, arranged) = place(context, installation, &accepted)?;
+            let may_go =
+                if installation.spec.paused { Ok(()) } else { preflight(context, installation, &records, &own).await };
+            may_go.map(|()| (own, arranged))
         }
-        refused => refused,
+        Err(refused) => Err(refused),
     };
     let blocker = match resolved {
-        Ok(accepted) => {
-            let record = accepted.inputs.record_name(&name);
+        Ok((own, arranged)) => {
+            let record = own.inputs.record_name(&name);
             // The newest record tells what became of this very spec; any other begins anew.
             let heading = Heading::of(&records).filter(|_| records.last().is_some_and(|last| last.name == record));
             let Some(heading @ (Heading::Back { .. } | Heading::RolledBack { .. })) = heading else {
                 let stall = heading.as_ref().and_then(Heading::stall);
-                let (own, arranged) = place(context, installation, &accepted)?;
                 let (records, accepted, arranged) = (&records, &own, &arranged);
                 return follow(Case { installation, context, records, heading, accepted, arranged, stall }).await;
             };

@@ -15,10 +15,10 @@ use super::context::Context;
 use super::heading::{Heading, by_trust, last_good};
 use super::injection::injection;
 use super::resolve::{Accepted, resolve_remembered};
-use crate::mesh::health::{Blocker, KeptRevision};
+use crate::mesh::health::{Blocker, KeptRevision, of_other_control_planes};
 use crate::mesh::kind::Kind;
 use crate::mesh::live::LiveObjects;
-use crate::mesh::object::{Component, Desired, ObjectKey};
+use crate::mesh::object::Desired;
 use crate::mesh::revision::{Record, Verdict};
 use crate::mesh::upgrade::{Position, Progress, Route, Step, Way, direction, position};
 
@@ -79,7 +79,9 @@ pub async fn transition(
         Some(Heading::RolledBack { .. }) => true,
     };
     let others = by_trust(records, &record);
-    if others.is_empty() || (settled && !has_another_control_plane(context, &name, accepted)) {
+    let live = context.inventory.snapshot(&name, &[]);
+    let is_alone = of_other_control_planes(&accepted.desired, &live).next().is_none();
+    if others.is_empty() || (settled && is_alone) {
         context.memory.keep_only(&name, accepted);
         return Ok(None);
     }
@@ -142,13 +144,6 @@ fn chosen_direction(
         .iter()
         .any(|other| other.name != record && other.verdict == Verdict::Pending && other.inputs.version > *to);
     direction(to, &context.inventory.snapshot(&installation.name_any(), &[]), proved, given_up)
-}
-
-/// Whether an istiod of the installation runs that is not the one that is accepted.
-fn has_another_control_plane(context: &Context, installation: &str, accepted: &Accepted) -> bool {
-    let live = context.inventory.snapshot(installation, &[]);
-    let wanted = |key: &ObjectKey| accepted.desired.iter().any(|desired| desired.key == *key);
-    live.iter().any(|(key, live)| live.marks.component == Some(Component::Istiod) && !wanted(key))
 }
 
 impl Transition {

@@ -1,5 +1,6 @@
 //! Measured health: what of an applied mesh serves, what is in the way, and what the gateways are reached by.
 
+mod injection;
 mod node_agents;
 mod tags;
 
@@ -13,49 +14,14 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::kind::Kind;
-use super::live::{Facts, LiveObjects, ServiceFacts, Workload};
+use super::live::{Facts, Live, LiveObjects, ServiceFacts, Workload};
 use super::object::{Component, Desired, ObjectKey};
 use super::probe::Outcome;
 use super::validated::Validated;
 use super::words::count;
 use crate::nodeports::{HEALTH_CHECK, Slot};
 
-/// What is known of injection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Injection {
-    /// A newer state is being probed; nothing is known of it yet.
-    Pending,
-    /// This was seen, of the state as it is.
-    Seen(Outcome),
-}
-
-impl Injection {
-    /// Whether gateway pods may be made. They exist only through injection; what others refuse has passed the injector,
-    /// since mutation comes before validation. A namespace that keeps the injector away is no reason against gateways in
-    /// another.
-    #[must_use]
-    pub fn lets_gateways_start(&self, validated: &Validated) -> bool {
-        match self {
-            Self::Seen(Outcome::Proved(_) | Outcome::RefusedByOther { .. }) => true,
-            Self::Seen(Outcome::Excluded { namespace, .. }) => {
-                validated.gateways().all(|(_, gateways)| gateways != namespace)
-            }
-            Self::Seen(
-                Outcome::NotInjected
-                | Outcome::WebhookFailed(_)
-                | Outcome::InjectorRefuses { .. }
-                | Outcome::NotAllowed(_),
-            )
-            | Self::Pending => false,
-        }
-    }
-
-    /// Whether the injector refuses pods, and will go on doing so.
-    #[must_use]
-    pub const fn is_refused_for_good(&self) -> bool {
-        matches!(self, Self::Seen(Outcome::InjectorRefuses { lasting: true, .. }))
-    }
-}
+pub use injection::{Injection, injection_blocker};
 
 /// Health of an installation.
 #[derive(Clone, Debug, PartialEq)]
@@ -219,12 +185,20 @@ fn control_plane_key(desired: &[Arc<Desired>]) -> Option<&ObjectKey> {
     desired.iter().find(|d| d.key.kind == Kind::Deployment && d.component == Component::Istiod).map(|d| &d.key)
 }
 
+/// What is there of control planes that are not desired.
+pub fn of_other_control_planes<'l>(
+    desired: &'l [Arc<Desired>],
+    live: &'l LiveObjects,
+) -> impl Iterator<Item = &'l Live> {
+    let is_desired = |key: &ObjectKey| desired.iter().any(|desired| desired.key == *key);
+    let istiods = live.iter().filter(|(_, live)| live.marks.component == Some(Component::Istiod));
+    istiods.filter(move |(key, _)| !is_desired(key)).map(|(_, live)| live)
+}
+
 /// Whether the control plane that a canary is to replace serves: until then it is the mesh's.
 fn another_control_plane_serves(desired: &[Arc<Desired>], live: &LiveObjects) -> bool {
-    let own = control_plane_key(desired);
-    let mut others =
-        live.iter().filter(|(key, live)| live.marks.component == Some(Component::Istiod) && Some(*key) != own);
-    others.any(|(_, live)| matches!(&live.facts, Facts::Workload(istiod) if istiod.available > 0))
+    of_other_control_planes(desired, live)
+        .any(|other| matches!(&other.facts, Facts::Workload(istiod) if istiod.available > 0))
 }
 
 /// Whether the control plane has a pod that serves.
@@ -332,39 +306,6 @@ fn istiod(
     let deployment = control_plane_key(desired);
     let version = deployment.map_or_else(|| version.to_owned(), |key| release_of(live, key, version));
     component(&name, &validated.namespace, &version, workload.as_ref())
-}
-
-/// What is in the way of injection, if anything.
-#[must_use]
-pub fn injection_blocker(injection: &Injection) -> Option<Blocker> {
-    let (reason, message) = match injection {
-        Injection::Seen(Outcome::Proved(_)) => return None,
-        Injection::Pending => (Reason::Applying, "injection is not proved yet".to_owned()),
-        Injection::Seen(Outcome::NotInjected) => (
-            Reason::NotInjected,
-            "a pod that asks for a proxy gets none: no webhook takes it, or the injector's policy skips it".to_owned(),
-        ),
-        Injection::Seen(Outcome::WebhookFailed(why)) => (
-            Reason::WebhookFailed,
-            format!("a pod that asks for a proxy is refused, since the injector can't be called: {why}"),
-        ),
-        Injection::Seen(Outcome::InjectorRefuses { why, .. }) => {
-            (Reason::WebhookFailed, format!("a pod that asks for a proxy is refused by the injector: {why}"))
-        }
-        Injection::Seen(Outcome::RefusedByOther { by, message }) => (
-            Reason::ProbeRefused,
-            format!("injection can't be proved: {by} refuses the test pod, which is not the mesh's doing: {message}"),
-        ),
-        Injection::Seen(Outcome::Excluded { namespace, label }) => (
-            Reason::ProbeRefused,
-            format!(
-                "injection can't be proved: namespace {namespace} is labelled {label}, which keeps the injector away \
-                 from every pod in it, the test pod too; take that label off"
-            ),
-        ),
-        Injection::Seen(Outcome::NotAllowed(why)) => (Reason::Forbidden, format!("injection can't be proved: {why}")),
-    };
-    Some(Blocker { reason, message })
 }
 
 fn gateway(name: &str, namespace: &str, ready: bool, service: Option<&ServiceFacts>) -> GatewayStatus {
