@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ControlPlane, FreeForm, Gateway, Injector, MeshInstallationStatus, NodeAgent, NodePorts, ObjectPatch, PlatformName,
-    Proxy, RevisionTag, Upgrade, is_default, rules,
+    ControlPlane, FreeForm, Gateway, Images, Injector, MeshInstallationStatus, NodeAgent, NodePorts, ObjectPatch,
+    PlatformName, Proxy, RevisionTag, Upgrade, is_default, rules,
 };
 
 /// What the mesh should be. Everything but `version` has a default.
@@ -86,7 +86,8 @@ use crate::{
     validation = rules::revision_stays(),
     validation = rules::no_tag_is_the_revision(),
     validation = rules::a_canary_has_no_revision_of_its_own(),
-    validation = rules::the_default_needs_no_tag()
+    validation = rules::the_default_needs_no_tag(),
+    validation = rules::digests_are_of_one_release()
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MeshInstallationSpec {
@@ -278,51 +279,6 @@ pub struct ChartValues {
     /// Values of the `ztunnel` chart. Example: `{logLevel: debug}`.
     #[serde(default, skip_serializing_if = "FreeForm::is_empty")]
     pub ztunnel: FreeForm,
-}
-
-/// Where images come from and how they are pulled.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Images {
-    /// Registry and path that hold Istio's images. Default: the release's own.
-    /// Example: `registry.example.com/istio`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = rules::is_registry())]
-    pub registry: Option<String>,
-    /// When the nodes pull images. Default: Kubernetes' own, `IfNotPresent` for a fixed tag.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "PullPolicy")]
-    pub pull_policy: Option<PullPolicy>,
-    /// Names of Secrets with registry credentials; they must exist in every namespace that runs
-    /// istiod, a gateway or a sidecar. Example: `[registry-key]`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
-    #[x_kube(merge_strategy = ListMerge::Set, validation = rules::are_secret_names())]
-    pub pull_secrets: Vec<String>,
-}
-
-/// When a node pulls an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum PullPolicy {
-    /// Every time a pod starts.
-    Always,
-    /// When the node hasn't got it.
-    IfNotPresent,
-    /// Never; the node must have it.
-    Never,
-}
-
-impl PullPolicy {
-    /// The policy as a container's `imagePullPolicy` spells it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Always => "Always",
-            Self::IfNotPresent => "IfNotPresent",
-            Self::Never => "Never",
-        }
-    }
 }
 
 /// What happens when the `MeshInstallation` is deleted.

@@ -8,6 +8,7 @@ mod control_plane;
 mod crd;
 mod free_form;
 mod gateway;
+mod images;
 mod injector;
 mod installation;
 mod node_agent;
@@ -32,10 +33,10 @@ pub use control_plane::{ControlPlane, EnvVar};
 pub use crd::{CrdYamlError, crd, crd_yaml};
 pub use free_form::FreeForm;
 pub use gateway::{Direction, ExternalTrafficPolicy, Gateway, GatewayPort, GatewayService, Protocol, ServiceType};
+pub use images::{IMAGE_NAMES, Images, PullPolicy};
 pub use injector::Injector;
 pub use installation::{
-    ChartValues, CrdPolicy, Deletion, DeletionPolicy, Images, InUsePolicy, MeshInstallation, MeshInstallationSpec,
-    Profile, PullPolicy,
+    ChartValues, CrdPolicy, Deletion, DeletionPolicy, InUsePolicy, MeshInstallation, MeshInstallationSpec, Profile,
 };
 pub use node_agent::{ComponentMode, NodeAgent};
 pub use node_ports::{NodePortAssignment, NodePorts};

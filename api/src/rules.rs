@@ -294,6 +294,24 @@ pub(crate) fn is_registry() -> Rule {
     )
 }
 
+/// On the digests of images.
+pub(crate) fn are_digests_of_images() -> Rule {
+    let names = crate::IMAGE_NAMES.map(|name| format!("'{name}'")).join(", ");
+    rule(
+        format!("self.all(name, name in [{names}])"),
+        format!("images.digests must be for images of Istio: {}", crate::IMAGE_NAMES.join(", ")),
+    )
+}
+
+/// On the root: a minor would be another release tomorrow.
+pub(crate) fn digests_are_of_one_release() -> Rule {
+    rule(
+        "!has(self.spec.images) || !has(self.spec.images.digests) || size(self.spec.images.digests) == 0 \
+         || self.spec.version.matches('[.].*[.]')",
+        "images.digests are those of one release: write the version in full, for example 1.31.2",
+    )
+}
+
 /// On the root: the operator names a canary's revision.
 pub(crate) fn a_canary_has_no_revision_of_its_own() -> Rule {
     rule(

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 const MAX_DEPTH: usize = 64;
 
 /// Keywords that restrict values and that this validator does not implement.
-const UNSUPPORTED: [&str; 23] = [
+const UNSUPPORTED: [&str; 21] = [
     "$dynamicRef",
     "$recursiveRef",
     "contains",
@@ -22,9 +22,7 @@ const UNSUPPORTED: [&str; 23] = [
     "exclusiveMinimum",
     "if",
     "maxContains",
-    "maxProperties",
     "minContains",
-    "minProperties",
     "multipleOf",
     "patternProperties",
     "prefixItems",
@@ -179,6 +177,7 @@ impl Problems<'_> {
     }
 
     fn object(&mut self, words: &Map<String, Value>, entries: &Map<String, Value>, path: &str, depth: usize) {
+        self.count(words, ("minProperties", "maxProperties"), entries.len(), "entries", path);
         for key in words.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
             if !entries.contains_key(key) {
                 self.add(path, format_args!("{key} is required"));
@@ -294,6 +293,7 @@ mod tests {
             (json!({"const": 1}), json!(1.0), json!(2)),
             (json!({"additionalProperties": false, "properties": {"a": true}}), json!({"a": 1}), json!({"b": 1})),
             (json!({"additionalProperties": {"type": "string"}}), json!({"a": "x"}), json!({"a": 1})),
+            (json!({"minProperties": 1, "maxProperties": 1}), json!({"a": 1}), json!({"a": 1, "b": 1})),
             (json!({"minimum": 1, "maximum": 2}), json!(2), json!(3)),
             (json!({"minItems": 1, "uniqueItems": true}), json!([1, 2]), json!([1, 1])),
             (json!({"maxLength": 2, "pattern": "^a"}), json!("ab"), json!("b")),

@@ -6,7 +6,8 @@ use std::path::Path;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::{Api, PostParams};
-use meshwright_e2e::mesh::{Mesh, NAME, VERSION};
+use meshwright_api::conditions::ConditionType;
+use meshwright_e2e::mesh::{LAB_1_32, Mesh, NAME, VERSION, operator_writes};
 use meshwright_e2e::{LabOptions, TestResult, objects, run, wait};
 use serde_json::{Value, json};
 
@@ -33,14 +34,10 @@ fn spec() -> Value {
 
 /// The same with every image named by its digest.
 fn pinned() -> Value {
-    let image = |name: &str, letter: char| format!("{MIRROR}/{name}:{VERSION}@{}", digest(letter));
-    let proxy = json!({"image": image("proxyv2", 'b')});
     let mut spec = spec();
-    spec["values"] = json!({
-        "istiod": {"image": image("pilot", 'a'), "global": {"proxy": proxy, "proxy_init": proxy}},
-        "cni": {"image": image("install-cni", 'c')},
-        "ztunnel": {"image": image("ztunnel", 'd')},
-    });
+    let digests = [("pilot", 'a'), ("proxyv2", 'b'), ("install-cni", 'c'), ("ztunnel", 'd'), ("agentgateway", 'e')];
+    spec["images"]["digests"] =
+        digests.into_iter().map(|(name, letter)| (name.to_owned(), json!(digest(letter)))).collect();
     spec
 }
 
@@ -124,6 +121,7 @@ fn every_image_can_be_named_by_its_digest() -> TestResult {
         let (values, _) = injector(&objects)?;
         assert_eq!(values["global"]["proxy"]["image"], of("proxyv2", 'b'));
         assert_eq!(values["global"]["proxy_init"]["image"], of("proxyv2", 'b'));
+        assert_eq!(values["global"]["agentgateway"]["image"], of("agentgateway", 'e'));
         Ok(())
     })
 }
@@ -173,7 +171,7 @@ async fn injected(client: &Client, template: &str) -> TestResult<BTreeSet<String
 
 #[test]
 fn every_container_that_istiod_injects_comes_from_the_registry_of_the_spec_or_by_its_digest() {
-    run(LabOptions::default(), async |lab| {
+    run(LabOptions::default().audited(), async |lab| {
         let mesh = Mesh::operator(lab).await?;
         let client = lab.client();
         objects::namespace(&client, "shop", &[]).await?;
@@ -187,9 +185,8 @@ fn every_container_that_istiod_injects_comes_from_the_registry_of_the_spec_or_by
         assert_eq!(injected(&client, "grpc-simple").await?, set(&[HELPER]));
 
         let pinned = format!("{MIRROR}/proxyv2:{VERSION}@{}", digest('b'));
-        let named = json!({"image": pinned});
-        spec["values"] = json!({"istiod": {"global": {"proxy": named, "proxy_init": named}}});
-        mesh.apply(NAME, spec).await?;
+        spec["images"]["digests"] = json!({"proxyv2": digest('b')});
+        mesh.apply(NAME, spec.clone()).await?;
         mesh.wait_ready(NAME).await?;
         for template in ["sidecar", "gateway", "grpc-agent"] {
             // istiod reads its changed configuration when it comes to it.
@@ -202,6 +199,16 @@ fn every_container_that_istiod_injects_comes_from_the_registry_of_the_spec_or_by
             })
             .await?;
         }
+
+        // The version goes on, and the digest stays behind: nothing is moved.
+        spec["version"] = json!(LAB_1_32);
+        let mark = lab.settled_audit().await?.mark();
+        mesh.apply(NAME, spec).await?;
+        let told = mesh.wait_for(NAME, ConditionType::Stalled, "True", Some("InvalidSpec")).await?;
+        let message = told.status.and_then(|status| status.message).unwrap_or_default();
+        assert!(message.contains("spec.images.digests[proxyv2]") && message.contains(VERSION), "{message}");
+        let writes = operator_writes(&lab.settled_audit().await?, mark);
+        assert!(writes.iter().all(|write| write.contains("meshinstallations")), "{writes:?}");
         Ok(())
     });
 }

@@ -21,6 +21,7 @@ use crate::apply::SurveyError;
 use crate::catalog::facts::Refusal;
 use crate::catalog::{Catalog, Facts, Profile, Release, explain};
 use crate::mesh::health::Blocker;
+use crate::mesh::images;
 use crate::mesh::object::{Desired, Owner};
 use crate::mesh::problem::sentence;
 use crate::mesh::render::{RenderMeshError, render};
@@ -100,6 +101,7 @@ pub async fn resolve(
         let seen = context.proxies.seen(&installation.name_any(), &context.revision_names(installation));
         let proxies = seen.map(|seen| seen.versions).unwrap_or_default();
         moves(records, running.as_ref(), release.version(), &spec.upgrade, &catalog, &proxies)?;
+        own_images(records, &spec, release.version())?;
     }
     let usual = context.surveyor.platforms().get(&platform.name);
     let node_ports = assign(context, installation, &spec, usual, remembered, records.last()).await?;
@@ -293,6 +295,13 @@ pub(super) fn moves(
         .map_err(|error| stall(Reason::UpgradeRefused, format!("spec.version: {error}")))
 }
 
+/// Whether the images that a spec names by digest are the release's own, as far as is remembered.
+pub(super) fn own_images(records: &[Record], spec: &MeshInstallationSpec, wanted: &Version) -> Result<(), Blocker> {
+    let before = records.iter().map(|record| (&record.inputs.version, &record.inputs.spec.images));
+    let problem = images::left_behind(&spec.images, wanted, before);
+    problem.map_or(Ok(()), |problem| Err(stall(Reason::InvalidSpec, problem.to_string())))
+}
+
 async fn open(context: &Context) -> Result<Catalog, Blocker> {
     let directories = context.options.catalogs.clone();
     let opened = tokio::task::spawn_blocking(move || Catalog::open(&directories)).await;
@@ -372,6 +381,7 @@ pub(super) fn build(
     validated.platform.evidence.clone_from(evidence);
     let usual = platform.gateway_service_type();
     let validated = validated.pin(inputs.node_ports.in_use(&wanted(&inputs.spec, usual)));
+    let validated = validated.name_images(&inputs.spec.images, release.images());
     let charts = release.load_charts(validated.releases.iter().map(|wanted| wanted.chart));
     let charts = charts.map_err(|error| stall(Reason::CatalogDamaged, explain(&error)))?;
     let desired = render(&validated, &charts, capabilities).map_err(|error| match &error {

@@ -6,7 +6,8 @@ use semver::Version;
 
 use super::ports::pins;
 use super::resolve::{
-    Accepted, Draft, RevisionChoice, build, inputs, moves, release, release_of, same_control_plane, shape, switches,
+    Accepted, Draft, RevisionChoice, build, inputs, moves, own_images, release, release_of, same_control_plane, shape,
+    switches,
 };
 use crate::catalog::Catalog;
 use crate::mesh::health::Blocker;
@@ -85,7 +86,8 @@ pub fn may_move(surroundings: &Surroundings<'_>, accepted: &Accepted) -> Result<
     if records.last().is_some_and(|last| last.inputs.is_for(spec)) {
         return Ok(());
     }
-    moves(records, running.as_ref(), version, &spec.upgrade, catalog, proxies)
+    moves(records, running.as_ref(), version, &spec.upgrade, catalog, proxies)?;
+    own_images(records, spec, version)
 }
 
 /// What a record stands for: by the same steps as [`super::resolve::resolve_remembered`].

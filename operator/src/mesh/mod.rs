@@ -6,6 +6,7 @@ pub mod beside;
 pub mod drift;
 pub mod effective;
 pub mod health;
+pub mod images;
 pub mod kind;
 pub mod live;
 pub mod merge;

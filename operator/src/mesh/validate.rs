@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use meshwright_api::{Gateway, MeshInstallationSpec, PlatformStatus};
 use serde_json::{Map, Value};
 
+use super::images;
 use super::node_agents::{self, NodeAgents};
 use super::object::{Component, ENFORCE_LABEL, Owner};
 use super::owned_keys::{Scope, owned_keys};
@@ -36,6 +37,7 @@ pub fn validate(
     names_of_others(spec, &mut problems);
     texts(spec, &mut problems);
     chart_values(spec, &mut problems);
+    images::digests(spec, &mut problems);
     environment(spec, profile, platform, &mut problems);
     gateways(spec, &mut problems);
     profile_fits(spec, profile, platform, &mut problems);

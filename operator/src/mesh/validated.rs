@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meshwright_api::PlatformStatus;
+use meshwright_api::{Images, PlatformStatus};
 use serde_json::Value;
 
+use super::images;
 use super::merge::get;
 use super::object::{Component, Owner};
 use super::patch::TargetedPatch;
 use super::revisions::Revision;
-use crate::catalog::ChartName;
+use crate::catalog::{ChartName, release_file};
 use crate::nodeports::{Pins, Slot};
 
 /// All that rendering needs: which charts, with which values, into which namespaces.
@@ -94,6 +95,15 @@ impl Validated {
     #[must_use]
     pub fn pin(self, node_ports: Pins) -> Self {
         Self { node_ports, ..self }
+    }
+
+    /// With the images named that have a digest. `release` has their registry and tag where the spec says nothing else.
+    #[must_use]
+    pub fn name_images(mut self, images: &Images, release: &release_file::Images) -> Self {
+        for wanted in &mut self.releases {
+            images::write(images, release, wanted.chart, &mut wanted.values);
+        }
+        self
     }
 
     /// Whether pods and namespaces that ask for a control plane by this name mean this one.

@@ -107,6 +107,25 @@ pub(super) const CASES: &[Case] = &[
         ],
     },
     Case {
+        message: "images.digests must be for images of Istio: agentgateway, install-cni, pilot, proxyv2, ztunnel",
+        passes: &[
+            "{version: 1.31.2, images: {digests: {pilot: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef', install-cni: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}}}",
+        ],
+        refuses: &[
+            "{version: 1.31.2, images: {digests: {istiod: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}}}",
+        ],
+    },
+    Case {
+        message: "images.digests are those of one release: write the version in full, for example 1.31.2",
+        passes: &[
+            "{version: 1.32.0-alpha.1, images: {digests: {pilot: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}}}",
+            "{version: '1.31', images: {digests: {}}}",
+        ],
+        refuses: &[
+            "{version: '1.31', images: {digests: {pilot: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}}}",
+        ],
+    },
+    Case {
         message: "images.registry must be a host and path without scheme and without a trailing slash, for example registry.example.com/istio",
         passes: &[
             "images: {registry: 'registry.example.com:5000/istio'}",
