@@ -27,11 +27,9 @@ impl Chart {
         limits: &Limits,
     ) -> Result<Vec<Rendered>, RenderError> {
         let values = self.coalesced(values)?;
-        if let Some(schema) = &self.schema {
-            let problems = schema.problems(&values);
-            if !problems.is_empty() {
-                return Err(RenderError::Schema { chart: self.name().to_owned(), problems });
-            }
+        let problems = self.refused(&values);
+        if !problems.is_empty() {
+            return Err(RenderError::Schema { chart: self.name().to_owned(), problems });
         }
         let root = self.root(release, &values);
         drop(values);
@@ -52,6 +50,15 @@ impl Chart {
         }
         rendered.sort_by(|a, b| a.template.cmp(&b.template));
         Ok(rendered)
+    }
+
+    /// What the chart's schema has against these values: one sentence for each place, beginning with its path.
+    pub fn problems(&self, values: &serde_json::Value) -> Result<Vec<String>, RenderError> {
+        Ok(self.refused(&self.coalesced(values)?))
+    }
+
+    fn refused(&self, coalesced: &Json) -> Vec<String> {
+        self.schema.as_ref().map(|schema| schema.problems(coalesced)).unwrap_or_default()
     }
 
     fn run(&self, name: &Arc<str>, root: &Map, hosts: &ChartHosts<'_>, budget: &Budget) -> Result<String, Stopped> {
