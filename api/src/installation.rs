@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ControlPlane, FreeForm, Gateway, Images, Injector, MeshInstallationStatus, NodeAgent, NodePorts, ObjectPatch,
-    PlatformName, Proxy, RevisionTag, Upgrade, is_default, rules,
+    AddOn, ControlPlane, FreeForm, Gateway, Images, Injector, MeshInstallationStatus, NodeAgent, NodePorts,
+    ObjectPatch, PlatformName, Proxy, RevisionTag, Upgrade, is_default, rules,
 };
 
 /// What the mesh should be. Everything but `version` has a default.
@@ -179,6 +179,12 @@ pub struct MeshInstallationSpec {
     /// Further values for Istio's charts, merged last. Keys that the operator must own are refused.
     #[serde(default, skip_serializing_if = "is_default")]
     pub values: ChartValues,
+    /// Tools that show what the mesh does, each installed where it is listed and removed where it no
+    /// longer is. Default: none. Example: `[{name: prometheus, values: {retention: 7d}}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub addons: Vec<AddOn>,
     /// Changes to objects of the mesh that no value can make, in the order of the list. One that
     /// finds no such object or doesn't fit it is an error, and nothing is applied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

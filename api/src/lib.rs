@@ -3,6 +3,7 @@
 //! This crate is what another program needs to read or write a `MeshInstallation`. It has no
 //! client, does no I/O and reads no clock; callers pass the time in.
 
+mod add_on;
 pub mod conditions;
 mod control_plane;
 mod crd;
@@ -29,6 +30,7 @@ pub mod version;
 #[cfg(test)]
 mod tests;
 
+pub use add_on::{AddOn, AddOnName};
 pub use control_plane::{ControlPlane, EnvVar};
 pub use crd::{CrdYamlError, crd, crd_yaml};
 pub use free_form::FreeForm;

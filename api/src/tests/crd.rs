@@ -108,6 +108,7 @@ fn free_form_parts_keep_what_we_do_not_know() {
         &spec["values"]["properties"]["base"],
         &spec["values"]["properties"]["istiod"],
         &spec["gateways"]["items"]["properties"]["values"],
+        &spec["addons"]["items"]["properties"]["values"],
     ];
     for part in parts {
         assert_eq!(part["x-kubernetes-preserve-unknown-fields"], true);
@@ -118,8 +119,12 @@ fn free_form_parts_keep_what_we_do_not_know() {
 fn lists_that_people_patch_are_keyed_by_name() {
     let spec = &schema()["properties"]["spec"]["properties"];
     let gateway = &spec["gateways"]["items"]["properties"];
-    let lists =
-        [&spec["gateways"], &spec["controlPlane"]["properties"]["env"], &gateway["service"]["properties"]["ports"]];
+    let lists = [
+        &spec["gateways"],
+        &spec["addons"],
+        &spec["controlPlane"]["properties"]["env"],
+        &gateway["service"]["properties"]["ports"],
+    ];
     for list in lists {
         assert_eq!(list["x-kubernetes-list-type"], "map");
         assert_eq!(list["x-kubernetes-list-map-keys"], json!(["name"]));

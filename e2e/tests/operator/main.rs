@@ -8,6 +8,7 @@
     reason = "a test that panics is a test that fails"
 )]
 
+mod add_ons;
 mod bad_input;
 mod check;
 mod cli;

@@ -9,7 +9,7 @@ use meshwright_e2e::{LabOptions, TestResult, run, wait};
 use serde_json::{Value, json};
 
 /// Takes a verb on a resource out of the operator's ClusterRole; answers the role as it was.
-async fn take_away(mesh: &Mesh, resource: &str, verb: &str) -> TestResult<Value> {
+pub async fn take_away(mesh: &Mesh, resource: &str, verb: &str) -> TestResult<Value> {
     let roles = mesh.api("rbac.authorization.k8s.io/v1", "ClusterRole", None);
     let role = serde_json::to_value(roles.get("meshwright").await?)?;
     let mut changed = role.clone();

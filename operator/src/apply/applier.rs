@@ -19,7 +19,7 @@ use crate::mesh::object::{
     COMPONENT_LABEL, Desired, FIELD_MANAGER, HASH_ANNOTATION, INSTALLATION_LABEL, ObjectKey, RELEASE_ANNOTATION, Stage,
     UID_ANNOTATION,
 };
-use crate::mesh::plan::{Action, Applied, Plan, Prepared, Removal, Step, Waiting};
+use crate::mesh::plan::{Action, Applied, Plan, Prepared, Removal, Step, Waiting, add_on_of};
 use crate::runtime::metrics::{Metrics, WriteVerb};
 use crate::runtime::requests::within_deadline;
 
@@ -65,17 +65,23 @@ impl Applier {
                 applied.waiting.get_or_insert(Waiting::Injection);
                 continue;
             }
-            // What exists is put right even so; only what is new waits for what it stands on.
-            let broken = applied.failures.iter().any(|failure| !self.inventory.knows(failure.key()));
+            // What exists is put right even so; only what is new waits for what it stands on. Add-ons don't stand on others.
+            let missing: Vec<&ObjectKey> =
+                applied.failures.iter().map(ApplyError::key).filter(|key| !self.inventory.knows(key)).collect();
+            let broken = |step: &Step| {
+                let mut needed = missing.iter().map(|key| add_on_of(&steps, key));
+                needed.any(|add_on| add_on.is_none() || add_on == add_on_of(&steps, &step.desired.key))
+            };
             let due = stage
                 .iter()
                 .filter(|step| step.action != Action::Keep)
-                .filter(|step| !((blocked || broken) && step.action == Action::Create))
+                .filter(|step| !((blocked || broken(step)) && step.action == Action::Create))
                 .cloned()
                 .collect();
             self.apply_stage(at, due, &mut applied).await;
         }
-        if refusals.is_empty() && applied.failures.is_empty() && applied.waiting.is_none() {
+        let failed = applied.failures.iter().any(|failure| add_on_of(&steps, failure.key()).is_none());
+        if refusals.is_empty() && !failed && applied.waiting.is_none() {
             self.remove(&prune, &mut applied).await;
             if !agents_leaving.is_empty() {
                 applied.waiting = Some(Waiting::Removal(agents_leaving.clone()));

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use meshwright_api::{MeshInstallationSpec, Profile as ProfileName};
+use meshwright_api::{AddOnName, MeshInstallationSpec, Profile as ProfileName};
 use meshwright_chart::Capabilities;
 use semver::Version;
 use serde_json::json;
@@ -111,7 +111,7 @@ fn yaml(rights: &Rights, made: &str) -> Result<String, RbacError> {
     Ok(text)
 }
 
-/// All that a catalog's releases make of every profile and platform, with a gateway.
+/// All that a catalog's releases make of every profile and platform, with a gateway and all add-ons.
 pub(super) fn objects_of_all(catalog: &Catalog, namespace: &str) -> Result<Vec<Arc<Desired>>, RbacError> {
     let platforms = Platforms::bundled().map_err(RbacError::Platforms)?;
     let mut objects = Vec::new();
@@ -151,6 +151,7 @@ fn spec(version: &Version, profile: ProfileName, namespace: &str) -> Result<Mesh
         "profile": profile,
         "namespace": namespace,
         "gateways": [{"name": "gateway", "namespace": ELSEWHERE}],
+        "addons": AddOnName::ALL.map(|name| json!({"name": name})),
     }))
 }
 

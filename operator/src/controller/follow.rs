@@ -195,6 +195,7 @@ async fn settle(
     health.kept = moving.as_ref().and_then(|moving| moving.kept.as_ref().map(|(kept, _)| kept.clone()));
     replace_uninjected(context, &name, accepted, &live, &injection, &mut health).await;
     health.blockers.extend(context.memory.contested(&accepted.desired));
+    applied.failed_add_ons().for_each(|(add_on, error)| health.excuse(add_on, &error.to_string()));
     let namespaces = context.surveyor.guarded_namespaces(proved).await;
     health.warnings = namespaces.map(|namespaces| warnings(&accepted.validated, &namespaces));
     reach(context, &mut health, &live).await;
@@ -282,7 +283,7 @@ async fn tell(
         if let Some(words) = in_words(case, way, moving).await {
             progress.message = words;
         }
-        if let Some(error) = applied.state.failures.first() {
+        if let Some(error) = applied.failure() {
             progress.message = error.to_string();
         }
     }

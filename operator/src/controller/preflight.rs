@@ -13,7 +13,7 @@ use super::resolve::{Accepted, resolve_remembered};
 use crate::apply::ErrorClass;
 use crate::mesh::health::Blocker;
 use crate::mesh::live::{Facts, Live, LiveObjects};
-use crate::mesh::object::Desired;
+use crate::mesh::object::{Component, Desired};
 use crate::mesh::plan::{Plan, Prepared, Refusal, plan};
 use crate::mesh::revision::Record;
 use crate::mesh::rights::{Required, sentence};
@@ -111,9 +111,13 @@ pub fn no_way_back(good: &Record, lost: &Blocker) -> Blocker {
 }
 
 /// Every object is sent in a dry run: what the API server, its policies or our rights refuse is known before anything is
-/// half-done. So are CRDs that drop a version in which objects are stored.
+/// half-done. So are CRDs that drop a version in which objects are stored. Add-ons hinder no mesh.
 async fn rehearse(context: &Context, accepted: &Accepted, live: &LiveObjects) -> Result<(), Blocker> {
-    let changed = accepted.desired.iter().filter(|desired| is_to_be_written(desired, live));
+    let changed = accepted
+        .desired
+        .iter()
+        .filter(|desired| !matches!(desired.component, Component::AddOn(_)))
+        .filter(|desired| is_to_be_written(desired, live));
     let refused = context.applier.rehearse(changed.cloned().collect()).await;
     let Some(first) = refused.iter().find(|error| matches!(error.class(), ErrorClass::Forbidden | ErrorClass::Invalid))
     else {

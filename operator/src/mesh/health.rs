@@ -1,9 +1,11 @@
 //! Measured health: what of an applied mesh serves, what is in the way, and what the gateways are reached by.
 
+mod add_ons;
 mod injection;
 mod node_agents;
 mod tags;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use meshwright_api::conditions::Reason;
@@ -34,6 +36,8 @@ pub struct Health {
     pub node_ports: Vec<NodePortStatus>,
     /// What is in the way of Ready, worst first.
     pub blockers: Vec<Blocker>,
+    /// What add-ons wait for, by name, which is in nothing's way.
+    pub lagging: BTreeMap<String, String>,
     /// The control plane serves, whatever becomes of a newer spec.
     pub available: bool,
     /// The platform; its warnings stand in `warnings`.
@@ -70,6 +74,14 @@ impl Health {
         }
         let message = format!("gateway {gateway}: {complaint}");
         self.blockers.insert(0, Blocker { reason: Reason::WaitingForRollout, message });
+    }
+
+    /// Takes in why an object of an add-on could not be written.
+    pub fn excuse(&mut self, add_on: &str, failure: &str) {
+        if let Some(component) = self.components.iter_mut().find(|component| component.name == add_on) {
+            component.message = Some(failure.to_owned());
+        }
+        self.lagging.insert(add_on.to_owned(), format!("{add_on}: {failure}"));
     }
 
     /// Nothing is in the way but what others refuse the test pod for.
@@ -125,8 +137,10 @@ pub fn measure(validated: &Validated, desired: &[Arc<Desired>], live: &LiveObjec
         gateways.push(gateway);
     }
     node_ports.sort_by_key(|held| (held.port, held.protocol));
+    let (add_ons, lagging) = add_ons::measure(validated, desired, live);
+    components.extend(add_ons);
     let platform = validated.platform.clone();
-    Health { components, gateways, node_ports, blockers, available, platform, warnings: None, kept: None }
+    Health { components, gateways, node_ports, blockers, lagging, available, platform, warnings: None, kept: None }
 }
 
 /// How many pods an autoscaler of ours leaves at least; `None` where none chooses their number.

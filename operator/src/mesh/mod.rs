@@ -1,6 +1,7 @@
 //! PURE: from a spec to validated inputs, objects, a plan and a status. Nothing in this room does I/O, reads a clock or
 //! draws a random number; what it needs of the world comes as an argument.
 
+pub mod add_ons;
 pub mod authority;
 pub mod beside;
 pub mod drift;

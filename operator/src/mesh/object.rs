@@ -68,8 +68,11 @@ pub enum Component {
     Tag(String),
     /// One gateway, by its name.
     Gateway(String),
+    /// One add-on, by its name.
+    AddOn(String),
 }
 
+const ADD_ON_PREFIX: &str = "addon.";
 const TAG_PREFIX: &str = "tag.";
 const GATEWAY_PREFIX: &str = "gateway.";
 
@@ -83,6 +86,7 @@ impl fmt::Display for Component {
             Self::Ztunnel => f.write_str("ztunnel"),
             Self::Tag(name) => write!(f, "{TAG_PREFIX}{name}"),
             Self::Gateway(name) => write!(f, "{GATEWAY_PREFIX}{name}"),
+            Self::AddOn(name) => write!(f, "{ADD_ON_PREFIX}{name}"),
         }
     }
 }
@@ -100,7 +104,8 @@ impl Component {
             _ => value
                 .strip_prefix(GATEWAY_PREFIX)
                 .map(|name| Self::Gateway(name.to_owned()))
-                .or_else(|| value.strip_prefix(TAG_PREFIX).map(|name| Self::Tag(name.to_owned()))),
+                .or_else(|| value.strip_prefix(TAG_PREFIX).map(|name| Self::Tag(name.to_owned())))
+                .or_else(|| value.strip_prefix(ADD_ON_PREFIX).map(|name| Self::AddOn(name.to_owned()))),
         }
     }
 }
@@ -136,6 +141,12 @@ pub enum Stage {
     Gateways,
     /// Gateway pods, which exist only through injection.
     GatewayWorkloads,
+    /// An add-on's account and role.
+    AddOnIdentity,
+    /// The rest of an add-on but its pods.
+    AddOns,
+    /// An add-on's pods: the mesh comes first.
+    AddOnWorkloads,
 }
 
 impl Stage {
@@ -147,6 +158,13 @@ impl Stage {
                 Kind::Deployment => Self::GatewayWorkloads,
                 Kind::ServiceAccount | Kind::Role => Self::GatewayIdentity,
                 _ => Self::Gateways,
+            };
+        }
+        if matches!(component, Component::AddOn(_)) {
+            return match kind {
+                Kind::Deployment => Self::AddOnWorkloads,
+                Kind::ServiceAccount | Kind::ClusterRole | Kind::Role => Self::AddOnIdentity,
+                _ => Self::AddOns,
             };
         }
         match kind {
@@ -186,6 +204,9 @@ impl Stage {
             Self::GatewayIdentity => 11,
             Self::GatewayWorkloads => 12,
             Self::Gateways => 13,
+            Self::AddOnIdentity => 14,
+            Self::AddOns => 15,
+            Self::AddOnWorkloads => 16,
         }
     }
 }

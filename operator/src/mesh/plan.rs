@@ -196,6 +196,29 @@ fn action(desired: &Desired, live: Option<&Live>, owner: &Owner) -> Action {
     }
 }
 
+impl Plan<Applied> {
+    /// The first failure that is about the mesh: add-ons are in nobody's way.
+    #[must_use]
+    pub fn failure(&self) -> Option<&crate::apply::ApplyError> {
+        self.state.failures.iter().find(|failure| add_on_of(&self.steps, failure.key()).is_none())
+    }
+
+    /// Add-ons with what could not be written of them.
+    pub fn failed_add_ons(&self) -> impl Iterator<Item = (&str, &crate::apply::ApplyError)> {
+        let failures = self.state.failures.iter();
+        failures.filter_map(|failure| Some((add_on_of(&self.steps, failure.key())?, failure)))
+    }
+}
+
+/// The add-on that a desired object belongs to.
+#[must_use]
+pub fn add_on_of<'a>(steps: &'a [Step], key: &ObjectKey) -> Option<&'a str> {
+    match &steps.iter().find(|step| step.desired.key == *key)?.desired.component {
+        Component::AddOn(name) => Some(name),
+        _ => None,
+    }
+}
+
 impl<S> Plan<S> {
     /// Whether everything is as desired and nothing is left to prune.
     #[must_use]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use meshwright_chart::{Capabilities, Chart, Limits, Release, documents};
 use serde_json::{Value, json};
 
+use super::add_ons::{LoadAddOnError, configure_pods};
 use super::kind::Kind;
 use super::object::{AdmitObjectError, Component, Desired, ObjectKey};
 use super::patch::{PatchObjectError, Patching};
@@ -27,6 +28,9 @@ pub enum RenderMeshError {
     /// A chart that the installation needs is not among those given.
     #[error("chart {0} is not in the release")]
     MissingChart(ChartName),
+    /// An add-on can't be made.
+    #[error(transparent)]
+    AddOn(Box<LoadAddOnError>),
     /// A template failed.
     #[error("release {release}: {source}")]
     Chart {
@@ -104,6 +108,9 @@ pub fn render(
             insert(&mut desired, object)?;
         }
     }
+    for object in render_add_ons(validated, capabilities, &mut patching)? {
+        insert(&mut desired, object)?;
+    }
     patching.finish().map_err(|error| RenderMeshError::Patch(Box::new(error)))?;
     Ok(desired.into_values().map(Arc::new).collect())
 }
@@ -158,34 +165,75 @@ fn render_release(
     let mut objects = Vec::new();
     let name = || release.name.clone();
     let helm_release = Release { name: name(), namespace: release.namespace.clone() };
-    let rendered = chart
-        .render(&helm_release, &release.values, capabilities, &Limits::default())
-        .map_err(|source| RenderMeshError::Chart { release: name(), source: Box::new(source) })?;
     let checksum = matches!(release.component, Component::Gateway(_)).then(|| injector.checksum()).flatten();
-    for text in rendered {
-        for document in documents(&text) {
-            let mut object =
+    for (template, mut object) in rendered(chart, &helm_release, &release.values, capabilities)? {
+        patching.apply(&mut object, &release.namespace).map_err(|error| RenderMeshError::Patch(Box::new(error)))?;
+        if release.component == Component::Istiod {
+            injector.note(&object, &validated.revision);
+        }
+        if let Some((container, variable)) = repeated_variable(&object) {
+            return Err(RenderMeshError::RepeatedVariable { release: name(), template, container, variable });
+        }
+        label_webhooks(&mut object, &validated.webhook_labels);
+        if let Some(checksum) = &checksum {
+            annotate_pods(&mut object, PROXY_INPUTS_ANNOTATION, checksum);
+        }
+        pin_node_ports(&mut object, validated, release);
+        let component = component_of(&object, &release.component);
+        objects.push(admit(object, &component, validated, helm_release.clone(), template)?);
+    }
+    Ok(objects)
+}
+
+/// The objects of a chart, each with the template that it is from.
+fn rendered(
+    chart: &Chart,
+    release: &Release,
+    values: &Value,
+    capabilities: &Capabilities,
+) -> Result<Vec<(String, Value)>, RenderMeshError> {
+    let name = || release.name.clone();
+    let texts = chart
+        .render(release, values, capabilities, &Limits::default())
+        .map_err(|source| RenderMeshError::Chart { release: name(), source: Box::new(source) })?;
+    let mut objects = Vec::new();
+    for text in &texts {
+        for document in documents(text) {
+            let object =
                 document.map_err(|source| RenderMeshError::Document { release: name(), source: Box::new(source) })?;
-            patching.apply(&mut object, &release.namespace).map_err(|error| RenderMeshError::Patch(Box::new(error)))?;
-            if release.component == Component::Istiod {
-                injector.note(&object, &validated.revision);
-            }
-            if let Some((container, variable)) = repeated_variable(&object) {
-                let template = text.template.clone();
-                return Err(RenderMeshError::RepeatedVariable { release: name(), template, container, variable });
-            }
-            label_webhooks(&mut object, &validated.webhook_labels);
-            if let Some(checksum) = &checksum {
-                annotate_pods(&mut object, checksum);
-            }
-            pin_node_ports(&mut object, validated, release);
-            let component = component_of(&object, &release.component);
-            let admitted = Desired::admit(object, &component, &validated.owner, &release.namespace);
-            objects.push(admitted.map_err(|source| RenderMeshError::Object {
-                release: name(),
-                template: text.template.clone(),
-                source: Box::new(source),
-            })?);
+            objects.push((text.template.clone(), object));
+        }
+    }
+    Ok(objects)
+}
+
+fn admit(
+    object: Value,
+    component: &Component,
+    validated: &Validated,
+    release: Release,
+    template: String,
+) -> Result<Desired, RenderMeshError> {
+    let admitted = Desired::admit(object, component, &validated.owner, &release.namespace);
+    admitted.map_err(|source| RenderMeshError::Object { release: release.name, template, source: Box::new(source) })
+}
+
+fn render_add_ons(
+    validated: &Validated,
+    capabilities: &Capabilities,
+    patching: &mut Patching<'_>,
+) -> Result<Vec<Desired>, RenderMeshError> {
+    let mut objects = Vec::new();
+    for add_on in &validated.add_ons {
+        let chart = add_on.chart().map_err(|error| RenderMeshError::AddOn(Box::new(error)))?;
+        let release = Release { name: add_on.name.as_str().to_owned(), namespace: validated.namespace.clone() };
+        let mut made = rendered(&chart, &release, &add_on.values, capabilities)?;
+        for (_, object) in &mut made {
+            patching.apply(object, &release.namespace).map_err(|error| RenderMeshError::Patch(Box::new(error)))?;
+        }
+        configure_pods(&mut made);
+        for (template, object) in made {
+            objects.push(admit(object, &add_on.component(), validated, release.clone(), template)?);
         }
     }
     Ok(objects)
@@ -228,13 +276,13 @@ fn label_webhooks(object: &mut Value, labels: &BTreeMap<String, String>) {
     }
 }
 
-/// A gateway's pods are made by the injector, so its inputs are theirs.
-fn annotate_pods(object: &mut Value, checksum: &str) {
+/// Pods are rolled when what they are made from changes: a gateway's are made by the injector, so its inputs are theirs.
+pub(super) fn annotate_pods(object: &mut Value, annotation: &str, checksum: &str) {
     if object.get("kind").and_then(Value::as_str) != Some(Kind::Deployment.name()) {
         return;
     }
     if let Some(metadata) = object.pointer_mut("/spec/template/metadata") {
-        super::merge::merge(metadata, json!({"annotations": {PROXY_INPUTS_ANNOTATION: checksum}}));
+        super::merge::merge(metadata, json!({"annotations": {annotation: checksum}}));
     }
 }
 

@@ -85,6 +85,8 @@ pub enum Part {
     Tags,
     /// A gateway, which asks for one of them.
     Gateways,
+    /// Of none: add-ons look at all.
+    AddOns,
 }
 
 impl Part {
@@ -97,6 +99,7 @@ impl Part {
             Component::Cni | Component::Ztunnel => Self::Nodes,
             Component::Tag(_) => Self::Tags,
             Component::Gateway(_) => Self::Gateways,
+            Component::AddOn(_) => Self::AddOns,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use meshwright_api::{Gateway, MeshInstallationSpec, PlatformStatus};
 use serde_json::{Map, Value};
 
+use super::add_ons::AddOnRelease;
 use super::images;
 use super::node_agents::{self, NodeAgents};
 use super::object::{Component, ENFORCE_LABEL, Owner};
@@ -42,6 +43,7 @@ pub fn validate(
     gateways(spec, &mut problems);
     profile_fits(spec, profile, platform, &mut problems);
     node_agents::check(spec, profile, platform, &mut problems);
+    let add_ons = AddOnRelease::all(spec, platform, &mut problems);
     let patches = patches(spec, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
@@ -101,6 +103,7 @@ pub fn validate(
         tags: spec.tags.iter().map(|tag| tag.name.clone()).collect(),
         namespaces: namespaces(spec, &releases),
         releases,
+        add_ons,
         patches,
         addresses_required,
         node_ports: Pins::default(),
@@ -178,8 +181,14 @@ fn namespace_labels(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
     }
 }
 
-/// A gateway's objects must not be called like the control plane's.
+/// A gateway's objects must not be called like the control plane's, or like an add-on's.
 fn names_of_others(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
+    for add_on in spec.addons.iter().map(|add_on| add_on.name.as_str()) {
+        if spec.gateways.iter().any(|gateway| gateway.name == add_on) {
+            let message = format!("{add_on:?} is what an add-on of spec.addons is called: choose another");
+            problems.push(Problem::new(format!("spec.gateways[{add_on}].name"), message));
+        }
+    }
     let istiod = Revision::of(spec).of_object("istiod");
     if spec.revision.is_some() && spec.gateways.iter().any(|gateway| gateway.name == istiod) {
         let message = format!("{istiod:?} is what the control plane of this revision is called: choose another");

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use meshwright_api::{Images, PlatformStatus};
 use serde_json::Value;
 
+use super::add_ons::AddOnRelease;
 use super::images;
 use super::merge::get;
 use super::object::{Component, Owner};
@@ -28,6 +29,8 @@ pub struct Validated {
     pub namespaces: BTreeMap<String, MeshNamespace>,
     /// Charts, in the order of installation.
     pub releases: Vec<ChartRelease>,
+    /// Add-ons, by name.
+    pub add_ons: Vec<AddOnRelease>,
     /// Gateways without which's address the mesh isn't ready.
     pub addresses_required: BTreeSet<String>,
     /// Changes to rendered objects, in their order.
@@ -83,6 +86,7 @@ impl Validated {
             tags: BTreeSet::new(),
             namespaces: BTreeMap::new(),
             releases: Vec::new(),
+            add_ons: Vec::new(),
             addresses_required: BTreeSet::new(),
             patches: Vec::new(),
             node_ports: Pins::default(),

@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use meshwright_api::{Autoscaling, ComponentMode, Gateway, GatewayPort, MeshInstallationSpec, Resources};
 use serde_json::{Map, Value, json};
 
+use super::add_ons::provide_tracing;
 use super::merge::{get, merge, set};
 use super::node_agents::NodeAgents;
 use super::revisions::DEFAULT;
@@ -97,6 +98,7 @@ pub fn istiod(spec: &MeshInstallationSpec, agents: &NodeAgents, defaults: Defaul
         set(&mut values, "meshConfig", Value::Object(spec.mesh_config.0.clone()));
     }
     merge(&mut values, Value::Object(spec.values.istiod.0.clone()));
+    provide_tracing(spec, &mut values);
     awkward_environment(spec, &mut values);
     win_over_profiles(&mut values, "pilot");
     values

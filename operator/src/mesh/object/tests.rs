@@ -71,9 +71,23 @@ fn the_node_agent_comes_after_injection_then_the_node_proxy_then_gateways_and_th
 }
 
 #[test]
+fn add_ons_come_last_and_go_first_each_after_what_it_stands_on() {
+    let add_on = Component::AddOn("prometheus".into());
+    let stages = [
+        Stage::GatewayWorkloads,
+        Stage::of(Kind::ClusterRole, &add_on),
+        Stage::of(Kind::ClusterRoleBinding, &add_on),
+        Stage::of(Kind::Deployment, &add_on),
+    ];
+    assert!(stages.is_sorted_by(|a, b| a < b));
+    assert!(stages.is_sorted_by(|a, b| a.removal_turn() < b.removal_turn()));
+    assert!(Stage::of(Kind::ServiceAccount, &add_on).removal_turn() > Stage::Gateways.removal_turn());
+}
+
+#[test]
 fn component_labels_round_trip() {
-    use Component::{Base, Cni, Gateway, Istiod, Namespaces, Tag, Ztunnel};
-    for component in [Namespaces, Base, Istiod, Cni, Ztunnel, Tag("a".into()), Gateway("a".into())] {
+    use Component::{AddOn, Base, Cni, Gateway, Istiod, Namespaces, Tag, Ztunnel};
+    for component in [Namespaces, Base, Istiod, Cni, Ztunnel, Tag("a".into()), Gateway("a".into()), AddOn("a".into())] {
         assert_eq!(Component::from_label(&component.to_string()), Some(component));
     }
 }

@@ -247,6 +247,7 @@ fn plain(rule: PolicyRule) -> Value {
 fn title(role: &Desired) -> String {
     match role.component {
         Component::Gateway(_) => format!("{} of each gateway", role.key.kind),
+        Component::AddOn(ref name) => format!("{} `{}` of the add-on {name}", role.key.kind, role.key.name),
         _ => format!("{} `{}`", role.key.kind, role.key.name),
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn judge(report: &Report<'_>) -> Judgement {
 
 /// The first thing in the way of Ready.
 fn in_the_way(plan: &Plan<Applied>, health: &Health) -> Option<Blocker> {
-    let failed = plan.state.failures.first().map(failure);
+    let failed = plan.failure().map(failure);
     failed
         .or_else(|| plan.state.waiting.as_ref().map(waiting))
         .or_else(|| health.blockers.first().cloned())
@@ -62,7 +62,7 @@ fn in_the_way(plan: &Plan<Applied>, health: &Health) -> Option<Blocker> {
 /// A mesh on its way is never Ready, however well what it has reached serves.
 fn travelling(travel: &Travel, to: &semver::Version, plan: &Plan<Applied>, health: &Health) -> Judgement {
     let Travel { back, late, step, from, blocker } = travel;
-    let failed = plan.state.failures.first().map(failure);
+    let failed = plan.failure().map(failure);
     let blocker = failed.or_else(|| blocker.clone()).or_else(|| in_the_way(plan, health));
     let (reason, waits) = blocker.map_or((Reason::Applying, String::new()), |b| (b.reason, format!(": {}", b.message)));
     let (reason, what) = match (back, late) {
@@ -96,7 +96,10 @@ fn healthy(report: &Report<'_>, version: &semver::Version) -> Judgement {
     let looked = health(&report.course).and_then(|health| health.warnings.as_ref());
     let warned = !looked.unwrap_or(&report.previous.platform.warnings).is_empty();
     let but = if warned { ", but read status.platform.warnings" } else { "" };
-    let blocker = Blocker { reason: Reason::Healthy, message: format!("Istio {version} is ready{but}") };
+    let lagging: Vec<&str> =
+        health(&report.course).into_iter().flat_map(|health| health.lagging.values().map(String::as_str)).collect();
+    let lagging = if lagging.is_empty() { String::new() } else { format!("; of its add-ons, {}", lagging.join(", ")) };
+    let blocker = Blocker { reason: Reason::Healthy, message: format!("Istio {version} is ready{but}{lagging}") };
     Judgement { situation: Situation::Healthy, phase: Phase::Ready, blocker }
 }
 

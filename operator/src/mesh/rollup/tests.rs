@@ -2,8 +2,12 @@
 
 use meshwright_api::conditions::get;
 
+use std::sync::Arc;
+
 use super::*;
 use crate::mesh::kind::Kind;
+use crate::mesh::object::{Component, Desired, Owner};
+use crate::mesh::plan::{Action, Step};
 
 fn now() -> Time {
     Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH)
@@ -14,6 +18,7 @@ fn health(blockers: Vec<Blocker>) -> Health {
         components: vec![],
         gateways: vec![],
         node_ports: vec![],
+        lagging: std::collections::BTreeMap::new(),
         blockers,
         available: true,
         platform: PlatformStatus { name: Some("kind".into()), ..PlatformStatus::default() },
@@ -171,6 +176,33 @@ fn a_warning_is_pointed_at_and_stands_until_somebody_has_looked_again() {
     let third = follow(&second, &mended, true);
     assert_eq!(third.platform.warnings, [""; 0]);
     assert_eq!(third.message.as_deref(), Some("Istio 1.31.2 is ready"));
+}
+
+#[test]
+fn an_add_on_that_lags_is_told_and_the_mesh_is_ready_all_the_same() {
+    let mut lame = health(vec![]);
+    lame.lagging.insert("kiali".into(), "kiali: 0 of 1 pods are ready".into());
+    lame.excuse("prometheus", "no right");
+    let status = follow(&MeshInstallationStatus::default(), &lame, true);
+    assert_eq!(ready(&status), ("True", "Healthy"));
+    let message = "Istio 1.31.2 is ready; of its add-ons, kiali: 0 of 1 pods are ready, prometheus: no right";
+    assert_eq!(status.message.as_deref(), Some(message));
+}
+
+#[test]
+fn a_write_that_failed_is_in_the_way_unless_it_is_an_add_ons() {
+    let fails = |component: &Component| {
+        let owner = Owner { installation: "mesh".into(), uid: "u".into(), release: semver::Version::new(1, 31, 2) };
+        let object = serde_json::json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}});
+        let desired = Arc::new(Desired::admit(object, component, &owner, "istio-system").unwrap());
+        let failure = ApplyError::NotServed { key: desired.key.clone() };
+        let mut plan = plan();
+        plan.steps = vec![Step { desired, action: Action::Create }];
+        plan.state.failures = vec![failure];
+        (plan.failure().is_some(), plan.failed_add_ons().map(|(name, _)| name.to_owned()).collect::<Vec<_>>())
+    };
+    assert_eq!(fails(&Component::Istiod), (true, vec![]));
+    assert_eq!(fails(&Component::AddOn("kiali".into())), (false, vec!["kiali".to_owned()]));
 }
 
 #[test]

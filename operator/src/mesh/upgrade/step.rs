@@ -68,6 +68,8 @@ pub fn step_of(desired: &Desired, is_new: bool) -> Step {
     let kind = desired.key.kind;
     let step = match (&desired.component, kind) {
         (_, Kind::Namespace | Kind::CustomResourceDefinition) => UpgradeStep::Definitions,
+        // After all steps, so that none of them waits for an add-on.
+        (Component::AddOn(_), _) => UpgradeStep::CleanUp,
         (Component::Gateway(name), _) => {
             return Step { name: UpgradeStep::Gateway, gateway: Some(name.clone()) };
         }
@@ -100,9 +102,23 @@ pub fn step_of(desired: &Desired, is_new: bool) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mesh::object::Owner;
 
     fn names(direction: UpgradeDirection) -> Vec<String> {
         order(direction, &BTreeSet::from(["west", "east"])).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn no_step_waits_for_an_add_on() {
+        let owner = Owner { installation: "mesh".into(), uid: "u".into(), release: semver::Version::new(1, 31, 2) };
+        for (api_version, kind) in
+            [("v1", "ConfigMap"), ("apps/v1", "Deployment"), ("rbac.authorization.k8s.io/v1", "ClusterRole")]
+        {
+            let object = serde_json::json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "kiali"}});
+            let desired = Desired::admit(object, &Component::AddOn("kiali".into()), &owner, "x").unwrap();
+            assert_eq!(step_of(&desired, true), UpgradeStep::CleanUp.into());
+        }
+        assert!(!order(UpgradeDirection::Forward, &BTreeSet::new()).contains(&UpgradeStep::CleanUp.into()));
     }
 
     #[test]
