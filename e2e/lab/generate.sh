@@ -6,3 +6,18 @@ meshwright=${MESHWRIGHT_BIN:-${CARGO_TARGET_DIR:-$root/target}/debug/meshwright}
 "$meshwright" crd >"$root/config/crd/meshinstallations.yaml"
 "$meshwright" rbac >"$root/config/rbac/rbac.yaml"
 "$meshwright" rbac --document >"$root/config/rbac/README.md"
+# The add-on's alerts, for those who have the Prometheus Operator.
+{
+	cat <<-END
+	# Generated from bundled-manifests/addons/prometheus/files/alerts.yml; don't edit. To renew: make generate
+	apiVersion: monitoring.coreos.com/v1
+	kind: PrometheusRule
+	metadata:
+	  name: meshwright
+	  namespace: meshwright-system
+	  labels:
+	    app.kubernetes.io/name: meshwright
+	spec:
+	END
+	sed -n '/^groups:/,$ s/^/  /p' "$root/bundled-manifests/addons/prometheus/files/alerts.yml"
+} >"$root/config/overlays/service-monitor/prometheus_rule.yaml"

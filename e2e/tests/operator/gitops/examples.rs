@@ -57,13 +57,16 @@ fn the_overlays_differ_from_the_rest_in_what_they_promise() {
     assert_eq!((names(&one), replicas(&whole), replicas(&one)), (names(&whole), Some(2), Some(1)));
 
     let monitored = built(&file("config/overlays/service-monitor")).unwrap();
-    assert_eq!(monitored.len(), whole.len() + 1);
+    assert_eq!(monitored.len(), whole.len() + 2);
     let monitor = find(&monitored, "ServiceMonitor", "meshwright").unwrap();
     let service = find(&monitored, "Service", "meshwright-metrics").unwrap();
     let wanted = monitor.data["spec"]["selector"]["matchLabels"].as_object().unwrap();
     assert!(wanted.iter().all(|(key, value)| service.labels().get(key).is_some_and(|label| label == value)));
     assert_eq!(monitor.data["spec"]["endpoints"][0]["port"], service.data["spec"]["ports"][0]["name"]);
     assert_eq!(monitor.namespace(), service.namespace());
+    let job = monitor.data["spec"]["jobLabel"].as_str().and_then(|label| service.labels().get(label));
+    let rules = find(&monitored, "PrometheusRule", "meshwright").unwrap().data["spec"].to_string();
+    assert!(job.is_some_and(|job| rules.contains(&format!("job=\\\"{job}\\\""))), "{job:?}");
 }
 
 #[test]

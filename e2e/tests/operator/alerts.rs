@@ -1,0 +1,122 @@
+//! What is written for Prometheus, judged by its own promtool; it takes no cluster.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use meshwright_e2e::mesh::{NAME, VERSION};
+use meshwright_e2e::{Programs, TestResult};
+use serde_json::{Value, json};
+
+use crate::cli::{file, meshwright};
+
+const ALERTS: &str = "bundled-manifests/addons/prometheus/files/alerts.yml";
+
+/// A file of the repository.
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+fn yaml(path: &str) -> TestResult<Value> {
+    Ok(serde_saphyr::from_str(&std::fs::read_to_string(repository(path))?)?)
+}
+
+fn promtool(words: &[&str], file: &Path) -> TestResult {
+    let output = Command::new(Programs::find()?.path("promtool")).args(words).arg(file).output()?;
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "promtool {words:?}: {}", String::from_utf8_lossy(&said));
+    Ok(())
+}
+
+/// The rules of all groups.
+fn rules(file: &Value) -> Vec<Value> {
+    let groups = file["groups"].as_array().into_iter().flatten();
+    groups.flat_map(|group| group["rules"].as_array().cloned().unwrap_or_default()).collect()
+}
+
+#[test]
+fn every_alert_fires_where_it_should_and_has_a_test_that_says_so() {
+    promtool(&["check", "rules"], &repository(ALERTS)).unwrap();
+    promtool(&["test", "rules"], &repository("e2e/lab/prometheus/alerts_test.yml")).unwrap();
+    let tests = yaml("e2e/lab/prometheus/alerts_test.yml").unwrap();
+    let cases: Vec<&Value> = tests["tests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|test| test["alert_rule_test"].as_array().unwrap())
+        .collect();
+    for rule in rules(&yaml(ALERTS).unwrap()) {
+        let of_it = || cases.iter().filter(|case| case["alertname"] == rule["alert"]);
+        let fires = |case: &&&Value| !case["exp_alerts"].as_array().unwrap().is_empty();
+        assert!(of_it().any(|case| fires(&case)), "{} is never seen to fire", rule["alert"]);
+        assert!(of_it().any(|case| !fires(&case)), "{} is never seen to be quiet", rule["alert"]);
+    }
+}
+
+#[test]
+fn every_alert_says_what_it_means_and_has_its_place_in_the_runbooks() {
+    let runbooks = std::fs::read_to_string(repository("docs/runbooks.md")).unwrap();
+    let headings: BTreeSet<&str> = runbooks.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    let mut names = BTreeSet::new();
+    for rule in rules(&yaml(ALERTS).unwrap()) {
+        let name = rule["alert"].as_str().unwrap().to_owned();
+        assert!(["critical", "warning"].contains(&rule["labels"]["severity"].as_str().unwrap()), "{name}");
+        for annotation in ["summary", "description"] {
+            assert!(rule["annotations"][annotation].as_str().is_some_and(|text| !text.is_empty()), "{name}");
+        }
+        assert_eq!(rule["annotations"]["runbook"], format!("docs/runbooks.md#{}", name.to_lowercase()));
+        names.insert(name);
+    }
+    assert_eq!(headings, names.iter().map(String::as_str).collect());
+}
+
+#[test]
+fn the_prometheus_operators_rules_are_the_add_ons() {
+    let theirs = yaml("config/overlays/service-monitor/prometheus_rule.yaml").unwrap();
+    assert_eq!(theirs["spec"]["groups"], yaml(ALERTS).unwrap()["groups"], "to renew: make generate");
+}
+
+/// The `ConfigMap` of an add-on, as the operator would apply it.
+async fn configuration(name: &str) -> TestResult<Value> {
+    let values = json!({"alertmanagers": ["alerts.example.com:9093"]});
+    let addons = json!([{"name": "prometheus", "values": values}, {"name": "grafana"}]);
+    let (_dir, path) = file(NAME, &json!({"version": VERSION, "addons": addons}), &json!({}))?;
+    let ran = meshwright(Path::new("/nowhere/kubeconfig"), &["render", "-f", &path, "-o", "json"]).await?;
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let list: Value = serde_json::from_str(&ran.out)?;
+    let is_it = |item: &&Value| item["kind"] == "ConfigMap" && item["metadata"]["name"] == name;
+    let found = list["items"].as_array().into_iter().flatten().find(is_it);
+    Ok(found.map(|map| map["data"].clone()).ok_or_else(|| format!("no ConfigMap {name}"))?)
+}
+
+#[tokio::test]
+async fn prometheus_takes_its_configuration() {
+    let data = configuration("prometheus").await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let here = dir.path().join("prometheus.yml");
+    let config = data["prometheus.yml"].as_str().unwrap();
+    std::fs::write(&here, config.replace("/etc/prometheus", &dir.path().to_string_lossy())).unwrap();
+    std::fs::write(dir.path().join("alerts.yml"), data["alerts.yml"].as_str().unwrap()).unwrap();
+    promtool(&["check", "config"], &here).unwrap();
+}
+
+#[tokio::test]
+async fn every_query_of_the_dashboards_is_one() {
+    let data = configuration("grafana").await.unwrap();
+    let mut queries = Vec::new();
+    for dashboard in ["mesh.json", "operator.json"] {
+        let dashboard: Value = serde_json::from_str(data[dashboard].as_str().unwrap()).unwrap();
+        for panel in dashboard["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row") {
+            let targets = panel["targets"].as_array().unwrap();
+            assert!(!targets.is_empty(), "{}", panel["title"]);
+            queries.extend(targets.iter().map(|target| target["expr"].as_str().unwrap().to_owned()));
+        }
+    }
+    // Grafana puts a duration there.
+    let rule = |(n, query): (usize, &String)| json!({"record": format!("query:{n}"), "expr": query.replace("$__rate_interval", "5m")});
+    let rules: Vec<Value> = queries.iter().enumerate().map(rule).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let here = dir.path().join("queries.yml");
+    std::fs::write(&here, json!({"groups": [{"name": "queries", "rules": rules}]}).to_string()).unwrap();
+    promtool(&["check", "rules"], &here).unwrap();
+}
