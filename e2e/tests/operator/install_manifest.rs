@@ -12,16 +12,18 @@ use crate::cli::meshwright;
 /// The label of everything that goes with the operator; the mesh's namespace and the definition don't have it.
 const OURS: (&str, &str) = ("app.kubernetes.io/name", "meshwright");
 
-const DEFINITION: &str = "meshinstallations.meshwright.dev";
+/// The definition of MeshInstallations.
+pub const DEFINITION: &str = "meshinstallations.meshwright.dev";
 
-async fn printed(lab: &Lab, args: &[&str]) -> TestResult<String> {
+/// What `meshwright install` prints.
+pub async fn printed(lab: &Lab, args: &[&str]) -> TestResult<String> {
     let ran = meshwright(lab.kubeconfig(), &[&["install"], args].concat()).await?;
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     Ok(ran.out)
 }
 
 /// Applies the manifest as it is, one document after the other, and waits until the operator is ready.
-async fn install(lab: &Lab, args: &[&str]) -> TestResult<Deployment> {
+pub async fn install(lab: &Lab, args: &[&str]) -> TestResult<Deployment> {
     let manifest = apply::parse("meshwright install", &printed(lab, args).await?)?;
     for object in manifest {
         apply::apply_all(&lab.client(), vec![object]).await?;
@@ -29,7 +31,8 @@ async fn install(lab: &Lab, args: &[&str]) -> TestResult<Deployment> {
     Ok(objects::deployment_ready(&lab.client(), OPERATOR_NAMESPACE, "meshwright").await?)
 }
 
-async fn operator_is_gone(mesh: &Mesh) -> TestResult {
+/// Deletes the operator's Deployment and waits until its Pods are gone.
+pub async fn operator_is_gone(mesh: &Mesh) -> TestResult {
     let deployments = mesh.api("apps/v1", "Deployment", Some(OPERATOR_NAMESPACE));
     deployments.delete("meshwright", &DeleteParams::default()).await?;
     no_pods(mesh, OPERATOR_NAMESPACE).await
@@ -151,7 +154,8 @@ fn a_mesh_that_lost_its_operator_is_let_go_or_removed_and_then_nothing_of_the_op
     });
 }
 
-fn api(mesh: &Mesh, object: &DynamicObject) -> Api<DynamicObject> {
+/// The API of an object's kind.
+pub fn api(mesh: &Mesh, object: &DynamicObject) -> Api<DynamicObject> {
     let types = object.types.clone().unwrap_or_default();
     mesh.api(&types.api_version, &types.kind, object.namespace().as_deref())
 }

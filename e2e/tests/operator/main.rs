@@ -37,4 +37,5 @@ mod schema;
 mod silence;
 mod stalling;
 mod uninstall;
+mod uninstall_command;
 mod upgrades;

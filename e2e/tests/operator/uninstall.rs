@@ -8,7 +8,7 @@ use meshwright_e2e::{LabOptions, TestResult, objects, run, wait};
 use serde_json::json;
 
 /// Objects with our mark that are left, over the kinds that matter.
-async fn marked(mesh: &Mesh) -> TestResult<Vec<String>> {
+pub async fn marked(mesh: &Mesh) -> TestResult<Vec<String>> {
     let mut found = Vec::new();
     for (api_version, kind) in [
         ("v1", "Namespace"),

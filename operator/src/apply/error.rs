@@ -88,7 +88,7 @@ impl ErrorClass {
 }
 
 /// Whether there is no such object, or no such kind: for that the API server answers with the bare code.
-pub(super) fn absent(error: &kube::Error) -> bool {
+pub(crate) fn absent(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 

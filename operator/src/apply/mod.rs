@@ -18,6 +18,7 @@ mod watch;
 
 pub use applier::Applier;
 pub use changes::Changes;
+pub(crate) use error::absent;
 pub use error::{ApplyError, ErrorClass};
 pub use gateway_api::{DEFINITION as GATEWAY_API_DEFINITION, GatewayApi, VERSION_ANNOTATION as GATEWAY_API_VERSION};
 pub use gateway_pods::{GatewayPods, GatewayPodsError};
@@ -25,6 +26,7 @@ pub use inventory::Inventory;
 pub use nodes::Nodes;
 pub use probe::{Prober, Proof};
 pub use reader::Reader;
+pub(crate) use reader::api;
 pub use revisions::{RevisionError, Revisions};
 pub use rights::OwnRights;
 pub(crate) use rights::{attributes, holds};

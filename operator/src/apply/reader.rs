@@ -27,7 +27,7 @@ pub struct Reader {
 }
 
 /// The API of one object's kind, in its namespace if it has one.
-pub(super) fn api(client: &Client, key: &ObjectKey) -> Api<DynamicObject> {
+pub(crate) fn api(client: &Client, key: &ObjectKey) -> Api<DynamicObject> {
     let resource = key.kind.api_resource();
     match &key.namespace {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),

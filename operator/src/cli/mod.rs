@@ -14,6 +14,7 @@ mod rbac;
 mod render;
 mod status;
 mod text;
+mod uninstall;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -50,6 +51,8 @@ enum Command {
     Catalog(catalog::CatalogArgs),
     /// Print the manifest that installs the operator
     Install(install::InstallArgs),
+    /// Remove the operator from a cluster, its meshes before it
+    Uninstall(uninstall::UninstallArgs),
     /// Print the MeshInstallation CRD
     Crd,
     /// Print the rights that the operator needs for a catalog's releases
@@ -76,6 +79,7 @@ impl Cli {
             Command::Render(args) => render::run(&args).map_err(boxed),
             Command::Catalog(args) => catalog::run(args).map_err(boxed),
             Command::Install(args) => install::run(&args).map_err(boxed),
+            Command::Uninstall(args) => uninstall::run(&args).map_err(boxed),
             Command::Crd => crd::run().map_err(boxed),
             Command::Rbac(args) => rbac::run(&args).map_err(boxed),
         };

@@ -36,6 +36,7 @@ use tracing::{debug, warn};
 
 use crate::apply::Changes;
 
+pub use charge::FINALIZER;
 pub use context::{Context, Options, by_precedence};
 pub use error::ReconcileError;
 pub use events::EventSink;

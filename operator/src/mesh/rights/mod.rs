@@ -25,7 +25,7 @@ use super::object::{Component, Desired, ObjectKey};
 /// The operator's ServiceAccount, and the name of its roles.
 pub const ACCOUNT: &str = "meshwright";
 /// The Role in the control plane's namespace.
-const MESH_ROLE: &str = "meshwright-mesh";
+pub const MESH_ROLE: &str = "meshwright-mesh";
 const RBAC_API: &str = "rbac.authorization.k8s.io";
 
 /// Where the operator and the mesh are.

@@ -1,0 +1,176 @@
+//! What a cluster has of Meshwright. Reads.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{Api, DynamicObject, ListParams, ObjectMeta};
+use kube::{Client, CustomResourceExt as _, ResourceExt as _};
+use meshwright_api::MeshInstallation;
+
+use super::UninstallError;
+use crate::apply::api;
+use crate::mesh::kind::Kind;
+use crate::mesh::object::ObjectKey;
+use crate::mesh::plan::Removal;
+use crate::mesh::rights::{ACCOUNT, MESH_ROLE};
+
+/// The label of everything that goes with the operator.
+const OURS: &str = "app.kubernetes.io/name=meshwright";
+/// What the operator consists of, in the order in which it goes: nothing that runs loses a right before it has ended.
+const KINDS: [Kind; 10] = [
+    Kind::Deployment,
+    Kind::PodDisruptionBudget,
+    Kind::Service,
+    Kind::NetworkPolicy,
+    Kind::RoleBinding,
+    Kind::Role,
+    Kind::ClusterRoleBinding,
+    Kind::ClusterRole,
+    Kind::ServiceAccount,
+    Kind::Namespace,
+];
+/// Who else installs things, and by which label or annotation that is known.
+const MAKERS: [(&str, &str); 5] = [
+    ("olm.operatorframework.io/owner-name", "OLM's"),
+    ("helm.toolkit.fluxcd.io/name", "Flux' HelmRelease"),
+    ("kustomize.toolkit.fluxcd.io/name", "Flux' Kustomization"),
+    ("argocd.argoproj.io/tracking-id", "Argo CD's"),
+    ("meta.helm.sh/release-name", "Helm's release"),
+];
+
+/// Whether somebody is there to take finalizers off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// There is no Deployment.
+    Absent,
+    /// It has no pod that is available.
+    Down,
+    /// It has.
+    Serves,
+}
+
+/// What there is.
+pub(super) struct Found {
+    pub(super) meshes: Vec<MeshInstallation>,
+    /// What the operator consists of, in the order in which it goes.
+    pub(super) parts: Vec<Removal>,
+    /// The definition of MeshInstallations.
+    pub(super) definition: Option<Removal>,
+    pub(super) operator: Standing,
+    /// Who made the operator's Deployment, and takes it away again.
+    pub(super) maker: Option<String>,
+}
+
+/// Looks for it.
+pub(super) async fn find(client: &Client, namespace: &str) -> Result<Found, UninstallError> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let deployments = deployments.list(&ours()).await.map_err(failed("Deployments"))?;
+    let mut parts = Vec::new();
+    for kind in KINDS {
+        parts.extend(parts_of(client, kind, namespace).await?);
+    }
+    Ok(Found {
+        meshes: meshes(client).await?,
+        parts,
+        definition: definition(client).await?,
+        operator: standing(&deployments.items),
+        maker: deployments.iter().find_map(maker),
+    })
+}
+
+/// All MeshInstallations; none where the cluster doesn't know the kind.
+pub(super) async fn meshes(client: &Client) -> Result<Vec<MeshInstallation>, UninstallError> {
+    let api: Api<MeshInstallation> = Api::all(client.clone());
+    match api.list(&ListParams::default()).await {
+        Ok(meshes) => Ok(meshes.items),
+        // An unknown path is answered by a plain text, which has no reason to go by.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+        Err(error) => Err(failed("MeshInstallations")(error)),
+    }
+}
+
+async fn definition(client: &Client) -> Result<Option<Removal>, UninstallError> {
+    let kind = Kind::CustomResourceDefinition;
+    let key = ObjectKey { kind, namespace: None, name: MeshInstallation::crd_name().to_owned() };
+    let found = api(client, &key).get_metadata_opt(&key.name).await.map_err(failed(&key.name))?;
+    Ok(found.map(|found| Removal { key, uid: found.uid().unwrap_or_default() }))
+}
+
+async fn parts_of(client: &Client, kind: Kind, namespace: &str) -> Result<Vec<Removal>, UninstallError> {
+    let roles = matches!(kind, Kind::Role | Kind::RoleBinding);
+    let resource = kind.api_resource();
+    // A role of the operator's is in each namespace of a mesh too.
+    let api: Api<DynamicObject> = if kind.namespaced() && !roles {
+        Api::namespaced_with(client.clone(), namespace, &resource)
+    } else {
+        Api::all_with(client.clone(), &resource)
+    };
+    let listed = api.list_metadata(&ours()).await.map_err(failed(kind.plural()))?;
+    let named = |metadata: &ObjectMeta| match (kind, metadata.name.as_deref()) {
+        (Kind::Namespace, name) => name == Some(namespace),
+        (_, Some(ACCOUNT | MESH_ROLE)) => true,
+        _ => kind.namespaced() && !roles,
+    };
+    let metadata = listed.items.into_iter().map(|object| object.metadata).filter(named);
+    Ok(metadata.filter_map(|metadata| removal(kind, metadata)).collect())
+}
+
+fn removal(kind: Kind, metadata: ObjectMeta) -> Option<Removal> {
+    let key = ObjectKey { kind, namespace: metadata.namespace, name: metadata.name? };
+    Some(Removal { key, uid: metadata.uid? })
+}
+
+fn standing(deployments: &[Deployment]) -> Standing {
+    let available = |deployment: &Deployment| deployment.status.as_ref().and_then(|status| status.available_replicas);
+    match deployments {
+        [] => Standing::Absent,
+        all if all.iter().any(|one| available(one).is_some_and(|pods| pods > 0)) => Standing::Serves,
+        _ => Standing::Down,
+    }
+}
+
+fn maker(deployment: &Deployment) -> Option<String> {
+    let known = MAKERS.iter().find_map(|(key, who)| {
+        let name = deployment.labels().get(*key).or_else(|| deployment.annotations().get(*key))?;
+        Some(format!("{who} {name}"))
+    });
+    known.or_else(|| deployment.owner_references().first().map(|owner| format!("{} {}", owner.kind, owner.name)))
+}
+
+fn ours() -> ListParams {
+    ListParams::default().labels(OURS)
+}
+
+fn failed(what: &str) -> impl FnOnce(kube::Error) -> UninstallError + use<> {
+    let what = what.to_owned();
+    move |source| UninstallError::Read { what, source: Box::new(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn deployment(metadata: &Value, available: i32) -> Deployment {
+        serde_json::from_value(json!({"metadata": metadata, "status": {"availableReplicas": available}})).unwrap()
+    }
+
+    #[test]
+    fn an_operator_without_an_available_pod_is_none() {
+        assert_eq!(standing(&[]), Standing::Absent);
+        assert_eq!(standing(&[deployment(&json!({}), 0)]), Standing::Down);
+        assert_eq!(standing(&[deployment(&json!({}), 0), deployment(&json!({}), 1)]), Standing::Serves);
+    }
+
+    #[test]
+    fn whoever_made_the_deployment_is_known_by_its_marks() {
+        let made = |metadata: &Value| maker(&deployment(metadata, 1));
+        assert_eq!(made(&json!({"labels": {"app.kubernetes.io/name": "meshwright"}})), None);
+        let helm = json!({"annotations": {"meta.helm.sh/release-name": "mw"}});
+        assert_eq!(made(&helm).as_deref(), Some("Helm's release mw"));
+        // Flux' HelmRelease makes a release of Helm's: the first is the one that would bring it back.
+        let flux = json!({"labels": {"helm.toolkit.fluxcd.io/name": "operators"}, "annotations": helm["annotations"]});
+        assert_eq!(made(&flux).as_deref(), Some("Flux' HelmRelease operators"));
+        let owner = json!({"apiVersion": "v1", "kind": "ClusterServiceVersion", "name": "mw.v1", "uid": "u"});
+        assert_eq!(made(&json!({"ownerReferences": [owner]})).as_deref(), Some("ClusterServiceVersion mw.v1"));
+    }
+}
