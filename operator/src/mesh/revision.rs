@@ -142,4 +142,15 @@ mod tests {
             assert_eq!(Verdict::parse(Some(verdict.as_str())), verdict);
         }
     }
+    #[test]
+    fn what_the_first_operator_remembered_is_still_understood() {
+        // Word for word what 0.1.0 wrote: an operator that takes over must find the spec of the mesh that runs.
+        let record = r#"{"charts":{"base":"sha256:182a737ba1d9d657943dbf7f8175a1037fb18d075ef61d59d0abff73b1b750e5"},"kubernetes":"v1.36.3","platform":{"evidence":["nothing about nodes or API server shows a platform that is known"],"name":"generic"},"spec":{"deletion":{"crds":"Keep","policy":"Uninstall","whileInUse":"Wait"},"namespace":"istio-system","paused":false,"platform":"auto","profile":"demo","version":"1.32.0-alpha.eed52ebb66ad"},"version":"1.32.0-alpha.eed52ebb66ad"}"#;
+        let inputs: ResolvedInputs = serde_json::from_str(record).unwrap();
+        let wanted = |profile: &str| {
+            serde_json::from_value(json!({"version": "1.32.0-alpha.eed52ebb66ad", "profile": profile})).unwrap()
+        };
+        assert!(inputs.is_for(&wanted("demo")));
+        assert!(!inputs.is_for(&wanted("minimal")));
+    }
 }
