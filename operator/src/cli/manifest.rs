@@ -5,9 +5,9 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use kube::core::cel::{ValidationError, Validator};
-use meshwright_api::MeshInstallation;
+use meshwright_api::{ChartValues, MeshInstallation};
 use meshwright_chart::Schema;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 const API_VERSION: &str = "meshwright.dev/v1alpha1";
 const KIND: &str = "MeshInstallation";
@@ -76,14 +76,31 @@ fn shown(path: &Path) -> std::borrow::Cow<'_, str> {
 
 /// Reads the one MeshInstallation of a file, or of standard input if the file is `-`.
 pub(super) fn read(path: &Path) -> Result<MeshInstallation, ReadManifestError> {
+    parse(&text_of(path)?, path)
+}
+
+/// Reads a file that holds what `spec.values` may hold, as strictly as if it stood there.
+pub(super) fn read_values(path: &Path) -> Result<ChartValues, ReadManifestError> {
+    values(&text_of(path)?, path)
+}
+
+fn values(text: &str, path: &Path) -> Result<ChartValues, ReadManifestError> {
+    let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
+    let values: Option<Value> = serde_saphyr::from_str_with_options(text, options)
+        .map_err(|source| ReadManifestError::Yaml { path: path.to_owned(), source: Box::new(source) })?;
+    let spec = json!({"version": "1.31", "values": values.unwrap_or_else(|| json!({}))});
+    let around = json!({"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "values"}, "spec": spec});
+    parse(&around.to_string(), path).map(|mesh| mesh.spec.values)
+}
+
+fn text_of(path: &Path) -> Result<String, ReadManifestError> {
     let text = if path == Path::new(STDIN) {
         let mut text = String::new();
         io::stdin().read_to_string(&mut text).map(|_| text)
     } else {
         fs::read_to_string(path)
     };
-    let text = text.map_err(|source| ReadManifestError::Open { path: path.to_owned(), source })?;
-    parse(&text, path)
+    text.map_err(|source| ReadManifestError::Open { path: path.to_owned(), source })
 }
 
 fn parse(text: &str, path: &Path) -> Result<MeshInstallation, ReadManifestError> {
@@ -119,7 +136,7 @@ fn problems(object: &Value) -> Vec<String> {
     let spec = object.get("spec");
     match (spec, Schema::parse(&closed(schema.clone()).to_string())) {
         (None, _) => problems.push("spec: is required".into()),
-        (Some(spec), Ok(schema)) => problems.extend(schema.problems(&serde_json::json!({"spec": spec}))),
+        (Some(spec), Ok(schema)) => problems.extend(schema.problems(&json!({"spec": spec}))),
         (_, Err(problem)) => problems.push(problem),
     }
     for (field, _) in object.as_object().into_iter().flatten() {
@@ -284,6 +301,16 @@ mod tests {
         let files = fs::read_dir(samples).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
         let names: Vec<Option<String>> = files.map(|file| read(&file).unwrap().metadata.name).collect();
         assert!(names.len() >= 3);
+    }
+
+    #[test]
+    fn values_by_themselves_are_read_as_strictly_as_in_an_installation() {
+        let read = |text: &str| values(text, Path::new("values.yaml")).map_err(|error| crate::catalog::explain(&error));
+        assert_eq!(read("istiod: {taint: {enabled: true}}").unwrap().istiod.0["taint"]["enabled"], true);
+        assert_eq!(read("# nothing yet\n").unwrap(), ChartValues::default());
+        let problem = read("isitod: {}").unwrap_err();
+        assert!(problem.contains("values.yaml") && problem.contains("spec.values.isitod: unknown"), "{problem}");
+        assert!(read("istiod: {}\nistiod: {}\n").is_err());
     }
 
     #[test]

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use meshwright_api::{AddOnName, MeshInstallationSpec, Profile as ProfileName};
+use meshwright_api::{AddOnName, ChartValues, MeshInstallationSpec, Profile as ProfileName};
 use meshwright_chart::Capabilities;
 use semver::Version;
 use serde_json::json;
 
+use super::manifest::{self, ReadManifestError};
 use super::output::print;
 use crate::catalog::{Catalog, Profile, Release, explain};
 use crate::mesh::object::{Desired, Owner};
@@ -33,6 +34,10 @@ pub struct RbacArgs {
     /// Namespace of the operator
     #[arg(long, default_value = super::OPERATOR_NAMESPACE, value_name = "NAMESPACE")]
     operator_namespace: String,
+    /// File with values of Istio's charts, as spec.values has them, by which their roles may allow more; - reads
+    /// standard input
+    #[arg(long, value_name = "FILE")]
+    values: Option<PathBuf>,
     /// Print the document that tells of each right who needs it, instead of manifests
     #[arg(long)]
     document: bool,
@@ -44,6 +49,9 @@ pub enum RbacError {
     /// The catalog can't be read.
     #[error("opening the catalog failed")]
     Catalog(#[source] Box<dyn Error>),
+    /// The file of values is no good.
+    #[error("reading the values failed")]
+    Values(#[source] Box<dyn Error>),
     /// There is nothing to work them out from.
     #[error("the catalog has no release that can be used: add one with `meshwright catalog add`")]
     Empty,
@@ -81,7 +89,9 @@ const KUBERNETES: &str = "v1.36.0";
 /// Prints the rights.
 pub fn run(args: &RbacArgs) -> Result<ExitCode, RbacError> {
     let catalog = Catalog::open(&args.catalogs).map_err(|error| RbacError::Catalog(error.into()))?;
-    let objects = objects_of_all(&catalog, &args.namespace)?;
+    let values = args.values.as_deref().map_or_else(|| Ok(ChartValues::default()), manifest::read_values);
+    let values = values.map_err(|error: ReadManifestError| RbacError::Values(error.into()))?;
+    let objects = objects_with(&catalog, &args.namespace, &values)?;
     if objects.is_empty() {
         return Err(RbacError::Empty);
     }
@@ -113,11 +123,16 @@ fn yaml(rights: &Rights, made: &str) -> Result<String, RbacError> {
 
 /// All that a catalog's releases make of every profile and platform, with a gateway and all add-ons.
 pub(super) fn objects_of_all(catalog: &Catalog, namespace: &str) -> Result<Vec<Arc<Desired>>, RbacError> {
+    objects_with(catalog, namespace, &ChartValues::default())
+}
+
+/// The same with values for the charts.
+fn objects_with(catalog: &Catalog, namespace: &str, values: &ChartValues) -> Result<Vec<Arc<Desired>>, RbacError> {
     let platforms = Platforms::bundled().map_err(RbacError::Platforms)?;
     let mut objects = Vec::new();
     for release in catalog.releases() {
         for (profile, platform) in cases(&platforms) {
-            let rendered = objects_of(release, profile, platform, namespace);
+            let rendered = objects_of(release, profile, platform, namespace, values);
             objects.extend(rendered.map_err(|reason| RbacError::Render {
                 version: release.version().clone(),
                 profile: profile.as_str(),
@@ -135,8 +150,10 @@ fn objects_of(
     profile: ProfileName,
     platform: &Platform,
     namespace: &str,
+    values: &ChartValues,
 ) -> Result<Vec<Arc<Desired>>, String> {
-    let spec = spec(release.version(), profile, namespace).map_err(|error| error.to_string())?;
+    let mut spec = spec(release.version(), profile, namespace).map_err(|error| error.to_string())?;
+    spec.values.clone_from(values);
     let owner = Owner { installation: "rights".into(), uid: String::new(), release: release.version().clone() };
     let profile = Profile::get(profile).map_err(|error| error.to_string())?;
     let validated = validate(&spec, owner, &profile, platform).map_err(|problems| sentence(&problems))?;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
+use super::granted::told;
 use super::needs::{Need, Reach, needs};
 use super::rule::Rules;
 use super::{ACCOUNT, MESH_ROLE, Rights};
@@ -40,7 +41,7 @@ impl Rights {
             };
             let table = granted_table(rules);
             if !table.is_empty() {
-                let _ = write!(text, "\n#### {role}\n\n{GRANTED_HEAD}{table}");
+                let _ = write!(text, "\n#### {role}\n\n{}\n\n{GRANTED_HEAD}{table}", told(role));
             }
         }
         text
@@ -58,9 +59,10 @@ are of two sorts:
 - **What the operator does itself.** Each right is listed with what it is for and what happens without it.
 - **Held to be granted.** Istio's charts make roles for istiod and for gateways, and Kubernetes lets nobody make a role
   that allows more than he may do himself. So the operator has to hold all that these roles allow, though it does none
-  of it. Without one of these rights that role is not applied: `Ready` is False with reason `Forbidden`, the message
-  names the right, and the mesh stays as it was until the right is there. The way round would be the verbs `escalate`
-  and `bind`, by which the operator could give itself any right at all: it has neither.
+  of it. Of each role it is said what it is for and what doesn't work without it. Where the operator lacks one of these
+  rights the role is not applied: `Ready` is False with reason `Forbidden`, the message names the right, and the mesh
+  stays as it was until the right is there. The way round would be the verbs `escalate` and `bind`, by which the operator
+  could give itself any right at all: it has neither.
 
 Four things to know before granting this:
 
@@ -75,13 +77,13 @@ Four things to know before granting this:
 
 Each right is that of the charts as the profiles have them. Values that make a chart's role allow more (for istiod
 `taint.enabled`, `global.istiod.enableAnalysis`, `env.EXTERNAL_CA`, `env.ENABLE_CLUSTER_TRUST_BUNDLE_API` and
-`env.MCS_API_GROUP`; for cni `repair.deletePods` and `repair.labelPods`), and patches that do, take the same rights here:
-add them in a role of your own. For a mesh in another namespace (a second one beside the first too) or for another
-release, print the manifests anew: `meshwright rbac --namespace NAMESPACE --catalog DIR`. A mesh's revision makes no
-difference.
+`env.MCS_API_GROUP`; for cni `repair.deletePods` and `repair.labelPods`), and patches that do, take the same rights here.
+For values, for a mesh in another namespace (a second one beside the first too) or for another release, print the manifests
+anew: `meshwright rbac --namespace NAMESPACE --catalog DIR --values FILE`, where the file has what `spec.values` has. For
+patches, add the rights in a role of your own. A mesh's revision makes no difference.
 
-Removing these manifests with `kubectl delete` removes namespace `{mesh}` with all that is in it: remove the mesh first,
-and leave the Namespace out if it holds anything else.
+Removing these manifests with `kubectl delete` removes namespace `{mesh}` with all that is in it, the mesh's certificate
+authority too. `meshwright uninstall` leaves it.
 "
     )
 }

@@ -5,6 +5,7 @@
 //! the operator needs neither `escalate` nor `bind`.
 
 mod document;
+mod granted;
 mod missing;
 mod needs;
 mod rule;

@@ -185,6 +185,7 @@ fn the_document_tells_of_each_right_who_needs_it() {
         assert!(document.contains(part), "{part} in\n{document}");
     }
     for need in needs() {
+        assert!(!need.why.is_empty() && !need.without.is_empty(), "{need:?}");
         assert!(document.contains(need.why) && document.contains(need.without), "{need:?}");
     }
 }
