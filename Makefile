@@ -77,7 +77,7 @@ deny: ## Check licences, sources and known flaws of dependencies (cargo-deny; no
 	@cargo deny check --hide-inclusion-graph $(CHECKS)
 
 .PHONY: generate
-generate: catalog ## Make the committed files that are generated: CRD, RBAC and its document, OperatorHub bundle
+generate: catalog ## Make the committed files that are generated: CRD and its reference, RBAC and its document, OperatorHub bundle
 	@e2e/lab/generate.sh
 	@cargo run --quiet --locked --package meshwright-ship -- bundle
 

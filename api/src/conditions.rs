@@ -20,6 +20,10 @@ pub enum ConditionType {
 }
 
 impl ConditionType {
+    /// Every type.
+    pub const ALL: [Self; 6] =
+        [Self::Ready, Self::Reconciling, Self::Stalled, Self::Available, Self::InUse, Self::Upgradeable];
+
     /// The type as status spells it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -105,8 +109,6 @@ reasons! {
     Pruning,
     /// The namespace is being deleted; it can be made again when it is gone.
     NamespaceTerminating,
-    /// The mesh was ready and part of it no longer is.
-    ComponentsNotReady,
     /// A probe pod came back from the injector without a proxy.
     NotInjected,
     /// The API server could not call a webhook of the mesh, or the injector refuses pods.
@@ -171,16 +173,10 @@ reasons! {
     NotReady,
     /// Nothing that is known stands in the way.
     NothingInTheWay,
-    /// No pod has a proxy of this mesh.
-    NoProxies,
     /// istiod serves and injection works.
     Serving,
     /// istiod doesn't serve, or injection doesn't work.
     NotServing,
-    /// The mesh has been installed for the first time. An Event only.
-    Installed,
-    /// A changed spec has been rolled out. An Event only.
-    Updated,
     /// An object was changed or deleted by another and was put right. An Event only.
     Healed,
     /// A workload was restarted, since its proxies weren't of the mesh's version. An Event only.

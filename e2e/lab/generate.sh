@@ -4,6 +4,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 meshwright=${MESHWRIGHT_BIN:-${CARGO_TARGET_DIR:-$root/target}/debug/meshwright}
 "$meshwright" crd >"$root/config/crd/meshinstallations.yaml"
+"$meshwright" crd --document >"$root/docs/reference.md"
 "$meshwright" rbac >"$root/config/rbac/rbac.yaml"
 "$meshwright" rbac --document >"$root/config/rbac/README.md"
 # The add-on's alerts, for those who have the Prometheus Operator.

@@ -103,7 +103,8 @@ fn text_of(path: &Path) -> Result<String, ReadManifestError> {
     text.map_err(|source| ReadManifestError::Open { path: path.to_owned(), source })
 }
 
-fn parse(text: &str, path: &Path) -> Result<MeshInstallation, ReadManifestError> {
+/// Reads the one MeshInstallation of a text; `path` is where it is from.
+pub(super) fn parse(text: &str, path: &Path) -> Result<MeshInstallation, ReadManifestError> {
     let path = || path.to_owned();
     let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
     let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
@@ -185,7 +186,7 @@ fn schema() -> Value {
 
 /// The schema with every object closed that isn't free-form: the API server drops unknown fields, or refuses them when
 /// it is asked to be strict, as `kubectl apply` asks.
-fn closed(mut schema: Value) -> Value {
+pub(super) fn closed(mut schema: Value) -> Value {
     close(&mut schema);
     schema
 }

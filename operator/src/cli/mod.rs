@@ -4,6 +4,8 @@ mod catalog;
 mod check;
 mod cluster;
 mod crd;
+#[cfg(test)]
+mod documents;
 mod install;
 mod lines;
 mod manifest;
@@ -54,7 +56,7 @@ enum Command {
     /// Remove the operator from a cluster, its meshes before it
     Uninstall(uninstall::UninstallArgs),
     /// Print the MeshInstallation CRD
-    Crd,
+    Crd(crd::CrdArgs),
     /// Print the rights that the operator needs for a catalog's releases
     Rbac(rbac::RbacArgs),
 }
@@ -80,7 +82,7 @@ impl Cli {
             Command::Catalog(args) => catalog::run(args).map_err(boxed),
             Command::Install(args) => install::run(&args).map_err(boxed),
             Command::Uninstall(args) => uninstall::run(&args).map_err(boxed),
-            Command::Crd => crd::run().map_err(boxed),
+            Command::Crd(args) => crd::run(&args).map_err(boxed),
             Command::Rbac(args) => rbac::run(&args).map_err(boxed),
         };
         result.unwrap_or_else(|error| {
