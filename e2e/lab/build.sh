@@ -22,6 +22,7 @@ programs=(
 	gitops:gitops-judge:./judge
 	registry:registry:.
 	prometheus:promtool:github.com/prometheus/prometheus/cmd/promtool
+	kubectl:kubectl:.
 )
 # Releases that tests upgrade between: the one istiod, linked again with another version in it.
 while read -r release; do
@@ -87,7 +88,7 @@ build_all() {
 
 # One directory with a link to each program, named by all keys, so that a caller needs a single path.
 link_all() {
-	local keys; keys=$({ for g in kubernetes istio kwok helm gitops registry prometheus; do key "$g"; done; releases_key; } | sha256sum | cut -c1-16)
+	local keys; keys=$({ for g in kubernetes istio kwok helm gitops registry prometheus kubectl; do key "$g"; done; releases_key; } | sha256sum | cut -c1-16)
 	local out=$cache/lab/bin-$keys entry group program package
 	mkdir -p "$out"
 	for entry in "${programs[@]}"; do

@@ -14,6 +14,7 @@ mod bad_input;
 mod check;
 mod cli;
 mod crash;
+mod documents;
 mod gateways;
 mod gitops;
 mod healing;

@@ -10,7 +10,9 @@ use super::markdown::{Block, Document};
 use super::{documents, root, shell};
 
 /// What a block of commands may need.
-const MARKS: [&str; 4] = ["checkout", "yours", "engine", "cloud"];
+const MARKS: [&str; 5] = ["lab", "checkout", "yours", "engine", "cloud"];
+/// The document whose blocks marked `lab` are run.
+const RUN: &str = "docs/quick-start.md";
 /// What is there wherever somebody works on Kubernetes.
 const PROGRAMS: [&str; 12] =
     ["cargo", "cat", "export", "git", "go", "helm", "kubectl", "kustomize", "make", "meshwright", "sed", "unshare"];
@@ -90,6 +92,7 @@ fn complaints(document: &Document) -> Vec<String> {
     for block in &document.blocks {
         let at = |what: String| format!("{}:{}: {what}", document.path, block.line);
         match mark(block) {
+            Some("lab") if document.path != RUN => found.push(at(format!("only those of {RUN} are run on the lab"))),
             Some(mark) if MARKS.contains(&mark) => {
                 let commands = shell::commands(&block.text);
                 found.extend(commands.iter().filter_map(|words| complaint(words, mark)).map(at));
@@ -141,6 +144,7 @@ fn what_is_not_there_is_complained_of() {
         assert_eq!(block("sh yours", wrong), 1, "{wrong}");
     }
     assert_eq!((block("sh engine", "kind create cluster"), block("sh cloud", "gcloud version")), (0, 0));
+    assert_eq!(block("sh lab", "make demo"), 1);
     assert_eq!((block("", "make demo"), block("sh", "make demo"), block("sh later", "make demo")), (1, 1, 1));
     assert_eq!((of("`meshwright check -f` and `meshwright rbac --catalog`"), of("`meshwright check --fail`")), (0, 1));
 }

@@ -5,6 +5,7 @@
 //!
 //! | mark | it needs | what tests do |
 //! |---|---|---|
+//! | `lab` | a cluster, and an image of the operator | run it, in `e2e/tests/operator/documents.rs`; and what is below |
 //! | `checkout` | this repository, and what `make` needs | hold flags, paths and targets against what is there |
 //! | `yours` | a cluster, a registry or files of the reader's | the same |
 //! | `engine` | a container engine | the same |
