@@ -14,8 +14,21 @@ const MARKS: [&str; 5] = ["lab", "checkout", "yours", "engine", "cloud"];
 /// The document whose blocks marked `lab` are run.
 const RUN: &str = "docs/quick-start.md";
 /// What is there wherever somebody works on Kubernetes.
-const PROGRAMS: [&str; 12] =
-    ["cargo", "cat", "export", "git", "go", "helm", "kubectl", "kustomize", "make", "meshwright", "sed", "unshare"];
+const PROGRAMS: [&str; 13] = [
+    "cargo",
+    "cat",
+    "export",
+    "git",
+    "go",
+    "helm",
+    "istioctl",
+    "kubectl",
+    "kustomize",
+    "make",
+    "meshwright",
+    "sed",
+    "unshare",
+];
 /// What needs a container engine.
 const ENGINES: [&str; 4] = ["kind", "minikube", "docker", "podman"];
 /// What needs an account.
