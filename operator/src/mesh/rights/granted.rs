@@ -1,4 +1,4 @@
-//! What the roles of Istio's charts are for: who acts by them, and what he can't do otherwise.
+//! What the roles of Istio's charts and of the add-ons are for: who acts by them, and what he can't do otherwise.
 
 /// A role of the charts', by how its title in the document begins.
 struct Purpose {
@@ -11,7 +11,7 @@ struct Purpose {
 pub(super) const UNKNOWN: &str = "A role that came with a release; what it is for, its chart says.";
 
 /// The more exact title comes first.
-const PURPOSES: [Purpose; 9] = [
+const PURPOSES: [Purpose; 11] = [
     Purpose {
         title: "ClusterRole `istio-cni-ambient",
         what_for: "the node agent notes in a pod's status that its traffic is redirected, and asks of its own DaemonSet \
@@ -45,6 +45,17 @@ const PURPOSES: [Purpose; 9] = [
         title: "ClusterRole `istiod-gateway-controller",
         what_for: "istiod makes what each Gateway of the Gateway API consists of",
         without: "such Gateways get no proxy; those of `spec.gateways` are not concerned",
+    },
+    Purpose {
+        title: "ClusterRole `kiali",
+        what_for: "Kiali shows the mesh: its namespaces, workloads, services and Istio's configuration, of which it changes \
+                   nothing",
+        without: "Kiali shows nothing",
+    },
+    Purpose {
+        title: "ClusterRole `prometheus",
+        what_for: "Prometheus finds the pods whose metrics it collects",
+        without: "Prometheus has no metrics of the mesh",
     },
     Purpose {
         title: "ClusterRole `ztunnel",
