@@ -11,12 +11,14 @@ catalog=${CATALOG:?the catalog that goes into the image}
 built=${CARGO_TARGET_DIR:-target}
 out=dist/root
 
-# Paths of this machine would make another program of the same source.
+# Paths of this machine would make another program of the same source. Relocations are packed, since all of them are read
+# at every start: unpacked they are 0.7 MB of the program and of its resident set.
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 mkdir -p "$built"
 maps=("$cargo_home=/cargo" "$(realpath "$built")=/target" "$PWD=/source")
 RUSTFLAGS="-C target-feature=+crt-static ${maps[*]/#/--remap-path-prefix=}" CFLAGS="${maps[*]/#/-ffile-prefix-map=}" \
-	cargo build --locked --release --package meshwright --target "$target"
+	cargo rustc --locked --release --package meshwright --bin meshwright --target "$target" -- \
+	-C link-arg=-Wl,-z,pack-relative-relocs
 program=$built/$target/release/meshwright
 if readelf --program-headers "$program" | grep -q INTERP; then
 	echo "image: $program asks for a dynamic linker; an image from scratch has none" >&2
