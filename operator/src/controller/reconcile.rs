@@ -45,7 +45,8 @@ pub async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<A
             return Err(ReconcileError::Unreadable(ObjectRef::from_obj(watched.as_ref())));
         }
     };
-    let done = step(installation, &context).await;
+    // On the heap: it holds all that a reconcile knows, and is moved before it runs.
+    let done = Box::pin(step(installation, &context)).await;
     let result = match &done {
         Ok((result, _)) => *result,
         Err(error) => class_result(error.class()),
