@@ -149,6 +149,8 @@ reasons! {
     RenderFailed,
     /// An object of that name is there and isn't this installation's.
     ForeignObject,
+    /// Taking over what somebody else made would change it, or the release that runs.
+    AdoptionDiffers,
     /// The cluster has another `MeshInstallation`, which came first.
     AnotherInstallation,
     /// Another installation has a revision tag that the spec lists.
@@ -177,6 +179,8 @@ reasons! {
     Serving,
     /// istiod doesn't serve, or injection doesn't work.
     NotServing,
+    /// What somebody else had made is the installation's now. An Event only.
+    Adopted,
     /// An object was changed or deleted by another and was put right. An Event only.
     Healed,
     /// A workload was restarted, since its proxies weren't of the mesh's version. An Event only.

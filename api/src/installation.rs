@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AddOn, ControlPlane, FreeForm, Gateway, Images, Injector, MeshInstallationStatus, NodeAgent, NodePorts,
+    AddOn, Adoption, ControlPlane, FreeForm, Gateway, Images, Injector, MeshInstallationStatus, NodeAgent, NodePorts,
     ObjectPatch, PlatformName, Proxy, RevisionTag, Upgrade, is_default, rules,
 };
 
@@ -197,6 +197,13 @@ pub struct MeshInstallationSpec {
     /// again where one fails.
     #[serde(default, skip_serializing_if = "is_default")]
     pub upgrade: Upgrade,
+    /// What becomes of objects that Helm, istioctl or the Sail Operator made under the names of the mesh's own. `Refuse`
+    /// (default): nothing is written while they are there. `Adopt`: they become this installation's as they are, and no
+    /// pod is restarted; where anything in them would change, nothing is written and the condition Stalled says what
+    /// (`AdoptionDiffers`). `Overwrite`: they become this installation's, and what differs is changed. Neither changes
+    /// the release that runs. `meshwright adopt` prints the MeshInstallation for what is installed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub adoption: Adoption,
     /// True: the operator writes nothing but status, until this is false again. Default: false.
     #[serde(default)]
     pub paused: bool,

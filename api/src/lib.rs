@@ -4,6 +4,7 @@
 //! client, does no I/O and reads no clock; callers pass the time in.
 
 mod add_on;
+mod adoption;
 pub mod conditions;
 mod control_plane;
 mod crd;
@@ -31,6 +32,7 @@ pub mod version;
 mod tests;
 
 pub use add_on::{AddOn, AddOnName};
+pub use adoption::Adoption;
 pub use control_plane::{ControlPlane, EnvVar};
 pub use crd::{CrdYamlError, crd, crd_yaml};
 pub use free_form::FreeForm;

@@ -11,13 +11,14 @@ use tracing::{debug, info};
 use super::error::{ApplyError, absent};
 use super::inventory::Inventory;
 use super::reader::{api, to_value};
+use crate::mesh::adoption;
 use crate::mesh::drift;
 use crate::mesh::effective::{effective, is_contested};
 use crate::mesh::kind::Kind;
-use crate::mesh::live::Facts;
+use crate::mesh::live::{Facts, Marks};
 use crate::mesh::object::{
-    COMPONENT_LABEL, Desired, FIELD_MANAGER, HASH_ANNOTATION, INSTALLATION_LABEL, ObjectKey, RELEASE_ANNOTATION, Stage,
-    UID_ANNOTATION,
+    ADOPTED_INPUTS_ANNOTATION, COMPONENT_LABEL, Desired, FIELD_MANAGER, HASH_ANNOTATION, INSTALLATION_LABEL, ObjectKey,
+    RELEASE_ANNOTATION, Stage, UID_ANNOTATION,
 };
 use crate::mesh::plan::{Action, Applied, Plan, Prepared, Removal, Step, Waiting, add_on_of};
 use crate::runtime::metrics::{Metrics, WriteVerb};
@@ -158,6 +159,7 @@ impl Applier {
                 // The answer tells at once whether additions remain; they take one targeted patch more.
                 Ok(())
             }
+            Action::Adopt => self.adopt(desired).await,
             Action::TakeOut(_) => self.take_out(desired).await,
         }
     }
@@ -192,6 +194,26 @@ impl Applier {
             .map_err(|source| not_applied(key, source))?;
         self.inventory.applied(desired, &to_value(answer));
         Ok(())
+    }
+
+    /// Makes an object ours that is nobody's: first the fields of whoever made it, so that those which nobody wants any
+    /// more go with the apply.
+    async fn adopt(&self, desired: &Arc<Desired>) -> Result<(), ApplyError> {
+        let key = &desired.key;
+        let Some(mut live) = self.read(key).await? else { return self.patch(desired, desired.value(), false).await };
+        if !Marks::of(&live).are_missing() {
+            // It has become somebody's meanwhile; the next plan says whether it may be written.
+            self.inventory.read(key, &live);
+            return Ok(());
+        }
+        if let Some(patch) = adoption::hand_over(&live) {
+            self.metrics.wrote(WriteVerb::Patch);
+            let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+            let (api, patch) = (api(&self.client, key), Patch::Json::<()>(patch));
+            let answer = within_deadline(api.patch(&key.name, &params, &patch)).await;
+            live = to_value(answer.map_err(|source| not_applied(key, source))?);
+        }
+        self.patch(desired, effective(desired.value(), &live), true).await
     }
 
     async fn take_out(&self, desired: &Arc<Desired>) -> Result<(), ApplyError> {
@@ -242,7 +264,9 @@ impl Applier {
     pub async fn release(&self, key: &ObjectKey) -> Result<(), ApplyError> {
         let patch = json!({"metadata": {
             "labels": {INSTALLATION_LABEL: null, COMPONENT_LABEL: null},
-            "annotations": {UID_ANNOTATION: null, HASH_ANNOTATION: null, RELEASE_ANNOTATION: null},
+            "annotations": {
+                UID_ANNOTATION: null, HASH_ANNOTATION: null, RELEASE_ANNOTATION: null, ADOPTED_INPUTS_ANNOTATION: null,
+            },
         }});
         self.metrics.wrote(WriteVerb::Patch);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
@@ -266,5 +290,5 @@ fn not_applied(key: &ObjectKey, source: kube::Error) -> ApplyError {
 
 /// A new pod template or a new Deployment starts pods.
 fn starts_pods(step: &Step) -> bool {
-    matches!(step.action, Action::Create | Action::Update(_))
+    matches!(step.action, Action::Create | Action::Adopt | Action::Update(_))
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::civil::Date;
-use meshwright_api::MeshInstallation;
 use meshwright_api::version::VersionRequest;
+use meshwright_api::{Adoption, MeshInstallation};
 use semver::Version;
 use serde_json::Value;
 
@@ -52,6 +52,8 @@ pub struct Wanted {
     pub peer: Peer,
     /// The objects.
     pub desired: Vec<Arc<Desired>>,
+    /// What becomes of objects that are nobody's.
+    pub adoption: Adoption,
 }
 
 impl Asked {
@@ -93,9 +95,17 @@ impl Asked {
             let others = validated.releases.iter().map(|release| (release.namespace.clone(), BTreeMap::new()));
             let made = validated.namespaces.into_iter().map(|(name, namespace)| (name, namespace.labels));
             asked.namespaces = others.chain(made).collect();
-            Wanted { owner: validated.owner, peer: Peer::of(installation), desired }
+            Wanted { owner: validated.owner, peer: Peer::of(installation), desired, adoption: spec.adoption }
         }));
         asked
+    }
+}
+
+impl Asked {
+    /// What is there already becomes the installation's.
+    #[must_use]
+    pub fn adopts(&self) -> bool {
+        matches!(&self.installation, Some(Ok(wanted)) if wanted.adoption != Adoption::Refuse)
     }
 }
 

@@ -2,10 +2,12 @@
 
 use super::asked::Asked;
 use super::cluster::{Cluster, Meta, deletion};
-use super::foreign::{Origin, origin};
+use super::makers::{Origin, or_take_over, origin};
 use super::{Finding, look};
+use crate::controller;
 use crate::mesh::object::ObjectKey;
 use crate::mesh::plan::Refusal;
+use crate::mesh::words::few;
 
 const CHECK: &str = "object-in-the-way";
 
@@ -28,14 +30,24 @@ fn finding(refusal: &Refusal, objects: &[Meta]) -> Finding {
         Refusal::Terminating(namespace) => {
             Finding::fail(CHECK, format!("Namespace {namespace}"), "it is being deleted").fix("wait until it is gone")
         }
+        Refusal::Differs { key, changes } => {
+            let told: Vec<String> = changes.iter().map(|change| controller::field(key, change)).collect();
+            Finding::fail(CHECK, key.to_string(), format!("adoption would change {}", few(&told)))
+                .fix("say so in the spec, as meshwright adopt prints it; or set spec.adoption to Overwrite")
+        }
+        Refusal::OtherRelease { key, release } => {
+            Finding::fail(CHECK, key.to_string(), format!("its pods are of release {release}"))
+                .fix(format!("take it over with spec.version {release}, and upgrade then"))
+        }
         Refusal::Foreign { key, holder: Some(holder) } => {
             Finding::fail(CHECK, key.to_string(), format!("it belongs to MeshInstallation {holder}"))
                 .fix("give the installations different namespaces, and gateways different names")
         }
         Refusal::Foreign { key, holder: None } => {
             let maker = objects.iter().find(|meta| is(meta, key)).map_or(Origin::Unknown, origin);
-            Finding::fail(CHECK, key.to_string(), format!("it is there already, made by {maker}"))
-                .fix(maker.removal(&deletion(&key.kind.name().to_lowercase(), &key.name, key.namespace.as_deref())))
+            Finding::fail(CHECK, key.to_string(), format!("it is there already, made by {maker}")).fix(or_take_over(
+                &maker.removal(&deletion(&key.kind.name().to_lowercase(), &key.name, key.namespace.as_deref())),
+            ))
         }
     }
 }
@@ -57,13 +69,19 @@ mod tests {
         cluster.refusals = Ok(vec![Refusal::Foreign { key: key.clone(), holder: None }]);
         let plain = findings(&samples::asked(), &cluster);
         assert_eq!((plain[0].verdict, plain[0].subject.as_str()), (Verdict::Fail, "Deployment istio-system/istiod"));
-        assert_eq!(plain[0].fix.as_deref(), Some("kubectl delete deployment istiod --namespace istio-system"));
+        assert_eq!(
+            plain[0].fix.as_deref(),
+            Some("kubectl delete deployment istiod --namespace istio-system; or take it over: meshwright adopt")
+        );
         let helm = samples::meta("Deployment", "istio-system", "istiod")
             .annotated("meta.helm.sh/release-name", "istiod")
             .annotated("meta.helm.sh/release-namespace", "istio-system");
         cluster.objects = vec![helm];
         let helm = findings(&samples::asked(), &cluster);
-        assert_eq!(helm[0].fix.as_deref(), Some("helm uninstall istiod --namespace istio-system"));
+        assert_eq!(
+            helm[0].fix.as_deref(),
+            Some("helm uninstall istiod --namespace istio-system; or take it over: meshwright adopt")
+        );
         assert!(helm[0].reason.contains("Helm"), "{helm:?}");
     }
 

@@ -1,10 +1,10 @@
 //! Meshes that are here already, and who made them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use super::asked::Asked;
 use super::cluster::{Cluster, Meta};
+use super::makers::{Origin, or_take_over, origin};
 use super::{Finding, Verdict, hidden};
 use crate::mesh::words::few;
 
@@ -18,69 +18,10 @@ pub(super) const HELM_SECRET: &str = "helm.sh/release.v1";
 /// Label value of what Helm 2 kept its releases in.
 pub(super) const TILLER: &str = "TILLER";
 
-/// Who made an object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Origin {
-    /// `istioctl install`, or the operator that Istio once had.
-    Istioctl,
-    /// A Helm release, by namespace and name.
-    Helm(String, String),
-    /// Helm 2, or its chart applied by hand, as Istio 1.0 was.
-    Helm2(String),
-    /// The Sail Operator.
-    Sail,
-    /// Nothing says who.
-    Unknown,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Istioctl => f.write_str("istioctl"),
-            Self::Helm(namespace, name) => write!(f, "the Helm release {namespace}/{name}"),
-            Self::Helm2(name) => write!(f, "Helm 2 or its templates (release {name})"),
-            Self::Sail => f.write_str("the Sail Operator"),
-            Self::Unknown => f.write_str("somebody who left no mark"),
-        }
-    }
-}
-
-impl Origin {
-    /// How to take away what it made; `otherwise` where there is no tool for that.
-    pub(super) fn removal(&self, otherwise: &str) -> String {
-        match self {
-            Self::Istioctl => "istioctl uninstall --purge".to_owned(),
-            Self::Helm(namespace, name) => format!("helm uninstall {name} --namespace {namespace}"),
-            Self::Sail => "kubectl delete istios.sailoperator.io --all, and then remove the Sail Operator".to_owned(),
-            Self::Helm2(_) | Self::Unknown => otherwise.to_owned(),
-        }
-    }
-}
-
-/// Who made an object, by the marks on it.
-pub(super) fn origin(meta: &Meta) -> Origin {
-    let sail = meta.label("managed-by") == Some("sail-operator")
-        || meta.label("app.kubernetes.io/managed-by") == Some("sail-operator")
-        || meta.owners.iter().any(|kind| matches!(kind.as_str(), "IstioRevision" | "IstioCNI" | "ZTunnel"));
-    let istioctl = ["operator.istio.io/managed", "install.operator.istio.io/owning-resource"];
-    if sail {
-        Origin::Sail
-    } else if let Some(name) = meta.annotation("meta.helm.sh/release-name") {
-        let namespace = meta.annotation("meta.helm.sh/release-namespace").or(meta.namespace.as_deref());
-        Origin::Helm(namespace.unwrap_or("default").to_owned(), name.to_owned())
-    } else if istioctl.iter().any(|label| meta.label(label).is_some()) {
-        Origin::Istioctl
-    } else if meta.label("heritage") == Some("Tiller") {
-        Origin::Helm2(meta.label("release").unwrap_or("istio").to_owned())
-    } else {
-        Origin::Unknown
-    }
-}
-
 pub(super) fn findings(asked: &Asked, cluster: &Cluster) -> Vec<Finding> {
     let objects = &cluster.objects;
     let mut findings: Vec<Finding> = control_planes(asked, objects).collect();
-    findings.extend(helm_releases(objects));
+    findings.extend(helm_releases(asked, objects));
     findings.extend(sail(objects));
     findings.extend(installed_state(objects));
     findings.extend(hidden(CHECK, cluster));
@@ -97,23 +38,26 @@ fn control_planes<'a>(asked: &'a Asked, objects: &'a [Meta]) -> impl Iterator<It
     let found = objects.iter().filter(move |meta| meta.kind == "Deployment" && !meta.is_ours() && is_one(meta));
     found.map(|meta| {
         let here = meta.namespace.as_deref() == Some(asked.namespace.as_str());
-        let verdict = if here { Verdict::Fail } else { Verdict::Warn };
+        let taken = here && asked.adopts();
+        let verdict = if here && !taken { Verdict::Fail } else { Verdict::Warn };
         let maker = origin(meta);
         let version = meta.label("app.kubernetes.io/version").or(meta.label("operator.istio.io/version"));
         let version = version.map(|version| format!(" {version}")).unwrap_or_default();
-        let consequence = if here {
+        let consequence = if taken {
+            "it becomes the installation's"
+        } else if here {
             "it has the names that Meshwright's would have"
         } else {
             "two control planes write the same ConfigMaps into every namespace, and both may inject"
         };
         let by_hand = format!("remove that mesh: {}", meta.deletion());
         Finding::new(CHECK, verdict, meta.to_string(), format!("a control plane{version} of {maker}: {consequence}"))
-            .fix(maker.removal(&by_hand))
+            .fix(if taken { maker.forgetting() } else { or_take_over(&maker.removal(&by_hand)) })
     })
 }
 
 /// Helm's own books: a later `helm upgrade` or `uninstall` acts on them, whatever became of the objects.
-fn helm_releases(objects: &[Meta]) -> impl Iterator<Item = Finding> {
+fn helm_releases<'a>(asked: &'a Asked, objects: &[Meta]) -> impl Iterator<Item = Finding> + use<'a> {
     let mut releases: BTreeMap<(String, String), bool> = BTreeMap::new();
     for meta in objects {
         let (name, helm_2) = if meta.type_ == Some(HELM_SECRET) {
@@ -133,10 +77,13 @@ fn helm_releases(objects: &[Meta]) -> impl Iterator<Item = Finding> {
         releases.insert((meta.namespace.clone().unwrap_or_default(), name.to_owned()), helm_2);
     }
     releases.into_iter().map(|((namespace, name), helm_2)| {
-        let verdict = if CORE_RELEASES.contains(&name.as_str()) { Verdict::Fail } else { Verdict::Warn };
+        let core = CORE_RELEASES.contains(&name.as_str());
+        let verdict = if core && !asked.adopts() { Verdict::Fail } else { Verdict::Warn };
         let reason = "Helm still keeps this release, and its next upgrade or removal would act on the mesh";
         let fix = if helm_2 {
             format!("helm 2: helm delete --purge {name}")
+        } else if asked.adopts() {
+            Origin::Helm(namespace.clone(), name.clone()).forgetting()
         } else {
             format!("helm uninstall {name} --namespace {namespace} (Istio's definitions stay)")
         };

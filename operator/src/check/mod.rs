@@ -12,6 +12,7 @@ mod foreign;
 mod gateway_api;
 mod kubernetes;
 mod leftovers;
+pub mod makers;
 mod node_ports;
 pub mod observe;
 mod platform;

@@ -16,8 +16,12 @@ pub(super) fn asked() -> Asked {
     let mut asked = Asked::anything("istio-system", vec![version.clone()], date(2026, 11, 20));
     asked.version = Some("1.31".parse().unwrap());
     let owner = Owner { installation: "mesh".into(), uid: String::new(), release: version };
-    asked.installation =
-        Some(Ok(Wanted { owner, peer: crate::mesh::beside::tests::peer("mesh", None, &[]), desired: Vec::new() }));
+    asked.installation = Some(Ok(Wanted {
+        owner,
+        peer: crate::mesh::beside::tests::peer("mesh", None, &[]),
+        desired: Vec::new(),
+        adoption: meshwright_api::Adoption::Refuse,
+    }));
     asked
 }
 

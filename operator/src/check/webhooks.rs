@@ -8,7 +8,7 @@ use kube::core::{Selector, SelectorExt as _};
 
 use super::asked::Asked;
 use super::cluster::{Cluster, Meta, Seen, Webhook};
-use super::foreign::origin;
+use super::makers::origin;
 use super::{Finding, Verdict, look};
 use crate::mesh::kind::Kind;
 use crate::mesh::tags::DEACTIVATED_LABEL;

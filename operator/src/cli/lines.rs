@@ -6,7 +6,7 @@ use serde_json::Value;
 use similar::TextDiff;
 
 use super::text::{BAD, CARE, GOOD, LABEL, PLAIN, paint};
-use crate::planning::fields::{FieldAction, FieldChange};
+use crate::mesh::fields::{FieldAction, FieldChange};
 
 /// Values that are longer than this, together, have lines of their own.
 const INLINE: usize = 120;

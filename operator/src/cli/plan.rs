@@ -1,6 +1,6 @@
 //! `meshwright plan`: what would happen if a MeshInstallation were applied to the cluster that `KUBECONFIG` names.
 
-mod observe;
+pub(super) mod observe;
 mod show;
 
 use std::io;

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use kube::ResourceExt as _;
-use meshwright_api::MeshInstallation;
 use meshwright_api::version::VersionRequest;
+use meshwright_api::{Adoption, MeshInstallation};
 use meshwright_chart::{Capabilities, yaml_text};
 use semver::Version;
 use serde_json::{Value, json};
@@ -141,7 +141,7 @@ fn yaml(head: &str, objects: &[Value]) -> String {
 /// The objects in the order of an installation from scratch, which is what a plan without live objects is.
 fn objects(accepted: &Accepted) -> Vec<Value> {
     let owner = &accepted.validated.owner;
-    let plan = plan(&accepted.desired, &LiveObjects::default(), owner, &BTreeSet::new(), true);
+    let plan = plan(&accepted.desired, &LiveObjects::default(), owner, &BTreeSet::new(), true, Adoption::Refuse);
     let mut objects: Vec<Value> = plan.steps.iter().map(|step| step.desired.value()).collect();
     if owner.uid.is_empty() {
         objects.iter_mut().for_each(take_off_marks);

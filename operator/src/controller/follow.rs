@@ -20,9 +20,9 @@ use super::gateways::replace_uninjected;
 use super::heading::Heading;
 use super::injection::injection;
 use super::ports::{learn, reach};
-use super::preflight::foreign;
 use super::proxies;
 use super::reconcile::{Done, SOON, class_result};
+use super::refusals::{in_the_way, tell_of_adoption};
 use super::report::{report, report_progress};
 use super::resolve::Accepted;
 use super::transition::{Moving, Transition, ended, transition};
@@ -72,6 +72,11 @@ impl Case<'_> {
         let name = self.accepted.inputs.record_name(&self.name());
         self.records.iter().any(|record| record.name == name && record.verdict == Verdict::Proved)
     }
+
+    fn plan(&self, accepted: &Accepted, live: &LiveObjects, may_start: bool) -> Plan<Prepared> {
+        let (owner, adoption) = (&accepted.validated.owner, self.installation.spec.adoption);
+        plan(&accepted.desired, live, owner, &self.context.existing(), may_start, adoption)
+    }
 }
 
 /// Follows accepted inputs as far as can be gone now.
@@ -101,7 +106,7 @@ pub async fn follow(case: Case<'_>) -> Done {
     let (injection, _) = injection(context, &name, &accepted.validated, &judged, &live);
     let may_start = injection.lets_gateways_start(&accepted.validated);
     let before = case.arranged.without_kept(&live);
-    let mut prepared = plan(&accepted.desired, &before, &accepted.validated.owner, &context.existing(), may_start);
+    let mut prepared = case.plan(accepted, &before, may_start);
     if installation.spec.paused {
         return paused(case, accepted, &prepared, &live, &injection, moving).await;
     }
@@ -117,6 +122,7 @@ pub async fn follow(case: Case<'_>) -> Done {
     let held = context.memory.hold_contested(&mut prepared);
     let applied = context.applier.apply(&name, prepared).await;
     context.memory.note_writes(&applied);
+    tell_of_adoption(context, installation, &applied);
     tell_of_lost_tags(context, installation, &applied, &before).await;
     if !case.arranged.moving.is_empty() && !applied.state.written.is_empty() {
         tell_others(installation, context);
@@ -208,7 +214,7 @@ async fn settle(
         return Ok((ReconcileResult::Conflict, Action::requeue(SOON)));
     }
     let left = case.arranged.without_kept(&live);
-    let unsettled = !plan(&accepted.desired, &left, &accepted.validated.owner, &context.existing(), true).is_settled();
+    let unsettled = !case.plan(accepted, &left, true).is_settled();
     let resync = resync(&case, moving.as_ref());
     let ca = authority(&case, accepted, &health).await;
     let told = tell(&case, applied, &health, way, moving.as_ref(), ca).await?;
@@ -376,8 +382,9 @@ async fn refused(
         let told = report(context, installation, course, None).await?;
         return Ok((ReconcileResult::Waiting, told.again(Duration::from_secs(2))));
     }
-    let blocker = || Blocker { reason: Reason::ForeignObject, message: foreign(prepared) };
-    let blocker = case.stall.clone().unwrap_or_else(blocker);
+    let Some(blocker) = case.stall.clone().or_else(|| in_the_way(prepared)) else {
+        return Ok((ReconcileResult::Waiting, Action::requeue(SOON)));
+    };
     let all = case.arranged.with_anothers(&accepted.desired);
     let mut health = measure(&accepted.validated, &all, live, injection);
     reach(context, &mut health, live).await;

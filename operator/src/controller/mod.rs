@@ -17,6 +17,7 @@ mod ports;
 mod preflight;
 mod proxies;
 mod reconcile;
+mod refusals;
 mod report;
 mod resolve;
 mod surroundings;
@@ -43,6 +44,7 @@ pub use events::EventSink;
 pub use heading::{Heading, by_trust, last_good};
 pub use memory::Memory;
 pub use preflight::no_way_back;
+pub use refusals::{field, other_release};
 pub use resolve::Accepted;
 pub use surroundings::{Surroundings, may_move, remake, resolve_for};
 

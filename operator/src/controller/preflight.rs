@@ -9,12 +9,13 @@ use tracing::debug;
 
 use super::context::Context;
 use super::heading::{Heading, last_good};
+use super::refusals::in_the_way;
 use super::resolve::{Accepted, resolve_remembered};
 use crate::apply::ErrorClass;
 use crate::mesh::health::Blocker;
 use crate::mesh::live::{Facts, Live, LiveObjects};
 use crate::mesh::object::{Component, Desired};
-use crate::mesh::plan::{Plan, Prepared, Refusal, plan};
+use crate::mesh::plan::plan;
 use crate::mesh::revision::Record;
 use crate::mesh::rights::{Required, sentence};
 use crate::mesh::rollup::{failure, reason_of};
@@ -41,9 +42,10 @@ pub async fn preflight(
     way_back(context, installation, records, accepted).await?;
     context.reader.complete(&name, &accepted.desired).await.map_err(|error| failure(&error))?;
     let live = context.inventory.snapshot(&name, &accepted.desired);
-    let prepared = plan(&accepted.desired, &live, &accepted.validated.owner, &context.existing(), true);
-    if prepared.refusals.iter().any(|refusal| matches!(refusal, Refusal::Foreign { .. })) {
-        return Err(Blocker { reason: Reason::ForeignObject, message: foreign(&prepared) });
+    let (owner, adoption) = (&accepted.validated.owner, installation.spec.adoption);
+    let prepared = plan(&accepted.desired, &live, owner, &context.existing(), true, adoption);
+    if let Some(blocker) = in_the_way(&prepared) {
+        return Err(blocker);
     }
     rehearse(context, accepted, &live).await
 }
@@ -130,21 +132,4 @@ async fn rehearse(context: &Context, accepted: &Accepted, live: &LiveObjects) ->
         class => reason_of(class),
     };
     Err(Blocker { reason, message })
-}
-
-/// The objects in the way, in words.
-pub fn foreign(prepared: &Plan<Prepared>) -> String {
-    let named: Vec<String> = prepared
-        .refusals
-        .iter()
-        .filter_map(|refusal| match refusal {
-            Refusal::Foreign { key, holder: Some(holder) } => Some(format!("{key} (of installation {holder})")),
-            Refusal::Foreign { key, holder: None } => Some(key.to_string()),
-            Refusal::Terminating(_) => None,
-        })
-        .collect();
-    let shown = named.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-    let rest = named.len().saturating_sub(5);
-    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-    format!("not ours: {shown}{more}; delete or rename what is in the way; nothing was written")
 }

@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use meshwright_api::conditions::Reason;
 use meshwright_api::version::VersionRequest;
 use meshwright_api::{
-    Allowance, Deletion, MeshInstallation, MeshInstallationSpec, PlatformName, Proxy, ProxyUpdate, Upgrade,
+    Adoption, Allowance, Deletion, MeshInstallation, MeshInstallationSpec, PlatformName, Proxy, ProxyUpdate, Upgrade,
     UpgradeStrategy,
 };
 use meshwright_chart::Capabilities;
@@ -52,7 +52,13 @@ fn stall(reason: Reason, message: impl Into<String>) -> Blocker {
 /// The spec without the switches that don't shape the mesh.
 pub(super) fn shape(spec: &MeshInstallationSpec) -> MeshInstallationSpec {
     let proxy = Proxy { update: ProxyUpdate::default(), ..spec.proxy.clone() };
-    MeshInstallationSpec { paused: false, deletion: Deletion::default(), proxy, ..spec.clone() }
+    MeshInstallationSpec {
+        paused: false,
+        adoption: Adoption::default(),
+        deletion: Deletion::default(),
+        proxy,
+        ..spec.clone()
+    }
 }
 
 /// The platform that a spec is for: the one it names, else the one that was found when it was accepted, else the one that

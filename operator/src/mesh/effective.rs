@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::object::{COMPONENT_LABEL, Component, ENFORCE_LABEL, FIELD_MANAGER};
+use super::live::Marks;
+use super::object::{ADOPTED_INPUTS_ANNOTATION, COMPONENT_LABEL, Component, ENFORCE_LABEL, FIELD_MANAGER};
+use super::proxy_inputs::PROXY_INPUTS_ANNOTATION;
 
 /// Whether [`effective`] can make a difference: then it takes the live object, as it is now, to know what to apply.
 #[must_use]
@@ -10,7 +12,7 @@ pub fn is_contested(desired: &Value) -> bool {
     match desired.get("kind").and_then(Value::as_str) {
         Some("ValidatingWebhookConfiguration") => true,
         Some("MutatingWebhookConfiguration") => has_enforcer_label(desired),
-        Some("Deployment") => desired.pointer("/spec/replicas").is_none(),
+        Some("Deployment") => desired.pointer("/spec/replicas").is_none() || proxy_inputs(desired).is_some(),
         Some("Namespace") => is_a_node_agents(desired),
         _ => false,
     }
@@ -28,6 +30,7 @@ pub fn effective(mut desired: Value, live: &Value) -> Value {
         Some("Deployment") => {
             wake_from_zero(&mut desired, live);
             keep_replicas_until_handed_over(&mut desired, live);
+            leave_adopted_pods(&mut desired, live);
         }
         Some("Namespace") => leave_enforcement_to_others(&mut desired, live),
         _ => {}
@@ -114,6 +117,29 @@ fn keep_replicas_until_handed_over(desired: &mut Value, live: &Value) {
     {
         spec.insert("replicas".into(), replicas.clone());
     }
+}
+
+/// A gateway that somebody else made has no checksum in its pods of what shapes its proxies, and one that is added would
+/// replace them. So it is kept beside them, until it is another.
+fn leave_adopted_pods(desired: &mut Value, live: &Value) {
+    let Some(inputs) = proxy_inputs(desired).cloned() else { return };
+    let annotations = live.pointer("/metadata/annotations");
+    let adopted = annotations.and_then(|all| all.get(ADOPTED_INPUTS_ANNOTATION)) == Some(&inputs);
+    if proxy_inputs(live).is_some() || !(adopted || Marks::of(live).are_missing()) {
+        return;
+    }
+    if let Some(Value::Object(annotations)) = desired.pointer_mut(POD_ANNOTATIONS) {
+        annotations.remove(PROXY_INPUTS_ANNOTATION);
+    }
+    if let Some(Value::Object(annotations)) = desired.pointer_mut("/metadata/annotations") {
+        annotations.insert(ADOPTED_INPUTS_ANNOTATION.to_owned(), inputs);
+    }
+}
+
+const POD_ANNOTATIONS: &str = "/spec/template/metadata/annotations";
+
+fn proxy_inputs(workload: &Value) -> Option<&Value> {
+    workload.pointer(POD_ANNOTATIONS)?.get(PROXY_INPUTS_ANNOTATION)
 }
 
 /// How strict a namespace is that was there before us is its owner's decision: a node agent's namespace has its
@@ -207,6 +233,28 @@ mod tests {
             let wanted = selecting(true, &ours);
             assert_eq!(effective(wanted.clone(), &selecting(true, &expressions)), wanted);
         }
+    }
+
+    #[test]
+    fn the_pods_of_a_gateway_that_was_taken_over_stay_until_what_shapes_them_changes() {
+        let gateway = |inputs: &str| {
+            json!({
+                "kind": "Deployment", "metadata": {"annotations": {}},
+                "spec": {"replicas": 1, "template": {"metadata": {"annotations": {PROXY_INPUTS_ANNOTATION: inputs}}}},
+            })
+        };
+        let mut theirs = gateway("1");
+        theirs["spec"]["template"]["metadata"]["annotations"] = json!({});
+        assert!(is_contested(&gateway("1")), "it takes the live one to know");
+        let adopted = effective(gateway("1"), &theirs);
+        assert_eq!(adopted["spec"], theirs["spec"]);
+        assert_eq!(adopted["metadata"]["annotations"], json!({ADOPTED_INPUTS_ANNOTATION: "1"}));
+        let mut ours = adopted.clone();
+        ours["metadata"]["labels"] = json!({"meshwright.dev/installation": "mesh"});
+        assert_eq!(effective(gateway("1"), &ours), adopted);
+        assert_eq!(effective(gateway("2"), &ours), gateway("2"), "now they have to be replaced");
+        ours["metadata"]["annotations"] = json!({});
+        assert_eq!(effective(gateway("1"), &ours), gateway("1"), "ours from the first, and somebody took it out");
     }
 
     fn deployment(replicas: Option<i32>, managers: &[&str]) -> Value {

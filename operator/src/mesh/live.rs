@@ -3,8 +3,10 @@
 
 use serde_json::Value;
 
+use super::adoption;
 use super::drift::{self, Difference, DifferenceKind};
 use super::effective::effective;
+use super::fields::FieldChange;
 use super::kind::Kind;
 use super::object::{
     COMPONENT_LABEL, Component, Desired, ENFORCE_LABEL, HASH_ANNOTATION, INSTALLATION_LABEL, ObjectKey,
@@ -25,6 +27,8 @@ pub struct Live {
     pub marks: Marks,
     /// How it compares with what is desired.
     pub drift: Drift,
+    /// Where it carries no mark of ours: what would change in it if it became ours.
+    pub differences: Vec<FieldChange>,
     /// What readiness and gates read.
     pub facts: Facts,
 }
@@ -208,11 +212,14 @@ impl Live {
     #[must_use]
     pub fn of(kind: Kind, object: &Value, desired: Option<&Desired>, accepted: Option<&str>) -> Self {
         let text = |path: &str| object.pointer(path).and_then(Value::as_str);
+        let marks = Marks::of(object);
+        let unmarked = desired.filter(|_| marks.are_missing() && !kind.shared());
         Self {
             uid: text("/metadata/uid").unwrap_or_default().to_owned(),
             resource_version: text("/metadata/resourceVersion").and_then(|v| v.parse().ok()).unwrap_or_default(),
             deleting: text("/metadata/deletionTimestamp").is_some(),
-            marks: Marks::of(object),
+            marks,
+            differences: unmarked.map(|desired| adoption::differences(desired, object)).unwrap_or_default(),
             drift: desired.map_or(Drift::Unchecked, |desired| judge(desired, object, accepted)),
             facts: Facts::of(kind, object),
         }
@@ -232,6 +239,12 @@ fn judge(desired: &Desired, live: &Value, accepted: Option<&str>) -> Drift {
 }
 
 impl Marks {
+    /// Nothing says that the object is any installation's.
+    #[must_use]
+    pub const fn are_missing(&self) -> bool {
+        self.installation.is_none() && self.uid.is_none()
+    }
+
     /// Reads the marks of an object.
     #[must_use]
     pub fn of(object: &Value) -> Self {

@@ -2,10 +2,12 @@
 //! draws a random number; what it needs of the world comes as an argument.
 
 pub mod add_ons;
+pub mod adoption;
 pub mod authority;
 pub mod beside;
 pub mod drift;
 pub mod effective;
+pub mod fields;
 pub mod health;
 pub mod images;
 pub mod kind;
@@ -33,5 +35,6 @@ pub mod uninstall;
 pub mod upgrade;
 pub mod validate;
 pub mod validated;
+pub mod value_changes;
 pub mod values;
 pub mod words;

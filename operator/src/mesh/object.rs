@@ -17,6 +17,9 @@ pub const UID_ANNOTATION: &str = "meshwright.dev/installation-uid";
 pub const HASH_ANNOTATION: &str = "meshwright.dev/desired-hash";
 /// Annotation on every object: the release that it was rendered from; shared objects never go back behind it.
 pub const RELEASE_ANNOTATION: &str = "meshwright.dev/release";
+/// Annotation on a gateway's Deployment that was taken over: the checksum of what shaped its proxies then. While that is
+/// the same its pods, which have none, stay as they are.
+pub const ADOPTED_INPUTS_ANNOTATION: &str = "meshwright.dev/adopted-proxy-inputs";
 /// Label of a namespace: the level of Pod Security that pods in it must meet.
 pub const ENFORCE_LABEL: &str = "pod-security.kubernetes.io/enforce";
 /// Field manager of everything that we apply.

@@ -4,6 +4,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use meshwright_api::Adoption;
+use semver::Version;
+
+use super::fields::FieldChange;
 use super::kind::Kind;
 use super::live::{Drift, Facts, Live, LiveObjects};
 use super::object::{Component, Desired, ObjectKey, Owner};
@@ -74,6 +78,8 @@ pub enum Action {
     Create,
     /// It differs in these fields, or was applied from another desired state.
     Update(Vec<String>),
+    /// Somebody else made it, and it becomes ours.
+    Adopt,
     /// Others added what must not stay.
     TakeOut(Vec<String>),
 }
@@ -97,11 +103,26 @@ pub enum Refusal {
         /// The other installation.
         holder: Option<String>,
     },
+    /// Nobody's object of that name would change if it became ours.
+    Differs {
+        /// Which.
+        key: ObjectKey,
+        /// In what.
+        changes: Vec<FieldChange>,
+    },
+    /// The pods of nobody's workload of that name are of another release.
+    OtherRelease {
+        /// Which.
+        key: ObjectKey,
+        /// Theirs.
+        release: Version,
+    },
     /// The namespace is being deleted.
     Terminating(String),
 }
 
 /// Makes the plan. `existing` holds the UIDs of all installations in the cluster: a mark with another UID is nobody's.
+/// `adoption` says what becomes of objects without a mark.
 #[must_use]
 pub fn plan(
     desired: &[Arc<Desired>],
@@ -109,16 +130,17 @@ pub fn plan(
     owner: &Owner,
     existing: &BTreeSet<String>,
     gateways_may_start: bool,
+    adoption: Adoption,
 ) -> Plan<Prepared> {
     let mut refusals = Vec::new();
     let mut steps: Vec<Step> = desired
         .iter()
         .map(|desired| {
             let found = live.get(&desired.key);
-            if let Some(refusal) = found.and_then(|live| refusal(desired, live, owner, existing)) {
+            if let Some(refusal) = found.and_then(|live| refusal(desired, live, owner, existing, adoption)) {
                 refusals.push(refusal);
             }
-            Step { desired: Arc::clone(desired), action: action(desired, found, owner) }
+            Step { desired: Arc::clone(desired), action: action(desired, found, owner, adoption) }
         })
         .collect();
     steps.sort_by(|a, b| (a.desired.stage, &a.desired.key).cmp(&(b.desired.stage, &b.desired.key)));
@@ -153,7 +175,13 @@ fn is_ours(live: &Live, owner: &Owner) -> bool {
     live.marks.installation.as_deref() == Some(&owner.installation) && live.marks.uid.as_deref() == Some(&owner.uid)
 }
 
-fn refusal(desired: &Desired, live: &Live, owner: &Owner, existing: &BTreeSet<String>) -> Option<Refusal> {
+fn refusal(
+    desired: &Desired,
+    live: &Live,
+    owner: &Owner,
+    existing: &BTreeSet<String>,
+    adoption: Adoption,
+) -> Option<Refusal> {
     if matches!(live.facts, Facts::Namespace { terminating: true, .. }) {
         return Some(Refusal::Terminating(desired.key.name.clone()));
     }
@@ -171,10 +199,26 @@ fn refusal(desired: &Desired, live: &Live, owner: &Owner, existing: &BTreeSet<St
     if desired.key.kind.shared() || free || moves {
         return None;
     }
+    if live.marks.are_missing() && adoption != Adoption::Refuse {
+        return against_adoption(desired, live, adoption);
+    }
     Some(Refusal::Foreign { key: desired.key.clone(), holder: live.marks.installation.clone() })
 }
 
-fn action(desired: &Desired, live: Option<&Live>, owner: &Owner) -> Action {
+/// Why an object that is nobody's can't become ours. The release that runs never changes on the way: that is an upgrade,
+/// with steps and gates, which a mesh of ours has. Gateways run what istiod injects, whichever chart made them.
+fn against_adoption(desired: &Desired, live: &Live, adoption: Adoption) -> Option<Refusal> {
+    let key = desired.key.clone();
+    let has_release = key.kind.makes_pods() && !matches!(desired.component, Component::Gateway(_));
+    let theirs = live.marks.release.as_ref().filter(|_| has_release);
+    if let Some(release) = theirs.filter(|release| desired.release.as_ref() != Some(release)) {
+        return Some(Refusal::OtherRelease { key, release: release.clone() });
+    }
+    let differs = adoption == Adoption::Adopt && !live.differences.is_empty();
+    differs.then(|| Refusal::Differs { key, changes: live.differences.clone() })
+}
+
+fn action(desired: &Desired, live: Option<&Live>, owner: &Owner, adoption: Adoption) -> Action {
     let Some(live) = live else { return Action::Create };
     if live.deleting {
         // It can't be written now; its disappearance brings us back.
@@ -185,6 +229,10 @@ fn action(desired: &Desired, live: Option<&Live>, owner: &Owner) -> Action {
     {
         // Definitions are shared and never go back: an older installation lives with newer ones.
         return Action::Keep;
+    }
+    // Who made a namespace is its owner all the same.
+    if adoption != Adoption::Refuse && live.marks.are_missing() && desired.key.kind != Kind::Namespace {
+        return Action::Adopt;
     }
     if live.marks.hash.as_deref() != Some(&desired.hash) {
         return Action::Update(vec!["the desired state".into()]);
@@ -231,155 +279,4 @@ impl<S> Plan<S> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::mesh::live::Live;
-
-    fn owner() -> Owner {
-        Owner { installation: "mesh".into(), uid: "u-1".into(), release: semver::Version::new(1, 31, 2) }
-    }
-
-    fn desired(kind: &str, api_version: &str, name: &str) -> Arc<Desired> {
-        let object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, "data": {"a": "1"}});
-        Arc::new(Desired::admit(object, &Component::Istiod, &owner(), "istio-system").unwrap())
-    }
-
-    fn live_of(desired: &Desired, edit: impl FnOnce(&mut Value)) -> (ObjectKey, Live) {
-        let mut object = desired.value();
-        object["metadata"]["uid"] = "live".into();
-        object["metadata"]["resourceVersion"] = "7".into();
-        edit(&mut object);
-        (desired.key.clone(), Live::of(desired.key.kind, &object, Some(desired), None))
-    }
-
-    fn make(desired: &[Arc<Desired>], live: Vec<(ObjectKey, Live)>) -> Plan<Prepared> {
-        plan(desired, &live.into_iter().collect(), &owner(), &["u-1".to_owned(), "u-2".to_owned()].into(), true)
-    }
-
-    #[test]
-    fn an_object_that_is_as_desired_is_left_alone() {
-        let map = desired("ConfigMap", "v1", "istio");
-        let live = live_of(&map, |_| ());
-        assert!(make(&[map], vec![live]).is_settled());
-    }
-
-    #[test]
-    fn a_missing_object_is_created_and_an_edited_one_put_right() {
-        let (a, b) = (desired("ConfigMap", "v1", "a"), desired("ConfigMap", "v1", "b"));
-        let live = live_of(&b, |o| o["data"]["a"] = "2".into());
-        let plan = make(&[a, b], vec![live]);
-        assert_eq!(plan.steps[0].action, Action::Create);
-        assert!(matches!(plan.steps[1].action, Action::Update(_)), "{:?}", plan.steps[1]);
-    }
-
-    #[test]
-    fn an_added_key_is_taken_out() {
-        let map = desired("ConfigMap", "v1", "a");
-        let live = live_of(&map, |o| o["data"]["b"] = "2".into());
-        assert!(matches!(make(&[map], vec![live]).steps[0].action, Action::TakeOut(_)));
-    }
-
-    #[test]
-    fn an_unmarked_object_of_that_name_is_refused() {
-        let map = desired("ConfigMap", "v1", "istio");
-        let live = live_of(&map, |o| o["metadata"] = json!({"name": "istio"}));
-        let plan = make(&[Arc::clone(&map)], vec![live]);
-        assert_eq!(plan.refusals, [Refusal::Foreign { key: map.key.clone(), holder: None }]);
-    }
-
-    #[test]
-    fn a_mark_of_a_living_installation_is_refused_and_one_of_a_dead_is_taken_over() {
-        let map = desired("ConfigMap", "v1", "istio");
-        let with_uid = |uid: &str| {
-            live_of(&map, |o| {
-                o["metadata"]["labels"]["meshwright.dev/installation"] = "other".into();
-                o["metadata"]["annotations"]["meshwright.dev/installation-uid"] = uid.into();
-            })
-        };
-        assert_eq!(make(&[Arc::clone(&map)], vec![with_uid("u-2")]).refusals.len(), 1);
-        let plan = make(&[Arc::clone(&map)], vec![with_uid("gone")]);
-        assert_eq!(plan.refusals, []);
-        assert!(matches!(plan.steps[0].action, Action::Update(_)));
-    }
-
-    #[test]
-    fn what_is_ours_and_no_longer_desired_is_pruned_but_never_what_is_shared_or_anothers() {
-        let ours = live_of(&desired("ConfigMap", "v1", "old"), |_| ());
-        let crd = live_of(&desired("CustomResourceDefinition", "apiextensions.k8s.io/v1", "x.istio.io"), |_| ());
-        let stale = live_of(&desired("ConfigMap", "v1", "theirs"), |o| {
-            o["metadata"]["annotations"]["meshwright.dev/installation-uid"] = "u-2".into();
-        });
-        let plan = make(&[], vec![ours.clone(), crd, stale]);
-        assert_eq!(plan.prune, [Removal { key: ours.0, uid: "live".into() }]);
-    }
-
-    #[test]
-    fn what_is_on_its_way_out_holds_the_rest_back() {
-        let gateway = |api_version: &str, kind: &str| {
-            let object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "edge"}});
-            Desired::admit(object, &Component::Gateway("edge".into()), &owner(), "istio-system").unwrap()
-        };
-        let (service, pods) = (gateway("v1", "Service"), gateway("apps/v1", "Deployment"));
-        let all = vec![live_of(&service, |_| ()), live_of(&pods, |_| ())];
-        assert_eq!(make(&[], all).prune.iter().map(|r| &r.key).collect::<Vec<_>>(), [&service.key]);
-        let ending = live_of(&service, |o| o["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into());
-        let plan = make(&[], vec![ending, live_of(&pods, |_| ())]);
-        assert_eq!((plan.prune.len(), plan.leaving.clone()), (0, vec![service.key]));
-        assert!(!plan.is_settled());
-        assert_eq!(make(&[], vec![live_of(&pods, |_| ())]).prune[0].key, pods.key);
-    }
-
-    #[test]
-    fn a_service_that_holds_a_node_port_which_another_is_to_have_goes_first() {
-        let service = |name: &str, port: i32| {
-            let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
-                "spec": {"ports": [{"name": "http2", "port": 80, "nodePort": port}]}});
-            Arc::new(Desired::admit(object, &Component::Gateway(name.into()), &owner(), "edge").unwrap())
-        };
-        let (renamed, other) = (service("old", 30401), service("gone", 30409));
-        let plan = make(&[service("new", 30401)], vec![live_of(&renamed, |_| ()), live_of(&other, |_| ())]);
-        assert_eq!(plan.make_way, [Removal { key: renamed.key.clone(), uid: "live".into() }]);
-        assert_eq!(plan.prune, [Removal { key: other.key.clone(), uid: "live".into() }]);
-    }
-
-    #[test]
-    fn the_node_proxy_goes_before_the_node_agent_and_their_rights_only_after_their_pods() {
-        let of = |kind, api_version, name: &str, component: &Component| {
-            let object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}});
-            live_of(&Desired::admit(object, component, &owner(), "istio-system").unwrap(), |_| ())
-        };
-        let mut left = vec![
-            of("ServiceAccount", "v1", "istio-cni", &Component::Cni),
-            of("DaemonSet", "apps/v1", "istio-cni-node", &Component::Cni),
-            of("ServiceAccount", "v1", "ztunnel", &Component::Ztunnel),
-            of("DaemonSet", "apps/v1", "ztunnel", &Component::Ztunnel),
-        ];
-        let mut order: Vec<String> = Vec::new();
-        while !left.is_empty() {
-            let plan = make(&[], left.clone());
-            let pods = left.iter().filter(|(key, _)| key.kind == Kind::DaemonSet).count();
-            assert_eq!(plan.agents_leaving.len(), pods);
-            order.extend(plan.prune.iter().map(|removal| format!("{} {}", removal.key.kind, removal.key.name)));
-            left.retain(|(key, _)| plan.prune.iter().all(|removal| removal.key != *key));
-        }
-        let expected =
-            ["DaemonSet ztunnel", "DaemonSet istio-cni-node", "ServiceAccount istio-cni", "ServiceAccount ztunnel"];
-        assert_eq!(order, expected);
-    }
-
-    #[test]
-    fn a_definition_of_a_newer_release_is_never_taken_back() {
-        let crd = desired("CustomResourceDefinition", "apiextensions.k8s.io/v1", "x.istio.io");
-        let live = live_of(&crd, |o| o["metadata"]["annotations"] = json!({"meshwright.dev/release": "1.32.0"}));
-        assert_eq!(make(&[crd], vec![live]).steps[0].action, Action::Keep);
-    }
-
-    #[test]
-    fn a_terminating_namespace_is_refused_by_name() {
-        let namespace = desired("Namespace", "v1", "istio-system");
-        let live = live_of(&namespace, |o| o["status"] = json!({"phase": "Terminating"}));
-        assert_eq!(make(&[namespace], vec![live]).refusals, [Refusal::Terminating("istio-system".into())]);
-    }
-}
+mod tests;

@@ -1,130 +1,13 @@
 //! What differs between two accepted specs, and in what was worked out from them, field by field.
 
-use std::collections::BTreeMap;
-
-use serde_json::Value;
-
-use super::fields::{FieldAction, FieldChange};
+use crate::mesh::fields::FieldChange;
 use crate::mesh::revision::ResolvedInputs;
+use crate::mesh::value_changes::value_changes;
 
 /// The changes from one accepted spec to another, by place; with what was worked out from it: release, charts, platform,
 /// node ports. Lists whose elements have names are compared element by element.
 #[must_use]
 pub fn input_changes(old: &ResolvedInputs, new: &ResolvedInputs) -> Vec<FieldChange> {
     let value = |inputs: &ResolvedInputs| serde_json::to_value(inputs).unwrap_or_default();
-    changes(&value(old), &value(new))
-}
-
-fn changes(old: &Value, new: &Value) -> Vec<FieldChange> {
-    let mut changes = Vec::new();
-    compare("", old, new, &mut changes);
-    for change in &mut changes {
-        change.path = change.path.trim_start_matches('.').to_owned();
-    }
-    changes
-}
-
-fn compare(path: &str, old: &Value, new: &Value, changes: &mut Vec<FieldChange>) {
-    if old == new {
-        return;
-    }
-    if let (Some(old), Some(new)) = (members(old), members(new)) {
-        for key in old.keys().chain(new.keys().filter(|key| !old.contains_key(*key))) {
-            let path = format!("{path}{key}");
-            match (old.get(key), new.get(key)) {
-                (Some(old), Some(new)) => compare(&path, old, new, changes),
-                (old, new) => changes.push(change(&path, old.copied(), new.copied())),
-            }
-        }
-        return;
-    }
-    changes.push(change(path, Some(old), Some(new)));
-}
-
-/// The members of a table, or of a list whose elements have names that tell them apart, by the step that leads there.
-fn members(value: &Value) -> Option<BTreeMap<String, &Value>> {
-    match value {
-        Value::Object(fields) => Some(fields.iter().map(|(name, value)| (step(name), value)).collect()),
-        Value::Array(elements) => {
-            let named = elements.iter().map(|element| {
-                let name = element.get("name").and_then(Value::as_str)?;
-                Some((format!("[name={name}]"), element))
-            });
-            let members: BTreeMap<String, &Value> = named.collect::<Option<_>>()?;
-            (members.len() == elements.len()).then_some(members)
-        }
-        _ => None,
-    }
-}
-
-fn step(name: &str) -> String {
-    if name.contains(['.', '/', '[']) { format!("[{name:?}]") } else { format!(".{name}") }
-}
-
-fn change(path: &str, old: Option<&Value>, new: Option<&Value>) -> FieldChange {
-    let action = match (old, new) {
-        (None, _) => FieldAction::Added,
-        (_, None) => FieldAction::Removed,
-        _ => FieldAction::Changed,
-    };
-    FieldChange { path: path.to_owned(), action, old: old.cloned(), new: new.cloned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn told(old: &Value, new: &Value) -> Vec<(String, FieldAction)> {
-        changes(&json!({"spec": old}), &json!({"spec": new}))
-            .into_iter()
-            .map(|change| (change.path, change.action))
-            .collect()
-    }
-
-    #[test]
-    fn equal_specs_have_no_changes() {
-        let spec = json!({"version": "1.31.2", "gateways": [{"name": "a"}]});
-        assert_eq!(told(&spec, &spec), []);
-    }
-
-    #[test]
-    fn fields_are_named_by_their_place_and_gateways_by_their_name() {
-        let old = json!({"version": "1.31.2", "gateways": [{"name": "a", "replicas": 1}, {"name": "b"}]});
-        let new = json!({"version": "1.31.3", "gateways": [{"name": "c"}, {"name": "a", "replicas": 2}], "tags": []});
-        let expected = [
-            ("spec.gateways[name=a].replicas".to_owned(), FieldAction::Changed),
-            ("spec.gateways[name=b]".to_owned(), FieldAction::Removed),
-            ("spec.gateways[name=c]".to_owned(), FieldAction::Added),
-            ("spec.version".to_owned(), FieldAction::Changed),
-            ("spec.tags".to_owned(), FieldAction::Added),
-        ];
-        assert_eq!(told(&old, &new), expected);
-    }
-
-    #[test]
-    fn lists_without_names_are_compared_whole_and_odd_keys_quoted() {
-        let old = json!({"nodePorts": {"reserved": ["1"]}, "labels": {"a/b": "1"}});
-        let new = json!({"nodePorts": {"reserved": ["2", "3"]}, "labels": {"a/b": "2"}});
-        let expected = [
-            ("spec.labels[\"a/b\"]".to_owned(), FieldAction::Changed),
-            ("spec.nodePorts.reserved".to_owned(), FieldAction::Changed),
-        ];
-        assert_eq!(told(&old, &new), expected);
-    }
-
-    #[test]
-    fn what_was_worked_out_counts_beside_the_spec() {
-        let old = json!({"spec": {"version": "1.31"}, "version": "1.31.1"});
-        let new = json!({"spec": {"version": "1.31"}, "version": "1.31.2", "kubernetes": "v1.33.0"});
-        let paths: Vec<String> = changes(&old, &new).into_iter().map(|change| change.path).collect();
-        assert_eq!(paths, ["version", "kubernetes"]);
-    }
-
-    #[test]
-    fn two_elements_of_one_name_are_not_told_apart() {
-        let list = |values: [i32; 2]| json!({"x": values.map(|value| json!({"name": "a", "value": value}))});
-        assert_eq!(told(&list([1, 2]), &list([1, 3])), [("spec.x".to_owned(), FieldAction::Changed)]);
-    }
+    value_changes(&value(old), &value(new))
 }

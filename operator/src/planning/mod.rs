@@ -1,10 +1,9 @@
 //! What the operator would do if a MeshInstallation were applied: objects, fields, rollouts.
 //!
 //! [`observe`] is the only part that does I/O, and it only reads. Everything else is pure: [`objects`] compares by the
-//! operator's own plan, [`fields`] tells what an update changes, [`rollouts`] which pods that moves, [`path`] in which steps a
+//! operator's own plan, [`rollouts`] tells which pods that moves, [`path`] in which steps a
 //! running mesh gets there, [`preflight`] what keeps it from that. [`inputs`] compares accepted specs.
 
-pub mod fields;
 pub mod inputs;
 pub mod objects;
 pub mod observe;
@@ -15,12 +14,13 @@ pub mod rollouts;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use meshwright_api::Adoption;
 use meshwright_api::conditions::Reason;
 use serde::Serialize;
 
-use crate::controller::Accepted;
+use crate::controller::{self, Accepted};
 use crate::mesh::health::Blocker;
-use crate::mesh::object::{AdmitObjectError, Desired, Owner};
+use crate::mesh::object::{AdmitObjectError, Desired, ObjectKey, Owner};
 use crate::mesh::plan::Refusal;
 use crate::mesh::upgrade::direction;
 use objects::{ObjectChange, Objects, Outcome, outcome, reduce};
@@ -67,6 +67,9 @@ pub struct Report {
     pub rollouts: Vec<Rollout>,
     /// The steps of the way there, where a mesh runs that is moved step by step; empty where all is written at once.
     pub steps: Vec<PathStep>,
+    /// All objects that the installation would have, as they are called.
+    #[serde(skip)]
+    pub objects: Vec<ObjectKey>,
     /// What to know of this plan: what couldn't be seen, and what it goes by instead.
     pub notes: Vec<String>,
 }
@@ -78,6 +81,8 @@ pub struct Question<'a> {
     pub accepted: &'a Accepted,
     /// What is there.
     pub live: &'a Objects,
+    /// What becomes of objects that are nobody's.
+    pub adoption: Adoption,
     /// UIDs of all installations.
     pub existing: &'a BTreeSet<String>,
     /// The release whose control plane serves.
@@ -92,10 +97,11 @@ pub struct Question<'a> {
 
 /// Makes the report.
 pub fn report(question: Question<'_>) -> Result<Report, AdmitObjectError> {
-    let Question { accepted, live, existing, running, sources, mut refusals, notes } = question;
+    let Question { accepted, live, adoption, existing, running, sources, mut refusals, notes } = question;
     let owner: &Owner = &accepted.validated.owner;
-    let Outcome { changes, marks_only, refusals: in_the_way } = outcome(&accepted.desired, live, owner, existing);
-    refusals.extend(in_the_way.iter().map(refused));
+    let Outcome { changes, marks_only, refusals: in_the_way } =
+        outcome(&accepted.desired, live, owner, existing, adoption);
+    refusals.extend(in_the_way.iter().flat_map(refused));
     refusals.extend(lost_versions(&accepted.desired, live, &changes));
     let unused = accepted.inputs.spec.upgrade.retirement();
     let steps = if sources.is_empty() {
@@ -129,21 +135,31 @@ pub fn report(question: Question<'_>) -> Result<Report, AdmitObjectError> {
         changes,
         marks_only,
         steps,
+        objects: accepted.desired.iter().map(|desired| desired.key.clone()).collect(),
         notes,
     })
 }
 
-fn refused(refusal: &Refusal) -> Blocker {
+fn refused(refusal: &Refusal) -> Vec<Blocker> {
     let (reason, message) = match refusal {
+        Refusal::Differs { key, changes } => {
+            let told = |change| format!("adoption would change {}", controller::field(key, change));
+            let blocker = |change| Blocker { reason: Reason::AdoptionDiffers, message: told(change) };
+            return changes.iter().map(blocker).collect();
+        }
+        Refusal::OtherRelease { key, release } => {
+            (Reason::AdoptionDiffers, controller::other_release(key, &release.to_string()))
+        }
         Refusal::Foreign { key, holder: Some(holder) } => {
             (Reason::ForeignObject, format!("{key} is of installation {holder}"))
         }
-        Refusal::Foreign { key, holder: None } => {
-            (Reason::ForeignObject, format!("{key} is there and isn't the operator's: delete or rename it"))
-        }
+        Refusal::Foreign { key, holder: None } => (
+            Reason::ForeignObject,
+            format!("{key} is there and isn't the operator's: delete or rename it, or take it over (spec.adoption)"),
+        ),
         Refusal::Terminating(namespace) => {
             (Reason::NamespaceTerminating, format!("namespace {namespace} is being deleted; it is made again then"))
         }
     };
-    Blocker { reason, message }
+    vec![Blocker { reason, message }]
 }

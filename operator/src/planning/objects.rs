@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use meshwright_api::Adoption;
 use semver::Version;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::fields::{FieldChange, field_changes};
+use crate::mesh::adoption::differences;
+use crate::mesh::fields::{FieldChange, field_changes};
 use crate::mesh::kind::Kind;
 use crate::mesh::live::{Facts, Live, LiveObjects, Marks};
 use crate::mesh::object::{Component, Desired, ObjectKey, Owner};
@@ -74,9 +76,15 @@ pub struct Outcome {
 
 /// Compares what is desired with what is there. `existing` holds the UIDs of all installations.
 #[must_use]
-pub fn outcome(desired: &[Arc<Desired>], live: &Objects, owner: &Owner, existing: &BTreeSet<String>) -> Outcome {
+pub fn outcome(
+    desired: &[Arc<Desired>],
+    live: &Objects,
+    owner: &Owner,
+    existing: &BTreeSet<String>,
+    adoption: Adoption,
+) -> Outcome {
     let reduced = reduce(desired, live);
-    let Plan { steps, refusals, .. } = plan(desired, &reduced, owner, existing, true);
+    let Plan { steps, refusals, .. } = plan(desired, &reduced, owner, existing, true, adoption);
     let mut changes = Vec::new();
     let mut marks_only = 0;
     for step in steps {
@@ -89,8 +97,10 @@ pub fn outcome(desired: &[Arc<Desired>], live: &Objects, owner: &Owner, existing
         match (&step.action, live.get(&step.desired.key)) {
             (Action::Keep, _) => {}
             (Action::Create, _) | (_, None) => changes.push(change(ObjectAction::Create, Vec::new())),
-            (Action::Update(_) | Action::TakeOut(_), Some(live)) => {
-                let fields = field_changes(&step.desired, live);
+            (action, Some(live)) => {
+                let adopted = *action == Action::Adopt;
+                let fields =
+                    if adopted { differences(&step.desired, live) } else { field_changes(&step.desired, live) };
                 if fields.is_empty() {
                     marks_only += 1;
                 } else {
@@ -131,7 +141,7 @@ fn deletions(
 ) -> Vec<ObjectChange> {
     let mut gone = Vec::new();
     loop {
-        let plan: Plan<Prepared> = plan(desired, &live, owner, existing, true);
+        let plan: Plan<Prepared> = plan(desired, &live, owner, existing, true, Adoption::Refuse);
         let deleted = plan.make_way.into_iter().chain(plan.prune).map(|removal| removal.key);
         let wave: Vec<ObjectKey> = deleted.chain(plan.leaving).collect();
         if wave.is_empty() {
@@ -171,7 +181,13 @@ mod tests {
     }
 
     fn of(desired: &[Arc<Desired>], live: Vec<(ObjectKey, Value)>) -> Outcome {
-        outcome(desired, &live.into_iter().collect(), &owner(), &["u-1".to_owned(), "u-2".to_owned()].into())
+        outcome(
+            desired,
+            &live.into_iter().collect(),
+            &owner(),
+            &["u-1".to_owned(), "u-2".to_owned()].into(),
+            Adoption::Refuse,
+        )
     }
 
     fn told(outcome: &Outcome) -> Vec<(ObjectAction, &str)> {

@@ -29,15 +29,19 @@ pub struct ReadObjectsError {
 
 /// Reads what carries the installation's mark. Every right that is missing is named in the error.
 pub async fn marked(client: &Client, installation: &str) -> Result<Objects, ReadObjectsError> {
-    let label = format!("{INSTALLATION_LABEL}={installation}");
-    let lists = stream::iter(Kind::ALL).map(|kind| marked_of(client, kind, &label));
+    labelled(client, &format!("{INSTALLATION_LABEL}={installation}")).await
+}
+
+/// Reads what carries a label, of the kinds that a mesh consists of.
+pub async fn labelled(client: &Client, label: &str) -> Result<Objects, ReadObjectsError> {
+    let lists = stream::iter(Kind::ALL).map(|kind| labelled_of(client, kind, label));
     let lists: Vec<_> = lists.buffered(CONCURRENCY).collect().await;
     together(lists)
 }
 
 /// Reads the injection webhooks of all installations.
 pub async fn injectors(client: &Client) -> Result<Vec<Injector>, ReadObjectsError> {
-    let found = marked_of(client, Kind::MutatingWebhookConfiguration, INSTALLATION_LABEL).await;
+    let found = labelled_of(client, Kind::MutatingWebhookConfiguration, INSTALLATION_LABEL).await;
     let found = together(vec![found])?;
     Ok(found.iter().filter_map(|(key, object)| Injector::of(key, &Live::of(key.kind, object, None, None))).collect())
 }
@@ -65,7 +69,7 @@ where
     if failures.is_empty() { Ok(found) } else { Err(ReadObjectsError { failures }) }
 }
 
-async fn marked_of(client: &Client, kind: Kind, label: &str) -> Result<Vec<(ObjectKey, Value)>, String> {
+async fn labelled_of(client: &Client, kind: Kind, label: &str) -> Result<Vec<(ObjectKey, Value)>, String> {
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.api_resource());
     let mut all = Vec::new();
     let listed = pages(&api, ListParams::default().labels(label).limit(PAGE), |object| {

@@ -109,6 +109,9 @@ pub fn path(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use meshwright_api::Adoption;
     use serde_json::{Value, json};
 
     use super::super::objects::{Objects, outcome, reduce};
@@ -138,7 +141,7 @@ mod tests {
 
     fn steps(source: &[Arc<Desired>], target: &[Arc<Desired>]) -> Vec<PathStep> {
         let live: Objects = source.iter().map(|desired| (desired.key.clone(), desired.value())).collect();
-        let changes = outcome(target, &live, &owner(2), &BTreeSet::new()).changes;
+        let changes = outcome(target, &live, &owner(2), &BTreeSet::new(), Adoption::Refuse).changes;
         let (sources, live) = ([source.to_vec()], reduce(target, &live));
         path(UpgradeDirection::Forward, &sources, target, &live, &changes, SignedDuration::from_mins(5)).unwrap()
     }

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::fields::lies_in;
 use super::objects::{ObjectAction, ObjectChange};
+use crate::mesh::fields::lies_in;
 use crate::mesh::kind::Kind;
 use crate::mesh::object::ObjectKey;
 use crate::mesh::proxy_inputs::PROXY_INPUTS_ANNOTATION;
@@ -93,8 +93,8 @@ fn of_update(change: &ObjectChange) -> Option<(PodsAction, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fields::{FieldAction, FieldChange};
     use super::*;
+    use crate::mesh::fields::{FieldAction, FieldChange};
     use crate::mesh::object::{Component, ObjectKey};
 
     fn update(kind: Kind, paths: &[&str]) -> ObjectChange {

@@ -159,5 +159,5 @@ async fn refusals(client: &Client, asked: &Asked, served: bool) -> Seen<Vec<Refu
     let beside = Beside::new(me, installations.iter().map(Peer::of));
     let is_anothers = |object: &Arc<Desired>| beside.is_anothers(object, live.get(&object.key), &owner.release);
     let own: Vec<Arc<Desired>> = desired.iter().filter(|object| !is_anothers(object)).cloned().collect();
-    Ok(plan(&own, &live, &owner, &existing, true).refusals)
+    Ok(plan(&own, &live, &owner, &existing, true, wanted.adoption).refusals)
 }

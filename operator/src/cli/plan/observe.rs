@@ -27,23 +27,23 @@ use crate::platform::{Detected, NODES_UNSEEN, Platforms};
 use crate::runtime::requests::why;
 
 /// The cluster, and what is brought along.
-pub(super) struct Sight<'a> {
+pub(in crate::cli) struct Sight<'a> {
     /// For reads.
-    pub(super) client: Client,
+    pub(in crate::cli) client: Client,
     /// Version of the API server.
-    pub(super) kubernetes: String,
+    pub(in crate::cli) kubernetes: String,
     /// Where the operator's memory lies.
-    pub(super) operator_namespace: &'a str,
+    pub(in crate::cli) operator_namespace: &'a str,
     /// All installations.
-    pub(super) installations: &'a [MeshInstallation],
+    pub(in crate::cli) installations: &'a [MeshInstallation],
     /// Releases.
-    pub(super) catalog: &'a Catalog,
+    pub(in crate::cli) catalog: &'a Catalog,
     /// Platforms that are known.
-    pub(super) platforms: Platforms,
+    pub(in crate::cli) platforms: Platforms,
 }
 
 /// Makes the plan. `present` is the installation as it is now, if it is there.
-pub(super) async fn plan(
+pub(in crate::cli) async fn plan(
     sight: Sight<'_>,
     wanted: &MeshInstallation,
     present: Option<&MeshInstallation>,
@@ -88,6 +88,7 @@ pub(super) async fn plan(
     let question = Question {
         accepted: &accepted,
         live: &live,
+        adoption: wanted.spec.adoption,
         existing: &existing,
         running: running.as_ref(),
         sources: &sources,

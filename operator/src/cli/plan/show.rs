@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use super::super::lines::lines;
 use super::super::text::{BAD, CARE, GOOD, LABEL, TITLE, WIDTH, clean, paint, sum, wrap};
+use crate::mesh::fields::FieldChange;
 use crate::mesh::object::ObjectKey;
-use crate::planning::fields::FieldChange;
 use crate::planning::objects::{ObjectAction, ObjectChange};
 use crate::planning::rollouts::{PodsAction, Rollout};
 use crate::planning::{Report, Verdict};
@@ -173,9 +173,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::mesh::fields::FieldAction;
     use crate::mesh::health::Blocker;
     use crate::mesh::kind::Kind;
-    use crate::planning::fields::FieldAction;
     use crate::planning::path::PathStep;
 
     fn field(path: &str, old: i32, new: i32) -> FieldChange {
@@ -199,6 +199,7 @@ mod tests {
             changes,
             marks_only: 0,
             steps: Vec::new(),
+            objects: Vec::new(),
             notes: Vec::new(),
         }
     }

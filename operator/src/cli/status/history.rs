@@ -13,8 +13,8 @@ use super::super::lines::lines;
 use super::super::text::{BAD, CARE, GOOD, LABEL, PLAIN, TITLE, clean, paint};
 use super::StatusError;
 use crate::apply::Revisions;
+use crate::mesh::fields::FieldChange;
 use crate::mesh::revision::{Record, Verdict};
-use crate::planning::fields::FieldChange;
 use crate::planning::inputs::input_changes;
 
 /// Of the JSON form; rises when a field changes its meaning or goes.

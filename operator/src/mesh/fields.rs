@@ -3,11 +3,12 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::mesh::drift::{Difference, DifferenceKind, drift, dropped};
-use crate::mesh::effective::effective;
-use crate::mesh::live::Marks;
-use crate::mesh::object::{
-    COMPONENT_LABEL, Desired, HASH_ANNOTATION, INSTALLATION_LABEL, RELEASE_ANNOTATION, UID_ANNOTATION,
+use super::drift::{Difference, DifferenceKind, drift, dropped};
+use super::effective::effective;
+use super::live::Marks;
+use super::object::{
+    ADOPTED_INPUTS_ANNOTATION, COMPONENT_LABEL, Desired, HASH_ANNOTATION, INSTALLATION_LABEL, RELEASE_ANNOTATION,
+    UID_ANNOTATION,
 };
 
 /// In what way a field changes.
@@ -22,7 +23,7 @@ pub enum FieldAction {
 }
 
 /// One field that changes.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldChange {
     /// The place: `spec.template.spec.containers[name=discovery].image`.
     pub path: String,
@@ -37,7 +38,14 @@ pub struct FieldChange {
 }
 
 /// The operator's own marks: they follow from the rest, and are no changes by themselves.
-const MARKS: [&str; 5] = [INSTALLATION_LABEL, COMPONENT_LABEL, UID_ANNOTATION, HASH_ANNOTATION, RELEASE_ANNOTATION];
+const MARKS: [&str; 6] = [
+    INSTALLATION_LABEL,
+    COMPONENT_LABEL,
+    UID_ANNOTATION,
+    HASH_ANNOTATION,
+    RELEASE_ANNOTATION,
+    ADOPTED_INPUTS_ANNOTATION,
+];
 
 /// What applying `desired` changes in `live`, by place. Fields that the operator never owns, other forms of the same value
 /// and the operator's marks are no changes.
@@ -69,7 +77,8 @@ fn change(Difference { path, kind, desired, live, .. }: Difference) -> FieldChan
 }
 
 /// Whether a place is another, or a part of it.
-pub(super) fn lies_in(path: &str, whole: &str) -> bool {
+#[must_use]
+pub fn lies_in(path: &str, whole: &str) -> bool {
     path.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
