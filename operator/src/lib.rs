@@ -3,8 +3,9 @@
 //! The way through the code is that of a reconcile: `controller` observes and drives, `mesh` is the pure middle (spec to
 //! validated inputs, objects, plan and status), `apply` reads and writes live objects. `catalog` knows the releases,
 //! `platform` knows what clusters run on, `check` looks at a cluster before anything is installed, `planning` tells what a
-//! change would do, `runtime` is the process around it all, `app` puts them together, and `cli` has one file per subcommand.
+//! change would do, `adopting` proposes an installation for a mesh that is there, `runtime` is the process around it all, `app` puts them together, and `cli` has one file per subcommand.
 
+pub mod adopting;
 pub mod app;
 pub mod apply;
 pub mod catalog;

@@ -9,6 +9,7 @@
 )]
 
 mod add_ons;
+mod adoption;
 mod alerts;
 mod bad_input;
 mod check;

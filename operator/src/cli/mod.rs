@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand. Each may do the I/O that its work needs.
 
+mod adopt;
 mod catalog;
 mod check;
 mod cluster;
@@ -47,6 +48,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Show what would change in the cluster, before a MeshInstallation is applied
     Plan(plan::PlanArgs),
+    /// Print the MeshInstallation for a mesh that Helm, istioctl or the Sail Operator installed
+    Adopt(adopt::AdoptArgs),
     /// Print the objects that the operator would apply, without a cluster
     Render(render::RenderArgs),
     /// Maintain a catalog of Istio releases
@@ -78,6 +81,7 @@ impl Cli {
             Command::Status(args) => status::run(&args).map_err(boxed),
             Command::Check(args) => check::run(&args).map_err(boxed),
             Command::Plan(args) => plan::run(&args).map_err(boxed),
+            Command::Adopt(args) => adopt::run(&args).map_err(boxed),
             Command::Render(args) => render::run(&args).map_err(boxed),
             Command::Catalog(args) => catalog::run(args).map_err(boxed),
             Command::Install(args) => install::run(&args).map_err(boxed),

@@ -1,0 +1,125 @@
+//! Which mesh is there: its control plane, gateways and node agents.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::table;
+use crate::mesh::kind::Kind;
+use crate::mesh::live::Marks;
+use crate::mesh::merge::get;
+use crate::mesh::object::ObjectKey;
+use crate::mesh::revisions::{DEFAULT, REVISION_LABEL, Revision, TAG_LABEL};
+use crate::planning::objects::Objects;
+
+/// Where Istio is installed unless somebody says otherwise.
+pub const USUAL_NAMESPACE: &str = "istio-system";
+
+/// Which of several control planes is meant.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// The one in this namespace.
+    pub namespace: Option<String>,
+    /// The one of this revision; `default` is the one without.
+    pub revision: Option<String>,
+}
+
+/// There is no mesh to propose anything for.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FindMeshError {
+    /// None is there.
+    #[error("no control plane is there that Istio's charts made and no MeshInstallation has")]
+    None,
+    /// Which one is meant?
+    #[error("there are several control planes: {}; name one with --namespace and --revision", .0.join(", "))]
+    Several(Vec<String>),
+    /// Its objects don't say of which release it is.
+    #[error("{0} has no label app.kubernetes.io/version: releases before 1.24 can't be read")]
+    NoVersion(ObjectKey),
+}
+
+/// A mesh, by its objects.
+#[derive(Debug)]
+pub struct Found<'a> {
+    /// The Deployment of istiod.
+    pub istiod: (&'a ObjectKey, &'a Value),
+    /// The control plane's namespace.
+    pub namespace: String,
+    /// Its revision.
+    pub revision: Revision,
+    /// Its exact release.
+    pub version: String,
+    /// Revision tags that lead to it.
+    pub tags: BTreeSet<String>,
+    /// Deployments of its gateways.
+    pub gateways: Vec<(&'a ObjectKey, &'a Value)>,
+    /// The node agent.
+    pub cni: Option<(&'a ObjectKey, &'a Value)>,
+    /// The node proxy.
+    pub ztunnel: Option<(&'a ObjectKey, &'a Value)>,
+}
+
+/// Finds a mesh among objects of Istio's charts. What an installation has is left out.
+pub fn find<'a>(objects: &'a Objects, choice: &Choice) -> Result<Found<'a>, FindMeshError> {
+    let free: Vec<(&ObjectKey, &Value)> =
+        objects.iter().filter(|(_, object)| Marks::of(object).are_missing()).collect();
+    let control_planes: Vec<_> = free
+        .iter()
+        .filter(|(key, object)| key.kind == Kind::Deployment && label(object, "app") == Some("istiod"))
+        .filter(|(key, object)| choice.fits(key, object))
+        .collect();
+    let istiod = match control_planes.as_slice() {
+        [] => return Err(FindMeshError::None),
+        [(key, object)] => (*key, *object),
+        several => {
+            let named = several.iter().map(|(key, object)| format!("{key} (revision {})", revision(object)));
+            return Err(FindMeshError::Several(named.collect()));
+        }
+    };
+    let version = label(istiod.1, "app.kubernetes.io/version");
+    let version = version.ok_or_else(|| FindMeshError::NoVersion(istiod.0.clone()))?.to_owned();
+    let rev = revision(istiod.1);
+    let of_kind = |kind: Kind| free.iter().copied().filter(move |(key, _)| key.kind == kind);
+    let named = |kind: Kind, name: &str| of_kind(kind).find(|(key, _)| key.name == name);
+    let tags = of_kind(Kind::MutatingWebhookConfiguration)
+        .filter(|(_, object)| label(object, REVISION_LABEL) == Some(rev))
+        .filter_map(|(_, object)| label(object, TAG_LABEL))
+        // Whoever has no revision is the default.
+        .filter(|tag| !(*tag == DEFAULT && rev == DEFAULT));
+    Ok(Found {
+        istiod,
+        namespace: istiod.0.namespace.clone().unwrap_or_default(),
+        revision: if rev == DEFAULT { Revision::Default } else { Revision::Named(rev.to_owned()) },
+        version,
+        tags: tags.map(str::to_owned).collect(),
+        gateways: of_kind(Kind::Deployment).filter(|(_, object)| is_gateway(object, rev)).collect(),
+        cni: named(Kind::DaemonSet, "istio-cni-node"),
+        ztunnel: named(Kind::DaemonSet, "ztunnel"),
+    })
+}
+
+impl Choice {
+    fn fits(&self, key: &ObjectKey, istiod: &Value) -> bool {
+        (self.namespace.is_none() || self.namespace == key.namespace)
+            && self.revision.as_deref().is_none_or(|wanted| wanted == revision(istiod))
+    }
+}
+
+fn revision(istiod: &Value) -> &str {
+    label(istiod, REVISION_LABEL).unwrap_or(DEFAULT)
+}
+
+fn label<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
+    get(object, "metadata.labels")?.get(name)?.as_str()
+}
+
+/// Pods that are a proxy and nothing else; those that istiod made for a Gateway of the Gateway API stay istiod's.
+fn is_gateway(deployment: &Value, rev: &str) -> bool {
+    let containers = deployment.pointer("/spec/template/spec/containers").and_then(Value::as_array);
+    let names = containers.into_iter().flatten().map(|container| container.get("name").and_then(Value::as_str));
+    let pod_label = |name: &str| table(deployment, "spec.template.metadata.labels").find(|(key, _)| *key == name);
+    let asks_for = pod_label(REVISION_LABEL).and_then(|(_, value)| value.as_str()).unwrap_or(DEFAULT);
+    names.eq([Some("istio-proxy")])
+        && asks_for == rev
+        && label(deployment, "gateway.networking.k8s.io/gateway-name").is_none()
+}

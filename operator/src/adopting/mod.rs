@@ -1,0 +1,150 @@
+//! From a mesh that somebody else installed to the MeshInstallation that reproduces it. Pure: what is live comes as an
+//! argument; whether the proposal says all of it is found out by the operator's own plan.
+//!
+//! [`mesh`] finds the control plane and what goes with it, [`istiod`] reads what its chart was given, [`gateway`] reads
+//! gateways off their objects, since their chart leaves no values behind.
+
+mod gateway;
+mod istiod;
+mod mesh;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+pub use mesh::{Choice, FindMeshError, Found, find};
+
+use crate::mesh::kind::Kind;
+use crate::mesh::live::Marks;
+use crate::mesh::merge::{get, set};
+use crate::mesh::object::ObjectKey;
+use crate::mesh::revisions::REVISION_LABEL;
+use crate::planning::objects::Objects;
+
+/// The label that all objects of Istio's charts have.
+pub const CHARTS: &str = "app.kubernetes.io/part-of=istio";
+
+/// What would bring the mesh about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proposal {
+    /// The spec of a MeshInstallation.
+    pub spec: Value,
+    /// What to know of it.
+    pub notes: Vec<String>,
+}
+
+/// The proposal for a mesh that was found.
+#[must_use]
+pub fn propose(found: &Found<'_>, objects: &Objects) -> Proposal {
+    let mut notes = Vec::new();
+    let mut spec = json!({"version": found.version, "adoption": "Adopt"});
+    if found.namespace != mesh::USUAL_NAMESPACE {
+        set(&mut spec, "namespace", found.namespace.as_str());
+    }
+    if let Some(revision) = found.revision.name() {
+        set(&mut spec, "revision", revision);
+    }
+    if !found.tags.is_empty() {
+        let tags: Vec<Value> = found.tags.iter().map(|tag| json!({"name": tag})).collect();
+        set(&mut spec, "tags", tags);
+    }
+    match istiod::values(found, objects) {
+        Some(values) => istiod::into_spec(found, values, &mut spec, &mut notes),
+        None => notes.push("what istiod's chart was given can't be seen: its ConfigMap values isn't there".to_owned()),
+    }
+    for (agent, workload) in [("cni", found.cni), ("ztunnel", found.ztunnel)] {
+        if let Some((key, workload)) = workload {
+            set(&mut spec, agent, node_agent(found, key, workload));
+            notes.push(format!("what the chart of {agent} was given can't be seen but for namespace and resources"));
+        }
+    }
+    let workloads = [Some(found.istiod), found.cni, found.ztunnel].into_iter().flatten();
+    let patches: Vec<Value> =
+        workloads.chain(found.gateways.iter().copied()).filter_map(|(key, pods)| other_release(key, pods)).collect();
+    if !patches.is_empty() {
+        notes.push(
+            "spec.patches keep the label by which pods name the release of their chart: without them, pods are replaced"
+                .to_owned(),
+        );
+        set(&mut spec, "patches", patches);
+    }
+    let gateways: Vec<Value> =
+        found.gateways.iter().map(|(key, workload)| gateway::read(found, key, workload, objects)).collect();
+    if !gateways.is_empty() {
+        set(&mut spec, "gateways", gateways);
+    }
+    Proposal { spec, notes }
+}
+
+fn node_agent(found: &Found<'_>, key: &ObjectKey, workload: &Value) -> Value {
+    let mut agent = json!({"mode": "Enabled"});
+    let namespace = key.namespace.as_deref().unwrap_or_default();
+    if namespace != found.namespace {
+        set(&mut agent, "namespace", namespace);
+    }
+    if let Some(resources) = workload.pointer("/spec/template/spec/containers/0/resources") {
+        set(&mut agent, "resources", resources.clone());
+    }
+    agent
+}
+
+/// The label of pods with the name that their chart's release had. istioctl and Sail have names of their own for releases,
+/// and a label that changes would replace pods.
+const RELEASE_LABEL: &str = "app.kubernetes.io/instance";
+
+fn other_release(key: &ObjectKey, workload: &Value) -> Option<Value> {
+    let release = workload.pointer("/spec/template/metadata/labels")?.get(RELEASE_LABEL)?.as_str()?;
+    let usual = if key.name == "istio-cni-node" { "istio-cni" } else { &key.name };
+    let path = format!("/spec/template/metadata/labels/{}", RELEASE_LABEL.replace('/', "~1"));
+    let target = json!({"kind": key.kind.name(), "name": key.name});
+    let steps = json!([{"op": "replace", "path": path, "value": release}]);
+    (release != usual).then(|| json!({"target": target, "patch": steps}))
+}
+
+/// The objects of the mesh that was found, and not of another revision or installation.
+pub fn of_mesh<'a>(found: &Found<'_>, objects: &'a Objects) -> impl Iterator<Item = (&'a ObjectKey, &'a Value)> {
+    let is_its = move |object: &Value| {
+        let rev = get(object, "metadata.labels").and_then(|labels| labels.get(REVISION_LABEL)).and_then(Value::as_str);
+        rev.is_none_or(|rev| rev == found.revision.label()) && Marks::of(object).are_missing()
+    };
+    objects.iter().filter(move |(key, object)| !key.kind.shared() && is_its(object))
+}
+
+/// What of the mesh nothing in the proposal stands for, and nobody would look after any more.
+#[must_use]
+pub fn left_out<'a>(found: &Found<'_>, objects: &'a Objects, desired: &BTreeSet<ObjectKey>) -> Vec<&'a ObjectKey> {
+    of_mesh(found, objects).map(|(key, _)| key).filter(|key| !desired.contains(key)).collect()
+}
+
+/// A table of an object, empty where there is none.
+fn table<'a>(object: &'a Value, path: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+    get(object, path).and_then(Value::as_object).into_iter().flatten()
+}
+
+/// What else carries an object's name in its namespace.
+fn sibling<'a>(objects: &'a Objects, key: &ObjectKey, kind: Kind) -> Option<&'a Value> {
+    objects.get(&ObjectKey { kind, ..key.clone() })
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(fields) => fields.is_empty(),
+        Value::Array(elements) => elements.is_empty(),
+        Value::String(text) => text.is_empty(),
+        _ => false,
+    }
+}
+
+/// Takes a value out of a table, with the tables above it that it leaves empty.
+fn take(values: &mut Map<String, Value>, path: &str) -> Option<Value> {
+    let Some((head, rest)) = path.split_once('.') else { return values.remove(path) };
+    let inner = values.get_mut(head)?.as_object_mut()?;
+    let taken = take(inner, rest);
+    if inner.is_empty() {
+        values.remove(head);
+    }
+    taken
+}

@@ -1,0 +1,168 @@
+//! What is proposed for meshes as they are found.
+
+use serde_json::json;
+
+use super::*;
+use crate::mesh::kind::Kind;
+
+fn object(kind: &str, api_version: &str, name: &str, content: &Value) -> (ObjectKey, Value) {
+    let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}});
+    crate::mesh::merge::merge(&mut object, content.clone());
+    let kind = Kind::of(api_version, kind).unwrap();
+    (ObjectKey { kind, namespace: Some("istio-system".into()), name: name.into() }, object)
+}
+
+fn istiod(name: &str, rev: &str) -> (ObjectKey, Value) {
+    let labels = json!({"app": "istiod", "istio.io/rev": rev, "app.kubernetes.io/version": "1.31.2"});
+    object("Deployment", "apps/v1", name, &json!({"metadata": {"labels": labels}}))
+}
+
+fn given(values: &Value) -> (ObjectKey, Value) {
+    object("ConfigMap", "v1", "values", &json!({"data": {"original-values": values.to_string()}}))
+}
+
+fn proposed(objects: &[(ObjectKey, Value)]) -> Proposal {
+    let objects = objects.iter().cloned().collect();
+    propose(&find(&objects, &Choice::default()).unwrap(), &objects)
+}
+
+#[test]
+fn what_the_chart_was_given_comes_to_its_place_in_the_spec_and_the_rest_stays_values() {
+    let values = json!({
+        "profile": "demo", "global": {"hub": "registry.example.com/istio", "tag": "1.31.2", "logAsJson": true},
+        "meshConfig": {"trustDomain": "a"}, "pilot": {"env": {"A": true}, "autoscaleMin": 2}, "revision": "",
+    });
+    let Proposal { spec, notes } = proposed(&[istiod("istiod", "default"), given(&values)]);
+    let expected = json!({
+        "version": "1.31.2", "adoption": "Adopt", "profile": "demo",
+        "images": {"registry": "registry.example.com/istio"}, "meshConfig": {"trustDomain": "a"},
+        "controlPlane": {"env": [{"name": "A", "value": "true"}], "autoscaling": {"min": 2, "max": 5, "targetCPU": 80}},
+        "values": {"istiod": {"global": {"logAsJson": true}}},
+    });
+    assert_eq!((spec, notes), (expected, vec![]));
+}
+
+#[test]
+fn what_the_operator_owns_and_nothing_in_the_spec_says_is_left_out_and_told() {
+    let values = json!({"autoscaleEnabled": false, "replicaCount": 3, "istiodRemote": {"enabled": true}});
+    let Proposal { spec, notes } = proposed(&[istiod("istiod", "default"), given(&values)]);
+    assert_eq!(spec["controlPlane"], json!({"replicas": 3}));
+    assert!(notes[0].contains("istiodRemote") && notes[0].contains("local control plane"), "{notes:?}");
+    assert!(get(&spec, "values").is_none());
+}
+
+#[test]
+fn without_the_charts_own_words_that_is_told() {
+    assert!(proposed(&[istiod("istiod", "default")]).notes[0].contains("can't be seen"));
+}
+
+#[test]
+fn a_gateway_is_read_off_its_objects_as_far_as_it_is_not_the_charts_own() {
+    let template = json!({
+        "metadata": {
+            "labels": {"app": "edge", "istio": "edge", "team": "a", "helm.sh/chart": "gateway-1.31.2"},
+            "annotations": {"inject.istio.io/templates": "gateway", "prometheus.io/port": "15020"},
+        },
+        "spec": {"containers": [{"name": "istio-proxy", "resources": {"requests": {"cpu": "1"}},
+            "env": [{"name": "X", "value": "1"}]}], "terminationGracePeriodSeconds": 60},
+    });
+    let fields = json!({"f:metadata": {"f:labels": {"f:helm.sh/chart": {}}, "f:annotations": {"f:lb/kind": {}}}});
+    let managed = json!([{"manager": "helm", "operation": "Update", "apiVersion": "v1", "time": "2026-11-21T10:00:00Z",
+        "fieldsType": "FieldsV1", "fieldsV1": fields}]);
+    let service = json!({
+        "metadata": {"annotations": {"lb/kind": "internal", "cloud/status": "x"}, "managedFields": managed},
+        "spec": {"type": "NodePort", "externalTrafficPolicy": "Local",
+            "ports": [{"name": "http2", "port": 80, "targetPort": 8080, "protocol": "TCP", "nodePort": 30401}]},
+    });
+    let scaler = json!({"spec": {"minReplicas": 2, "maxReplicas": 4, "metrics": [
+        {"resource": {"name": "cpu", "target": {"averageUtilization": 70}}}]}});
+    let found = proposed(&[
+        istiod("istiod", "default"),
+        object("Deployment", "apps/v1", "edge", &json!({"spec": {"template": template}})),
+        object("Service", "v1", "edge", &service),
+        object("HorizontalPodAutoscaler", "autoscaling/v2", "edge", &scaler),
+    ]);
+    let expected = json!([{
+        "name": "edge",
+        "service": {
+            "type": "NodePort", "ports": [{"name": "http2", "port": 80, "targetPort": 8080, "nodePort": 30401}],
+            "annotations": {"lb/kind": "internal"}, "externalTrafficPolicy": "Local",
+        },
+        "autoscaling": {"min": 2, "max": 4, "targetCPU": 70}, "resources": {"requests": {"cpu": "1"}},
+        "values": {"terminationGracePeriodSeconds": 60, "env": {"X": "1"}, "labels": {"team": "a"}},
+    }]);
+    assert_eq!(found.spec["gateways"], expected);
+}
+
+#[test]
+fn node_agents_and_tags_are_found_and_what_a_gateway_of_the_gateway_api_has_is_istiods() {
+    let agent = |name: &str, namespace: &str| {
+        let pods = json!({"spec": {"containers": [{"name": "x", "resources": {"requests": {"cpu": "100m"}}}]}});
+        let (key, value) = object("DaemonSet", "apps/v1", name, &json!({"spec": {"template": pods}}));
+        (ObjectKey { namespace: Some(namespace.into()), ..key }, value)
+    };
+    let tag = json!({"metadata": {"labels": {"istio.io/rev": "default", "istio.io/tag": "prod"}}});
+    let proxy = json!({
+        "metadata": {"labels": {"gateway.networking.k8s.io/gateway-name": "g"}},
+        "spec": {"template": {"spec": {"containers": [{"name": "istio-proxy"}]}}},
+    });
+    let webhooks = object("MutatingWebhookConfiguration", "admissionregistration.k8s.io/v1", "t", &tag);
+    let found = proposed(&[
+        istiod("istiod", "default"),
+        agent("istio-cni-node", "kube-system"),
+        agent("ztunnel", "istio-system"),
+        webhooks,
+        object("Deployment", "apps/v1", "g-istio", &proxy),
+        given(
+            &json!({"env": {"PILOT_ENABLE_AMBIENT": "true"}, "cni": {"enabled": true}, "trustedZtunnelNamespace": "x"}),
+        ),
+    ]);
+    let resources = json!({"requests": {"cpu": "100m"}});
+    let expected = json!({
+        "version": "1.31.2", "adoption": "Adopt", "tags": [{"name": "prod"}],
+        "cni": {"mode": "Enabled", "namespace": "kube-system", "resources": resources},
+        "ztunnel": {"mode": "Enabled", "resources": resources},
+    });
+    assert_eq!(found.spec, expected);
+}
+
+#[test]
+fn pods_keep_the_name_of_a_release_that_is_not_the_usual_one() {
+    let of = |release: &str| {
+        let (key, mut istiod) = istiod("istiod", "default");
+        istiod["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/instance"] = release.into();
+        proposed(&[(key, istiod)]).spec["patches"].clone()
+    };
+    assert_eq!(of("istiod"), Value::Null);
+    let expected = json!([{
+        "target": {"kind": "Deployment", "name": "istiod"},
+        "patch": [{"op": "replace", "path": "/spec/template/metadata/labels/app.kubernetes.io~1instance",
+            "value": "default-istiod"}],
+    }]);
+    assert_eq!(of("default-istiod"), expected);
+}
+
+#[test]
+fn of_several_control_planes_one_has_to_be_named_and_an_installations_is_none_of_them() {
+    let mut ours = istiod("istiod-ours", "ours");
+    ours.1["metadata"]["labels"]["meshwright.dev/installation"] = "mesh".into();
+    let objects: Objects = [istiod("istiod", "default"), istiod("istiod-next", "next"), ours].into();
+    let found = |revision: Option<&str>| {
+        let choice = Choice { namespace: None, revision: revision.map(str::to_owned) };
+        find(&objects, &choice).map(|found| found.istiod.0.name.clone())
+    };
+    assert!(matches!(found(None), Err(FindMeshError::Several(named)) if named.len() == 2));
+    assert_eq!(found(Some("next")).as_deref(), Ok("istiod-next"));
+    assert_eq!(found(Some("ours")), Err(FindMeshError::None));
+}
+
+#[test]
+fn what_nothing_in_the_proposal_stands_for_is_told_but_not_what_is_of_another_revision() {
+    let other = |name: &str, rev: &str| {
+        object("ConfigMap", "v1", name, &json!({"metadata": {"labels": {"istio.io/rev": rev}}}))
+    };
+    let objects: Objects = [istiod("istiod", "default"), other("left", "default"), other("theirs", "next")].into();
+    let found = find(&objects, &Choice { namespace: None, revision: Some("default".into()) }).unwrap();
+    let desired = [found.istiod.0.clone()].into();
+    assert_eq!(left_out(&found, &objects, &desired).iter().map(|key| key.name.as_str()).collect::<Vec<_>>(), ["left"]);
+}
