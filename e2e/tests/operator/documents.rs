@@ -15,10 +15,10 @@ use crate::gitops::file;
 const IMAGE: &str = "meshwright:0.1.0";
 
 /// The commands of a document's blocks that the lab runs.
-fn blocks(document: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(file(document)).unwrap();
+fn blocks(document: &str) -> TestResult<Vec<String>> {
+    let text = std::fs::read_to_string(file(document))?;
     let begun = text.split("\n```sh lab\n").skip(1);
-    begun.map(|rest| rest.split("\n```").next().unwrap_or_default().to_owned()).collect()
+    Ok(begun.map(|rest| rest.split("\n```").next().unwrap_or_default().to_owned()).collect())
 }
 
 /// A folder in which the commands find the repository's files, and whatever they write is their own.
@@ -49,7 +49,7 @@ async fn shell(lab: &Lab, place: &Path, commands: &str) -> TestResult<Ran> {
 fn the_quick_start_leads_from_an_empty_cluster_to_a_meshed_application_and_back() {
     run(LabOptions::default().needs_own_lab(), async |lab| {
         let place = workplace()?;
-        let blocks = blocks("docs/quick-start.md");
+        let blocks = blocks("docs/quick-start.md")?;
         assert_eq!(blocks.len(), 4, "{blocks:#?}");
         let mut said = Vec::new();
         for commands in &blocks {

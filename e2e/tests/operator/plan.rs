@@ -288,8 +288,8 @@ fn another_version_shows_its_steps_and_what_they_write_and_leaves_nothing_to_do_
         assert_eq!(moved.first().map(String::as_str), Some("Start istiod-1-32-0-lab-1: it is new"));
         assert_eq!(moved.last(), Some(&format!("End istiod: {goes}")));
         let step = |name: &str| {
-            let steps = report["steps"].as_array().into_iter().flatten();
-            steps.filter(|step| step["step"] == name).next_back().cloned().unwrap_or_default()
+            let mut steps = report["steps"].as_array().into_iter().flatten();
+            steps.rfind(|step| step["step"] == name).cloned().unwrap_or_default()
         };
         let injector = "MutatingWebhookConfiguration istio-sidecar-injector";
         assert!(step("ControlPlane")["note"].as_str().is_some_and(|note| note.contains("default serves on")));

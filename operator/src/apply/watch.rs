@@ -94,7 +94,7 @@ fn in_words(error: &watcher::Error) -> String {
         | watcher::Error::WatchStartFailed(source)
         | watcher::Error::WatchFailed(source) => why(source),
         watcher::Error::WatchError(status) => status.message.clone(),
-        other => explain(other),
+        other @ watcher::Error::NoResourceVersion => explain(other),
     }
 }
 

@@ -107,7 +107,7 @@ mod tests {
             LiveObjects::from([of(&map, &map.value()), of(&istiod, &deployment(ready))])
         };
         assert_eq!(probe_inputs(&[], &live(1)), None);
-        assert_eq!(probe_inputs(&[map.clone()], &live(1)), None, "the canary's first objects");
+        assert_eq!(probe_inputs(std::slice::from_ref(&map), &live(1)), None, "the canary's first objects");
         let all = [map.clone(), istiod.clone()];
         assert_eq!(probe_inputs(&all, &live(0)), None);
         assert!(probe_inputs(&all, &live(1)).is_some());

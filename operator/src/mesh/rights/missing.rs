@@ -53,9 +53,9 @@ impl Required {
         required.written.extend(of_the_operator(placement));
         // Who binds a role grants what it allows as well.
         for role in roles.into_iter().filter(|_| grants) {
-            let mut rules = Rules::default();
-            if read_rules(role, &mut rules).is_ok() {
-                let rights = rules.iter().flat_map(|(target, verb)| each(target, role.key.namespace.as_ref(), verb));
+            let mut allowed = Rules::default();
+            if read_rules(role, &mut allowed).is_ok() {
+                let rights = allowed.iter().flat_map(|(target, verb)| each(target, role.key.namespace.as_ref(), verb));
                 required.granted.extend(rights);
             }
         }
