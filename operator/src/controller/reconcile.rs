@@ -167,10 +167,13 @@ async fn step(installation: &MeshInstallation, context: &Context) -> Done {
     if blocker.reason == Reason::ApiUnavailable {
         return hindered(installation, context, blocker, false, ErrorClass::Transient).await;
     }
-    match Heading::of(&records) {
-        Some(heading) => stand(installation, context, &records, heading, Some(blocker)).await,
-        None => stalled(installation, context, blocker, None).await,
-    }
+    let is_forbidden = blocker.reason == Reason::Forbidden;
+    let (result, action) = match Heading::of(&records) {
+        Some(heading) => stand(installation, context, &records, heading, Some(blocker)).await?,
+        None => stalled(installation, context, blocker, None).await?,
+    };
+    // Whatever becomes of the mesh that runs, a missing right is what the metric is to tell.
+    Ok((if is_forbidden { ReconcileResult::Forbidden } else { result }, action))
 }
 
 /// The mesh that runs is looked after whatever became of its new spec.
