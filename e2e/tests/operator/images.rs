@@ -138,6 +138,28 @@ fn the_list_of_images_holds_all_that_an_installation_asks_for() -> TestResult {
         expected.extend(all.iter().map(String::as_str));
         assert_eq!(ran.out.lines().collect::<Vec<_>>(), expected);
 
+        // A profile asks for its own components, and ambient for the smaller variant of them.
+        let variant = |name: &str, end: &str| format!("{}{end}", of(name));
+        let of_profile = async |name: &str| {
+            let args = [&args[..], &["--profile", name]].concat();
+            meshwright(Path::new("/nowhere/kubeconfig"), &args).await
+        };
+        for (name, images, end) in [
+            ("minimal", &["agentgateway", "pilot", "proxyv2"][..], ""),
+            ("ambient", &["agentgateway", "install-cni", "pilot", "proxyv2", "ztunnel"], "-distroless"),
+        ] {
+            let ran = of_profile(name).await?;
+            let expected: Vec<String> = images.iter().map(|image| variant(image, end)).collect();
+            assert_eq!(
+                ran.out.lines().filter(|line| *line != HELPER).collect::<Vec<_>>(),
+                expected,
+                "{name}: {}",
+                ran.err
+            );
+        }
+        let ran = of_profile("large").await?;
+        assert!(ran.err.contains("there is no profile \"large\", only default, demo"), "{}", ran.err);
+
         let json = meshwright(Path::new("/nowhere/kubeconfig"), &[&args[..], &["-o", "json"]].concat()).await?;
         let list: Value = serde_json::from_str(&json.out)?;
         assert_eq!(list["pullable"], false, "the lab's release has a shortened commit for a tag");

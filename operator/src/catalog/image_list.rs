@@ -57,17 +57,24 @@ pub enum ListImagesError {
 /// The images that the charts of a release ask for by default. Which Kubernetes they are rendered for makes no
 /// difference to Istio's.
 pub fn list(charts: &BTreeMap<ChartName, Arc<Chart>>, kubernetes: &str) -> Result<ImageList, ListImagesError> {
+    let charts = charts.iter().filter(|(name, _)| name.has_images());
+    let rendered: Vec<_> = charts.map(|(name, chart)| objects(*name, chart, kubernetes)).collect::<Result<_, _>>()?;
+    of_objects(rendered.into_iter().flatten())
+}
+
+/// The images that objects ask for, and that istiod gives to others' pods by them.
+pub fn of_objects(objects: impl IntoIterator<Item = Value>) -> Result<ImageList, ListImagesError> {
     let mut images = ImageList::new();
-    for (name, chart) in charts.iter().filter(|(name, _)| name.has_images()) {
-        for object in objects(*name, chart, kubernetes)? {
-            let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
-            let user = format!("{} {}", text("/kind"), text("/metadata/name"));
-            if user == "ConfigMap istio-sidecar-injector" {
-                of_injector(text("/data/values"), text("/data/config"), &mut images)?;
-            }
-            of_object(&object, &user, &mut images);
+    for object in objects {
+        let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let user = format!("{} {}", text("/kind"), text("/metadata/name"));
+        if user == "ConfigMap istio-sidecar-injector" {
+            of_injector(text("/data/values"), text("/data/config"), &mut images)?;
         }
+        of_object(&object, &user, &mut images);
     }
+    // What stands in a gateway's Deployment until istiod has put the proxy there.
+    images.remove("auto");
     Ok(images)
 }
 

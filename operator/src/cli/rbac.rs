@@ -145,7 +145,7 @@ fn objects_with(catalog: &Catalog, namespace: &str, values: &ChartValues) -> Res
 }
 
 /// All that a release makes of a profile with a gateway.
-fn objects_of(
+pub(super) fn objects_of(
     release: &Release,
     profile: ProfileName,
     platform: &Platform,

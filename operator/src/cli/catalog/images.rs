@@ -1,19 +1,22 @@
 //! `meshwright catalog images`.
 
 use clap::ValueEnum;
-use meshwright_api::version::VersionRequest;
+use meshwright_api::{ChartValues, Profile, version::VersionRequest};
 use semver::Version;
 use serde_json::{Value, json};
 
 use super::release_version;
 use crate::catalog::{
-    Catalog, ChartName, Facts,
+    Catalog, ChartName, Facts, Release, explain,
     facts::Minor,
     image_list::{self, ImageList, ListImagesError},
     release::ChartError,
     release_file::Images,
     store::ResolveError,
 };
+use crate::cli::rbac::objects_of;
+use crate::mesh::object::Component;
+use crate::platform::{GENERIC, Platforms};
 
 // Here --version is the release's, not this program's.
 #[derive(Clone, Debug, clap::Args)]
@@ -22,6 +25,9 @@ pub(super) struct ImagesArgs {
     /// The release, for example 1.31.2
     #[arg(long, value_name = "VERSION", value_parser = release_version)]
     version: Version,
+    /// Only those that this profile asks for, variants as it does; default: those of all charts, without a profile
+    #[arg(long, value_name = "PROFILE", value_parser = profile)]
+    profile: Option<Profile>,
     /// How to print them; lines are full names, json says also what asks for each
     #[arg(long, short, value_enum, default_value_t = Output::Lines, value_name = "FORMAT")]
     output: Output,
@@ -42,6 +48,16 @@ pub enum ImagesError {
     /// A chart can't be used.
     #[error(transparent)]
     Chart(Box<ChartError>),
+    /// The profile can't be rendered.
+    #[error("Istio {version} can't be rendered with profile {profile}: {reason}")]
+    Render {
+        /// The release.
+        version: Version,
+        /// The profile.
+        profile: &'static str,
+        /// Why not.
+        reason: String,
+    },
     /// The charts don't say.
     #[error("can't tell the images of Istio {version}")]
     List {
@@ -59,17 +75,42 @@ const SOME_KUBERNETES: &str = "v1.33.0";
 pub(super) fn text(args: &ImagesArgs, catalog: &Catalog, facts: &Facts) -> Result<String, ImagesError> {
     let request = VersionRequest::Exact(args.version.clone());
     let release = catalog.resolve(&request).map_err(ImagesError::Resolve)?;
+    let list = match args.profile {
+        Some(profile) => of_profile(release, profile)?,
+        None => of_charts(release, facts)?,
+    };
+    let list = list.map_err(|source| ImagesError::List { version: args.version.clone(), source })?;
+    Ok(match args.output {
+        Output::Lines => list.keys().flat_map(|image| [image.as_str(), "\n"]).collect(),
+        Output::Json => format!("{:#}\n", as_json(&args.version, release.images(), &list)),
+    })
+}
+
+type Listed = Result<ImageList, ListImagesError>;
+
+fn of_charts(release: &Release, facts: &Facts) -> Result<Listed, ImagesError> {
     let names: Vec<ChartName> = release.charts().keys().copied().collect();
     let charts = release.load_charts(names).map_err(|error| ImagesError::Chart(Box::new(error)))?;
     let supported =
         facts.minor(Minor::of(release.version())).map(|facts| format!("v{}.0", facts.kubernetes.supported.1));
     let kubernetes = supported.unwrap_or_else(|_| SOME_KUBERNETES.to_owned());
-    let list = image_list::list(&charts, &kubernetes)
-        .map_err(|source| ImagesError::List { version: args.version.clone(), source })?;
-    Ok(match args.output {
-        Output::Lines => list.keys().flat_map(|image| [image.as_str(), "\n"]).collect(),
-        Output::Json => format!("{:#}\n", as_json(&args.version, release.images(), &list)),
-    })
+    Ok(image_list::list(&charts, &kubernetes))
+}
+
+/// As the operator renders it, with a gateway.
+fn of_profile(release: &Release, profile: Profile) -> Result<Listed, ImagesError> {
+    let failed = |reason| ImagesError::Render { version: release.version().clone(), profile: profile.as_str(), reason };
+    let platforms = Platforms::bundled().map_err(|error| failed(explain(&error)))?;
+    let platform = platforms.get(GENERIC).ok_or_else(|| failed(format!("there is no platform {GENERIC}")))?;
+    let objects = objects_of(release, profile, platform, "istio-system", &ChartValues::default()).map_err(failed)?;
+    let of_istio = objects.iter().filter(|object| !matches!(object.component, Component::AddOn(_)));
+    Ok(image_list::of_objects(of_istio.map(|object| object.value())))
+}
+
+fn profile(text: &str) -> Result<Profile, String> {
+    let known = || Profile::ALL.map(Profile::as_str).join(", ");
+    let found = Profile::ALL.into_iter().find(|profile| profile.as_str() == text);
+    found.ok_or_else(|| format!("there is no profile {text:?}, only {}", known()))
 }
 
 fn as_json(version: &Version, of_release: &Images, list: &ImageList) -> Value {
