@@ -145,6 +145,10 @@ reasons! {
     Halted,
     /// The release in the catalog isn't what its digests say.
     CatalogDamaged,
+    /// The release is being pulled from a registry of the catalog.
+    PullingRelease,
+    /// A registry of the catalog can't be reached, refuses, or has something else than it should; it is asked again.
+    RegistryFailed,
     /// A chart of the release can't be rendered with these values.
     RenderFailed,
     /// An object of that name is there and isn't this installation's.

@@ -16,6 +16,10 @@ use crate::{LabError, Programs};
 
 /// Where it listens. Each test has a network of its own, so that all can have the same port.
 pub const ADDRESS: &str = "127.0.0.1:5000";
+/// Where Pods find it.
+pub const ADDRESS_FOR_PODS: &str = "10.98.0.1:5000";
+/// On all addresses of the test's network.
+const LISTENS: &str = ":5000";
 /// Where the charts are.
 pub const CHARTS: &str = "oci://127.0.0.1:5000/istio/charts";
 /// The name that its certificate has besides the address.
@@ -55,22 +59,40 @@ impl Registry {
     pub fn start(door: Door) -> Result<Self, LabError> {
         let programs = Programs::find()?;
         let dir = WorkDir::create()?;
-        let config = dir.write("registry.yaml", &config(door, &dir)?.to_string())?;
-        let args = ["serve".to_owned(), config.display().to_string()];
-        let mut daemon = Daemon::start("registry", &programs.path("registry"), &args, dir.path(), dir.log("registry"))?;
-        answers(&mut daemon)?;
+        dir.write("registry.yaml", &config(door, &dir)?.to_string())?;
+        let daemon = serve(&programs, &dir)?;
         Ok(Self { daemon, dir, programs, door })
+    }
+
+    /// Starts it again, with what it holds, after [`Self::stop`].
+    pub fn start_again(&mut self) -> Result<(), LabError> {
+        self.daemon = serve(&self.programs, &self.dir)?;
+        Ok(())
     }
 
     /// Packs the charts of a release of the catalog and pushes them.
     pub fn push_release(&self, catalog: &Path, version: &str) -> Result<(), LabError> {
-        ALL.iter().try_for_each(|chart| self.push_chart(&catalog.join(version).join("charts").join(chart)))
+        self.push_release_as(catalog, version, version)
+    }
+
+    /// The same under another version; hub and tag of the images stay.
+    pub fn push_release_as(&self, catalog: &Path, version: &str, name: &str) -> Result<(), LabError> {
+        let charts = catalog.join(version).join("charts");
+        ALL.iter().try_for_each(|chart| self.push_chart_as(&charts.join(chart), Some(name)))
     }
 
     /// Packs one chart and pushes it under its own version.
     pub fn push_chart(&self, folder: &Path) -> Result<(), LabError> {
+        self.push_chart_as(folder, None)
+    }
+
+    /// Packs one chart and pushes it, under another version than its own if there is one.
+    pub fn push_chart_as(&self, folder: &Path, version: Option<&str>) -> Result<(), LabError> {
         let packed = tempdir_in(&self.dir)?;
-        self.helm(&["package", &folder.display().to_string(), "--destination", &packed.display().to_string()])?;
+        let (folder, destination) = (folder.display().to_string(), packed.display().to_string());
+        let version = version.map(|version| ["--version", version]);
+        let args = ["package", folder.as_str(), "--destination", destination.as_str()];
+        self.helm(&[&args[..], version.as_ref().map_or(&[], |version| &version[..])].concat())?;
         for entry in std::fs::read_dir(&packed).map_err(LabError::file(&packed))?.flatten() {
             let archive = entry.path().display().to_string();
             let mut args = vec!["push", archive.as_str(), CHARTS];
@@ -135,7 +157,7 @@ fn config(door: Door, dir: &WorkDir) -> Result<Value, LabError> {
         "version": "0.1",
         "log": {"level": "info"},
         "storage": {"filesystem": {"rootdirectory": dir.path().join("storage")}},
-        "http": {"addr": ADDRESS},
+        "http": {"addr": LISTENS},
     });
     let fields = match door {
         Door::Open => json!({}),
@@ -144,7 +166,7 @@ fn config(door: Door, dir: &WorkDir) -> Result<Value, LabError> {
         }
         Door::Tls => {
             let (certificate, key) = certificate(dir)?;
-            json!({"http": {"addr": ADDRESS, "tls": {"certificate": certificate, "key": key}}})
+            json!({"http": {"addr": LISTENS, "tls": {"certificate": certificate, "key": key}}})
         }
     };
     if let (Some(config), Value::Object(fields)) = (config.as_object_mut(), fields) {
@@ -164,6 +186,13 @@ fn certificate(dir: &WorkDir) -> Result<(PathBuf, PathBuf), LabError> {
     let params = CertificateParams::new(names).map_err(failed)?;
     let pem = params.signed_by(&key, &Issuer::new(authority, authority_key)).map_err(failed)?.pem();
     Ok((dir.write("registry.crt", &pem)?, dir.write("registry.key", &key.serialize_pem())?))
+}
+
+fn serve(programs: &Programs, dir: &WorkDir) -> Result<Daemon, LabError> {
+    let args = ["serve".to_owned(), dir.path().join("registry.yaml").display().to_string()];
+    let mut daemon = Daemon::start("registry", &programs.path("registry"), &args, dir.path(), dir.log("registry"))?;
+    answers(&mut daemon)?;
+    Ok(daemon)
 }
 
 fn answers(daemon: &mut Daemon) -> Result<(), LabError> {

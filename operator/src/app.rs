@@ -14,7 +14,7 @@ use crate::apply::{
     Applier, Changes, GatewayApi, GatewayPods, Inventory, Nodes, OwnRights, Prober, Reader, Revisions, Surveyor,
     Symptoms, watch_all,
 };
-use crate::controller::{self, Context, EventSink, Options};
+use crate::controller::{self, Context, EventSink, Options, PrepareReleasesError, Releases};
 use crate::nodeports::NodePortServer;
 use crate::platform::{LoadPlatformError, Platforms};
 use crate::proxies::{Proxies, Restarts};
@@ -58,6 +58,9 @@ pub enum RunError {
     /// Leadership was lost.
     #[error("leadership was lost")]
     Lease(#[source] LeaseLostError),
+    /// The catalogs can't be used.
+    #[error("preparing the catalogs failed")]
+    Releases(#[source] PrepareReleasesError),
     /// A task ended that should have gone on.
     #[error("a part of the operator ended unexpectedly: {0}")]
     TaskEnded(&'static str),
@@ -91,6 +94,8 @@ async fn operate(
     leader: &LeaderArgs,
     drain: CancellationToken,
 ) -> Result<(), RunError> {
+    let changed = Changes::default();
+    let releases = Releases::prepare(&options, changed.clone()).map_err(RunError::Releases)?;
     let clients = Clients::infer().await.map_err(RunError::Connect)?;
     let readiness = Readiness::new(drain.clone());
     let metrics = Metrics::new();
@@ -100,7 +105,6 @@ async fn operate(
     let admin_task = tokio::spawn(server.serve(finished.clone()));
 
     let inventory = Inventory::default();
-    let changed = Changes::default();
     let mut watches = JoinSet::new();
     watch_all(&mut watches, &clients.watches, &inventory, &readiness, &changed);
     let gateway_api = GatewayApi::default();
@@ -129,7 +133,7 @@ async fn operate(
             changed.clone(),
             metrics.clone(),
         ));
-        let live = Live { inventory, gateway_api, proxies, changed: changed.clone() };
+        let live = Live { inventory, gateway_api, proxies, releases, changed: changed.clone() };
         let context = context(options, &clients, &namespace, live, &metrics, events).await?;
         tokio::select! {
             () = controller::run(context, changed, drain.clone()) => {}
@@ -188,11 +192,12 @@ fn beat(inventory: Inventory, metrics: Metrics, drain: CancellationToken) -> Hea
     heartbeat
 }
 
-/// What the watches keep, and by which they call for a reconcile.
+/// What the watches keep, the releases, and by which both call for a reconcile.
 struct Live {
     inventory: Inventory,
     gateway_api: GatewayApi,
     proxies: Proxies,
+    releases: Releases,
     changed: Changes,
 }
 
@@ -204,7 +209,7 @@ async fn context(
     metrics: &Metrics,
     events: EventSink,
 ) -> Result<Context, RunError> {
-    let Live { inventory, gateway_api, proxies, changed } = live;
+    let Live { inventory, gateway_api, proxies, releases, changed } = live;
     let requests = clients.requests.clone();
     let node_ports = NodePortServer::new(requests.clone(), namespace);
     // Both at a time: the first reconcile waits for them.
@@ -231,6 +236,7 @@ async fn context(
         clients: clients.clone(),
         metrics: metrics.clone(),
         changes: changed,
+        releases,
         memory: controller::Memory::default(),
         store: None,
         options,

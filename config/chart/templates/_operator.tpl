@@ -36,5 +36,17 @@ yes
 {{- $_ := set $container "image" (print $values.image.repository $separator $tag) -}}
 {{- $_ := set $container "imagePullPolicy" $values.image.pullPolicy -}}
 {{- $_ := set $container "resources" $values.resources -}}
+{{- $env := list -}}
+{{- with $values.catalog.places }}{{ $env = append $env (dict "name" "MESHWRIGHT_CATALOG" "value" (join ":" .)) }}{{ end -}}
+{{- if $values.catalog.plainHTTP }}{{ $env = append $env (dict "name" "MESHWRIGHT_CATALOG_PLAIN_HTTP" "value" "true") }}{{ end -}}
+{{- with $values.catalog.credentialsSecret -}}
+{{- $env = append $env (dict "name" "DOCKER_CONFIG" "value" "/etc/meshwright/registry") -}}
+{{- $mount := dict "name" "registry" "mountPath" "/etc/meshwright/registry" "readOnly" true -}}
+{{- $_ := set $container "volumeMounts" (append $container.volumeMounts $mount) -}}
+{{- $item := dict "key" ".dockerconfigjson" "path" "config.json" -}}
+{{- $secret := dict "secretName" . "items" (list $item) -}}
+{{- $_ := set $pod "volumes" (append $pod.volumes (dict "name" "registry" "secret" $secret)) -}}
+{{- end -}}
+{{- $_ := set $container "env" (concat $container.env $env) -}}
 {{- end -}}
 {{- end -}}

@@ -166,9 +166,9 @@ impl Life {
             .await
             .map_err(|error| error.to_string())?;
         let mut args = resolve::arguments(&self.container, &own);
-        let mut env = sources::base_environment(&self.pod, &work);
+        let mut env = sources::base_environment(self.program, &self.pod, settings, &work);
         env.extend(own);
-        env.extend(sources::lab_environment(self.program, settings, &kubeconfig));
+        env.extend(sources::lab_environment(&kubeconfig));
         let program = match self.program {
             Program::Pilot => {
                 args.push(format!("--kubeconfig={}", kubeconfig.display()));

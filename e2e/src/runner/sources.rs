@@ -86,18 +86,18 @@ pub(super) async fn kubeconfig(
 
 /// The environment that comes with the image and the kubelet; the container's own comes after it.
 /// `KUBERNETES_SERVICE_HOST` stays unset, since nothing serves cluster IPs here.
-pub(super) fn base_environment(pod: &Pod, work: &Path) -> Vec<(String, String)> {
+pub(super) fn base_environment(program: Program, pod: &Pod, settings: &Settings, work: &Path) -> Vec<(String, String)> {
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
     let pairs = [("PATH", path), ("HOME", work.display().to_string()), ("HOSTNAME", pod.name_any())];
-    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-}
-
-/// What the lab has to say to a program, after all that the Pod says.
-pub(super) fn lab_environment(program: Program, settings: &Settings, kubeconfig: &Path) -> Vec<(String, String)> {
-    let mut env = vec![("KUBECONFIG".to_owned(), kubeconfig.display().to_string())];
+    let mut env: Vec<_> = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     if let (Program::Meshwright, Ok(catalogs)) = (program, std::env::join_paths(&settings.catalogs)) {
         // The operator's image carries a catalog; here the runner stands for the image.
         env.push(("MESHWRIGHT_CATALOG".to_owned(), catalogs.to_string_lossy().into_owned()));
     }
     env
+}
+
+/// What the lab has to say to a program, after all that the Pod says.
+pub(super) fn lab_environment(kubeconfig: &Path) -> Vec<(String, String)> {
+    vec![("KUBECONFIG".to_owned(), kubeconfig.display().to_string())]
 }

@@ -75,6 +75,9 @@ async fn the_charts_values_do_what_they_say() {
             "repository": "registry.example.com/mesh/meshwright", "tag": "sha256:00ff", "pullPolicy": "Always",
             "pullSecrets": ["registry-key"],
         },
+        "catalog": {
+            "places": ["/catalog", "oci://registry.example.com/charts"], "plainHTTP": true, "credentialsSecret": "login",
+        },
         "replicas": 1, "resources": resources, "nodeSelector": {"pool": "infra"}, "tolerations": [toleration],
         "mesh": {"namespace": "mesh", "createNamespace": false}, "serviceMonitor": {"enabled": true},
     });
@@ -89,6 +92,13 @@ async fn the_charts_values_do_what_they_say() {
     assert_eq!(pod["imagePullSecrets"], json!([{"name": "registry-key"}]));
     assert_eq!(pod["nodeSelector"], json!({"pool": "infra"}));
     assert_eq!(pod["tolerations"], json!([toleration]));
+    let set = |name: &str| container["env"].as_array()?.iter().find(|entry| entry["name"] == name)?["value"].as_str();
+    assert_eq!(set("MESHWRIGHT_CATALOG"), Some("/catalog:oci://registry.example.com/charts"));
+    assert_eq!(set("MESHWRIGHT_CATALOG_PLAIN_HTTP"), Some("true"));
+    assert_eq!(set("MESHWRIGHT_CATALOG_CACHE"), container["volumeMounts"][0]["mountPath"].as_str());
+    assert_eq!(set("DOCKER_CONFIG"), container["volumeMounts"][1]["mountPath"].as_str());
+    let login = json!({"secretName": "login", "items": [{"key": ".dockerconfigjson", "path": "config.json"}]});
+    assert_eq!(pod["volumes"][1], json!({"name": container["volumeMounts"][1]["name"], "secret": login}));
     assert!(made.contains_key("ServiceMonitor platform/meshwright"));
     assert!(!made.keys().any(|name| name.starts_with("Namespace")), "{:?}", made.keys());
 

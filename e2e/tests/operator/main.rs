@@ -32,6 +32,7 @@ mod plan;
 mod platforms;
 mod proxies;
 mod readiness;
+mod registry_catalog;
 mod render;
 mod revisions;
 mod rights;

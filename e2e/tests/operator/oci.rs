@@ -315,7 +315,7 @@ async fn pass_on(client: TcpStream, count: Arc<AtomicUsize>) -> std::io::Result<
     copy_bidirectional(&mut client, &mut registry).await.map(|_| ())
 }
 
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+pub fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;

@@ -11,7 +11,7 @@
 //! a registry ([`oci`], which alone uses the network), always through [`put`], which alone writes into catalogs. Catalogs
 //! are read by [`store`] and [`release`], folders through [`files`]. The rest is pure: [`facts`] and [`profiles`] come with
 //! the program, [`stamp`] edits text, [`assemble`] says what a release is, [`archive`] packs and unpacks, [`image_list`]
-//! tells the images, [`definitions`] lists what a chart brings, [`release_file`] is a format. Nothing here talks to a cluster or reads a clock.
+//! tells the images, [`definitions`] lists what a chart brings, [`release_file`] is a format, [`place`] says where an operator's releases come from. Nothing here talks to a cluster or reads a clock.
 
 mod archive;
 pub mod assemble;
@@ -25,6 +25,7 @@ pub mod image_list;
 pub mod import;
 mod minor;
 pub mod oci;
+pub mod place;
 pub mod profiles;
 pub mod put;
 pub mod release;

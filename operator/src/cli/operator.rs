@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::app::{self, RunError};
+use crate::catalog::place::Places;
 use crate::controller::Options;
 use crate::runtime::admin::AdminArgs;
 use crate::runtime::leader::LeaderArgs;
@@ -15,9 +16,16 @@ use crate::runtime::telemetry::LogArgs;
 /// Flags of the operator.
 #[derive(Args, Debug)]
 pub struct OperatorArgs {
-    /// Directories of Istio releases, as `meshwright catalog` makes them
-    #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", value_delimiter = ':', required = true, value_name = "DIR")]
-    catalogs: Vec<PathBuf>,
+    /// Where Istio releases are: directories as `meshwright catalog` makes them, and registries, oci:// and registry and
+    /// path; in the order in which they are looked through, with ':' between them
+    #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", required = true, value_name = "DIR|oci://REGISTRY/PATH")]
+    catalogs: Vec<Places>,
+    /// Directory in which the releases of registries are kept; this process's own
+    #[arg(long, env = "MESHWRIGHT_CATALOG_CACHE", value_name = "DIR")]
+    catalog_cache: Option<PathBuf>,
+    /// Talk HTTP without TLS to the registries of --catalog
+    #[arg(long, env = "MESHWRIGHT_CATALOG_PLAIN_HTTP")]
+    catalog_plain_http: bool,
     /// How often injection is proved by a dry run when nothing gives cause to, in seconds
     #[arg(long, env = "MESHWRIGHT_PROBE_INTERVAL", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..), value_name = "SECONDS")]
     probe_interval: u64,
@@ -31,7 +39,12 @@ pub struct OperatorArgs {
 
 /// Runs the operator until it is told to stop.
 pub fn run(args: &OperatorArgs) -> Result<ExitCode, RunError> {
-    let options = Options { catalogs: args.catalogs.clone(), probe_interval: Duration::from_secs(args.probe_interval) };
+    let options = Options {
+        catalogs: args.catalogs.iter().flat_map(|places| places.0.clone()).collect(),
+        catalog_cache: args.catalog_cache.clone(),
+        catalog_plain_http: args.catalog_plain_http,
+        probe_interval: Duration::from_secs(args.probe_interval),
+    };
     app::run(options, &args.admin, &args.leader, &args.log)
 }
 

@@ -13,10 +13,12 @@ use super::Watched;
 use super::charge::FINALIZER;
 use super::events::EventSink;
 use super::memory::Memory;
+use super::releases::Releases;
 use crate::apply::{
     Applier, Changes, GatewayApi, GatewayPods, Inventory, Nodes, OwnRights, Prober, Reader, Revisions, Surveyor,
     Symptoms,
 };
+use crate::catalog::place::Place;
 use crate::mesh::revisions::Revision;
 use crate::nodeports::NodePortServer;
 use crate::proxies::{Proxies, Restarts};
@@ -26,8 +28,12 @@ use crate::runtime::metrics::Metrics;
 /// What a person may set.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Directories of releases.
-    pub catalogs: Vec<PathBuf>,
+    /// Directories and registries with releases.
+    pub catalogs: Vec<Place>,
+    /// Where the releases of registries are kept.
+    pub catalog_cache: Option<PathBuf>,
+    /// Whether registries are talked to without TLS.
+    pub catalog_plain_http: bool,
     /// How often injection is proved when nothing gives cause to.
     pub probe_interval: Duration,
 }
@@ -74,6 +80,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Calls for a reconcile of another installation.
     pub changes: Changes,
+    /// The releases that there are.
+    pub releases: Releases,
     /// What is kept between reconciles and can be made anew.
     pub memory: Memory,
     /// All installations, as watched; set when the controller starts.

@@ -182,6 +182,7 @@ async fn finish(installation: &MeshInstallation, context: &Context, reason: Reas
     info!(installation = name, note, "finished");
     tell_others(installation, context);
     context.memory.forget(&name);
+    context.releases.forget(&name);
     context.proxies.note(&name, None);
     context.prober.forget(&name);
     let finalizers: Vec<&String> = installation.finalizers().iter().filter(|f| *f != FINALIZER).collect();

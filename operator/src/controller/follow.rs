@@ -23,7 +23,7 @@ use super::ports::{learn, reach};
 use super::proxies;
 use super::reconcile::{Done, SOON, class_result};
 use super::refusals::{in_the_way, tell_of_adoption};
-use super::report::{report, report_progress};
+use super::report::{blocked, report, report_progress};
 use super::resolve::Accepted;
 use super::transition::{Moving, Transition, ended, transition};
 use crate::apply::{ApplyError, ErrorClass};
@@ -298,7 +298,7 @@ async fn tell(
     let travels = moving.filter(|moving| back || moving.position.is_some());
     let travels = travels.and_then(|moving| Some((moving, moving.progress.as_ref()?)));
     let course = match (stall, travels) {
-        (Some(blocker), _) => Course::Stalled { blocker: blocker.clone(), running: Some(health) },
+        (Some(blocker), _) => blocked(blocker.clone(), Some(health)),
         (None, Some((moving, told))) => Course::Travelling {
             plan: applied,
             health,
@@ -350,7 +350,7 @@ async fn paused(
     let arrived = moving.as_ref().is_none_or(|moving| moving.position.is_none());
     let applied = arrived && case.stall.is_none() && prepared.is_settled() && prepared.refusals.is_empty();
     let course = match case.stall {
-        Some(blocker) => Course::Stalled { blocker, running: Some(&health) },
+        Some(blocker) => blocked(blocker, Some(&health)),
         None => Course::Paused { applied, health: &health, version: &case.accepted.inputs.version },
     };
     // A way that was begun is told of with its time stopped.
@@ -378,7 +378,7 @@ async fn refused(
         };
         let message = format!("namespace {namespace} is being deleted; it is made again when it is gone{rights}");
         let blocker = Blocker { reason: Reason::NamespaceTerminating, message };
-        let course = Course::Hindered { blocker, proved: case.proved() };
+        let course = Course::Hindered { blocker, proved: case.proved(), running: None };
         let told = report(context, installation, course, None).await?;
         return Ok((ReconcileResult::Waiting, told.again(Duration::from_secs(2))));
     }
@@ -389,7 +389,7 @@ async fn refused(
     let mut health = measure(&accepted.validated, &all, live, injection);
     reach(context, &mut health, live).await;
     let running = case.proved().then_some(&health);
-    let told = report(context, installation, Course::Stalled { blocker, running }, None).await?;
+    let told = report(context, installation, blocked(blocker, running), None).await?;
     // Foreign objects carry no mark, so no watch tells when they go.
     Ok((ReconcileResult::Invalid, told.again(OTHERS_MOVE)))
 }

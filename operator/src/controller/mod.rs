@@ -18,6 +18,7 @@ mod preflight;
 mod proxies;
 mod reconcile;
 mod refusals;
+mod releases;
 mod report;
 mod resolve;
 mod surroundings;
@@ -45,6 +46,7 @@ pub use heading::{Heading, by_trust, last_good};
 pub use memory::Memory;
 pub use preflight::no_way_back;
 pub use refusals::{field, other_release};
+pub use releases::{PrepareReleasesError, Releases};
 pub use resolve::Accepted;
 pub use surroundings::{Surroundings, may_move, remake, resolve_for};
 

@@ -10,6 +10,7 @@ use tracing::debug;
 use super::context::Context;
 use super::heading::{Heading, last_good};
 use super::refusals::in_the_way;
+use super::releases::passes;
 use super::resolve::{Accepted, resolve_remembered};
 use crate::apply::ErrorClass;
 use crate::mesh::health::Blocker;
@@ -97,6 +98,7 @@ async fn way_back(
     let Some(good) = last_good(records) else { return Ok(()) };
     match resolve_remembered(context, installation, good).await {
         Ok(_) => Ok(()),
+        Err(lost) if passes(lost.reason) => Err(lost),
         Err(lost) => Err(no_way_back(good, &lost)),
     }
 }

@@ -21,6 +21,7 @@ use super::finalize::finalize;
 use super::follow::{Case, follow};
 use super::heading::Heading;
 use super::preflight::preflight;
+use super::releases::passes;
 use super::report::report;
 use super::resolve::{platform, resolve, resolve_remembered};
 use crate::apply::ErrorClass;
@@ -81,7 +82,7 @@ async fn tell_of_failure(installation: &MeshInstallation, context: &Context, err
     let course = if installation.metadata.deletion_timestamp.is_some() {
         Course::Uninstalling { blocker, in_use: None }
     } else {
-        Course::Hindered { blocker, proved: false }
+        Course::Hindered { blocker, proved: false, running: None }
     };
     if let Err(error) = report(context, installation, course, None).await {
         error!(installation = installation.name_any(), error = %error, "a failure could not be told");
@@ -170,6 +171,9 @@ async fn step(installation: &MeshInstallation, context: &Context) -> Done {
     let is_forbidden = blocker.reason == Reason::Forbidden;
     let (result, action) = match Heading::of(&records) {
         Some(heading) => stand(installation, context, &records, heading, Some(blocker)).await?,
+        None if passes(blocker.reason) => {
+            hindered(installation, context, blocker, false, ErrorClass::Transient).await?
+        }
         None => stalled(installation, context, blocker, None).await?,
     };
     // Whatever becomes of the mesh that runs, a missing right is what the metric is to tell.
@@ -191,7 +195,21 @@ async fn stand(
             let (heading, accepted, arranged) = (Some(heading), &own, &arranged);
             follow(Case { installation, context, records, heading, accepted, arranged, stall }).await
         }
-        Err(lost) => stalled(installation, context, stall.unwrap_or(lost), None).await,
+        Err(lost) => {
+            let blocker = stall.unwrap_or(lost);
+            let own = records.last().filter(|record| record.inputs.is_for(&installation.spec));
+            let proved = own.is_some_and(|record| record.verdict == Verdict::Proved);
+            match blocker.reason {
+                // It is on its way, as after every start without a cache: nothing is known to be broken.
+                Reason::PullingRelease if proved => {
+                    Ok((ReconcileResult::Waiting, Action::requeue(patience(blocker.reason))))
+                }
+                reason if passes(reason) => {
+                    hindered(installation, context, blocker, proved, ErrorClass::Transient).await
+                }
+                _ => stalled(installation, context, blocker, None).await,
+            }
+        }
     }
 }
 
@@ -228,7 +246,7 @@ fn blind(context: &Context) -> Option<Course<'static>> {
             Blocker { reason: Reason::ApiUnavailable, message }
         }
     };
-    Some(Course::Hindered { blocker, proved: false })
+    Some(Course::Hindered { blocker, proved: false, running: None })
 }
 
 async fn stalled(
@@ -250,7 +268,7 @@ pub async fn hindered(
     proved: bool,
     class: ErrorClass,
 ) -> Done {
-    let told = report(context, installation, Course::Hindered { blocker, proved }, None).await?;
+    let told = report(context, installation, Course::Hindered { blocker, proved, running: None }, None).await?;
     let name = installation.name_any();
     let delay = pause(class, context.memory.count_failure(&name), &name);
     Ok((class_result(class), told.again(delay)))

@@ -15,6 +15,8 @@ use serde_json::json;
 use super::context::Context;
 use super::error::ReconcileError;
 use super::ports::range_status;
+use super::releases::passes;
+use crate::mesh::health::{Blocker, Health};
 use crate::mesh::plan;
 use crate::mesh::rollup::{Course, Report, is_turn, rollup};
 use crate::mesh::upgrade::Progress;
@@ -74,6 +76,15 @@ pub async fn report_progress(
     Ok(Told { status, rest: None })
 }
 
+/// What is told where the present spec isn't followed; `running` is the mesh that is looked after meanwhile.
+pub const fn blocked(blocker: Blocker, running: Option<&Health>) -> Course<'_> {
+    if passes(blocker.reason) {
+        Course::Hindered { blocker, proved: false, running }
+    } else {
+        Course::Stalled { blocker, running }
+    }
+}
+
 /// What came of a report.
 pub struct Told {
     /// The newest status, written or not.
@@ -123,7 +134,9 @@ fn tell_of_turns(
     if before.is_some_and(|before| before.status == now.status && before.reason == now.reason) {
         return;
     }
-    let type_ = if now.status == "False" || now.reason == Reason::Forbidden.as_str() {
+    let type_ = if now.status == "False"
+        || [Reason::Forbidden, Reason::RegistryFailed].map(Reason::as_str).contains(&now.reason.as_str())
+    {
         EventType::Warning
     } else {
         EventType::Normal

@@ -99,8 +99,9 @@ pub async fn resolve(
     {
         return Ok(kept);
     }
-    request(&spec)?;
-    let catalog = open(context).await?;
+    let wanted = exact(remembered).map_or_else(|| request(&spec), Ok)?;
+    let charts = remembered.map(|record| &record.inputs.charts);
+    let catalog = context.releases.with(installation, &wanted, charts).await?;
     let running = running(context, installation);
     let release = release(&catalog, &spec, remembered, running.as_ref(), &context.capabilities.kube_version)?;
     if remembered.is_none() {
@@ -203,8 +204,7 @@ pub(super) fn release<'c>(
 ) -> Result<&'c Release, Blocker> {
     let request = request(spec)?;
     // A minor is resolved once per spec: a newer patch in the catalog must not upgrade a mesh by itself.
-    let exact = remembered.map(|record| VersionRequest::Exact(record.inputs.version.clone()));
-    let release = choose(catalog, exact.as_ref().unwrap_or(&request));
+    let release = choose(catalog, exact(remembered).as_ref().unwrap_or(&request));
     // Nor does the end of a release's life stop what runs, or changes to it.
     let goes_on =
         remembered.is_some() || matches!((&release, running), (Ok(release), Some(v)) if release.version() == v);
@@ -216,6 +216,10 @@ pub(super) fn release<'c>(
         same_charts(record, release)?;
     }
     Ok(release)
+}
+
+fn exact(remembered: Option<&Record>) -> Option<VersionRequest> {
+    remembered.map(|record| VersionRequest::Exact(record.inputs.version.clone()))
 }
 
 fn request(spec: &MeshInstallationSpec) -> Result<VersionRequest, Blocker> {
@@ -245,7 +249,9 @@ fn supported(kubernetes: &str, request: &VersionRequest, upgrade: &Upgrade, cata
 
 pub(super) fn release_of<'c>(catalog: &'c Catalog, record: &Record) -> Result<&'c Release, Blocker> {
     let exact = VersionRequest::Exact(record.inputs.version.clone());
-    catalog.resolve(&exact).map_err(|error| stall(Reason::VersionNotInCatalog, error.to_string()))
+    let release = catalog.resolve(&exact).map_err(|error| stall(Reason::VersionNotInCatalog, error.to_string()))?;
+    same_charts(record, release)?;
+    Ok(release)
 }
 
 /// Resolves what was accepted last, so that the mesh that runs is looked after while its new spec is no good.
@@ -254,9 +260,9 @@ pub async fn resolve_remembered(
     installation: &MeshInstallation,
     record: &Record,
 ) -> Result<Arc<Accepted>, Blocker> {
-    let catalog = open(context).await?;
+    let ResolvedInputs { version, charts, spec, platform, node_ports, revision, .. } = record.inputs.clone();
+    let catalog = context.releases.with(installation, &VersionRequest::Exact(version), Some(&charts)).await?;
     let release = release_of(&catalog, record)?;
-    let ResolvedInputs { spec, platform, node_ports, revision, .. } = record.inputs.clone();
     make(context, installation, Draft { spec, platform, node_ports, revision }, release).await
 }
 
@@ -306,16 +312,6 @@ pub(super) fn own_images(records: &[Record], spec: &MeshInstallationSpec, wanted
     let before = records.iter().map(|record| (&record.inputs.version, &record.inputs.spec.images));
     let problem = images::left_behind(&spec.images, wanted, before);
     problem.map_or(Ok(()), |problem| Err(stall(Reason::InvalidSpec, problem.to_string())))
-}
-
-async fn open(context: &Context) -> Result<Catalog, Blocker> {
-    let directories = context.options.catalogs.clone();
-    let opened = tokio::task::spawn_blocking(move || Catalog::open(&directories)).await;
-    match opened {
-        Ok(Ok(catalog)) => Ok(catalog),
-        Ok(Err(error)) => Err(stall(Reason::CatalogDamaged, explain(&error))),
-        Err(error) => Err(stall(Reason::CatalogDamaged, format!("reading the catalog failed: {error}"))),
-    }
 }
 
 async fn make(

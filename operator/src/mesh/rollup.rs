@@ -82,12 +82,14 @@ pub enum Course<'a> {
         /// The exact release.
         version: &'a semver::Version,
     },
-    /// Something that isn't the spec's fault stands in the way before anything could be planned.
+    /// Something that isn't the spec's fault stands in the way before the spec could be followed.
     Hindered {
         /// What.
         blocker: Blocker,
         /// This very spec has been Ready before.
         proved: bool,
+        /// The mesh that runs, where it was looked after all the same.
+        running: Option<&'a Health>,
     },
     /// The installation is being removed.
     Uninstalling {
@@ -170,11 +172,11 @@ fn proxies(seen: &Seen, running: Option<&str>) -> ProxiesStatus {
 
 const fn health<'a>(course: &Course<'a>) -> Option<&'a Health> {
     match course {
-        Course::Stalled { running, .. } => *running,
+        Course::Stalled { running, .. } | Course::Hindered { running, .. } => *running,
         Course::Followed { health, .. } | Course::Travelling { health, .. } | Course::Paused { health, .. } => {
             Some(health)
         }
-        Course::Hindered { .. } | Course::Uninstalling { .. } => None,
+        Course::Uninstalling { .. } => None,
     }
 }
 

@@ -27,8 +27,8 @@ pub enum PullError {
     },
     /// Credentials are missing or wrong.
     #[error(
-        "registry {registry} refuses {artifact} when asked {who}: log in with `docker login {registry}`, or give \
-         --username and a password"
+        "registry {registry} refuses {artifact} when asked {who}: its credentials come from Docker's configuration, as \
+         `docker login {registry}` or a mounted Secret leaves it, or by --username"
     )]
     Refused {
         /// The registry.
@@ -69,6 +69,19 @@ pub enum PullError {
         wanted: String,
         /// Digest that it has.
         found: String,
+    },
+    /// The tag means something else by now.
+    #[error(
+        "{artifact} is not the chart that this mesh was made with: its files have digest {found}, not {wanted}; push that \
+         one again, or change the spec to take the new one"
+    )]
+    Moved {
+        /// What was asked for.
+        artifact: String,
+        /// Digest of the files that it should have.
+        wanted: Digest,
+        /// Digest of those that it has.
+        found: Digest,
     },
     /// More than any chart of Istio's.
     #[error("{artifact} is larger than {limit} MiB")]

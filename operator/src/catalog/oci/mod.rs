@@ -33,6 +33,9 @@ pub use source::Source;
 const CHART_LAYER: &str = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
 /// Bytes of a packed chart; Istio's largest has about a quarter of a million.
 const MAX_ARCHIVE: usize = 16 << 20;
+/// Tags asked for at a time, and more than any registry has of one chart.
+const PAGE: usize = 1000;
+const MAX_TAGS: usize = 20_000;
 /// For a connection, and for each piece of an answer: a registry that is slow is waited for, one that hangs isn't.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,6 +50,8 @@ pub struct Pull<'a> {
     /// Digests of manifests, in the notation of [`Digest`]: these charts are asked for by digest, whatever the tag means
     /// by now.
     pub pins: &'a BTreeMap<ChartName, Digest>,
+    /// Digests of charts, as [`Digest::of`] takes them of their files: what a chart must be, whatever the tag means by now.
+    pub contents: &'a BTreeMap<ChartName, Digest>,
     /// What is known of releases.
     pub facts: &'a Facts,
     /// Who asks.
@@ -72,7 +77,7 @@ pub struct Pulled {
 
 /// Pulls a release into a catalog, if all of it is what it should be.
 pub async fn pull(request: &Pull<'_>) -> Result<Pulled, PullError> {
-    let registry = Registry::new(request)?;
+    let registry = Registry::new(request.credentials, request.plain_http)?;
     let (mut charts, mut origins, mut absent) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
     for chart in ChartName::ALL {
         match registry.chart(chart, request).await {
@@ -92,9 +97,35 @@ pub async fn pull(request: &Pull<'_>) -> Result<Pulled, PullError> {
         assemble::release_file(request.version, &source, &charts, request.facts).map_err(PullError::Assemble)?;
     for entry in &mut file.charts {
         entry.origin = origins.get(&entry.name).cloned();
+        let wanted = request.contents.get(&entry.name);
+        if let Some(wanted) = wanted.filter(|wanted| **wanted != entry.digest) {
+            let artifact = request.from.artifact(entry.name, request.version, None).to_string();
+            return Err(PullError::Moved { artifact, wanted: wanted.clone(), found: entry.digest.clone() });
+        }
     }
     let outcome = put::put(request.catalog, &file, &charts, request.replace).map_err(PullError::Put)?;
     Ok(Pulled { outcome, origins, absent })
+}
+
+/// The releases that a registry has, as the tags of istiod's chart tell: none where it has no such chart.
+pub async fn versions(from: &Source, credentials: &Credentials, plain_http: bool) -> Result<Vec<Version>, PullError> {
+    let registry = Registry::new(credentials, plain_http)?;
+    let reference = from.artifact(ChartName::Istiod, &Version::new(0, 0, 0), None);
+    let mut tags: Vec<String> = Vec::new();
+    loop {
+        let page = registry.client.list_tags(&reference, &registry.auth, Some(PAGE), tags.last().map(String::as_str));
+        let page = match page.await.map_err(|error| PullError::of(error, &reference, credentials, None)) {
+            Ok(page) => page.tags,
+            Err(PullError::Missing { .. }) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        // A registry that knows no pages sends all of them each time.
+        if page.is_empty() || page.last() == tags.last() || tags.len() > MAX_TAGS {
+            break;
+        }
+        tags.extend(page);
+    }
+    Ok(tags.iter().filter_map(|tag| Version::parse(&tag.replace('_', "+")).ok()).collect())
 }
 
 struct Registry {
@@ -103,10 +134,10 @@ struct Registry {
 }
 
 impl Registry {
-    fn new(request: &Pull<'_>) -> Result<Self, PullError> {
+    fn new(credentials: &Credentials, plain_http: bool) -> Result<Self, PullError> {
         // The library takes the process's own; that there is one already is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let protocol = if request.plain_http { ClientProtocol::Http } else { ClientProtocol::Https };
+        let protocol = if plain_http { ClientProtocol::Http } else { ClientProtocol::Https };
         let config = ClientConfig {
             protocol,
             connect_timeout: Some(CONNECT_TIMEOUT),
@@ -116,7 +147,7 @@ impl Registry {
             ..ClientConfig::default()
         };
         let client = Client::try_from(config).map_err(|source| PullError::Client(Box::new(source)))?;
-        Ok(Self { client, auth: request.credentials.auth() })
+        Ok(Self { client, auth: credentials.auth() })
     }
 
     /// The files of a chart, and the artifact that they came from.

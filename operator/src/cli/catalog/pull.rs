@@ -107,6 +107,7 @@ pub(super) fn pull(args: PullArgs, catalog: &Path, facts: &Facts) -> Result<Stri
         from: &from,
         version: &version,
         pins: &pins,
+        contents: &BTreeMap::new(),
         facts,
         credentials: &credentials,
         plain_http,

@@ -16,10 +16,10 @@ pub(super) fn judge(report: &Report<'_>) -> Judgement {
         let (situation, phase) = match (proved, blocker.reason) {
             (true, Reason::ProbeRefused) => (Situation::Progressing, Phase::Ready),
             (true, Reason::Pruning) => (Situation::Progressing, Phase::Updating),
-            (true, _) => (Situation::Retrying, Phase::Degraded),
             // Nothing but a person helps.
             (false, Reason::Forbidden) => (Situation::Stalled, Phase::Stalled),
-            (false, _) => (Situation::Progressing, under_way),
+            (true, Reason::PullingRelease) | (false, _) => (Situation::Progressing, under_way),
+            (true, _) => (Situation::Retrying, Phase::Degraded),
         };
         Judgement { situation, phase, blocker }
     };
@@ -27,7 +27,7 @@ pub(super) fn judge(report: &Report<'_>) -> Judgement {
         Course::Stalled { blocker, .. } => {
             Judgement { situation: Situation::Stalled, phase: Phase::Stalled, blocker: blocker.clone() }
         }
-        Course::Hindered { blocker, proved } => retrying(blocker.clone(), *proved),
+        Course::Hindered { blocker, proved, .. } => retrying(blocker.clone(), *proved),
         Course::Uninstalling { blocker, .. } => {
             Judgement { situation: Situation::Progressing, phase: Phase::Uninstalling, blocker: blocker.clone() }
         }

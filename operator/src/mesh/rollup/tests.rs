@@ -224,3 +224,19 @@ fn a_first_control_plane_that_begins_to_serve_is_progress_and_one_that_ceases_to
     let gone = MeshInstallationStatus { phase: ready.phase, ..follow(&ready, &starting, true) };
     assert!(is_turn(&ready, &gone));
 }
+
+#[test]
+fn a_spec_whose_release_a_registry_withholds_waits_while_the_running_mesh_is_measured() {
+    let before = follow(&MeshInstallationStatus::default(), &health(vec![]), true);
+    let told = |proved, running| {
+        let blocker = Blocker { reason: Reason::RegistryFailed, message: "x".into() };
+        rollup(&about(&before, 4, Course::Hindered { blocker, proved, running }), &now())
+    };
+    let gone = Health { available: false, ..health(vec![]) };
+    let new_spec = told(false, Some(&gone));
+    assert_eq!((ready(&new_spec), new_spec.phase), (("Unknown", "RegistryFailed"), Some(Phase::Updating)));
+    assert_eq!(get(&new_spec.conditions, ConditionType::Available).unwrap().status, "False");
+    let old_spec = told(true, None);
+    assert_eq!((ready(&old_spec), old_spec.phase), (("False", "RegistryFailed"), Some(Phase::Degraded)));
+    assert_eq!(get(&old_spec.conditions, ConditionType::Available).unwrap().status, "True");
+}
