@@ -55,6 +55,8 @@ fn uninstall_leaves_nothing_that_hangs_whether_the_mesh_goes_or_stays_and_withou
         // Nothing happens before it was said what becomes of the mesh, and before somebody said yes.
         refused(lab, &["--yes"], "there are MeshInstallations: mesh").await?;
         refused(lab, &["--meshes", "uninstall"], "say --yes").await?;
+        let astray = ["--meshes", "orphan", "--yes", "--operator-namespace", "default"];
+        refused(lab, &astray, "--operator-namespace meshwright-system").await?;
         let told = done(lab, &["--meshes", "orphan", "--dry-run"]).await?;
         assert!(told.contains("Deployment meshwright-system/meshwright: goes\n"), "{told}");
         assert!(mesh.installations().get(NAME).await?.metadata.deletion_timestamp.is_none());

@@ -55,14 +55,18 @@ pub(super) struct Found {
     /// The definition of MeshInstallations.
     pub(super) definition: Option<Removal>,
     pub(super) operator: Standing,
+    /// Another namespace, where an operator is.
+    pub(super) elsewhere: Option<String>,
     /// Who made the operator's Deployment, and takes it away again.
     pub(super) maker: Option<String>,
 }
 
 /// Looks for it.
 pub(super) async fn find(client: &Client, namespace: &str) -> Result<Found, UninstallError> {
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    let deployments = deployments.list(&ours()).await.map_err(failed("Deployments"))?;
+    let all: Api<Deployment> = Api::all(client.clone());
+    let all = all.list(&ours()).await.map_err(failed("Deployments"))?.items;
+    let (deployments, others): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|deployment| deployment.namespace().as_deref() == Some(namespace));
     let mut parts = Vec::new();
     for kind in KINDS {
         parts.extend(parts_of(client, kind, namespace).await?);
@@ -71,7 +75,8 @@ pub(super) async fn find(client: &Client, namespace: &str) -> Result<Found, Unin
         meshes: meshes(client).await?,
         parts,
         definition: definition(client).await?,
-        operator: standing(&deployments.items),
+        operator: standing(&deployments),
+        elsewhere: others.first().and_then(Deployment::namespace),
         maker: deployments.iter().find_map(maker),
     })
 }

@@ -29,10 +29,16 @@ pub enum Refusal {
         /// The meshes.
         meshes: String,
     },
+    /// The rights that are not in a namespace are another's.
+    #[error("the operator is in namespace {0}: say --operator-namespace {0}")]
+    Elsewhere(String),
 }
 
 /// Why it must not be done, if so.
 pub(super) fn refusal(found: &Found, fate: Option<Fate>) -> Option<Refusal> {
+    if let (Standing::Absent, Some(elsewhere)) = (found.operator, &found.elsewhere) {
+        return Some(Refusal::Elsewhere(elsewhere.clone()));
+    }
     if found.meshes.is_empty() {
         return None;
     }
@@ -125,6 +131,7 @@ mod tests {
             parts: vec![part(Kind::Deployment, Some("ops"), "meshwright"), part(Kind::Namespace, None, "ops")],
             definition: Some(part(Kind::CustomResourceDefinition, None, "meshinstallations.meshwright.dev")),
             operator,
+            elsewhere: None,
             maker: None,
         }
     }
@@ -142,6 +149,16 @@ mod tests {
             assert_eq!(refusal(&found(&["mesh"], operator), Some(Fate::Uninstall)).is_some(), refused, "{operator:?}");
             assert_eq!(refusal(&found(&["mesh"], operator), Some(Fate::Orphan)), None, "{operator:?}");
         }
+    }
+
+    #[test]
+    fn an_operator_in_another_namespace_keeps_its_rights_and_its_meshes() {
+        let mut absent = found(&["mesh"], Standing::Absent);
+        absent.elsewhere = Some("ops".into());
+        let refused = refusal(&absent, Some(Fate::Orphan)).unwrap().to_string();
+        assert!(refused.contains("--operator-namespace ops"), "{refused}");
+        absent.operator = Standing::Serves;
+        assert_eq!(refusal(&absent, Some(Fate::Orphan)), None);
     }
 
     #[test]
