@@ -133,6 +133,10 @@ fn add_ons_find_each_other_and_a_url_of_the_user_wins() {
     assert_eq!(url(&together, AddOnName::Kiali, "grafana.url").unwrap(), "http://grafana.mesh:3000");
 
     let theirs = json!({"prometheus": {"url": "https://metrics.example.com/prom"}});
+    let mut beside = all();
+    beside[2]["values"] = theirs.clone();
+    let beside = releases(json!({"addons": beside}));
+    assert_eq!(url(&beside, AddOnName::Kiali, "prometheus.url").unwrap(), "https://metrics.example.com/prom");
     let alone = releases(json!({"addons": [{"name": "kiali", "values": theirs}]}));
     assert_eq!(url(&alone, AddOnName::Kiali, "prometheus.url").unwrap(), "https://metrics.example.com/prom");
     assert_eq!(
