@@ -55,7 +55,7 @@ pub async fn preflight(
 async fn rights(context: &Context, name: &str, accepted: &Accepted) -> Result<(), Blocker> {
     let live = context.inventory.snapshot(name, &accepted.desired);
     let placement = context.rights.placement(&accepted.validated.namespace);
-    let all = accepted.desired.iter().map(Arc::as_ref);
+    let all = of_the_mesh(accepted).map(Arc::as_ref);
     let required = Required::to_write(&placement, all, |desired| is_to_be_written(desired, &live));
     let missing = match context.rights.missing(&required).await {
         Ok(missing) if missing.is_empty() => return Ok(()),
@@ -79,6 +79,11 @@ async fn rights(context: &Context, name: &str, accepted: &Accepted) -> Result<()
         sentence(&missing)
     );
     Err(Blocker { reason: Reason::Forbidden, message })
+}
+
+/// All that is desired but add-ons, which hinder no mesh.
+fn of_the_mesh(accepted: &Accepted) -> impl Iterator<Item = &Arc<Desired>> {
+    accepted.desired.iter().filter(|desired| !matches!(desired.component, Component::AddOn(_)))
 }
 
 fn is_to_be_written(desired: &Desired, live: &LiveObjects) -> bool {
@@ -115,13 +120,9 @@ pub fn no_way_back(good: &Record, lost: &Blocker) -> Blocker {
 }
 
 /// Every object is sent in a dry run: what the API server, its policies or our rights refuse is known before anything is
-/// half-done. So are CRDs that drop a version in which objects are stored. Add-ons hinder no mesh.
+/// half-done. So are CRDs that drop a version in which objects are stored.
 async fn rehearse(context: &Context, accepted: &Accepted, live: &LiveObjects) -> Result<(), Blocker> {
-    let changed = accepted
-        .desired
-        .iter()
-        .filter(|desired| !matches!(desired.component, Component::AddOn(_)))
-        .filter(|desired| is_to_be_written(desired, live));
+    let changed = of_the_mesh(accepted).filter(|desired| is_to_be_written(desired, live));
     let refused = context.applier.rehearse(changed.cloned().collect()).await;
     let Some(first) = refused.iter().find(|error| matches!(error.class(), ErrorClass::Forbidden | ErrorClass::Invalid))
     else {

@@ -22,8 +22,9 @@ pub struct Row {
 }
 
 /// Fields that shape no object: what the operator does, rather than what the mesh is.
-pub const SHAPE_NOTHING: [&str; 18] = [
+pub const SHAPE_NOTHING: [&str; 19] = [
     "version",
+    "adoption",
     "paused",
     "deletion.policy",
     "deletion.whileInUse",
@@ -68,6 +69,7 @@ pub fn rows() -> Vec<Row> {
         node_agents(),
         patches(),
         images(),
+        add_ons(),
         gateways::rows(),
     ]
     .into_iter()
@@ -250,6 +252,10 @@ fn images() -> Vec<Row> {
     let registry = || json!({"images": {"registry": "registry.example.com/istio"}});
     let policy = || json!({"images": {"pullPolicy": "Always"}});
     let secrets = || json!({"images": {"pullSecrets": ["key"]}});
+    let digest = |image: &str| {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        json!({"images": {"registry": "registry.example.com/istio", "digests": {image: digest}}})
+    };
     let istiod = |what: &str| -> &'static str { format!("spec template spec containers name=discovery {what}").leak() };
     let gateway = "spec template spec containers name=istio-proxy imagePullPolicy";
     let reader = "ServiceAccount istio-system/istio-reader-service-account";
@@ -264,6 +270,24 @@ fn images() -> Vec<Row> {
         row("images.pullSecrets", secrets(), reader, "imagePullSecrets 0 name", "key"),
         row("images.pullSecrets", secrets(), INJECTOR, injected, "key"),
         row("images.pullSecrets", secrets(), GATEWAY, "spec template spec imagePullSecrets 0 name", "key"),
+        row("images.digests", digest("pilot"), ISTIOD, istiod("image"), "registry.example.com/istio/pilot:*"),
+        row(
+            "images.digests",
+            digest("proxyv2"),
+            INJECTOR,
+            "data values yaml global proxy image",
+            "registry.example.com/istio/proxyv2:*",
+        ),
+    ]
+}
+
+fn add_ons() -> Vec<Row> {
+    let prometheus = "Deployment istio-system/prometheus";
+    let listed = |values: Value| json!({"addons": [{"name": "prometheus", "values": values}]});
+    let user = "spec template spec securityContext runAsUser";
+    vec![
+        row("addons[].name", listed(json!({})), prometheus, "metadata name", "prometheus"),
+        row("addons[].values", listed(json!({"user": 4711})), prometheus, user, 4711),
     ]
 }
 
