@@ -21,7 +21,7 @@ prerequisites: # What a machine needs, each named with the command that installs
 	@e2e/lab/prerequisites.sh
 
 .PHONY: lab
-lab: prerequisites ## Build the lab's programs: Kubernetes, istiod, kwok, helm, a registry (once; about 12 minutes on two cores)
+lab: prerequisites ## Build the lab's programs: Kubernetes, istiod, kwok, helm, a registry (once; about 15 minutes on two cores)
 	@e2e/lab/build.sh >/dev/null
 
 .PHONY: build

@@ -249,7 +249,7 @@ impl Applier {
             Ok(answer) => {
                 // It may take a while to go; without this it is deleted again before a watch tells.
                 if let Some(ending) = answer.left() {
-                    self.inventory.leaving(key, &to_value(ending));
+                    self.inventory.seen_again(key, &to_value(ending));
                 }
                 Ok(())
             }
@@ -272,7 +272,7 @@ impl Applier {
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         match within_deadline(api(&self.client, key).patch(&key.name, &params, &Patch::Merge(&patch))).await {
             Ok(answer) => {
-                self.inventory.leaving(key, &to_value(answer));
+                self.inventory.seen_again(key, &to_value(answer));
                 Ok(())
             }
             Err(error) if absent(&error) => Ok(()),

@@ -152,9 +152,9 @@ impl Inventory {
         let _later = state.take_in(key.clone(), live);
     }
 
-    /// Takes in an object as the server answered to its deletion, or when our marks were taken off it. One that is gone
-    /// by now stays so.
-    pub fn leaving(&self, key: &ObjectKey, object: &Value) {
+    /// Takes in an object that is known as the server answered to its deletion, when our marks were taken off it, or when it
+    /// was read again. One that is gone by now stays so.
+    pub fn seen_again(&self, key: &ObjectKey, object: &Value) {
         let mut state = self.lock();
         if state.live.contains_key(key) {
             let live = state.reduce(key, object);
@@ -370,14 +370,14 @@ mod tests {
         let mut ending = state(&desired, "8", "1");
         ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
         inventory.read(&desired.key, &state(&desired, "7", "1"));
-        inventory.leaving(&desired.key, &ending);
+        inventory.seen_again(&desired.key, &ending);
         assert!(inventory.snapshot("mesh", &[])[&desired.key].deleting);
         let mut released = state(&desired, "8", "1");
         released["metadata"]["labels"] = json!({});
-        inventory.leaving(&desired.key, &released);
+        inventory.seen_again(&desired.key, &released);
         assert!(inventory.snapshot("mesh", &[]).is_empty(), "it is nobody's any more");
         let _installation = inventory.forget(&desired.key, &state(&desired, "9", "1"));
-        inventory.leaving(&desired.key, &ending);
+        inventory.seen_again(&desired.key, &ending);
         assert!(!inventory.knows(&desired.key), "the watch has told of its end before we read the answer");
     }
 

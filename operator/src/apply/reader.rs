@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::error::{ApplyError, absent};
 use super::inventory::Inventory;
-use crate::mesh::live::Drift;
+use crate::mesh::live::{Drift, Live};
 use crate::mesh::object::{Desired, ObjectKey};
 use crate::mesh::revisions::REVISION_LABEL;
 use crate::runtime::requests::within_deadline;
@@ -66,18 +66,21 @@ impl Reader {
                 Some(live) => live.drift == Drift::Unchecked || !live.is_watched(),
                 None => !self.inventory.is_absent(&d.key),
             })
-            .map(|d| d.key.clone())
+            .map(|d| (d.key.clone(), known.get(&d.key).is_some_and(Live::is_watched)))
             .collect::<Vec<_>>();
-        let mut reads = stream::iter(open).map(|key| self.read(key)).buffer_unordered(CONCURRENCY);
+        let reads = stream::iter(open).map(|(key, watched)| self.read(key, watched));
+        let mut reads = reads.buffer_unordered(CONCURRENCY);
         while let Some(result) = reads.next().await {
             result?;
         }
         Ok(())
     }
 
-    async fn read(&self, key: ObjectKey) -> Result<(), ApplyError> {
+    /// Of an object that is watched the end may be told before the answer that still shows it: then it stays gone.
+    async fn read(&self, key: ObjectKey, watched: bool) -> Result<(), ApplyError> {
         let found = api(&self.client, &key).get_opt(&key.name).await;
         match found {
+            Ok(Some(object)) if watched => self.inventory.seen_again(&key, &to_value(object)),
             Ok(Some(object)) => self.inventory.read(&key, &to_value(object)),
             Ok(None) => self.inventory.vanished(&key),
             Err(error) if absent(&error) => self.inventory.vanished(&key),
