@@ -268,8 +268,11 @@ pub async fn hindered(
     proved: bool,
     class: ErrorClass,
 ) -> Done {
+    let reason = blocker.reason;
     let told = report(context, installation, Course::Hindered { blocker, proved, running: None }, None).await?;
     let name = installation.name_any();
-    let delay = pause(class, context.memory.count_failure(&name), &name);
+    // Registries count their own failures, and rest by them.
+    let delay =
+        if passes(reason) { patience(reason) } else { pause(class, context.memory.count_failure(&name), &name) };
     Ok((class_result(class), told.again(delay)))
 }
