@@ -7,7 +7,7 @@ meshwright=${MESHWRIGHT_BIN:-${CARGO_TARGET_DIR:-$root/target}/debug/meshwright}
 "$meshwright" crd --document >"$root/docs/reference.md"
 "$meshwright" rbac >"$root/config/rbac/rbac.yaml"
 "$meshwright" rbac --document >"$root/config/rbac/README.md"
-# The add-on's alerts, for those who have the Prometheus Operator.
+# The add-on's alerts about the operator, for those who have the Prometheus Operator: nothing of ours makes that look at istiod.
 {
 	cat <<-END
 	# Generated from bundled-manifests/addons/prometheus/files/alerts.yml; don't edit. To renew: make generate
@@ -20,5 +20,5 @@ meshwright=${MESHWRIGHT_BIN:-${CARGO_TARGET_DIR:-$root/target}/debug/meshwright}
 	    app.kubernetes.io/name: meshwright
 	spec:
 	END
-	sed -n '/^groups:/,$ s/^/  /p' "$root/bundled-manifests/addons/prometheus/files/alerts.yml"
+	sed -n '/^groups:/,$ { /^  - name: istio$/,$ d; s/^/  /p }' "$root/bundled-manifests/addons/prometheus/files/alerts.yml"
 } >"$root/config/overlays/service-monitor/prometheus_rule.yaml"

@@ -12,13 +12,14 @@ use serde_json::{Value, json};
 pub async fn take_away(mesh: &Mesh, resource: &str, verb: &str) -> TestResult<Value> {
     let roles = mesh.api("rbac.authorization.k8s.io/v1", "ClusterRole", None);
     let role = serde_json::to_value(roles.get("meshwright").await?)?;
-    let mut changed = role.clone();
+    let (mut changed, mut group) = (role.clone(), None);
     for rule in changed["rules"].as_array_mut().into_iter().flatten() {
         let named = |list: &Value, name: &str| list.as_array().is_some_and(|l| l.iter().any(|v| v == name));
         if named(&rule["resources"], resource)
             && let Some(verbs) = rule["verbs"].as_array_mut()
         {
             verbs.retain(|v| v != verb);
+            group = rule["apiGroups"][0].as_str().map(str::to_owned);
         }
     }
     let rules = changed["rules"].as_array().cloned().unwrap_or_default();
@@ -26,7 +27,8 @@ pub async fn take_away(mesh: &Mesh, resource: &str, verb: &str) -> TestResult<Va
         rules.into_iter().filter(|r| r["verbs"].as_array().is_some_and(|v| !v.is_empty())).collect();
     assert_ne!(Some(&rules), role["rules"].as_array(), "{verb} {resource} is a right of the operator");
     set_rules(&roles, &json!(rules)).await?;
-    let attributes = json!({"resource": resource, "verb": verb, "namespace": "istio-system"});
+    let group = group.ok_or("the right has a group")?;
+    let attributes = json!({"group": group, "resource": resource, "verb": verb, "namespace": "istio-system"});
     let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
         "metadata": {}, "spec": {"user": OPERATOR, "resourceAttributes": attributes}});
     let reviews: Api<SubjectAccessReview> = Api::all(mesh.client());

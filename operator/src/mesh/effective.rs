@@ -1,4 +1,4 @@
-//! The never-own list: what a desired object asks for, given who owns which field of the live one (istio-facts H.2).
+//! The never-own list: what a desired object asks for, given who owns which field of the live one.
 
 use serde_json::Value;
 

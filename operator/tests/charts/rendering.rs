@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use meshwright::catalog::release_file::Images;
 use meshwright::catalog::{Catalog, ChartName, Profile, Release, explain};
 use meshwright::mesh::merge::merge;
 use meshwright::mesh::object::{Desired, Owner};
@@ -27,6 +28,7 @@ pub fn catalog_dirs() -> Vec<PathBuf> {
 /// One release with its charts loaded.
 pub struct Mill {
     version: String,
+    images: Images,
     charts: Charts,
 }
 
@@ -43,7 +45,11 @@ impl Mill {
 
     fn of(release: &Release) -> Self {
         let load = |chart: &ChartName| (*chart, Arc::new(release.load_chart(*chart).unwrap()));
-        Self { version: release.version().to_string(), charts: release.charts().keys().map(load).collect() }
+        Self {
+            version: release.version().to_string(),
+            images: release.images().clone(),
+            charts: release.charts().keys().map(load).collect(),
+        }
     }
 
     /// The release's version.
@@ -83,7 +89,7 @@ impl Mill {
         let mut validated = validate(&spec, owner, &profile, platform).map_err(|problems| sentence(&problems))?;
         validated.releases.retain(|release| is_wanted(release.chart));
         let pins = pins(&spec, platform).map_err(|refused| blocker(&refused).message)?;
-        let validated = validated.pin(pins);
+        let validated = validated.pin(pins).name_images(&spec.images, &self.images);
         render(&validated, &self.charts, &Capabilities::of_version("v1.36.3")).map_err(|error| explain(&error))
     }
 }

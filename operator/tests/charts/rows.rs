@@ -252,10 +252,8 @@ fn images() -> Vec<Row> {
     let registry = || json!({"images": {"registry": "registry.example.com/istio"}});
     let policy = || json!({"images": {"pullPolicy": "Always"}});
     let secrets = || json!({"images": {"pullSecrets": ["key"]}});
-    let digest = |image: &str| {
-        let digest = format!("sha256:{}", "a".repeat(64));
-        json!({"images": {"registry": "registry.example.com/istio", "digests": {image: digest}}})
-    };
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let pinned = json!({"images": {"registry": "registry.example.com/istio", "digests": {"proxyv2": digest}}});
     let istiod = |what: &str| -> &'static str { format!("spec template spec containers name=discovery {what}").leak() };
     let gateway = "spec template spec containers name=istio-proxy imagePullPolicy";
     let reader = "ServiceAccount istio-system/istio-reader-service-account";
@@ -270,10 +268,9 @@ fn images() -> Vec<Row> {
         row("images.pullSecrets", secrets(), reader, "imagePullSecrets 0 name", "key"),
         row("images.pullSecrets", secrets(), INJECTOR, injected, "key"),
         row("images.pullSecrets", secrets(), GATEWAY, "spec template spec imagePullSecrets 0 name", "key"),
-        row("images.digests", digest("pilot"), ISTIOD, istiod("image"), "registry.example.com/istio/pilot:*"),
         row(
             "images.digests",
-            digest("proxyv2"),
+            pinned,
             INJECTOR,
             "data values yaml global proxy image",
             "registry.example.com/istio/proxyv2:*",

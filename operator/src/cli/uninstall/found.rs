@@ -27,13 +27,15 @@ const KINDS: [Kind; 10] = [
     Kind::ServiceAccount,
     Kind::Namespace,
 ];
-/// Who else installs things, and by which label or annotation that is known.
-const MAKERS: [(&str, &str); 5] = [
+/// Who else installs things, and by which label or annotation that is known. The last, by which Argo CD knows its own unless
+/// it is told otherwise, is Helm's as well.
+const MAKERS: [(&str, &str); 6] = [
     ("olm.operatorframework.io/owner-name", "OLM's"),
     ("helm.toolkit.fluxcd.io/name", "Flux' HelmRelease"),
     ("kustomize.toolkit.fluxcd.io/name", "Flux' Kustomization"),
     ("argocd.argoproj.io/tracking-id", "Argo CD's"),
     ("meta.helm.sh/release-name", "Helm's release"),
+    ("app.kubernetes.io/instance", "Argo CD's"),
 ];
 
 /// Whether somebody is there to take finalizers off.
@@ -57,7 +59,7 @@ pub(super) struct Found {
     pub(super) operator: Standing,
     /// Another namespace, where an operator is.
     pub(super) elsewhere: Option<String>,
-    /// Who made the operator's Deployment, and takes it away again.
+    /// Who made the operator's Deployment or whatever is left of it, and takes it away again.
     pub(super) maker: Option<String>,
 }
 
@@ -67,9 +69,11 @@ pub(super) async fn find(client: &Client, namespace: &str) -> Result<Found, Unin
     let all = all.list(&ours()).await.map_err(failed("Deployments"))?.items;
     let (deployments, others): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|deployment| deployment.namespace().as_deref() == Some(namespace));
-    let mut parts = Vec::new();
+    let (mut parts, mut made) = (Vec::new(), None);
     for kind in KINDS {
-        parts.extend(parts_of(client, kind, namespace).await?);
+        let found = parts_of(client, kind, namespace).await?;
+        made = made.or_else(|| found.iter().find_map(maker));
+        parts.extend(found.into_iter().filter_map(|metadata| removal(kind, metadata)));
     }
     Ok(Found {
         meshes: meshes(client).await?,
@@ -77,7 +81,7 @@ pub(super) async fn find(client: &Client, namespace: &str) -> Result<Found, Unin
         definition: definition(client).await?,
         operator: standing(&deployments),
         elsewhere: others.first().and_then(Deployment::namespace),
-        maker: deployments.iter().find_map(maker),
+        maker: made,
     })
 }
 
@@ -99,7 +103,7 @@ async fn definition(client: &Client) -> Result<Option<Removal>, UninstallError> 
     Ok(found.map(|found| Removal { key, uid: found.uid().unwrap_or_default() }))
 }
 
-async fn parts_of(client: &Client, kind: Kind, namespace: &str) -> Result<Vec<Removal>, UninstallError> {
+async fn parts_of(client: &Client, kind: Kind, namespace: &str) -> Result<Vec<ObjectMeta>, UninstallError> {
     let roles = matches!(kind, Kind::Role | Kind::RoleBinding);
     let resource = kind.api_resource();
     // A role of the operator's is in each namespace of a mesh too.
@@ -114,8 +118,7 @@ async fn parts_of(client: &Client, kind: Kind, namespace: &str) -> Result<Vec<Re
         (_, Some(ACCOUNT | MESH_ROLE)) => true,
         _ => kind.namespaced() && !roles,
     };
-    let metadata = listed.items.into_iter().map(|object| object.metadata).filter(named);
-    Ok(metadata.filter_map(|metadata| removal(kind, metadata)).collect())
+    Ok(listed.items.into_iter().map(|object| object.metadata).filter(named).collect())
 }
 
 fn removal(kind: Kind, metadata: ObjectMeta) -> Option<Removal> {
@@ -132,12 +135,14 @@ fn standing(deployments: &[Deployment]) -> Standing {
     }
 }
 
-fn maker(deployment: &Deployment) -> Option<String> {
+fn maker(metadata: &ObjectMeta) -> Option<String> {
     let known = MAKERS.iter().find_map(|(key, who)| {
-        let name = deployment.labels().get(*key).or_else(|| deployment.annotations().get(*key))?;
+        let tables = [&metadata.labels, &metadata.annotations];
+        let name = tables.into_iter().flatten().find_map(|table| table.get(*key))?;
         Some(format!("{who} {name}"))
     });
-    known.or_else(|| deployment.owner_references().first().map(|owner| format!("{} {}", owner.kind, owner.name)))
+    let owner = || metadata.owner_references.iter().flatten().next();
+    known.or_else(|| owner().map(|owner| format!("{} {}", owner.kind, owner.name)))
 }
 
 fn ours() -> ListParams {
@@ -167,11 +172,12 @@ mod tests {
     }
 
     #[test]
-    fn whoever_made_the_deployment_is_known_by_its_marks() {
-        let made = |metadata: &Value| maker(&deployment(metadata, 1));
+    fn whoever_made_the_operator_is_known_by_its_marks() {
+        let made = |metadata: &Value| maker(&serde_json::from_value(metadata.clone()).unwrap());
         assert_eq!(made(&json!({"labels": {"app.kubernetes.io/name": "meshwright"}})), None);
         let helm = json!({"annotations": {"meta.helm.sh/release-name": "mw"}});
         assert_eq!(made(&helm).as_deref(), Some("Helm's release mw"));
+        assert_eq!(made(&json!({"labels": {"app.kubernetes.io/instance": "mw"}})).as_deref(), Some("Argo CD's mw"));
         // Flux' HelmRelease makes a release of Helm's: the first is the one that would bring it back.
         let flux = json!({"labels": {"helm.toolkit.fluxcd.io/name": "operators"}, "annotations": helm["annotations"]});
         assert_eq!(made(&flux).as_deref(), Some("Flux' HelmRelease operators"));

@@ -73,9 +73,7 @@ fn address(namespace: &str, of: AddOnName) -> String {
 
 /// What every chart is told of the mesh.
 fn about(spec: &MeshInstallationSpec, platform: &Platform) -> Value {
-    let root = get(&Value::Object(spec.mesh_config.0.clone()), "rootNamespace").cloned();
     json!({
-        "rootNamespace": root.unwrap_or_else(|| spec.namespace.as_str().into()),
         "pullPolicy": spec.images.pull_policy.map(meshwright_api::PullPolicy::as_str),
         "pullSecrets": spec.images.pull_secrets,
         "assignsUsers": platform.chart_platform() == Some("openshift"),
