@@ -57,8 +57,8 @@ fn retry(failures: u32) -> Duration {
 }
 
 /// What the injector refuses for so long won't mend by waiting. It watches its configuration through the API server, so
-/// that a change reaches it at once; by then the pod has been tried three times.
-const SETTLED: Duration = Duration::from_secs(3);
+/// that a change reaches it at once; but an istiod that ends answers for up to 10 s more by what it knew last.
+const SETTLED: Duration = Duration::from_secs(15);
 
 /// An API server gives a webhook at most 30 s.
 const PROBE_DEADLINE: Duration = Duration::from_secs(35);

@@ -23,7 +23,7 @@ use crate::mesh::rollup::{failure, reason_of};
 use crate::runtime::requests::why;
 
 /// Whether a mesh can be brought to what is accepted. Nothing is asked of a spec that was begun with; of a first one, and of
-/// one with the same release, no more than the rights that it takes.
+/// one with the same release and charts, no more than the rights that it takes.
 pub async fn preflight(
     context: &Context,
     installation: &MeshInstallation,
@@ -37,7 +37,7 @@ pub async fn preflight(
     }
     rights(context, &name, accepted).await?;
     let Some(standing) = Heading::of(records).map(|heading| heading.target()) else { return Ok(()) };
-    if standing.inputs.version == accepted.inputs.version {
+    if standing.inputs.version == accepted.inputs.version && standing.inputs.charts == accepted.inputs.charts {
         return Ok(());
     }
     way_back(context, installation, records, accepted).await?;

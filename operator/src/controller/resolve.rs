@@ -7,10 +7,7 @@ use jiff::tz::TimeZone;
 use kube::ResourceExt as _;
 use meshwright_api::conditions::Reason;
 use meshwright_api::version::VersionRequest;
-use meshwright_api::{
-    Adoption, Allowance, Deletion, MeshInstallation, MeshInstallationSpec, PlatformName, Proxy, ProxyUpdate, Upgrade,
-    UpgradeStrategy,
-};
+use meshwright_api::{Allowance, MeshInstallation, MeshInstallationSpec, PlatformName, Upgrade, UpgradeStrategy};
 use meshwright_chart::Capabilities;
 use semver::Version;
 
@@ -25,7 +22,7 @@ use crate::mesh::images;
 use crate::mesh::object::{Desired, Owner};
 use crate::mesh::problem::sentence;
 use crate::mesh::render::{RenderMeshError, render};
-use crate::mesh::revision::{Record, ResolvedInputs, Verdict};
+use crate::mesh::revision::{Record, ResolvedInputs, Verdict, shape};
 use crate::mesh::revisions::{Part, Revision, of_part};
 use crate::mesh::upgrade::skew;
 use crate::mesh::validate::validate;
@@ -47,18 +44,6 @@ pub struct Accepted {
 
 fn stall(reason: Reason, message: impl Into<String>) -> Blocker {
     Blocker { reason, message: message.into() }
-}
-
-/// The spec without the switches that don't shape the mesh.
-pub(super) fn shape(spec: &MeshInstallationSpec) -> MeshInstallationSpec {
-    let proxy = Proxy { update: ProxyUpdate::default(), ..spec.proxy.clone() };
-    MeshInstallationSpec {
-        paused: false,
-        adoption: Adoption::default(),
-        deletion: Deletion::default(),
-        proxy,
-        ..spec.clone()
-    }
 }
 
 /// The platform that a spec is for: the one it names, else the one that was found when it was accepted, else the one that

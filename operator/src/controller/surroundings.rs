@@ -6,12 +6,12 @@ use semver::Version;
 
 use super::ports::pins;
 use super::resolve::{
-    Accepted, Draft, RevisionChoice, build, inputs, moves, own_images, release, release_of, same_control_plane, shape,
+    Accepted, Draft, RevisionChoice, build, inputs, moves, own_images, release, release_of, same_control_plane,
     switches,
 };
 use crate::catalog::Catalog;
 use crate::mesh::health::Blocker;
-use crate::mesh::revision::{Record, ResolvedInputs};
+use crate::mesh::revision::{Record, ResolvedInputs, shape};
 use crate::nodeports::{Discovery, Held, blocker, wanted};
 use crate::platform::{Detected, Platform, Platforms};
 

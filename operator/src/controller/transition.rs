@@ -14,7 +14,6 @@ use super::beside::place;
 use super::context::Context;
 use super::heading::{Heading, by_trust, last_good};
 use super::injection::injection;
-use super::releases::passes;
 use super::resolve::{Accepted, resolve_remembered};
 use crate::mesh::health::{Blocker, KeptRevision, of_other_control_planes};
 use crate::mesh::kind::Kind;
@@ -93,7 +92,8 @@ pub async fn transition(
                 Ok((own, _)) => sources.push((other.verdict, Arc::new(own))),
                 Err(error) => warn!(installation = name, record = other.name, error = %error, "can't be made again"),
             },
-            Err(blocker) if passes(blocker.reason) => return Err(blocker),
+            // Worth a moment; what can't be had is left out, like what is lost.
+            Err(blocker) if blocker.reason == Reason::PullingRelease => return Err(blocker),
             Err(blocker) => {
                 warn!(installation = name, record = other.name, why = blocker.message, "can't be made again");
             }

@@ -209,6 +209,9 @@ fn refusal(
 /// with steps and gates, which a mesh of ours has. Gateways run what istiod injects, whichever chart made them.
 fn against_adoption(desired: &Desired, live: &Live, adoption: Adoption) -> Option<Refusal> {
     let key = desired.key.clone();
+    if live.deleting {
+        return Some(Refusal::Foreign { key, holder: None });
+    }
     let has_release = key.kind.makes_pods() && !matches!(desired.component, Component::Gateway(_));
     let theirs = live.marks.release.as_ref().filter(|_| has_release);
     if let Some(release) = theirs.filter(|release| desired.release.as_ref() != Some(release)) {

@@ -27,7 +27,7 @@ pub fn proxy_inputs(injector: &Value, mesh: Option<&Value>) -> Option<String> {
 }
 
 /// Whether a proxy's image is one that this injector's configuration asks for, as far as its tag tells: variants have a
-/// longer one. What names its image in full, or by digest, is taken as it comes.
+/// longer one. Digests are compared; what else names its image in full is taken as it comes.
 #[must_use]
 pub fn is_expected_image(injector: &Value, image: &str) -> bool {
     let Some(values) = injector.get("values").and_then(parse) else { return true };
@@ -36,8 +36,11 @@ pub fn is_expected_image(injector: &Value, image: &str) -> bool {
         Some(Value::Number(number)) => number.to_string(),
         _ => String::new(),
     };
-    let tag = text("global.tag");
-    if tag.is_empty() || text("global.proxy.image").contains(['/', ':', '@']) || image.contains('@') {
+    let (tag, named) = (text("global.tag"), text("global.proxy.image"));
+    if let Some((_, wanted)) = named.split_once('@') {
+        return image.split_once('@').is_some_and(|(_, found)| found == wanted);
+    }
+    if tag.is_empty() || named.contains(['/', ':', '@']) || image.contains('@') {
         return true;
     }
     tag_of(image)
@@ -89,6 +92,10 @@ mod tests {
         assert!(!is_expected_image(&plain, "istio/proxyv2:1.32.01"));
         let own = injector(json!({"global": {"tag": "1.32.0", "proxy": {"image": "mine/proxy:7"}}}));
         assert!(is_expected_image(&own, "mine/proxy:7"));
+        let pinned = injector(json!({"global": {"tag": "1.32.0", "proxy": {"image": "r/proxyv2:1.32.0@sha256:b"}}}));
+        assert!(is_expected_image(&pinned, "mirror/proxyv2:1.32.0@sha256:b"));
+        assert!(!is_expected_image(&pinned, "r/proxyv2:1.32.0@sha256:a"));
+        assert!(!is_expected_image(&pinned, "r/proxyv2:1.31.0"));
         assert!(is_expected_image(&injector(json!({"global": {"proxy": {"image": "proxyv2"}}})), "x:1"));
     }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use meshwright_api::{MeshInstallationSpec, RevisionTag};
+use meshwright_api::{Adoption, Deletion, MeshInstallationSpec, Proxy, ProxyUpdate, RevisionTag};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
@@ -117,14 +117,20 @@ impl ResolvedInputs {
     /// Whether this record was made for the same wishes, switches that don't shape the mesh aside.
     #[must_use]
     pub fn is_for(&self, spec: &MeshInstallationSpec) -> bool {
-        let shape = |spec: &MeshInstallationSpec| {
-            let mut spec = spec.clone();
-            spec.paused = false;
-            spec.deletion = meshwright_api::Deletion::default();
-            spec.proxy.update = meshwright_api::ProxyUpdate::default();
-            spec
-        };
         shape(&self.spec) == shape(spec)
+    }
+}
+
+/// The spec without the switches that don't shape the mesh.
+#[must_use]
+pub fn shape(spec: &MeshInstallationSpec) -> MeshInstallationSpec {
+    let proxy = Proxy { update: ProxyUpdate::default(), ..spec.proxy.clone() };
+    MeshInstallationSpec {
+        paused: false,
+        adoption: Adoption::default(),
+        deletion: Deletion::default(),
+        proxy,
+        ..spec.clone()
     }
 }
 
@@ -133,6 +139,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn switches_that_dont_shape_the_mesh_make_no_other_wish() {
+        let spec = |fields: serde_json::Value| -> MeshInstallationSpec {
+            let mut all = json!({"version": "1.31.2"});
+            crate::mesh::merge::merge(&mut all, fields);
+            serde_json::from_value(all).unwrap()
+        };
+        let plain = shape(&spec(json!({})));
+        for fields in [json!({"adoption": "Adopt"}), json!({"paused": true}), json!({"deletion": {"policy": "Orphan"}})]
+        {
+            assert_eq!(shape(&spec(fields.clone())), plain, "{fields}");
+        }
+        assert_ne!(shape(&spec(json!({"profile": "demo"}))), plain);
+    }
 
     #[test]
     fn a_verdict_is_spelled_alike_in_the_annotation_and_in_what_programs_read() {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use meshwright_api::version::VersionRequest;
 use semver::Version;
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::super::backoff::pause;
@@ -17,6 +18,9 @@ use crate::catalog::{Catalog, ChartName, Digest, Facts, explain};
 
 /// A release that no registry has is asked for again after this long: sooner than a spec that waits for it is looked at.
 const LACKING: Duration = Duration::from_mins(4);
+
+/// A question takes no longer than this, with its wait for others: a registry that answers byte by byte must not hold them up.
+const LONGEST: Duration = Duration::from_mins(3);
 
 /// A registry, and where its releases are kept.
 #[derive(Clone, Debug)]
@@ -107,7 +111,9 @@ impl Asker {
             let (asker, runtime) = (Arc::clone(self), Handle::current());
             // Unpacking and parsing take tens of milliseconds: not on the threads that serve watches.
             tokio::task::spawn_blocking(move || {
-                let answer = runtime.block_on(asker.find(&question));
+                let answer = runtime.block_on(timeout(LONGEST, asker.find(&question)));
+                let answer =
+                    answer.unwrap_or_else(|_| Answer::Failed(format!("{} gave no answer in time", asker.names())));
                 asker.note(&question, answer);
             });
         }
@@ -158,14 +164,14 @@ impl Asker {
         Ok(newest)
     }
 
-    /// Pulls a release from the first registry that has it, unless it is on disk by now.
+    /// Pulls a release from the first registry that can give it, unless it is on disk by now.
     async fn pull(&self, version: &Version, charts: &BTreeMap<String, String>) -> Result<Answer, String> {
         let exact = VersionRequest::Exact(version.clone());
         if Catalog::open(&self.directories).is_ok_and(|catalog| catalog.resolve(&exact).is_ok()) {
             return Ok(Answer::Here);
         }
         let facts = Facts::bundled().map_err(|error| explain(&error))?;
-        let contents = contents(charts);
+        let (contents, mut trouble) = (contents(charts), None);
         for Registry { source, cache } in &self.registries {
             let failed = |error: &dyn std::error::Error| {
                 format!("Istio {version} can't be had from {source}: {}", explain(error))
@@ -189,10 +195,10 @@ impl Asker {
                     return Ok(Answer::Here);
                 }
                 Err(PullError::Missing { artifact }) => info!(%version, artifact, "a registry lacks a release"),
-                Err(error) => return Err(failed(&error)),
+                Err(error) => trouble = trouble.or(Some(failed(&error))),
             }
         }
-        Ok(Answer::Lacking)
+        trouble.map_or(Ok(Answer::Lacking), Err)
     }
 }
 

@@ -74,6 +74,9 @@ fn what_is_nobodys_becomes_ours_only_where_the_spec_says_so_and_nothing_in_it_ch
     let all = [Arc::clone(&map)];
     let same = adopting(&all, vec![found("1")], Adoption::Adopt);
     assert_eq!((same.refusals, same.steps[0].action.clone()), (vec![], Action::Adopt));
+    let (key, leaving) = found("1");
+    let leaving = vec![(key, Live { deleting: true, ..leaving })];
+    assert!(matches!(adopting(&all, leaving, Adoption::Adopt).refusals.as_slice(), [Refusal::Foreign { .. }]));
     let other = adopting(&all, vec![found("2")], Adoption::Adopt);
     assert!(
         matches!(other.refusals.as_slice(), [Refusal::Differs { changes, .. }] if changes[0].path == "data.a"),
