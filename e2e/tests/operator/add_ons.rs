@@ -147,7 +147,8 @@ fn an_add_on_that_cannot_come_up_is_told_and_hinders_neither_ready_nor_an_upgrad
         ]);
         mesh.apply(NAME, spec.clone()).await?;
         let lame = |found: &MeshInstallation| {
-            told(found, "prometheus").is_some_and(|(ready, message)| ready == 0 && message.contains("0 of 1 pods"))
+            told(found, "prometheus")
+                .is_some_and(|(ready, message)| ready == 0 && message.contains("its pod is not ready"))
                 && told(found, "kiali").is_some_and(|(_, message)| message.contains("kiali-istio-system"))
         };
         let ready = ready_and(&mesh, "two add-ons that lag", lame).await?;

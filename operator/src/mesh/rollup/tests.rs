@@ -181,11 +181,11 @@ fn a_warning_is_pointed_at_and_stands_until_somebody_has_looked_again() {
 #[test]
 fn an_add_on_that_lags_is_told_and_the_mesh_is_ready_all_the_same() {
     let mut lame = health(vec![]);
-    lame.lagging.insert("kiali".into(), "kiali: 0 of 1 pods are ready".into());
+    lame.lagging.insert("kiali".into(), "kiali: its pod is not ready".into());
     lame.excuse("prometheus", "no right");
     let status = follow(&MeshInstallationStatus::default(), &lame, true);
     assert_eq!(ready(&status), ("True", "Healthy"));
-    let message = "Istio 1.31.2 is ready; of its add-ons, kiali: 0 of 1 pods are ready, prometheus: no right";
+    let message = "Istio 1.31.2 is ready; of its add-ons, kiali: its pod is not ready, prometheus: no right";
     assert_eq!(status.message.as_deref(), Some(message));
 }
 
