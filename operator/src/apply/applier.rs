@@ -14,8 +14,9 @@ use super::reader::{api, to_value};
 use crate::mesh::adoption;
 use crate::mesh::drift;
 use crate::mesh::effective::{effective, is_contested};
+use crate::mesh::fields::FieldChange;
 use crate::mesh::kind::Kind;
-use crate::mesh::live::{Facts, Marks};
+use crate::mesh::live::{Facts, Live};
 use crate::mesh::object::{
     ADOPTED_INPUTS_ANNOTATION, COMPONENT_LABEL, Desired, FIELD_MANAGER, HASH_ANNOTATION, INSTALLATION_LABEL, ObjectKey,
     RELEASE_ANNOTATION, Stage, UID_ANNOTATION,
@@ -159,7 +160,7 @@ impl Applier {
                 // The answer tells at once whether additions remain; they take one targeted patch more.
                 Ok(())
             }
-            Action::Adopt => self.adopt(desired).await,
+            Action::Adopt(changes) => self.adopt(desired, changes).await,
             Action::TakeOut(_) => self.take_out(desired).await,
         }
     }
@@ -197,12 +198,13 @@ impl Applier {
     }
 
     /// Makes an object ours that is nobody's: first the fields of whoever made it, so that those which nobody wants any
-    /// more go with the apply.
-    async fn adopt(&self, desired: &Arc<Desired>) -> Result<(), ApplyError> {
+    /// more go with the apply. `changes` are those that were judged.
+    async fn adopt(&self, desired: &Arc<Desired>, changes: &[FieldChange]) -> Result<(), ApplyError> {
         let key = &desired.key;
         let Some(mut live) = self.read(key).await? else { return self.patch(desired, desired.value(), false).await };
-        if !Marks::of(&live).are_missing() {
-            // It has become somebody's meanwhile; the next plan says whether it may be written.
+        let found = Live::of(key.kind, &live, Some(desired), None);
+        if !found.marks.are_missing() || found.differences != changes {
+            // It has become somebody's, or another, meanwhile; the next plan says whether it may be written.
             self.inventory.read(key, &live);
             return Ok(());
         }
@@ -290,5 +292,5 @@ fn not_applied(key: &ObjectKey, source: kube::Error) -> ApplyError {
 
 /// A new pod template or a new Deployment starts pods.
 fn starts_pods(step: &Step) -> bool {
-    matches!(step.action, Action::Create | Action::Adopt | Action::Update(_))
+    matches!(step.action, Action::Create | Action::Adopt(_) | Action::Update(_))
 }

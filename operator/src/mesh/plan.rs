@@ -78,8 +78,8 @@ pub enum Action {
     Create,
     /// It differs in these fields, or was applied from another desired state.
     Update(Vec<String>),
-    /// Somebody else made it, and it becomes ours.
-    Adopt,
+    /// Somebody else made it, and it becomes ours; this changes in it.
+    Adopt(Vec<FieldChange>),
     /// Others added what must not stay.
     TakeOut(Vec<String>),
 }
@@ -235,7 +235,7 @@ fn action(desired: &Desired, live: Option<&Live>, owner: &Owner, adoption: Adopt
     }
     // Who made a namespace is its owner all the same.
     if adoption != Adoption::Refuse && live.marks.are_missing() && desired.key.kind != Kind::Namespace {
-        return Action::Adopt;
+        return Action::Adopt(live.differences.clone());
     }
     if live.marks.hash.as_deref() != Some(&desired.hash) {
         return Action::Update(vec!["the desired state".into()]);

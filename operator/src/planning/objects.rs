@@ -98,7 +98,7 @@ pub fn outcome(
             (Action::Keep, _) => {}
             (Action::Create, _) | (_, None) => changes.push(change(ObjectAction::Create, Vec::new())),
             (action, Some(live)) => {
-                let adopted = *action == Action::Adopt;
+                let adopted = matches!(action, Action::Adopt(_));
                 let fields =
                     if adopted { differences(&step.desired, live) } else { field_changes(&step.desired, live) };
                 if fields.is_empty() {

@@ -73,7 +73,7 @@ fn what_is_nobodys_becomes_ours_only_where_the_spec_says_so_and_nothing_in_it_ch
     };
     let all = [Arc::clone(&map)];
     let same = adopting(&all, vec![found("1")], Adoption::Adopt);
-    assert_eq!((same.refusals, same.steps[0].action.clone()), (vec![], Action::Adopt));
+    assert_eq!((same.refusals, same.steps[0].action.clone()), (vec![], Action::Adopt(vec![])));
     let (key, leaving) = found("1");
     let leaving = vec![(key, Live { deleting: true, ..leaving })];
     assert!(matches!(adopting(&all, leaving, Adoption::Adopt).refusals.as_slice(), [Refusal::Foreign { .. }]));
@@ -84,7 +84,8 @@ fn what_is_nobodys_becomes_ours_only_where_the_spec_says_so_and_nothing_in_it_ch
         other.refusals
     );
     let overwritten = adopting(&all, vec![found("2")], Adoption::Overwrite);
-    assert_eq!((overwritten.refusals, overwritten.steps[0].action.clone()), (vec![], Action::Adopt));
+    assert_eq!(overwritten.refusals, []);
+    assert!(matches!(&overwritten.steps[0].action, Action::Adopt(changes) if changes[0].path == "data.a"));
     let held = live_of(&map, |o| o["metadata"]["annotations"]["meshwright.dev/installation-uid"] = "u-2".into());
     assert!(matches!(adopting(&all, vec![held], Adoption::Overwrite).refusals.as_slice(), [Refusal::Foreign { .. }]));
 }
