@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use kube::Client;
-use kube::api::{Api, ListParams};
 use meshwright_api::MeshInstallation;
 use meshwright_chart::yaml_text;
 use serde_json::{Value, json};
@@ -95,6 +95,7 @@ pub fn run(args: &AdoptArgs) -> Result<ExitCode, AdoptError> {
 
 async fn adopt(args: &AdoptArgs) -> Result<ExitCode, AdoptError> {
     let catalog = Catalog::open(&args.catalogs).map_err(AdoptError::Catalog)?;
+    let platforms = Arc::new(Platforms::bundled().map_err(AdoptError::Platforms)?);
     let clients = cluster::connect().await.map_err(AdoptError::Cluster)?;
     let kubernetes = cluster::version(&clients).await.map_err(AdoptError::Cluster)?;
     let client = clients.requests;
@@ -102,8 +103,8 @@ async fn adopt(args: &AdoptArgs) -> Result<ExitCode, AdoptError> {
     let choice = Choice { namespace: args.namespace.clone(), revision: args.revision.clone() };
     let found = find(&objects, &choice).map_err(AdoptError::Find)?;
     let Proposal { spec, notes } = propose(&found, &objects);
-    let installations = installations(&client).await?;
-    let cluster = Cluster { client, kubernetes, installations: &installations, catalog: &catalog };
+    let installations = cluster::installations(&client).await.map_err(|error| AdoptError::List(Box::new(error)))?;
+    let cluster = Cluster { client, kubernetes, installations: &installations, catalog: &catalog, platforms };
     let (spec, compared) = best(&cluster, &args.name, spec, &found).await?;
     let head = format!("# Istio {} in {}, as it is; made by: meshwright adopt\n", found.version, found.namespace);
     let text = format!("{head}{}", yaml_text(&manifest(&args.name, &spec)));
@@ -112,15 +113,6 @@ async fn adopt(args: &AdoptArgs) -> Result<ExitCode, AdoptError> {
     let told = tell(&found, &objects, &notes, report.as_ref().ok());
     print(io::stderr().lock(), &told).map_err(AdoptError::Print)?;
     Ok(if report?.verdict == Verdict::Nothing { ExitCode::SUCCESS } else { ExitCode::from(DIFFERS) })
-}
-
-async fn installations(client: &Client) -> Result<Vec<MeshInstallation>, AdoptError> {
-    match Api::<MeshInstallation>::all(client.clone()).list(&ListParams::default()).await {
-        Ok(list) => Ok(list.items),
-        // The definition isn't there yet.
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
-        Err(error) => Err(AdoptError::List(Box::new(error))),
-    }
 }
 
 fn manifest(name: &str, spec: &Value) -> Value {
@@ -132,6 +124,7 @@ struct Cluster<'a> {
     kubernetes: String,
     installations: &'a [MeshInstallation],
     catalog: &'a Catalog,
+    platforms: Arc<Platforms>,
 }
 
 /// The proposal that comes nearest: whether the charts were given the platform's values, and images from elsewhere than the
@@ -185,7 +178,7 @@ async fn compare(cluster: &Cluster<'_>, name: &str, spec: &Value) -> Result<Resu
         operator_namespace: super::OPERATOR_NAMESPACE,
         installations: cluster.installations,
         catalog: cluster.catalog,
-        platforms: Platforms::bundled().map_err(AdoptError::Platforms)?,
+        platforms: Arc::clone(&cluster.platforms),
     };
     Ok(Box::pin(observe::plan(sight, &wanted, None)).await)
 }

@@ -2,6 +2,11 @@
 
 use std::io;
 
+use kube::Client;
+use kube::api::{Api, ListParams};
+use meshwright_api::MeshInstallation;
+
+use crate::apply::absent;
 use crate::runtime::client::{Clients, ConnectError};
 
 /// The cluster can't be asked.
@@ -33,4 +38,13 @@ pub(super) async fn connect() -> Result<Clients, ClusterError> {
 pub(super) async fn version(clients: &Clients) -> Result<String, ClusterError> {
     let info = clients.requests.apiserver_version().await;
     info.map(|info| info.git_version).map_err(|error| ClusterError::Silent(Box::new(error)))
+}
+
+/// All MeshInstallations; none where the cluster doesn't know the kind.
+pub(super) async fn installations(client: &Client) -> Result<Vec<MeshInstallation>, kube::Error> {
+    match Api::<MeshInstallation>::all(client.clone()).list(&ListParams::default()).await {
+        Ok(list) => Ok(list.items),
+        Err(error) if absent(&error) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }

@@ -1,15 +1,16 @@
 //! `meshwright plan`: what would happen if a MeshInstallation were applied to the cluster that `KUBECONFIG` names.
 
+mod notes;
 pub(super) mod observe;
 mod show;
 
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use kube::ResourceExt;
-use kube::api::{Api, ListParams};
 use meshwright_api::MeshInstallation;
 use serde_json::{Value, json};
 
@@ -138,12 +139,7 @@ async fn plan(args: &PlanArgs, given: Option<MeshInstallation>) -> Result<Report
     let clients = cluster::connect().await.map_err(PlanError::Cluster)?;
     let kubernetes = cluster::version(&clients).await.map_err(PlanError::Cluster)?;
     let client = clients.requests;
-    let all = match Api::<MeshInstallation>::all(client.clone()).list(&ListParams::default()).await {
-        Ok(list) => list.items,
-        // The definition isn't there yet, so no mesh is either.
-        Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
-        Err(error) => return Err(PlanError::List(Box::new(error))),
-    };
+    let all = cluster::installations(&client).await.map_err(|error| PlanError::List(Box::new(error)))?;
     let name = given.as_ref().map_or_else(|| args.name.clone().unwrap_or_default(), ResourceExt::name_any);
     let present = all.iter().find(|installation| installation.name_any() == name);
     let wanted = wanted(given, present, &name, args.version.as_deref())?;
@@ -153,7 +149,7 @@ async fn plan(args: &PlanArgs, given: Option<MeshInstallation>) -> Result<Report
         operator_namespace: &args.operator_namespace,
         installations: &all,
         catalog: &catalog,
-        platforms,
+        platforms: Arc::new(platforms),
     };
     observe::plan(sight, &wanted, present).await
 }

@@ -19,7 +19,7 @@ use meshwright_api::conditions::{ConditionType, is_true};
 use meshwright_api::{MeshInstallation, MeshInstallationStatus};
 use thiserror::Error;
 
-use crate::apply::RevisionError;
+use crate::apply::{RevisionError, absent};
 
 use super::cluster::{self, ClusterError};
 use super::output::{Output, print};
@@ -132,8 +132,7 @@ async fn find(client: &Client, name: Option<&str>) -> Result<Vec<MeshInstallatio
     let api: Api<MeshInstallation> = Api::all(client.clone());
     let listed = api.list(&ListParams::default()).await;
     let all = listed.map_err(|error| match error {
-        // An unknown path is answered by a plain text, which has no reason to go by.
-        kube::Error::Api(status) if status.code == 404 => StatusError::NotServed,
+        error if absent(&error) => StatusError::NotServed,
         error => StatusError::List(Box::new(error)),
     })?;
     let names: Vec<String> = all.iter().map(|mesh| format!("{:?}", mesh.name_any())).collect();

@@ -16,8 +16,7 @@ use super::range::Discovery;
 use super::refusal::PortRefusal;
 use super::wanted::HEALTH_CHECK;
 use crate::mesh::object::{FIELD_MANAGER, INSTALLATION_LABEL};
-use crate::runtime::requests::pages;
-use crate::runtime::requests::within_deadline;
+use crate::runtime::requests::{pages, within_deadline};
 
 /// A node port that no sensible range has: asking for it is answered with the range.
 const IMPOSSIBLE: i32 = 1;

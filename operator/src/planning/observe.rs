@@ -8,12 +8,12 @@ use kube::api::{Api, DynamicObject, ListParams};
 use serde_json::Value;
 
 use super::objects::Objects;
+use crate::apply::absent;
 use crate::mesh::kind::Kind;
 use crate::mesh::live::Live;
 use crate::mesh::object::{Desired, INSTALLATION_LABEL, ObjectKey};
 use crate::mesh::tags::Injector;
-use crate::runtime::requests::within_deadline;
-use crate::runtime::requests::{pages, why};
+use crate::runtime::requests::{pages, why, within_deadline};
 
 /// Requests at a time.
 const CONCURRENCY: usize = 16;
@@ -78,7 +78,7 @@ async fn labelled_of(client: &Client, kind: Kind, label: &str) -> Result<Vec<(Ob
     });
     match listed.await {
         Ok(()) => Ok(all),
-        Err(error) if is_absent(&error) => Ok(all),
+        Err(error) if absent(&error) => Ok(all),
         Err(error) => Err(format!("{}: {}", kind.plural(), why(&error))),
     }
 }
@@ -91,7 +91,7 @@ async fn one(client: &Client, key: &ObjectKey) -> Result<Option<(ObjectKey, Valu
     };
     match within_deadline(api.get_opt(&key.name)).await {
         Ok(object) => Ok(object.map(|object| (key.clone(), to_value(&object)))),
-        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) if absent(&error) => Ok(None),
         Err(error) => Err(format!("{key}: {}", why(&error))),
     }
 }
@@ -99,9 +99,4 @@ async fn one(client: &Client, key: &ObjectKey) -> Result<Option<(ObjectKey, Valu
 /// Metadata and content always have a JSON form.
 fn to_value(object: &DynamicObject) -> Value {
     serde_json::to_value(object).unwrap_or_default()
-}
-
-/// Whether there is no such kind.
-fn is_absent(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 404)
 }

@@ -6,8 +6,7 @@ use kube::{Client, Resource as _, ResourceExt as _};
 
 use super::census::Census;
 use super::pod::{INJECTED, ProxyPod, UNFINISHED};
-use crate::runtime::requests::pages;
-use crate::runtime::requests::within_deadline;
+use crate::runtime::requests::{pages, within_deadline};
 
 /// Annotation that the node agent puts on a pod whose traffic goes through ztunnel, and the value that says so.
 const REDIRECTION: (&str, &str) = ("ambient.istio.io/redirection", "enabled");

@@ -5,6 +5,7 @@ use kube::api::{Api, DynamicObject, ListParams, ObjectMeta};
 use kube::{Client, CustomResourceExt as _, ResourceExt as _};
 use meshwright_api::MeshInstallation;
 
+use super::super::cluster::installations;
 use super::UninstallError;
 use crate::apply::api;
 use crate::mesh::kind::Kind;
@@ -85,15 +86,9 @@ pub(super) async fn find(client: &Client, namespace: &str) -> Result<Found, Unin
     })
 }
 
-/// All MeshInstallations; none where the cluster doesn't know the kind.
+/// All MeshInstallations.
 pub(super) async fn meshes(client: &Client) -> Result<Vec<MeshInstallation>, UninstallError> {
-    let api: Api<MeshInstallation> = Api::all(client.clone());
-    match api.list(&ListParams::default()).await {
-        Ok(meshes) => Ok(meshes.items),
-        // An unknown path is answered by a plain text, which has no reason to go by.
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
-        Err(error) => Err(failed("MeshInstallations")(error)),
-    }
+    installations(client).await.map_err(failed("MeshInstallations"))
 }
 
 async fn definition(client: &Client) -> Result<Option<Removal>, UninstallError> {

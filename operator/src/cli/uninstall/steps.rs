@@ -20,7 +20,7 @@ use crate::mesh::object::INSTALLATION_LABEL;
 use crate::mesh::plan::Removal;
 use crate::runtime::leader::LEASE_NAME;
 
-/// Between two looks at what is to go.
+/// Between two looks at what is to go: a person waits, and a watch of each kind would be more than what it spares.
 const LOOK: Duration = Duration::from_millis(500);
 /// Who writes what is written here.
 const WRITER: &str = "meshwright-uninstall";
