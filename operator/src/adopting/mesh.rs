@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::table;
 use crate::mesh::kind::Kind;
-use crate::mesh::live::Marks;
+use crate::mesh::marks::Marks;
 use crate::mesh::merge::get;
 use crate::mesh::object::ObjectKey;
 use crate::mesh::revisions::{DEFAULT, REVISION_LABEL, Revision, TAG_LABEL};

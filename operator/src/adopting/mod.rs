@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 pub use mesh::{Choice, FindMeshError, Found, find};
 
 use crate::mesh::kind::Kind;
-use crate::mesh::live::Marks;
+use crate::mesh::marks::Marks;
 use crate::mesh::merge::{get, set};
 use crate::mesh::object::ObjectKey;
 use crate::mesh::revisions::REVISION_LABEL;

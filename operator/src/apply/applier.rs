@@ -21,7 +21,8 @@ use crate::mesh::object::{
     ADOPTED_INPUTS_ANNOTATION, COMPONENT_LABEL, Desired, FIELD_MANAGER, HASH_ANNOTATION, INSTALLATION_LABEL, ObjectKey,
     RELEASE_ANNOTATION, Stage, UID_ANNOTATION,
 };
-use crate::mesh::plan::{Action, Applied, Plan, Prepared, Removal, Step, Waiting, add_on_of};
+use crate::mesh::plan::{Action, Applied, Plan, Prepared, Step, Waiting, add_on_of};
+use crate::mesh::uninstall::Removal;
 use crate::runtime::metrics::{Metrics, WriteVerb};
 use crate::runtime::requests::within_deadline;
 

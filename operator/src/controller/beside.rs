@@ -6,9 +6,9 @@ use meshwright_api::MeshInstallation;
 use meshwright_api::conditions::Reason;
 use tracing::info;
 
+use super::accepted::Accepted;
 use super::context::Context;
 use super::error::ReconcileError;
-use super::resolve::Accepted;
 use crate::mesh::beside::{Beside, Peer};
 use crate::mesh::health::{Blocker, has_control_plane};
 use crate::mesh::live::LiveObjects;

@@ -6,11 +6,8 @@ use meshwright_api::MeshInstallation;
 use serde_json::json;
 use tracing::debug;
 
-use super::context::Context;
+use super::context::{Context, FINALIZER};
 use super::error::ReconcileError;
-
-/// On every installation that we look after.
-pub const FINALIZER: &str = "meshwright.dev/uninstall";
 
 /// Puts our finalizer on an installation, unless it is there.
 pub async fn ensure_finalizer(installation: &MeshInstallation, context: &Context) -> Result<(), ReconcileError> {

@@ -1,8 +1,6 @@
 //! What every reconcile is given.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::time::Duration;
 
 use kube::ResourceExt as _;
 use kube::runtime::reflector::Store;
@@ -10,33 +8,22 @@ use meshwright_api::MeshInstallation;
 use meshwright_chart::Capabilities;
 
 use super::Watched;
-use super::charge::FINALIZER;
 use super::events::EventSink;
 use super::memory::Memory;
+use super::options::Options;
 use super::releases::Releases;
 use crate::apply::{
     Applier, Changes, GatewayApi, GatewayPods, Inventory, Nodes, OwnRights, Prober, Reader, Revisions, Surveyor,
     Symptoms,
 };
-use crate::catalog::place::Place;
 use crate::mesh::revisions::Revision;
 use crate::nodeports::NodePortServer;
 use crate::proxies::{Proxies, Restarts};
 use crate::runtime::client::Clients;
 use crate::runtime::metrics::Metrics;
 
-/// What a person may set.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Directories and registries with releases.
-    pub catalogs: Vec<Place>,
-    /// Where the releases of registries are kept.
-    pub catalog_cache: Option<PathBuf>,
-    /// Whether registries are talked to without TLS.
-    pub catalog_plain_http: bool,
-    /// How often injection is proved when nothing gives cause to.
-    pub probe_interval: Duration,
-}
+/// On every installation that we look after.
+pub const FINALIZER: &str = "meshwright.dev/uninstall";
 
 /// Everything that a reconcile works with.
 pub struct Context {

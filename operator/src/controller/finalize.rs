@@ -14,20 +14,19 @@ use serde_json::json;
 use tracing::info;
 
 use super::beside::{beside, tell_others};
-use super::charge::FINALIZER;
-use super::context::Context;
+use super::context::{Context, FINALIZER};
 use super::error::ReconcileError;
+use super::outcome::SOON;
 use super::proxies::users;
-use super::reconcile::SOON;
 use super::report::report;
 use crate::apply::ApplyError;
 use crate::mesh::health::Blocker;
 use crate::mesh::kind::Kind;
 use crate::mesh::live::LiveObjects;
 use crate::mesh::object::{Component, ObjectKey};
-use crate::mesh::plan::Removal;
 use crate::mesh::rollup::Course;
 use crate::mesh::tags::{Standing, awaited};
+use crate::mesh::uninstall::Removal;
 use crate::mesh::uninstall::{Teardown, next};
 use crate::proxies::InUse;
 

@@ -11,6 +11,7 @@ use meshwright_api::MeshInstallation;
 use meshwright_api::conditions::{ConditionType, Reason, is_true};
 use tracing::{error, info, warn};
 
+use super::accepted::Accepted;
 use super::backoff::{OTHERS_MOVE, RESYNC, patience, pause};
 use super::beside::{tell_of_lost_tags, tell_others};
 use super::charge::ensure_finalizer;
@@ -19,12 +20,11 @@ use super::error::ReconcileError;
 use super::gateways::replace_uninjected;
 use super::heading::Heading;
 use super::injection::injection;
+use super::outcome::{self, Done, SOON, class_result};
 use super::ports::{learn, reach};
 use super::proxies;
-use super::reconcile::{Done, SOON, class_result};
 use super::refusals::{in_the_way, tell_of_adoption};
 use super::report::{blocked, report, report_progress};
-use super::resolve::Accepted;
 use super::transition::{Moving, Transition, ended, transition};
 use crate::apply::{ApplyError, ErrorClass};
 use crate::mesh::health::{Blocker, Health, Injection, measure};
@@ -333,7 +333,7 @@ async fn authority(case: &Case<'_>, accepted: &Accepted, health: &Health) -> Opt
 }
 
 async fn hindered(case: &Case<'_>, blocker: Blocker, class: ErrorClass) -> Done {
-    super::reconcile::hindered(case.installation, case.context, blocker, case.proved(), class).await
+    outcome::hindered(case.installation, case.context, blocker, case.proved(), class).await
 }
 
 async fn paused(

@@ -2,8 +2,8 @@
 
 use tracing::warn;
 
+use super::accepted::Accepted;
 use super::context::Context;
-use super::resolve::Accepted;
 use crate::apply::{GatewayPodsError, selector};
 use crate::mesh::health::{Health, Injection};
 use crate::mesh::kind::Kind;

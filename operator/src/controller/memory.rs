@@ -8,8 +8,8 @@ use kube::ResourceExt as _;
 use meshwright_api::MeshInstallation;
 use meshwright_api::conditions::Reason;
 
+use super::accepted::Accepted;
 use super::contest::Contest;
-use super::resolve::Accepted;
 use crate::mesh::health::{Blocker, KeptRevision};
 use crate::mesh::object::{Desired, ObjectKey};
 use crate::mesh::plan::{Action, Applied, Plan, Prepared};

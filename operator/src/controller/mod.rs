@@ -1,5 +1,6 @@
 //! The driver: observes, calls the pure middle (`crate::mesh`), applies, reports. The only place that knows the order.
 
+mod accepted;
 mod backoff;
 mod beside;
 mod charge;
@@ -13,6 +14,8 @@ mod gateways;
 mod heading;
 mod injection;
 mod memory;
+mod options;
+mod outcome;
 mod ports;
 mod preflight;
 mod proxies;
@@ -38,16 +41,16 @@ use tracing::{debug, warn};
 
 use crate::apply::Changes;
 
-pub use charge::FINALIZER;
-pub use context::{Context, Options, by_precedence};
+pub use accepted::Accepted;
+pub use context::{Context, FINALIZER, by_precedence};
 pub use error::ReconcileError;
 pub use events::EventSink;
 pub use heading::{Heading, by_trust, last_good};
 pub use memory::Memory;
+pub use options::Options;
 pub use preflight::no_way_back;
 pub use refusals::{field, other_release};
 pub use releases::{PrepareReleasesError, Releases};
-pub use resolve::Accepted;
 pub use surroundings::{Surroundings, may_move, remake, resolve_for};
 
 /// The custom resource as it is watched: one that can't be parsed must not end the watch of the others.

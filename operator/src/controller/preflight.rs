@@ -7,11 +7,12 @@ use meshwright_api::conditions::Reason;
 use meshwright_api::{MeshInstallation, OnFailure};
 use tracing::debug;
 
+use super::accepted::Accepted;
 use super::context::Context;
 use super::heading::{Heading, last_good};
 use super::refusals::in_the_way;
 use super::releases::passes;
-use super::resolve::{Accepted, resolve_remembered};
+use super::resolve::resolve_remembered;
 use crate::apply::ErrorClass;
 use crate::mesh::health::Blocker;
 use crate::mesh::live::{Facts, Live, LiveObjects};

@@ -20,18 +20,17 @@ use super::error::ReconcileError;
 use super::finalize::finalize;
 use super::follow::{Case, follow};
 use super::heading::Heading;
+use super::outcome::{Done, SOON, class_result, hindered, stalled};
 use super::preflight::preflight;
 use super::releases::passes;
 use super::report::report;
 use super::resolve::{platform, resolve, resolve_remembered};
 use crate::apply::ErrorClass;
-use crate::mesh::health::{Blocker, Health};
+use crate::mesh::health::Blocker;
 use crate::mesh::revision::{Record, Verdict};
 use crate::mesh::rollup::{Course, reason_of};
 use crate::runtime::metrics::ReconcileResult;
 
-/// After a write that left something to do.
-pub const SOON: Duration = Duration::from_millis(50);
 /// An installation that has to wait for another's end looks for it this often: nothing tells it.
 const SECOND_LOOK: Duration = Duration::from_secs(10);
 
@@ -63,16 +62,6 @@ pub async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<A
     Ok(action)
 }
 
-/// What metrics call a reconcile that ended with an error of this class.
-pub const fn class_result(class: ErrorClass) -> ReconcileResult {
-    match class {
-        ErrorClass::Forbidden => ReconcileResult::Forbidden,
-        ErrorClass::Invalid => ReconcileResult::Invalid,
-        ErrorClass::Conflict => ReconcileResult::Conflict,
-        ErrorClass::Transient => ReconcileResult::Transient,
-    }
-}
-
 /// What a person must mend is told in status; what may pass by itself, or status itself, is left to the log.
 async fn tell_of_failure(installation: &MeshInstallation, context: &Context, error: &ReconcileError) {
     if error.class() == ErrorClass::Transient || matches!(error, ReconcileError::Status { .. }) {
@@ -101,9 +90,6 @@ pub fn on_error(watched: Arc<Watched>, failure: &ReconcileError, context: Arc<Co
     error!(installation = name, error = %failure, retry_in = ?delay, "a reconcile ended early");
     Action::requeue(delay)
 }
-
-/// What came of a reconcile.
-pub type Done = Result<(ReconcileResult, Action), ReconcileError>;
 
 async fn step(installation: &MeshInstallation, context: &Context) -> Done {
     let name = installation.name_any();
@@ -247,32 +233,4 @@ fn blind(context: &Context) -> Option<Course<'static>> {
         }
     };
     Some(Course::Hindered { blocker, proved: false, running: None })
-}
-
-async fn stalled(
-    installation: &MeshInstallation,
-    context: &Context,
-    blocker: Blocker,
-    running: Option<&Health>,
-) -> Done {
-    let again = patience(blocker.reason);
-    let told = report(context, installation, Course::Stalled { blocker, running }, None).await?;
-    Ok((ReconcileResult::Invalid, told.again(again)))
-}
-
-/// Tells of something that isn't the spec's fault, and comes again after a pause.
-pub async fn hindered(
-    installation: &MeshInstallation,
-    context: &Context,
-    blocker: Blocker,
-    proved: bool,
-    class: ErrorClass,
-) -> Done {
-    let reason = blocker.reason;
-    let told = report(context, installation, Course::Hindered { blocker, proved, running: None }, None).await?;
-    let name = installation.name_any();
-    // Registries count their own failures, and rest by them.
-    let delay =
-        if passes(reason) { patience(reason) } else { pause(class, context.memory.count_failure(&name), &name) };
-    Ok((class_result(class), told.again(delay)))
 }

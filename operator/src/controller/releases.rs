@@ -15,7 +15,7 @@ use meshwright_api::version::VersionRequest;
 use tracing::warn;
 
 use self::ask::{Answer, Asker, Question, Registry};
-use super::context::Options;
+use super::options::Options;
 use crate::apply::Changes;
 use crate::catalog::place::{Place, folder};
 use crate::catalog::{Catalog, explain};

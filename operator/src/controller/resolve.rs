@@ -11,6 +11,7 @@ use meshwright_api::{Allowance, MeshInstallation, MeshInstallationSpec, Platform
 use meshwright_chart::Capabilities;
 use semver::Version;
 
+use super::accepted::Accepted;
 use super::context::Context;
 use super::heading::{Heading, last_good};
 use super::ports::assign;
@@ -19,28 +20,16 @@ use crate::catalog::facts::Refusal;
 use crate::catalog::{Catalog, Facts, Profile, Release, explain};
 use crate::mesh::health::Blocker;
 use crate::mesh::images;
-use crate::mesh::object::{Desired, Owner};
+use crate::mesh::object::Owner;
 use crate::mesh::problem::sentence;
 use crate::mesh::render::{RenderMeshError, render};
 use crate::mesh::revision::{Record, ResolvedInputs, Verdict, shape};
 use crate::mesh::revisions::{Part, Revision, of_part};
 use crate::mesh::upgrade::skew;
 use crate::mesh::validate::validate;
-use crate::mesh::validated::Validated;
 use crate::nodeports::{Pins, wanted};
 use crate::platform::{Detected, Platforms};
 use crate::proxies::Policy;
-
-/// A spec that can be followed.
-#[derive(Debug)]
-pub struct Accepted {
-    /// What is remembered of it.
-    pub inputs: ResolvedInputs,
-    /// What it stands for.
-    pub validated: Validated,
-    /// The objects.
-    pub desired: Vec<Arc<Desired>>,
-}
 
 fn stall(reason: Reason, message: impl Into<String>) -> Blocker {
     Blocker { reason, message: message.into() }

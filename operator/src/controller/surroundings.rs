@@ -4,10 +4,10 @@ use meshwright_api::MeshInstallation;
 use meshwright_chart::Capabilities;
 use semver::Version;
 
+use super::accepted::Accepted;
 use super::ports::pins;
 use super::resolve::{
-    Accepted, Draft, RevisionChoice, build, inputs, moves, own_images, release, release_of, same_control_plane,
-    switches,
+    Draft, RevisionChoice, build, inputs, moves, own_images, release, release_of, same_control_plane, switches,
 };
 use crate::catalog::Catalog;
 use crate::mesh::health::Blocker;

@@ -10,11 +10,12 @@ use meshwright_api::{MeshInstallation, OnFailure, UpgradeDirection, UpgradeOutco
 use semver::Version;
 use tracing::warn;
 
+use super::accepted::Accepted;
 use super::beside::place;
 use super::context::Context;
 use super::heading::{Heading, by_trust, last_good};
 use super::injection::injection;
-use super::resolve::{Accepted, resolve_remembered};
+use super::resolve::resolve_remembered;
 use crate::mesh::health::{Blocker, KeptRevision, of_other_control_planes};
 use crate::mesh::kind::Kind;
 use crate::mesh::live::LiveObjects;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::live::Marks;
+use super::marks::Marks;
 use super::object::{ADOPTED_INPUTS_ANNOTATION, COMPONENT_LABEL, Component, ENFORCE_LABEL, FIELD_MANAGER};
 use super::proxy_inputs::PROXY_INPUTS_ANNOTATION;
 

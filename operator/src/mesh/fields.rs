@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::drift::{Difference, DifferenceKind, drift, dropped};
 use super::effective::effective;
-use super::live::Marks;
+use super::marks::Marks;
 use super::object::{
     ADOPTED_INPUTS_ANNOTATION, COMPONENT_LABEL, Desired, HASH_ANNOTATION, INSTALLATION_LABEL, RELEASE_ANNOTATION,
     UID_ANNOTATION,

@@ -8,10 +8,8 @@ use super::drift::{self, Difference, DifferenceKind};
 use super::effective::effective;
 use super::fields::FieldChange;
 use super::kind::Kind;
-use super::object::{
-    COMPONENT_LABEL, Component, Desired, ENFORCE_LABEL, HASH_ANNOTATION, INSTALLATION_LABEL, ObjectKey,
-    RELEASE_ANNOTATION, UID_ANNOTATION, short_hash,
-};
+use super::marks::Marks;
+use super::object::{Desired, ENFORCE_LABEL, ObjectKey, short_hash};
 use super::revisions::REVISION_LABEL;
 
 /// A live object as far as decisions need it.
@@ -31,21 +29,6 @@ pub struct Live {
     pub differences: Vec<FieldChange>,
     /// What readiness and gates read.
     pub facts: Facts,
-}
-
-/// Our marks on a live object; each is `None` where it is missing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Marks {
-    /// Name of the installation.
-    pub installation: Option<String>,
-    /// UID of the installation.
-    pub uid: Option<String>,
-    /// Component.
-    pub component: Option<Component>,
-    /// Hash of the desired state that it was last applied from.
-    pub hash: Option<String>,
-    /// Release that it was rendered from, ours or the chart's own label.
-    pub release: Option<semver::Version>,
 }
 
 /// How a live object compares with what is desired.
@@ -236,30 +219,6 @@ fn judge(desired: &Desired, live: &Value, accepted: Option<&str>) -> Drift {
         return Drift::Fields(paths(fields));
     }
     if extras.is_empty() { Drift::None } else { Drift::Extras(paths(extras)) }
-}
-
-impl Marks {
-    /// Nothing says that the object is any installation's.
-    #[must_use]
-    pub const fn are_missing(&self) -> bool {
-        self.installation.is_none() && self.uid.is_none()
-    }
-
-    /// Reads the marks of an object.
-    #[must_use]
-    pub fn of(object: &Value) -> Self {
-        let read = |table: &str, key: &str| {
-            object.get("metadata").and_then(|m| m.get(table)).and_then(|t| t.get(key)).and_then(Value::as_str)
-        };
-        let release = read("annotations", RELEASE_ANNOTATION).or_else(|| read("labels", "app.kubernetes.io/version"));
-        Self {
-            installation: read("labels", INSTALLATION_LABEL).map(str::to_owned),
-            uid: read("annotations", UID_ANNOTATION).map(str::to_owned),
-            component: read("labels", COMPONENT_LABEL).and_then(Component::from_label),
-            hash: read("annotations", HASH_ANNOTATION).map(str::to_owned),
-            release: release.and_then(|v| v.parse().ok()),
-        }
-    }
 }
 
 impl Facts {

@@ -11,7 +11,7 @@ use super::fields::FieldChange;
 use super::kind::Kind;
 use super::live::{Drift, Facts, Live, LiveObjects};
 use super::object::{Component, Desired, ObjectKey, Owner};
-use super::uninstall::{Teardown, next};
+use super::uninstall::{Removal, Teardown, next};
 
 /// A plan in one of its states: [`Prepared`] or [`Applied`]. Status is computed from applied plans only.
 #[derive(Debug)]
@@ -82,15 +82,6 @@ pub enum Action {
     Adopt(Vec<FieldChange>),
     /// Others added what must not stay.
     TakeOut(Vec<String>),
-}
-
-/// An object to delete.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Removal {
-    /// Which.
-    pub key: ObjectKey,
-    /// Only if it still is this very object.
-    pub uid: String,
 }
 
 /// Why nothing may be written.

@@ -10,6 +10,7 @@ use super::add_ons::{LoadAddOnError, configure_pods};
 use super::kind::Kind;
 use super::object::{AdmitObjectError, Component, Desired, ObjectKey};
 use super::patch::{PatchObjectError, Patching};
+use super::pod_template::annotate_pods;
 use super::proxy_inputs::{PROXY_INPUTS_ANNOTATION, proxy_inputs};
 use super::revisions::{DEFAULT, Revision, TAG_LABEL};
 use super::validated::{ChartRelease, MeshNamespace, Validated};
@@ -273,16 +274,6 @@ fn label_webhooks(object: &mut Value, labels: &BTreeMap<String, String>) {
     let kinds = [Kind::MutatingWebhookConfiguration, Kind::ValidatingWebhookConfiguration];
     if !labels.is_empty() && kinds.iter().any(|webhook| kind == Some(webhook.name())) {
         super::merge::merge(object, json!({"metadata": {"labels": labels}}));
-    }
-}
-
-/// Pods are rolled when what they are made from changes: a gateway's are made by the injector, so its inputs are theirs.
-pub(super) fn annotate_pods(object: &mut Value, annotation: &str, checksum: &str) {
-    if object.get("kind").and_then(Value::as_str) != Some(Kind::Deployment.name()) {
-        return;
-    }
-    if let Some(metadata) = object.pointer_mut("/spec/template/metadata") {
-        super::merge::merge(metadata, json!({"annotations": {annotation: checksum}}));
     }
 }
 

@@ -4,7 +4,15 @@
 use super::kind::Kind;
 use super::live::{Live, LiveObjects};
 use super::object::{Component, ObjectKey, Stage};
-use super::plan::Removal;
+
+/// An object to delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// Which.
+    pub key: ObjectKey,
+    /// Only if it still is this very object.
+    pub uid: String,
+}
 
 /// What is to be done with the objects that are left.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,8 @@ use serde_json::Value;
 use crate::mesh::adoption::differences;
 use crate::mesh::fields::{FieldChange, field_changes};
 use crate::mesh::kind::Kind;
-use crate::mesh::live::{Facts, Live, LiveObjects, Marks};
+use crate::mesh::live::{Facts, Live, LiveObjects};
+use crate::mesh::marks::Marks;
 use crate::mesh::object::{Component, Desired, ObjectKey, Owner};
 use crate::mesh::plan::{Action, Plan, Prepared, Refusal, plan};
 

@@ -9,11 +9,10 @@ use meshwright_api::{MeshInstallation, Phase};
 use meshwright_e2e::mesh::{Mesh, OPERATOR_NAMESPACE};
 use meshwright_e2e::{Lab, TestResult, objects, wait};
 
+use super::sample::{self, NAME};
 use super::watching::{self, Watching};
 use super::{Tools, farewell, heal, shop, tell};
 
-/// The installation of config/samples/demo.yaml.
-pub(crate) const NAME: &str = "demo";
 /// istiod is a real process that makes a certificate authority first; a slow machine needs its time for that.
 const READY_DEADLINE: Duration = Duration::from_mins(5);
 
@@ -48,7 +47,7 @@ async fn operator(lab: &Lab) -> TestResult {
 async fn mesh(lab: &Lab, tools: &Tools) -> TestResult {
     tell::step(3, "one MeshInstallation: config/samples/demo.yaml (meshwright status demo --watch)");
     let started = Instant::now();
-    apply(lab, tools, "demo.yaml").await?;
+    sample::apply(lab, tools, "demo.yaml").await?;
     let watching = Watching::start(lab, tools)?;
     let ready = until_ready(lab).await;
     watching.end().await?;
@@ -57,14 +56,6 @@ async fn mesh(lab: &Lab, tools: &Tools) -> TestResult {
         watching::once(lab, tools).await?;
     }
     tell::done("Ready", started.elapsed());
-    Ok(())
-}
-
-/// Applies one file of config/samples.
-pub(crate) async fn apply(lab: &Lab, tools: &Tools, sample: &str) -> TestResult {
-    let path = tools.config.join("samples").join(sample);
-    let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    lab.apply_yaml(&format!("config/samples/{sample}"), &text).await?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod act;
 mod farewell;
 mod heal;
 mod interrupt;
+mod sample;
 mod shop;
 mod tell;
 mod watching;

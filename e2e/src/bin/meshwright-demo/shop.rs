@@ -7,7 +7,7 @@ use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams};
 use meshwright_e2e::{Lab, TestResult, objects, wait};
 
-use super::{Tools, act, tell};
+use super::{Tools, sample, tell};
 
 const NAMESPACE: &str = "shop";
 const PARTS: [&str; 3] = ["frontend", "catalogue", "cart"];
@@ -16,7 +16,7 @@ const PROXY: &str = "istio-proxy";
 /// Applies the shop, waits for it and shows each pod with its containers. A pod without a proxy is a failure.
 pub(crate) async fn open(lab: &Lab, tools: &Tools) -> TestResult {
     let started = Instant::now();
-    act::apply(lab, tools, "apps/shop.yaml").await?;
+    sample::apply(lab, tools, "apps/shop.yaml").await?;
     for part in PARTS {
         objects::deployment_ready(&lab.client(), NAMESPACE, part).await?;
     }

@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
-use super::{Tools, act};
+use super::{Tools, sample};
 
 /// For a last look, which takes milliseconds.
 const LAST_WORD: Duration = Duration::from_secs(30);
@@ -41,7 +41,7 @@ pub(crate) async fn once(lab: &Lab, tools: &Tools) -> TestResult<ExitStatus> {
 /// Started by the lab's thread, and so in the lab's network; the kernel ends it with that thread.
 fn command(lab: &Lab, tools: &Tools, flags: &[&str]) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(&tools.meshwright).args(["status", act::NAME]).args(flags);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(&tools.meshwright).args(["status", sample::NAME]).args(flags);
     command.env("KUBECONFIG", lab.kubeconfig()).kill_on_drop(true);
     command
 }

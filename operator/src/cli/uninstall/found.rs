@@ -10,8 +10,8 @@ use super::UninstallError;
 use crate::apply::api;
 use crate::mesh::kind::Kind;
 use crate::mesh::object::ObjectKey;
-use crate::mesh::plan::Removal;
 use crate::mesh::rights::{ACCOUNT, MESH_ROLE};
+use crate::mesh::uninstall::Removal;
 
 /// The label of everything that goes with the operator.
 const OURS: &str = "app.kubernetes.io/name=meshwright";

@@ -111,7 +111,7 @@ mod tests {
 
     use super::*;
     use crate::mesh::object::ObjectKey;
-    use crate::mesh::plan::Removal;
+    use crate::mesh::uninstall::Removal;
 
     fn part(kind: Kind, namespace: Option<&str>, name: &str) -> Removal {
         let key = ObjectKey { kind, namespace: namespace.map(str::to_owned), name: name.to_owned() };

@@ -17,7 +17,7 @@ use super::{Fate, UninstallError, say};
 use crate::apply::{absent, api};
 use crate::controller::FINALIZER;
 use crate::mesh::object::INSTALLATION_LABEL;
-use crate::mesh::plan::Removal;
+use crate::mesh::uninstall::Removal;
 use crate::runtime::leader::LEASE_NAME;
 
 /// Between two looks at what is to go: a person waits, and a watch of each kind would be more than what it spares.

@@ -17,8 +17,8 @@ pub use self::bundled::LoadAddOnError;
 pub use self::provider::provide_tracing;
 use super::kind::Kind;
 use super::object::{Component, short_hash};
+use super::pod_template::annotate_pods;
 use super::problem::Problem;
-use super::render::annotate_pods;
 use crate::platform::Platform;
 
 /// Annotation on the pod template of add-ons: they read their configuration when they start.
