@@ -7,21 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::pins::{Origin, Pins, Slot};
+use super::pins::{Origin, Pins};
 use super::range::{KnownRange, PortRange};
 use super::refused::Refused;
+use super::slot::{Held, Slot};
 use super::wanted::{Need, Want};
-
-/// A node port that a Service of the cluster holds.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Held {
-    /// The port.
-    pub port: u16,
-    /// By which Service, for which of its ports.
-    pub slot: Slot,
-    /// The Service carries this installation's mark.
-    pub ours: bool,
-}
 
 /// All that a choice depends on.
 #[derive(Clone, Copy, Debug)]

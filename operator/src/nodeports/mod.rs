@@ -10,12 +10,14 @@ mod range;
 mod refusal;
 mod refused;
 mod server;
+mod slot;
 mod wanted;
 
-pub use allocate::{Held, Question, allocate};
-pub use pins::{Origin, Pin, Pins, Slot};
+pub use allocate::{Question, allocate};
+pub use pins::{Origin, Pin, Pins};
 pub use range::{Discovery, KnownRange, ParseRangeError, PortRange, reserved};
 pub use refusal::PortRefusal;
 pub use refused::{Refused, blocker};
 pub use server::NodePortServer;
+pub use slot::{Held, Slot};
 pub use wanted::{HEALTH_CHECK, Need, Want, wanted};

@@ -1,30 +1,12 @@
 //! Pinned node ports: which port of which Service has which number. The operator's memory holds them.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use meshwright_api::NodePortOrigin;
 use serde::{Deserialize, Serialize};
 
+use super::slot::Slot;
 use super::wanted::{Need, Want};
-
-/// What a node port is for: one port of one Service, by name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Slot {
-    /// Namespace of the Service.
-    pub namespace: String,
-    /// The Service.
-    pub service: String,
-    /// Name of its port, or [`super::HEALTH_CHECK`].
-    pub port_name: String,
-}
-
-impl fmt::Display for Slot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.namespace, self.service, self.port_name)
-    }
-}
 
 /// Who chose a port that is pinned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

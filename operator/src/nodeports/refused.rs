@@ -2,9 +2,8 @@
 
 use meshwright_api::conditions::Reason;
 
-use super::allocate::Held;
-use super::pins::Slot;
 use super::range::{KnownRange, ParseRangeError, PortRange};
+use super::slot::{Held, Slot};
 use crate::mesh::health::Blocker;
 use crate::mesh::problem::{Problem, sentence};
 

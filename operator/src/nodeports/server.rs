@@ -10,10 +10,9 @@ use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams, Precondit
 use kube::{Client, ResourceExt as _};
 use tracing::{info, warn};
 
-use super::allocate::Held;
-use super::pins::Slot;
 use super::range::Discovery;
 use super::refusal::PortRefusal;
+use super::slot::{Held, Slot};
 use super::wanted::HEALTH_CHECK;
 use crate::mesh::object::{FIELD_MANAGER, INSTALLATION_LABEL};
 use crate::runtime::requests::{pages, within_deadline};

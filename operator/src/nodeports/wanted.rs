@@ -7,7 +7,7 @@ use meshwright_api::{
     Direction, ExternalTrafficPolicy, Gateway, GatewayPort, MeshInstallationSpec, NodePortAssignment, Protocol,
 };
 
-use super::pins::Slot;
+use super::slot::Slot;
 
 /// What the node port that a load balancer checks health by is called, beside the names of a Service's ports: no port
 /// can have this name.

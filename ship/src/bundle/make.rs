@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::csv::{self, CsvError};
 use super::sources::Sources;
-use super::{ANNOTATIONS, Files, MANIFESTS, Publication, text};
+use super::{ANNOTATIONS, Files, MANIFESTS, PACKAGE, Publication, text};
 use crate::yaml;
 
 /// The bundle can't be made.
@@ -76,7 +76,7 @@ fn annotations(sources: &Sources) -> Value {
         "operators.operatorframework.io.bundle.mediatype.v1": "registry+v1",
         "operators.operatorframework.io.bundle.manifests.v1": "manifests/",
         "operators.operatorframework.io.bundle.metadata.v1": "metadata/",
-        "operators.operatorframework.io.bundle.package.v1": base.package,
+        PACKAGE: base.package,
         "operators.operatorframework.io.bundle.channels.v1": base.channels.join(","),
         "operators.operatorframework.io.bundle.channel.default.v1": base.default_channel,
         "operators.operatorframework.io.test.mediatype.v1": "scorecard+v1",

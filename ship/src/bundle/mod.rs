@@ -24,6 +24,8 @@ pub type Files = BTreeMap<String, String>;
 
 /// Where a bundle's objects are.
 pub(crate) const MANIFESTS: &str = "manifests/";
+/// The annotation that says of which package a bundle is.
+pub(crate) const PACKAGE: &str = "operators.operatorframework.io.bundle.package.v1";
 /// Where it says which package it is of.
 pub(crate) const ANNOTATIONS: &str = "metadata/annotations.yaml";
 /// The kind that a bundle has one of.

@@ -61,7 +61,7 @@ fn is_label(name: &str) -> bool {
 fn name_has_version(bundle: &Bundle) -> Vec<String> {
     let csv = bundle.csv();
     let (name, version) = (text(csv, "/metadata/name"), text(csv, "/spec/version"));
-    let package = bundle.annotation(super::hub::PACKAGE).unwrap_or_default();
+    let package = bundle.annotation(super::super::PACKAGE).unwrap_or_default();
     unless(name == format!("{package}.v{version}"), || {
         format!("the name is {name:?} and not package and version, {package}.v{version}")
     })

@@ -7,12 +7,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use regex::Regex;
 use serde_json::Value;
 
-use super::super::{Bundle, list, text};
+use super::super::{Bundle, PACKAGE, list, text};
 use super::csv::{images, is_list_of_texts};
 use super::{Origin, Rule, unless};
-
-/// The annotation that says of which package a bundle is.
-pub(super) const PACKAGE: &str = "operators.operatorframework.io.bundle.package.v1";
 
 pub(super) const RULES: &[Rule] = &[
     Rule::error("display-name", Origin::Community, display_name),

@@ -63,7 +63,7 @@ fn deployments(bundle: &Bundle) -> Vec<String> {
 }
 
 fn package(bundle: &Bundle) -> Vec<String> {
-    unless(bundle.annotation(super::hub::PACKAGE).is_some_and(|name| !name.is_empty()), || {
+    unless(bundle.annotation(super::super::PACKAGE).is_some_and(|name| !name.is_empty()), || {
         "the annotations name no package".into()
     })
 }

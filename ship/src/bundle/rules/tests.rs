@@ -117,7 +117,7 @@ refused! {
     a_related_image_without_a_name: "related-images", |it| {
         csv(it)["spec"]["relatedImages"].as_array_mut().unwrap().push(json!({"name": "none", "image": ""}));
     };
-    a_package_of_another_name: "operator-name", |it| announce(it, super::hub::PACKAGE, "mesh-wright");
+    a_package_of_another_name: "operator-name", |it| announce(it, super::super::PACKAGE, "mesh-wright");
     an_openshift_older_than_its_kubernetes: "openshift-versions", |it| {
         announce(it, "com.redhat.openshift.versions", "v4.19-v4.21");
     };
@@ -193,7 +193,7 @@ refused! {
         let deployment = it.deployments()[0].clone();
         set(it, "/spec/install/spec/deployments", json!([deployment.clone(), deployment]));
     };
-    no_package: "package", |it| announce(it, super::hub::PACKAGE, "");
+    no_package: "package", |it| announce(it, super::super::PACKAGE, "");
 
     a_crd_without_a_description: "crds-are-described", |it| set(it, "/spec/customresourcedefinitions/owned/0/description", json!(""));
     a_crd_without_resources: "crds-have-resources", |it| set(it, "/spec/customresourcedefinitions/owned/0/resources", json!([]));
