@@ -12,6 +12,10 @@ use crate::mesh::node_agents::PRIVILEGED;
 use crate::mesh::object::{Desired, ENFORCE_LABEL, ObjectKey};
 use crate::mesh::validated::Validated;
 
+/// Nothing is wrong with a cluster that has no nodes yet, so this hinders nothing.
+const NO_NODE: &str =
+    "runs on no node: there is none, or none that its node selector, affinity and tolerations let it onto";
+
 /// Measures cni and ztunnel, as far as the installation has them.
 pub(super) fn measure(
     validated: &Validated,
@@ -29,7 +33,11 @@ pub(super) fn measure(
             blockers.push(refused.unwrap_or_else(|| waiting_for(&name, workload.as_ref())));
         }
         let version = pods.map_or_else(|| version.to_owned(), |pods| release_of(live, &pods.key, version));
-        component(&name, namespace, &version, workload.as_ref())
+        let mut component = component(&name, namespace, &version, workload.as_ref());
+        if workload.is_some_and(|workload| workload.complete() && workload.desired == 0) {
+            component.message.get_or_insert_with(|| NO_NODE.to_owned());
+        }
+        component
     });
     agents.collect()
 }
@@ -117,6 +125,8 @@ mod tests {
     fn a_cluster_without_nodes_has_nothing_to_wait_for() {
         let (component, blockers) = measured(status(2, 0, 0, 0), None);
         assert_eq!((component.ready, component.desired, blockers), (0, 0, vec![]));
+        assert_eq!(component.message.as_deref(), Some(NO_NODE), "it may be a selector that fits no node");
+        assert_eq!(measured(status(2, 3, 3, 3), None).0.message, None);
     }
 
     #[test]
