@@ -25,6 +25,7 @@ mod install;
 mod install_chart;
 mod install_manifest;
 mod leadership;
+mod metrics;
 mod node_agents;
 mod node_ports;
 mod oci;

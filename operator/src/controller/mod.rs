@@ -30,10 +30,12 @@ mod transition;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt as _;
 use kube::api::Api;
 use kube::core::DeserializeGuard;
 use kube_runtime::controller::{Config, Controller, Error};
-use kube_runtime::reflector::ObjectRef;
+use kube_runtime::reflector::{ObjectRef, Store};
 use kube_runtime::watcher;
 use meshwright_api::MeshInstallation;
 use tokio_util::sync::CancellationToken;
@@ -67,7 +69,10 @@ pub async fn run(mut context: Context, changed: Changes, token: CancellationToke
         .with_config(Config::default().concurrency(CONCURRENCY))
         .reconcile_on(triggers)
         .graceful_shutdown_on(token.cancelled_owned());
-    context.store = Some(controller.store());
+    let store = controller.store();
+    let read = store.clone();
+    context.metrics.read_conditions_from(Box::new(move || conditions(&read)));
+    context.store = Some(store);
     controller
         .run(reconcile::reconcile, reconcile::on_error, Arc::new(context))
         .for_each(|result| async {
@@ -80,4 +85,14 @@ pub async fn run(mut context: Context, changed: Changes, token: CancellationToke
             }
         })
         .await;
+}
+
+/// What the conditions of all installations say.
+fn conditions(store: &Store<Watched>) -> Vec<(String, Vec<Condition>)> {
+    let all = store.state();
+    let told = |watched: &Watched| {
+        let installation = watched.0.as_ref().ok()?;
+        Some((installation.name_any(), installation.status.as_ref()?.conditions.clone()))
+    };
+    all.iter().filter_map(|watched| told(watched)).collect()
 }

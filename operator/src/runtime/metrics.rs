@@ -1,6 +1,7 @@
 //! What the process counts and measures, in the form that Prometheus reads.
 //!
-//! Labels come from small closed sets (enums, or the kinds that the catalog renders), never from names of objects.
+//! Labels come from small closed sets (enums, or the kinds that the catalog renders), never from names of objects; but for
+//! those of `MeshInstallations`, of which a cluster has a few.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,6 +17,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::conditions::{ConditionSource, Conditions};
 use super::leader::LeaderState;
 
 /// How a reconcile ended.
@@ -122,6 +124,7 @@ pub struct Metrics {
     watched: Family<KindLabel, Gauge>,
     proxies: Family<KindLabel, Gauge>,
     proxy_versions: Arc<Mutex<BTreeSet<String>>>,
+    conditions: Conditions,
 }
 
 impl Default for Metrics {
@@ -147,6 +150,7 @@ impl Metrics {
             watched: Family::default(),
             proxies: Family::default(),
             proxy_versions: Arc::default(),
+            conditions: Conditions::default(),
         };
         metrics.registry = Arc::new(metrics.registry());
         metrics
@@ -169,6 +173,7 @@ impl Metrics {
         ours.register("leader", "1 while this process leads", self.leader.clone());
         ours.register("watched_objects", "Objects held by watches, by kind", self.watched.clone());
         ours.register("proxies", "Pods with a proxy, by its version", self.proxies.clone());
+        ours.register_collector(Box::new(self.conditions.clone()));
         registry
     }
 
@@ -222,6 +227,11 @@ impl Metrics {
             self.proxies.get_or_create(&label).set(i64::try_from(*pods).unwrap_or(i64::MAX));
         }
         *known = told.into_keys().map(str::to_owned).collect();
+    }
+
+    /// Says where the conditions of all installations are to be read, whenever somebody asks.
+    pub fn read_conditions_from(&self, source: ConditionSource) {
+        self.conditions.read_from(source);
     }
 
     /// All metrics as `OpenMetrics` text.

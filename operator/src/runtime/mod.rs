@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod client;
+mod conditions;
 pub mod leader;
 pub mod metrics;
 pub mod ready;

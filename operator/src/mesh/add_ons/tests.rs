@@ -273,6 +273,13 @@ fn ours(text: &str) -> BTreeSet<String> {
     text.split(|c| !is_part(c)).filter(|word| word.starts_with("meshwright_")).map(str::to_owned).collect()
 }
 
+fn condition() -> k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition {
+    serde_json::from_value(json!({
+        "type": "Ready", "status": "True", "reason": "Healthy", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"
+    }))
+    .unwrap()
+}
+
 #[test]
 fn alerts_and_dashboards_name_only_metrics_that_the_operator_has() {
     use crate::runtime::leader::LeaderState;
@@ -285,6 +292,7 @@ fn alerts_and_dashboards_name_only_metrics_that_the_operator_has() {
     metrics.set_leader(&LeaderState::Leading);
     metrics.set_watched("Pod", 1);
     metrics.set_proxies(&[("1.31.2".to_owned(), 1)].into());
+    metrics.read_conditions_from(Box::new(|| vec![("mesh".to_owned(), vec![condition()])]));
     let told = metrics.encode().unwrap();
     let known: BTreeSet<String> =
         told.lines().filter(|line| !line.starts_with('#')).filter_map(|line| ours(line).pop_first()).collect();

@@ -1,0 +1,89 @@
+//! What the conditions of installations say, as a metric: read from where they are watched when somebody asks, so that
+//! nothing is told of one that is gone.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+/// Answers the name and the conditions of each installation.
+pub type ConditionSource = Box<dyn Fn() -> Vec<(String, Vec<Condition>)> + Send + Sync>;
+
+/// The metric. Clones read from the same place.
+#[derive(Clone, Default)]
+pub(super) struct Conditions(Arc<OnceLock<ConditionSource>>);
+
+impl Conditions {
+    /// Says where to read; the first place stays.
+    pub(super) fn read_from(&self, source: ConditionSource) {
+        self.0.get_or_init(|| source);
+    }
+}
+
+impl fmt::Debug for Conditions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conditions").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Conditions {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(source) = self.0.get() else { return Ok(()) };
+        let help = "1 for what each condition of a MeshInstallation says now";
+        let mut family = encoder.encode_descriptor("installation_condition", help, None, MetricType::Gauge)?;
+        for (installation, conditions) in source() {
+            for Condition { type_, status, reason, .. } in conditions {
+                let labels = [
+                    ("installation", installation.as_str()),
+                    ("type", type_.as_str()),
+                    ("status", status.as_str()),
+                    ("reason", reason.as_str()),
+                ];
+                ConstGauge::new(1_i64).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::runtime::metrics::Metrics;
+
+    fn condition(type_: &str, status: &str, reason: &str) -> Condition {
+        let time = "2026-01-01T00:00:00Z";
+        serde_json::from_value(json!({
+            "type": type_, "status": status, "reason": reason, "message": "", "lastTransitionTime": time,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn conditions_are_told_as_they_are_now_and_those_of_what_is_gone_no_longer() {
+        let metrics = Metrics::new();
+        let told = || -> Vec<String> {
+            let text = metrics.encode().unwrap();
+            let name = "meshwright_installation_condition{installation=";
+            text.lines().filter_map(|line| line.strip_prefix(name)).map(str::to_owned).collect()
+        };
+        assert_eq!(told(), Vec::<String>::new(), "a standby knows of none");
+        let now = Arc::new(Mutex::new(Vec::new()));
+        let read = Arc::clone(&now);
+        metrics.read_conditions_from(Box::new(move || read.lock().unwrap().clone()));
+        let b = ("b".to_owned(), vec![condition("Ready", "False", "RolledBack")]);
+        *now.lock().unwrap() = vec![("a".to_owned(), vec![condition("Ready", "True", "Healthy")]), b.clone()];
+        let of_b = r#""b",type="Ready",status="False",reason="RolledBack"} 1"#;
+        assert_eq!(told(), [r#""a",type="Ready",status="True",reason="Healthy"} 1"#, of_b]);
+        *now.lock().unwrap() = vec![b];
+        assert_eq!(told(), [of_b]);
+    }
+}
