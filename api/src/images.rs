@@ -6,17 +6,17 @@ use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::rules;
+use crate::{AddOnName, rules};
 
-/// The images that a mesh can ask for, by the last part of their names.
+/// Istio's images that a mesh can ask for, by the last part of their names. Those of add-ons are called as the add-ons are.
 pub const IMAGE_NAMES: [&str; 5] = ["agentgateway", "install-cni", "pilot", "proxyv2", "ztunnel"];
 
 /// Where images come from and how they are pulled.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Images {
-    /// Registry and path that hold Istio's images. Default: the release's own.
-    /// Example: `registry.example.com/istio`.
+    /// Registry and path that hold the images, Istio's and those of add-ons, each by the last part of its name: `pilot`,
+    /// `prometheus`. Default: the release's own, and each add-on's. Example: `registry.example.com/istio`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = rules::is_registry())]
@@ -31,8 +31,9 @@ pub struct Images {
     #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
     #[x_kube(merge_strategy = ListMerge::Set, validation = rules::are_secret_names())]
     pub pull_secrets: Vec<String>,
-    /// Digests of images, by their names: pilot, proxyv2, install-cni, ztunnel, agentgateway. Nodes pull exactly these; the
-    /// tag stays in the name, for people. They are those of one release, so version has to be an exact one.
+    /// Digests of images, by their names: pilot, proxyv2, install-cni, ztunnel, agentgateway, and those of add-ons:
+    /// prometheus, grafana, kiali, jaeger. Nodes pull exactly these. Istio's are those of one release, so version has to be an
+    /// exact one, and the tag stays in the name, for people.
     /// Example: `{pilot: "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "digests")]
@@ -66,7 +67,7 @@ impl PullPolicy {
 fn digests(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
-        "maxProperties": IMAGE_NAMES.len(),
+        "maxProperties": IMAGE_NAMES.len() + AddOnName::ALL.len(),
         "additionalProperties": {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"},
     })
 }

@@ -6,6 +6,8 @@
 
 use kube::core::{Message, Rule};
 
+use crate::AddOnName;
+
 /// Names that Istio's other components have: as Helm releases, as workloads and in status.
 const COMPONENTS: &str = "['base', 'cni', 'istiod', 'istio-base', 'istio-cni', 'ztunnel']";
 
@@ -296,19 +298,30 @@ pub(crate) fn is_registry() -> Rule {
 
 /// On the digests of images.
 pub(crate) fn are_digests_of_images() -> Rule {
-    let names = crate::IMAGE_NAMES.map(|name| format!("'{name}'")).join(", ");
+    let (istio, add_ons) = (crate::IMAGE_NAMES, AddOnName::ALL.map(AddOnName::as_str));
     rule(
-        format!("self.all(name, name in [{names}])"),
-        format!("images.digests must be for images of Istio: {}", crate::IMAGE_NAMES.join(", ")),
+        format!("self.all(name, name in [{}, {}])", quoted(&istio), quoted(&add_ons)),
+        format!(
+            "images.digests must be for images of Istio, {}, or of add-ons, {}",
+            istio.join(", "),
+            add_ons.join(", ")
+        ),
     )
+}
+
+fn quoted(names: &[&str]) -> String {
+    names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ")
 }
 
 /// On the root: a minor would be another release tomorrow.
 pub(crate) fn digests_are_of_one_release() -> Rule {
     rule(
-        "!has(self.spec.images) || !has(self.spec.images.digests) || size(self.spec.images.digests) == 0 \
-         || self.spec.version.matches('[.].*[.]')",
-        "images.digests are those of one release: write the version in full, for example 1.31.2",
+        format!(
+            "!has(self.spec.images) || !has(self.spec.images.digests) \
+             || self.spec.images.digests.all(name, !(name in [{}])) || self.spec.version.matches('[.].*[.]')",
+            quoted(&crate::IMAGE_NAMES)
+        ),
+        "images.digests of Istio are those of one release: write the version in full, for example 1.31.2",
     )
 }
 

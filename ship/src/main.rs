@@ -32,6 +32,9 @@ struct BundleArgs {
     /// The folder that it is made from
     #[arg(long, default_value = "config", value_name = "DIR")]
     config: PathBuf,
+    /// The folder with the add-ons' charts
+    #[arg(long, default_value = "bundled-manifests/addons", value_name = "DIR")]
+    add_ons: PathBuf,
     /// The folder that it is written to
     #[arg(long, default_value = "config/olm", value_name = "DIR")]
     out: PathBuf,
@@ -109,7 +112,7 @@ fn main() -> ExitCode {
 
 /// Writes nothing when the bundle would not be taken.
 fn bundle(args: BundleArgs) -> Result<ExitCode, ShipError> {
-    let sources = Sources::read(&args.config).map_err(ShipError::Sources)?;
+    let sources = Sources::read(&args.config, &args.add_ons).map_err(ShipError::Sources)?;
     let publication = Publication { image: args.image, repository: args.repository, maintainer: args.maintainer };
     let files = make(sources, publication, env!("CARGO_PKG_VERSION")).map_err(ShipError::Make)?;
     let findings = judge(&Bundle::try_from(&files).map_err(ShipError::Parse)?);

@@ -23,21 +23,26 @@ fn digest(letter: char) -> String {
     format!("sha256:{}", letter.to_string().repeat(64))
 }
 
-/// Everything that there is: node agents, gateways, an egress gateway.
+const ADD_ONS: [&str; 4] = ["prometheus", "grafana", "kiali", "jaeger"];
+
+/// Everything that there is: node agents, gateways, an egress gateway, add-ons.
 fn spec() -> Value {
     let gateways = json!([
         {"name": "in", "namespace": "edge", "service": {"type": "ClusterIP"}},
         {"name": "out", "namespace": "edge", "direction": "Egress"},
     ]);
-    json!({"version": VERSION, "profile": "ambient", "gateways": gateways, "images": {"registry": MIRROR}})
+    let addons = ADD_ONS.map(|name| json!({"name": name}));
+    let images = json!({"registry": MIRROR});
+    json!({"version": VERSION, "profile": "ambient", "gateways": gateways, "addons": addons, "images": images})
 }
 
 /// The same with every image named by its digest.
 fn pinned() -> Value {
     let mut spec = spec();
     let digests = [("pilot", 'a'), ("proxyv2", 'b'), ("install-cni", 'c'), ("ztunnel", 'd'), ("agentgateway", 'e')];
+    let of_add_ons = ADD_ONS.map(|name| (name, 'f'));
     spec["images"]["digests"] =
-        digests.into_iter().map(|(name, letter)| (name.to_owned(), json!(digest(letter)))).collect();
+        digests.into_iter().chain(of_add_ons).map(|(name, letter)| (name.to_owned(), json!(digest(letter)))).collect();
     spec
 }
 
@@ -85,6 +90,27 @@ fn set(texts: &[&str]) -> BTreeSet<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
+/// The list of images that a mirror has to hold.
+async fn listed(more: &[&str]) -> TestResult<Vec<String>> {
+    let args = [&["catalog", "images", "--version", VERSION][..], more].concat();
+    let ran = meshwright(Path::new("/nowhere/kubeconfig"), &args).await?;
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    Ok(ran.out.lines().map(str::to_owned).collect())
+}
+
+/// What copies of the add-ons' images are called in a registry.
+async fn add_ons_in(registry: &str) -> TestResult<Vec<String>> {
+    let all = listed(&[]).await?;
+    let last = |image: &String| image.rsplit_once('/').map(|(_, last)| format!("{registry}/{last}"));
+    let found: Vec<String> = all.iter().filter(|image| is_of_add_on(image)).filter_map(last).collect();
+    assert_eq!(found.len(), ADD_ONS.len(), "{found:?}");
+    Ok(found)
+}
+
+fn is_of_add_on(image: &str) -> bool {
+    ADD_ONS.iter().any(|name| image.contains(&format!("/{name}:")))
+}
+
 fn block_on(test: impl Future<Output = TestResult>) -> TestResult {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(test)
 }
@@ -99,7 +125,9 @@ fn every_image_of_every_object_comes_from_the_registry_of_the_spec() -> TestResu
         }
         // The charts' profile ambient asks for the smaller variant.
         let of = |name: &str| format!("{MIRROR}/{name}:{VERSION}-distroless");
-        assert_eq!(found, set(&[&of("install-cni"), &of("pilot"), &of("ztunnel"), AUTO]));
+        let mut expected = set(&[&of("install-cni"), &of("pilot"), &of("ztunnel"), AUTO]);
+        expected.extend(add_ons_in(MIRROR).await?);
+        assert_eq!(found, expected);
 
         let (values, config) = injector(&objects)?;
         assert_eq!((values["global"]["hub"].as_str(), values["global"]["tag"].as_str()), (Some(MIRROR), Some(VERSION)));
@@ -117,7 +145,10 @@ fn every_image_can_be_named_by_its_digest() -> TestResult {
             images(object, &mut found);
         }
         let of = |name: &str, letter: char| format!("{MIRROR}/{name}:{VERSION}@{}", digest(letter));
-        assert_eq!(found, set(&[&of("install-cni", 'c'), &of("pilot", 'a'), &of("ztunnel", 'd'), AUTO]));
+        let mut expected = set(&[&of("install-cni", 'c'), &of("pilot", 'a'), &of("ztunnel", 'd'), AUTO]);
+        // Their versions are the operator's: what an older digest means, no tag should say.
+        expected.extend(ADD_ONS.map(|name| format!("{MIRROR}/{name}@{}", digest('f'))));
+        assert_eq!(found, expected);
         let (values, _) = injector(&objects)?;
         assert_eq!(values["global"]["proxy"]["image"], of("proxyv2", 'b'));
         assert_eq!(values["global"]["proxy_init"]["image"], of("proxyv2", 'b'));
@@ -130,34 +161,25 @@ fn every_image_can_be_named_by_its_digest() -> TestResult {
 fn the_list_of_images_holds_all_that_an_installation_asks_for() -> TestResult {
     block_on(async {
         let args = ["catalog", "images", "--version", VERSION];
-        let ran = meshwright(Path::new("/nowhere/kubeconfig"), &args).await?;
-        assert_eq!(ran.code, Some(0), "{}", ran.err);
         let of = |name: &str| format!("registry.istio.io/testing/{name}:{VERSION}");
         let all = ["agentgateway", "install-cni", "pilot", "proxyv2", "ztunnel"].map(of);
         let mut expected: Vec<&str> = vec![HELPER];
         expected.extend(all.iter().map(String::as_str));
-        assert_eq!(ran.out.lines().collect::<Vec<_>>(), expected);
+        let (of_add_ons, of_istio): (Vec<_>, Vec<_>) = listed(&[]).await?.into_iter().partition(|it| is_of_add_on(it));
+        assert_eq!((of_istio.iter().map(String::as_str).collect(), of_add_ons.len()), (expected, ADD_ONS.len()));
 
         // A profile asks for its own components, and ambient for the smaller variant of them.
         let variant = |name: &str, end: &str| format!("{}{end}", of(name));
-        let of_profile = async |name: &str| {
-            let args = [&args[..], &["--profile", name]].concat();
-            meshwright(Path::new("/nowhere/kubeconfig"), &args).await
-        };
         for (name, images, end) in [
             ("minimal", &["agentgateway", "pilot", "proxyv2"][..], ""),
             ("ambient", &["agentgateway", "install-cni", "pilot", "proxyv2", "ztunnel"], "-distroless"),
         ] {
-            let ran = of_profile(name).await?;
-            let expected: Vec<String> = images.iter().map(|image| variant(image, end)).collect();
-            assert_eq!(
-                ran.out.lines().filter(|line| *line != HELPER).collect::<Vec<_>>(),
-                expected,
-                "{name}: {}",
-                ran.err
-            );
+            let mut expected: Vec<String> = images.iter().map(|image| variant(image, end)).collect();
+            expected.extend(of_add_ons.iter().cloned());
+            let found: BTreeSet<String> = listed(&["--profile", name]).await?.into_iter().collect();
+            assert_eq!(found, expected.into_iter().chain([HELPER.to_owned()]).collect(), "{name}");
         }
-        let ran = of_profile("large").await?;
+        let ran = meshwright(Path::new("/nowhere/kubeconfig"), &[&args[..], &["--profile", "large"]].concat()).await?;
         assert!(ran.err.contains("there is no profile \"large\", only default, demo"), "{}", ran.err);
 
         let json = meshwright(Path::new("/nowhere/kubeconfig"), &[&args[..], &["-o", "json"]].concat()).await?;

@@ -56,7 +56,8 @@ impl ChartName {
 
     /// Whether the chart runs images, and so has a hub and a tag among its values. A gateway's image
     /// comes from the injector.
-    pub(super) fn has_images(self) -> bool {
+    #[must_use]
+    pub fn has_images(self) -> bool {
         matches!(self, Self::Istiod | Self::Cni | Self::Ztunnel)
     }
 }

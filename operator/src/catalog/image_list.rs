@@ -1,18 +1,15 @@
-//! Which images a release can ask a node to pull: what a mirror has to hold. Pure: the charts come as arguments.
+//! Which images charts can ask a node to pull: what a mirror has to hold. Pure: the charts come as arguments.
 //!
 //! Found by rendering: in the objects of the charts that run something, and in the templates that istiod fills in for the
 //! pods of others (sidecars, gateways, waypoints), with the values that it fills them in with.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use meshwright_chart::{Capabilities, Chart, DocumentError, Limits, Release, RenderError, documents};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{ChartName, yaml};
+use super::yaml;
 
 /// Images by their full names, each with what asks for it: `Deployment istiod`, `template sidecar`.
 pub type ImageList = BTreeMap<String, BTreeSet<String>>;
@@ -24,7 +21,7 @@ pub enum ListImagesError {
     #[error("chart {chart} can't be rendered")]
     Render {
         /// The chart.
-        chart: ChartName,
+        chart: String,
         /// Cause.
         #[source]
         source: Box<RenderError>,
@@ -33,7 +30,7 @@ pub enum ListImagesError {
     #[error("chart {chart} renders what can't be read")]
     Document {
         /// The chart.
-        chart: ChartName,
+        chart: String,
         /// Cause.
         #[source]
         source: Box<DocumentError>,
@@ -54,11 +51,14 @@ pub enum ListImagesError {
     },
 }
 
-/// The images that the charts of a release ask for by default. Which Kubernetes they are rendered for makes no
+/// The images that charts ask for by default, each chart with its name. Which Kubernetes they are rendered for makes no
 /// difference to Istio's.
-pub fn list(charts: &BTreeMap<ChartName, Arc<Chart>>, kubernetes: &str) -> Result<ImageList, ListImagesError> {
-    let charts = charts.iter().filter(|(name, _)| name.has_images());
-    let rendered: Vec<_> = charts.map(|(name, chart)| objects(*name, chart, kubernetes)).collect::<Result<_, _>>()?;
+pub fn list<'a>(
+    charts: impl IntoIterator<Item = (&'a str, &'a Chart)>,
+    kubernetes: &str,
+) -> Result<ImageList, ListImagesError> {
+    let charts = charts.into_iter();
+    let rendered: Vec<_> = charts.map(|(name, chart)| objects(name, chart, kubernetes)).collect::<Result<_, _>>()?;
     of_objects(rendered.into_iter().flatten())
 }
 
@@ -78,14 +78,14 @@ pub fn of_objects(objects: impl IntoIterator<Item = Value>) -> Result<ImageList,
     Ok(images)
 }
 
-fn objects(name: ChartName, chart: &Chart, kubernetes: &str) -> Result<Vec<Value>, ListImagesError> {
-    let release = Release { name: name.to_string(), namespace: "istio-system".to_owned() };
+fn objects(name: &str, chart: &Chart, kubernetes: &str) -> Result<Vec<Value>, ListImagesError> {
+    let release = Release { name: name.to_owned(), namespace: "istio-system".to_owned() };
     let capabilities = Capabilities { kube_version: kubernetes.to_owned(), api_versions: BTreeSet::new() };
     let rendered = chart
         .render(&release, &json!({}), &capabilities, &Limits::default())
-        .map_err(|source| ListImagesError::Render { chart: name, source: Box::new(source) })?;
+        .map_err(|source| ListImagesError::Render { chart: name.to_owned(), source: Box::new(source) })?;
     let objects: Result<Vec<Value>, DocumentError> = rendered.iter().flat_map(documents).collect();
-    objects.map_err(|source| ListImagesError::Document { chart: name, source: Box::new(source) })
+    objects.map_err(|source| ListImagesError::Document { chart: name.to_owned(), source: Box::new(source) })
 }
 
 /// Every text with the key `image`, at any depth.

@@ -1,11 +1,11 @@
-//! Images by their digests: checked, and written into the charts' values.
+//! Images by their digests: checked, and written into the values of Istio's charts. Add-ons write theirs themselves.
 //!
 //! A chart makes the name of an image of registry, name, tag and variant, unless it is given one with a slash: that it takes
 //! as it is, and so does istiod for what it injects. So an image with a digest is given by its whole name.
 
-use meshwright_api::{IMAGE_NAMES, Images, MeshInstallationSpec};
+use meshwright_api::{AddOnName, IMAGE_NAMES, Images, MeshInstallationSpec};
 use semver::Version;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::merge::{get, set};
 use super::problem::Problem;
@@ -34,39 +34,54 @@ pub fn digests(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
         if let Err(error) = digest.parse::<crate::catalog::Digest>() {
             problems.push(Problem::new(&field, error.to_string()));
         }
-        let Some(place) = PLACES.iter().find(|place| place.image == image) else {
-            let message = format!("is no image of Istio; there are {}", IMAGE_NAMES.join(", "));
+        let Some((theirs, at, paths)) = values_that_name(image, spec) else {
+            let names = IMAGE_NAMES.into_iter().chain(AddOnName::ALL.map(AddOnName::as_str));
+            let message = format!("is no image that is known; there are {}", names.collect::<Vec<_>>().join(", "));
             problems.push(Problem::new(field, message));
             continue;
         };
-        let theirs = match place.chart {
-            ChartName::Cni => &spec.values.cni,
-            ChartName::Ztunnel => &spec.values.ztunnel,
-            _ => &spec.values.istiod,
-        };
-        let theirs = Value::Object(theirs.0.clone());
-        for path in place.paths.iter().filter(|path| get(&theirs, path).is_some()) {
-            let message = format!("spec.values.{}.{path} names this image too: leave one of them out", place.chart);
+        let theirs = Value::Object(theirs);
+        for path in paths.iter().filter(|path| get(&theirs, path).is_some()) {
+            let message = format!("{at}.{path} names this image too: leave one of them out");
             problems.push(Problem::new(&field, message));
         }
     }
 }
 
+/// The user's values that can name an image as well: these, where they stand, and the paths in them.
+fn values_that_name(
+    image: &str,
+    spec: &MeshInstallationSpec,
+) -> Option<(Map<String, Value>, String, &'static [&'static str])> {
+    if let Some(add_on) = AddOnName::ALL.into_iter().find(|name| name.as_str() == image) {
+        let listed = spec.addons.iter().find(|listed| listed.name == add_on);
+        let theirs = listed.map(|listed| listed.values.0.clone()).unwrap_or_default();
+        return Some((theirs, format!("spec.addons[{image}].values"), &["image.tag", "image.digest"]));
+    }
+    let place = PLACES.iter().find(|place| place.image == image)?;
+    let theirs = match place.chart {
+        ChartName::Cni => &spec.values.cni,
+        ChartName::Ztunnel => &spec.values.ztunnel,
+        _ => &spec.values.istiod,
+    };
+    Some((theirs.0.clone(), format!("spec.values.{}", place.chart), place.paths))
+}
+
 /// Whether digests are still those of another release, which would run under the name of this one. `before` is what was
-/// accepted earlier.
+/// accepted earlier. Add-ons have versions of their own.
 pub fn left_behind<'a>(
     images: &Images,
     version: &Version,
     before: impl Iterator<Item = (&'a Version, &'a Images)>,
 ) -> Option<Problem> {
     let others = before.filter(|(other, _)| *other != version);
-    others.flat_map(|(other, accepted)| accepted.digests.iter().map(move |known| (other, known))).find_map(
-        |(other, (image, known))| {
-            let same = images.digests.get(image).is_some_and(|digest| digest == known);
-            let message = format!("{known:?} is the image of {other}: give that of {version}, or leave it out");
-            same.then(|| Problem::new(field(image), message))
-        },
-    )
+    let of_istio = |image: &str| PLACES.iter().any(|place| place.image == image);
+    let known = others.flat_map(|(other, accepted)| accepted.digests.iter().map(move |known| (other, known)));
+    known.filter(|(_, (image, _))| of_istio(image)).find_map(|(other, (image, known))| {
+        let same = images.digests.get(image).is_some_and(|digest| digest == known);
+        let message = format!("{known:?} is the image of {other}: give that of {version}, or leave it out");
+        same.then(|| Problem::new(field(image), message))
+    })
 }
 
 fn field(image: &str) -> String {
@@ -138,7 +153,7 @@ mod tests {
         assert_eq!(told(json!({"images": {"digests": {"pilot": digest('a')}}})), [""; 0]);
         let said = told(json!({"images": {"digests": {"istiod": digest('a')}}}));
         assert!(
-            said[0].starts_with("spec.images.digests[istiod]: is no image of Istio; there are agentgateway"),
+            said[0].starts_with("spec.images.digests[istiod]: is no image that is known; there are agentgateway"),
             "{said:?}"
         );
         assert!(told(json!({"images": {"digests": {"pilot": "latest"}}}))[0].contains("\"latest\" is no digest"));
@@ -146,6 +161,15 @@ mod tests {
             "values": {"istiod": {"global": {"proxy_init": {"image": "x/y"}}}}});
         let said = told(twice);
         assert!(said[0].contains("spec.values.istiod.global.proxy_init.image names this image too"), "{said:?}");
+        let of_add_on = |image: Value| {
+            told(json!({"images": {"digests": {"jaeger": digest('a')}},
+                "addons": [{"name": "jaeger", "values": {"image": image}}]}))
+        };
+        assert_eq!(of_add_on(json!({"repository": "own/jaeger"})), [""; 0]);
+        for twice in [json!({"tag": "2.0.0"}), json!({"digest": digest('b')})] {
+            let said = of_add_on(twice);
+            assert!(said[0].starts_with("spec.images.digests[jaeger]: spec.addons[jaeger].values.image."), "{said:?}");
+        }
     }
 
     #[test]
@@ -159,5 +183,7 @@ mod tests {
         assert!(problem.message.ends_with("is the image of 1.31.2: give that of 1.31.3, or leave it out"), "{problem}");
         assert_eq!(refused(&images('b'), &new), None);
         assert_eq!(refused(&before, &old), None);
+        let add_on = spec(json!({"images": {"digests": {"grafana": digest('a')}}})).images;
+        assert_eq!(left_behind(&add_on, &new, [(&old, &add_on)].into_iter()), None);
     }
 }

@@ -61,10 +61,17 @@ pub(crate) fn csv(sources: &Sources, crd: &Value, image: &str, version: &str) ->
             "links": base.links,
             "installModes": install_modes(),
             "customresourcedefinitions": {"owned": [owned(base, crd)?]},
-            "relatedImages": [{"name": "operator", "image": image}],
+            "relatedImages": related_images(sources, image),
             "install": {"strategy": "deployment", "spec": install(sources, image)?},
         },
     }))
+}
+
+/// What a mirror for clusters without a way out has to hold, but for Istio's images: those are of the releases that the
+/// operator's catalog has.
+fn related_images(sources: &Sources, image: &str) -> Value {
+    let of_add_ons = sources.add_ons.iter().map(|(name, image)| json!({"name": name, "image": image}));
+    [json!({"name": "operator", "image": image})].into_iter().chain(of_add_ons).collect()
 }
 
 fn annotations(sources: &Sources, namespace: &Value, image: &str) -> Result<Value, CsvError> {

@@ -1,8 +1,10 @@
 //! Reads what the bundle is made from, and bundles. Writes nothing.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -26,6 +28,8 @@ pub struct Sources {
     pub rights: Vec<Value>,
     /// The objects of `config/manager`.
     pub manager: Vec<Value>,
+    /// The images of the add-ons, by their names.
+    pub add_ons: BTreeMap<String, String>,
     /// The samples, the shortest first: consoles start a new object from the first example.
     pub samples: Vec<Value>,
 }
@@ -53,9 +57,21 @@ pub enum ReadError {
     },
 }
 
+/// What of an add-on's values its image is made of.
+#[derive(Deserialize)]
+struct AddOnValues {
+    image: AddOnImage,
+}
+
+#[derive(Deserialize)]
+struct AddOnImage {
+    repository: String,
+    tag: String,
+}
+
 impl Sources {
-    /// Reads a `config` folder.
-    pub fn read(config: &Path) -> Result<Self, ReadError> {
+    /// Reads a `config` folder, and the add-ons' charts.
+    pub fn read(config: &Path, add_ons: &Path) -> Result<Self, ReadError> {
         let base = config.join("olm/base");
         Ok(Self {
             base: document(&base.join("base.yaml"))?,
@@ -65,6 +81,7 @@ impl Sources {
             crd: text(&config.join("crd/meshinstallations.yaml"))?,
             rights: objects(&config.join("rbac"))?,
             manager: objects(&config.join("manager"))?,
+            add_ons: images(add_ons)?,
             samples: shortest_first(objects(&config.join("samples"))?),
         })
     }
@@ -105,6 +122,19 @@ fn objects(folder: &Path) -> Result<Vec<Value>, ReadError> {
         }
     }
     Ok(objects)
+}
+
+/// The images of the charts in a folder; what has no values of its own is no chart.
+fn images(charts: &Path) -> Result<BTreeMap<String, String>, ReadError> {
+    let mut images = BTreeMap::new();
+    for chart in entries(charts)? {
+        let values = chart.join("values.yaml");
+        if let (Some(name), true) = (chart.file_name(), values.is_file()) {
+            let AddOnValues { image } = document(&values)?;
+            images.insert(name.to_string_lossy().into_owned(), format!("{}:{}", image.repository, image.tag));
+        }
+    }
+    Ok(images)
 }
 
 fn shortest_first(mut samples: Vec<Value>) -> Vec<Value> {

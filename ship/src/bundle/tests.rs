@@ -16,7 +16,7 @@ fn config() -> PathBuf {
 }
 
 fn read() -> Sources {
-    Sources::read(&config()).unwrap()
+    Sources::read(&config(), &config().join("../bundled-manifests/addons")).unwrap()
 }
 
 fn publication() -> Publication {
@@ -72,6 +72,19 @@ fn the_deployment_is_config_managers_but_for_the_image() {
     }
     assert_eq!(spec, deployment["spec"]);
     assert_eq!(bundle.deployments()[0]["name"], deployment["metadata"]["name"]);
+}
+
+#[test]
+fn the_images_of_the_operator_and_of_each_add_on_are_related() {
+    let bundle = published();
+    let related: Vec<(&str, &str)> =
+        list(bundle.csv(), "/spec/relatedImages").iter().map(|it| (text(it, "/name"), text(it, "/image"))).collect();
+    let names: Vec<&str> = related.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["operator", "grafana", "jaeger", "kiali", "prometheus"]);
+    let document = include_str!("../../../docs/addons.md");
+    for (name, image) in related.iter().skip(1) {
+        assert!(document.lines().any(|row| row.starts_with(&format!("| {name} |")) && row.contains(image)), "{image}");
+    }
 }
 
 #[test]

@@ -107,19 +107,21 @@ pub(super) const CASES: &[Case] = &[
         ],
     },
     Case {
-        message: "images.digests must be for images of Istio: agentgateway, install-cni, pilot, proxyv2, ztunnel",
+        message: "images.digests must be for images of Istio, agentgateway, install-cni, pilot, proxyv2, ztunnel, or of add-ons, prometheus, grafana, kiali, jaeger",
         passes: &[
             "{version: 1.31.2, images: {digests: {pilot: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef', install-cni: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}}}",
+            "{version: 1.31.2, images: {digests: {prometheus: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}}}",
         ],
         refuses: &[
             "{version: 1.31.2, images: {digests: {istiod: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}}}",
         ],
     },
     Case {
-        message: "images.digests are those of one release: write the version in full, for example 1.31.2",
+        message: "images.digests of Istio are those of one release: write the version in full, for example 1.31.2",
         passes: &[
             "{version: 1.32.0-alpha.1, images: {digests: {pilot: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}}}",
             "{version: '1.31', images: {digests: {}}}",
+            "{version: '1.31', images: {digests: {grafana: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}}}",
         ],
         refuses: &[
             "{version: '1.31', images: {digests: {pilot: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}}}",

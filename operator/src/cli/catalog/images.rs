@@ -15,7 +15,7 @@ use crate::catalog::{
     store::ResolveError,
 };
 use crate::cli::rbac::objects_of;
-use crate::mesh::object::Component;
+use crate::mesh::add_ons::{self, LoadAddOnError};
 use crate::platform::{GENERIC, Platforms};
 
 // Here --version is the release's, not this program's.
@@ -25,7 +25,8 @@ pub(super) struct ImagesArgs {
     /// The release, for example 1.31.2
     #[arg(long, value_name = "VERSION", value_parser = release_version)]
     version: Version,
-    /// Only those that this profile asks for, variants as it does; default: those of all charts, without a profile
+    /// Of Istio's, only those that this profile asks for, variants as it does; default: those of all charts, without a
+    /// profile. Those of the add-ons are there either way
     #[arg(long, value_name = "PROFILE", value_parser = profile)]
     profile: Option<Profile>,
     /// How to print them; lines are full names, json says also what asks for each
@@ -48,6 +49,9 @@ pub enum ImagesError {
     /// A chart can't be used.
     #[error(transparent)]
     Chart(Box<ChartError>),
+    /// An add-on's chart can't be used.
+    #[error(transparent)]
+    AddOn(Box<LoadAddOnError>),
     /// The profile can't be rendered.
     #[error("Istio {version} can't be rendered with profile {profile}: {reason}")]
     Render {
@@ -91,20 +95,22 @@ type Listed = Result<ImageList, ListImagesError>;
 fn of_charts(release: &Release, facts: &Facts) -> Result<Listed, ImagesError> {
     let names: Vec<ChartName> = release.charts().keys().copied().collect();
     let charts = release.load_charts(names).map_err(|error| ImagesError::Chart(Box::new(error)))?;
+    let of_istio = charts.iter().filter(|(name, _)| name.has_images()).map(|(name, chart)| (name.as_str(), &**chart));
+    let add_ons = add_ons::charts().map_err(|error| ImagesError::AddOn(Box::new(error)))?;
+    let of_add_ons = add_ons.iter().map(|(name, chart)| (name.as_str(), chart));
     let supported =
         facts.minor(Minor::of(release.version())).map(|facts| format!("v{}.0", facts.kubernetes.supported.1));
     let kubernetes = supported.unwrap_or_else(|_| SOME_KUBERNETES.to_owned());
-    Ok(image_list::list(&charts, &kubernetes))
+    Ok(image_list::list(of_istio.chain(of_add_ons), &kubernetes))
 }
 
-/// As the operator renders it, with a gateway.
+/// As the operator renders it, with a gateway and all add-ons.
 fn of_profile(release: &Release, profile: Profile) -> Result<Listed, ImagesError> {
     let failed = |reason| ImagesError::Render { version: release.version().clone(), profile: profile.as_str(), reason };
     let platforms = Platforms::bundled().map_err(|error| failed(explain(&error)))?;
     let platform = platforms.get(GENERIC).ok_or_else(|| failed(format!("there is no platform {GENERIC}")))?;
     let objects = objects_of(release, profile, platform, "istio-system", &ChartValues::default()).map_err(failed)?;
-    let of_istio = objects.iter().filter(|object| !matches!(object.component, Component::AddOn(_)));
-    Ok(image_list::of_objects(of_istio.map(|object| object.value())))
+    Ok(image_list::of_objects(objects.iter().map(|object| object.value())))
 }
 
 fn profile(text: &str) -> Result<Profile, String> {
@@ -127,6 +133,8 @@ fn as_json(version: &Version, of_release: &Images, list: &ImageList) -> Value {
 mod tests {
     use std::fs;
 
+    use meshwright_api::AddOnName;
+
     use super::*;
     use crate::catalog::tests::{source_tree, write};
     use crate::cli::catalog::tests::run;
@@ -143,10 +151,16 @@ mod tests {
         run(&["add", "--from", from, "--version", "1.31.2", "--catalog", dir]).unwrap();
 
         let images = |format: &str| run(&["images", "--version", "1.31.2", "--catalog", dir, "-o", format]).unwrap().1;
-        assert_eq!(images("lines"), "registry.istio.io/release/pilot:1\n");
+        let lines = images("lines");
+        let of_istio: Vec<&str> = lines.lines().filter(|image| image.contains("istio")).collect();
+        assert_eq!(of_istio, ["registry.istio.io/release/pilot:1"]);
+        for name in AddOnName::ALL.map(AddOnName::as_str) {
+            assert!(lines.lines().any(|image| image.contains(&format!("/{name}:"))), "{name}: {lines}");
+        }
         let list: Value = serde_json::from_str(&images("json")).unwrap();
         assert_eq!((list["format"].as_i64(), list["pullable"].as_bool()), (Some(1), Some(true)));
-        assert_eq!(list["images"][0]["usedBy"], json!(["Deployment istiod"]));
+        let of_istiod = list["images"].as_array().unwrap().iter().find(|it| it["image"] == of_istio[0]).unwrap();
+        assert_eq!(of_istiod["usedBy"], json!(["Deployment istiod"]));
 
         let error = run(&["images", "--version", "1.31.3", "--catalog", dir]).unwrap_err();
         assert_eq!(error.to_string(), "version 1.31.3 is not in the catalog, which has 1.31.2");

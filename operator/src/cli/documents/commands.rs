@@ -14,7 +14,7 @@ const MARKS: [&str; 5] = ["lab", "checkout", "yours", "engine", "cloud"];
 /// The document whose blocks marked `lab` are run.
 const RUN: &str = "docs/quick-start.md";
 /// What is there wherever somebody works on Kubernetes.
-const PROGRAMS: [&str; 13] = [
+const PROGRAMS: [&str; 14] = [
     "cargo",
     "cat",
     "export",
@@ -28,6 +28,7 @@ const PROGRAMS: [&str; 13] = [
     "meshwright",
     "sed",
     "unshare",
+    "xargs",
 ];
 /// What needs a container engine.
 const ENGINES: [&str; 4] = ["kind", "minikube", "docker", "podman"];

@@ -83,6 +83,11 @@ impl AddOnRelease {
     }
 }
 
+/// The charts of all add-ons.
+pub fn charts() -> Result<BTreeMap<AddOnName, Chart>, LoadAddOnError> {
+    AddOnName::ALL.into_iter().map(|name| Ok((name, bundled::chart(name)?))).collect()
+}
+
 /// Lets the pods among these objects follow the `ConfigMap`s among them.
 pub(super) fn configure_pods(objects: &mut [(String, Value)]) {
     let is_configuration = |object: &&Value| object.get("kind").and_then(Value::as_str) == Some(Kind::ConfigMap.name());

@@ -202,6 +202,38 @@ fn pull_policy_and_secrets_of_the_spec_are_the_pods_and_images_are_the_values() 
 }
 
 #[test]
+fn every_image_comes_from_the_registry_of_the_spec_by_its_digest_unless_the_values_say_more() {
+    let image = |release: &AddOnRelease| {
+        let deployment = find(&objects(release), "Deployment", release.name.as_str()).clone();
+        deployment["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()
+    };
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let digests = AddOnName::ALL.map(|name| (name.as_str().to_owned(), json!(digest)));
+    let digests = Value::Object(digests.into_iter().collect());
+    let registry = "mirror.example.com:5000/istio";
+    for name in AddOnName::ALL {
+        let one = |images: Value, values: &Value| {
+            let needed = json!({"prometheus": {"url": "http://prometheus.example.com"}});
+            let mut values = values.clone();
+            if [AddOnName::Grafana, AddOnName::Kiali].contains(&name) {
+                merge(&mut values, needed);
+            }
+            image(&releases(json!({"images": images, "addons": [{"name": name, "values": values}]}))[0])
+        };
+        let own = one(json!({}), &json!({}));
+        // What a copy of it is called below a registry: by the last part of its name.
+        let (_, last) = own.rsplit_once('/').unwrap();
+        assert_eq!(one(json!({"registry": registry}), &json!({})), format!("{registry}/{last}"));
+        let pinned = format!("{registry}/{}@{digest}", name.as_str());
+        assert_eq!(one(json!({"registry": registry, "digests": digests}), &json!({})), pinned);
+        let theirs = json!({"image": {"repository": "tools.example.com/x", "tag": "1"}});
+        assert_eq!(one(json!({"registry": registry}), &theirs), "tools.example.com/x:1");
+        let tag = json!({"image": {"tag": "1"}});
+        assert_eq!(one(json!({"registry": registry}), &tag), format!("{registry}/{}:1", name.as_str()));
+    }
+}
+
+#[test]
 fn prometheus_looks_at_istiod_of_its_mesh_at_proxies_and_at_the_operator() {
     let values =
         json!({"retention": "7d", "alertmanagers": ["alerts.example.com:9093"], "storage": {"claim": "metrics"}});

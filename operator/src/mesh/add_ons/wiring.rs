@@ -1,6 +1,6 @@
 //! How add-ons find each other and the mesh: values that the user doesn't have to give.
 
-use meshwright_api::{AddOn, AddOnName, MeshInstallationSpec};
+use meshwright_api::{AddOn, AddOnName, Images, MeshInstallationSpec};
 use serde_json::{Value, json};
 
 use crate::mesh::merge::{get, set};
@@ -15,7 +15,7 @@ pub(super) fn has(spec: &MeshInstallationSpec, name: AddOnName) -> bool {
     spec.addons.iter().any(|add_on| add_on.name == name)
 }
 
-/// The user's values of an add-on with what it needs of the mesh and of the others. A URL that the user gives wins.
+/// The user's values of an add-on with what it needs of the mesh and of the others. What the user gives there wins.
 pub(super) fn values(
     spec: &MeshInstallationSpec,
     add_on: &AddOn,
@@ -29,6 +29,7 @@ pub(super) fn values(
         problems.push(Problem::new(format!("spec.addons[{name}].values.{MESH}"), message));
     }
     set(&mut values, MESH, about(spec, platform));
+    image(&spec.images, name, &mut values);
     let mut find = |key: &str, other: AddOnName, service: &str| {
         let path = format!("{key}.url");
         let unset = matches!(get(&values, &path), None | Some(Value::Null)) && !is_malformed(&values, key);
@@ -53,6 +54,20 @@ pub(super) fn values(
         }
     }
     values
+}
+
+/// The registry and the digest of its image, which is called as the add-on is.
+fn image(images: &Images, name: &str, values: &mut Value) {
+    if is_malformed(values, "image") {
+        return;
+    }
+    let mut fill = |path: &str, text: Option<String>| {
+        if let (Some(text), None | Some(Value::Null)) = (text, get(values, path)) {
+            set(values, path, text);
+        }
+    };
+    fill("image.repository", images.registry.as_ref().map(|registry| format!("{registry}/{name}")));
+    fill("image.digest", images.digests.get(name).cloned());
 }
 
 /// What was given is no table: the schema says so.
