@@ -29,6 +29,7 @@ mod metrics;
 mod node_agents;
 mod node_ports;
 mod oci;
+mod odd_registry;
 mod plan;
 mod platforms;
 mod proxies;

@@ -15,12 +15,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
 /// A catalog of the test's own, and a home without anybody's credentials.
-struct Site {
+pub struct Site {
     dir: TempDir,
 }
 
 impl Site {
-    fn new() -> TestResult<Self> {
+    pub fn new() -> TestResult<Self> {
         Ok(Self { dir: tempfile::tempdir()? })
     }
 
@@ -33,7 +33,7 @@ impl Site {
     }
 
     /// Runs `meshwright catalog` on it, with nothing of our environment.
-    async fn catalog(&self, args: &[&str], environment: &[(&str, &str)]) -> TestResult<Result<String, String>> {
+    pub async fn catalog(&self, args: &[&str], environment: &[(&str, &str)]) -> TestResult<Result<String, String>> {
         let mut command = Command::new(operator());
         command.arg("catalog").args(args).arg("--catalog").arg(self.path("catalog")).env_clear();
         command.env("HOME", self.dir.path()).envs(environment.iter().copied()).kill_on_drop(true);
@@ -49,7 +49,7 @@ impl Site {
     }
 
     /// The pull fails, and says all of this.
-    async fn refused(&self, more: &[&str], words: &[&str]) -> TestResult {
+    pub async fn refused(&self, more: &[&str], words: &[&str]) -> TestResult {
         match self.pull(more).await? {
             Ok(said) => Err(format!("nothing was refused: {said}").into()),
             Err(error) => {
@@ -60,13 +60,13 @@ impl Site {
     }
 
     /// Nothing has been added, not even in part.
-    fn assert_empty(&self) {
+    pub fn assert_empty(&self) {
         let entries = std::fs::read_dir(self.path("catalog")).into_iter().flatten().count();
         assert_eq!(entries, 0);
     }
 }
 
-fn expect(said: &str, words: &[&str]) {
+pub fn expect(said: &str, words: &[&str]) {
     for word in words {
         assert!(said.contains(word), "{word:?} is not in: {said}");
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, fmt::Write, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
-const PREFIX: &str = "sha256:";
+pub(super) const PREFIX: &str = "sha256:";
 
 /// The digest of a chart: of the names and contents of all its files, whatever their order, dates
 /// and modes on disk.
@@ -41,6 +41,11 @@ impl Digest {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// The digest of a piece of content, as registries name it by.
+pub(super) fn of_blob(content: &[u8]) -> String {
+    format!("{PREFIX}{}", sha256(content))
 }
 
 /// The SHA-256 of a file, in hexadecimal.

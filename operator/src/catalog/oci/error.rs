@@ -83,11 +83,19 @@ pub enum PullError {
         /// Digest of those that it has.
         found: Digest,
     },
-    /// More than any chart of Istio's.
+    /// More than any chart of Istio's has, or any answer about one.
     #[error("{artifact} is larger than {limit} MiB")]
     TooLarge {
         /// What was asked for.
         artifact: String,
+        /// What is allowed.
+        limit: usize,
+    },
+    /// More than any chart has.
+    #[error("{repository} has more than {limit} tags: name the release in full, for which no tags are listed")]
+    TooManyTags {
+        /// The repository.
+        repository: String,
         /// What is allowed.
         limit: usize,
     },
@@ -131,12 +139,7 @@ pub enum PullError {
 
 impl PullError {
     /// What an answer of the registry means.
-    pub(super) fn of(
-        error: OciDistributionError,
-        reference: &Reference,
-        credentials: &Credentials,
-        pin: Option<&Digest>,
-    ) -> Self {
+    pub(super) fn of(error: OciDistributionError, reference: &Reference, credentials: &Credentials) -> Self {
         let artifact = reference.to_string();
         let registry = reference.registry().to_owned();
         match Answer::of(&error) {
@@ -144,10 +147,6 @@ impl PullError {
             Answer::Missing => Self::Missing { artifact },
             Answer::Other => match error {
                 OciDistributionError::RequestError(source) => Self::Unreachable { registry, source: Box::new(source) },
-                OciDistributionError::DigestError(DigestError::VerificationError { expected, actual }) => {
-                    let wanted = pin.map_or(expected, Digest::to_string);
-                    Self::Damaged { artifact, wanted, found: actual }
-                }
                 source => Self::Registry { registry, artifact, source: Box::new(source) },
             },
         }

@@ -1,21 +1,19 @@
 //! Pulls a release from a registry: Istio's charts, one artifact each, as `helm push` leaves them there.
 //!
-//! [`source`] is where they are and [`credentials`] who asks; this file talks to the registry. What comes is held against
+//! [`source`] is where they are, [`credentials`] who asks, and `registry` talks to the registry. What comes is held against
 //! three digests: the manifest's (that of the request, if it is pinned), the archive's (that in the manifest), and the
 //! chart's own, which from then on is checked at every use. Only a whole release is put into the catalog, by `put`.
 
 pub mod credentials;
 mod error;
+mod registry;
 pub mod source;
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path};
 
-use futures::StreamExt as _;
 use oci_client::{
-    Client, Reference,
-    client::{ClientConfig, ClientProtocol},
+    Reference,
     manifest::{OciDescriptor, OciManifest},
-    secrets::RegistryAuth,
 };
 use semver::Version;
 
@@ -27,19 +25,11 @@ use super::{
 
 pub use credentials::Credentials;
 pub use error::PullError;
+use registry::Registry;
 pub use source::Source;
 
 /// What Helm calls a packed chart.
 const CHART_LAYER: &str = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
-/// Bytes of a packed chart; Istio's largest has about a quarter of a million.
-const MAX_ARCHIVE: usize = 16 << 20;
-/// Tags asked for at a time, and more than any registry has of one chart.
-const PAGE: usize = 1000;
-const MAX_TAGS: usize = 20_000;
-/// For a connection, and for each piece of an answer: a registry that is slow is waited for, one that hangs isn't.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// What to pull, and where to.
 #[derive(Clone, Copy, Debug)]
 pub struct Pull<'a> {
@@ -80,7 +70,7 @@ pub async fn pull(request: &Pull<'_>) -> Result<Pulled, PullError> {
     let registry = Registry::new(request.credentials, request.plain_http)?;
     let (mut charts, mut origins, mut absent) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
     for chart in ChartName::ALL {
-        match registry.chart(chart, request).await {
+        match pull_chart(&registry, chart, request).await {
             Ok((files, origin)) => {
                 charts.insert(chart, files);
                 origins.insert(chart, origin);
@@ -111,85 +101,32 @@ pub async fn pull(request: &Pull<'_>) -> Result<Pulled, PullError> {
 pub async fn versions(from: &Source, credentials: &Credentials, plain_http: bool) -> Result<Vec<Version>, PullError> {
     let registry = Registry::new(credentials, plain_http)?;
     let reference = from.artifact(ChartName::Istiod, &Version::new(0, 0, 0), None);
-    let mut tags: Vec<String> = Vec::new();
-    loop {
-        let page = registry.client.list_tags(&reference, &registry.auth, Some(PAGE), tags.last().map(String::as_str));
-        let page = match page.await.map_err(|error| PullError::of(error, &reference, credentials, None)) {
-            Ok(page) => page.tags,
-            Err(PullError::Missing { .. }) => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        // A registry that knows no pages sends all of them each time.
-        if page.is_empty() || page.last() == tags.last() || tags.len() > MAX_TAGS {
-            break;
-        }
-        tags.extend(page);
-    }
+    let tags = match registry.tags(&reference).await {
+        Err(PullError::Missing { .. }) => return Ok(Vec::new()),
+        tags => tags?,
+    };
     Ok(tags.iter().filter_map(|tag| Version::parse(&tag.replace('_', "+")).ok()).collect())
 }
 
-struct Registry {
-    client: Client,
-    auth: RegistryAuth,
-}
-
-impl Registry {
-    fn new(credentials: &Credentials, plain_http: bool) -> Result<Self, PullError> {
-        // The library takes the process's own; that there is one already is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let protocol = if plain_http { ClientProtocol::Http } else { ClientProtocol::Https };
-        let config = ClientConfig {
-            protocol,
-            connect_timeout: Some(CONNECT_TIMEOUT),
-            read_timeout: Some(READ_TIMEOUT),
-            user_agent: concat!("meshwright/", env!("CARGO_PKG_VERSION")),
-            platform_resolver: None,
-            ..ClientConfig::default()
-        };
-        let client = Client::try_from(config).map_err(|source| PullError::Client(Box::new(source)))?;
-        Ok(Self { client, auth: credentials.auth() })
-    }
-
-    /// The files of a chart, and the artifact that they came from.
-    async fn chart(&self, chart: ChartName, request: &Pull<'_>) -> Result<(Files, String), PullError> {
-        let pin = request.pins.get(&chart);
-        let reference = request.from.artifact(chart, request.version, pin);
-        let failed = |error| PullError::of(error, &reference, request.credentials, pin);
-        let (manifest, digest) = self.client.pull_manifest(&reference, &self.auth).await.map_err(failed)?;
-        let layer = chart_layer(manifest, &reference)?;
-        let archive = self.blob(&reference, &layer, request).await?;
-        let unpacked = archive::unpack(&archive)
-            .map_err(|source| PullError::Unpack { artifact: reference.to_string(), source })?;
-        let files = below_folder(chart, unpacked).map_err(|path| PullError::Layout {
-            artifact: reference.to_string(),
-            chart,
-            path,
-        })?;
-        assemble::check_chart(chart, &files).map_err(PullError::Assemble)?;
-        Ok((files, format!("oci://{}", reference.clone_with_digest(digest))))
-    }
-
-    async fn blob(
-        &self,
-        reference: &Reference,
-        layer: &OciDescriptor,
-        request: &Pull<'_>,
-    ) -> Result<Vec<u8>, PullError> {
-        // The manifest is there, so this isn't a chart that the release can be without.
-        let failed = |error| match PullError::of(error, reference, request.credentials, None) {
-            PullError::Missing { artifact } => PullError::Incomplete { artifact, digest: layer.digest.clone() },
-            other => other,
-        };
-        let mut stream = self.client.pull_blob_stream(reference, layer).await.map_err(failed)?;
-        let mut archive = Vec::new();
-        while let Some(piece) = stream.next().await {
-            archive.extend_from_slice(&piece.map_err(|source| PullError::of_piece(source, reference))?);
-            if archive.len() > MAX_ARCHIVE {
-                return Err(PullError::TooLarge { artifact: reference.to_string(), limit: MAX_ARCHIVE >> 20 });
-            }
-        }
-        Ok(archive)
-    }
+/// The files of a chart, and the artifact that they came from.
+async fn pull_chart(
+    registry: &Registry<'_>,
+    chart: ChartName,
+    request: &Pull<'_>,
+) -> Result<(Files, String), PullError> {
+    let reference = request.from.artifact(chart, request.version, request.pins.get(&chart));
+    let (manifest, digest) = registry.manifest(&reference).await?;
+    let layer = chart_layer(manifest, &reference)?;
+    let archive = registry.blob(&reference, &layer).await?;
+    let unpacked =
+        archive::unpack(&archive).map_err(|source| PullError::Unpack { artifact: reference.to_string(), source })?;
+    let files = below_folder(chart, unpacked).map_err(|path| PullError::Layout {
+        artifact: reference.to_string(),
+        chart,
+        path,
+    })?;
+    assemble::check_chart(chart, &files).map_err(PullError::Assemble)?;
+    Ok((files, format!("oci://{}", reference.clone_with_digest(digest))))
 }
 
 /// The one layer that is a packed chart; a provenance file may lie beside it.
