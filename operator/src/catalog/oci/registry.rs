@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use oci_client::{
     Client, Reference, RegistryOperation,
-    client::{ClientConfig, ClientProtocol, TagResponse},
+    client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol, TagResponse},
     errors::{OciDistributionError, OciEnvelope},
     manifest::{
         IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE,
@@ -18,9 +18,10 @@ use oci_client::{
     secrets::RegistryAuth,
 };
 use reqwest::{StatusCode, header};
+use rustls_pki_types::CertificateDer;
 use serde::de::DeserializeOwned;
 
-use super::{Credentials, PullError};
+use super::{Credentials, PullError, roots};
 use crate::catalog::digest;
 
 /// Bytes of a packed chart; Istio's largest has about a quarter of a million.
@@ -60,8 +61,12 @@ impl<'a> Registry<'a> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (protocol, scheme) =
             if plain_http { (ClientProtocol::Http, "http") } else { (ClientProtocol::Https, "https") };
+        let bundled = roots::bundled().unwrap_or_default();
+        let of_library =
+            |der: &CertificateDer<'_>| Certificate { encoding: CertificateEncoding::Der, data: der.to_vec() };
         let config = ClientConfig {
             protocol,
+            tls_certs_only: bundled.iter().map(of_library).collect(),
             connect_timeout: Some(CONNECT_TIMEOUT),
             read_timeout: Some(READ_TIMEOUT),
             user_agent: USER_AGENT,
@@ -69,14 +74,17 @@ impl<'a> Registry<'a> {
             ..ClientConfig::default()
         };
         let failed = |source| PullError::Client(Box::new(source));
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
-            .user_agent(USER_AGENT)
-            .build();
+            .user_agent(USER_AGENT);
+        if !bundled.is_empty() {
+            let known: Result<Vec<_>, _> = bundled.iter().map(|der| reqwest::Certificate::from_der(der)).collect();
+            http = http.tls_certs_only(known.map_err(|error| failed(error.into()))?);
+        }
         Ok(Self {
             library: Client::try_from(config).map_err(failed)?,
-            http: http.map_err(|error| failed(error.into()))?,
+            http: http.build().map_err(|error| failed(error.into()))?,
             scheme,
             credentials,
             auth: credentials.auth(),

@@ -28,7 +28,7 @@ whole.
 
 Credentials come from Docker's configuration ($DOCKER_CONFIG/config.json or ~/.docker/config.json) or the helper that it \
 names, unless --username is given. HTTPS_PROXY, HTTP_PROXY and NO_PROXY are followed; SSL_CERT_FILE names the \
-authorities to trust in place of the system's."
+authorities to trust in place of the system's, or of Mozilla's where the system has none."
 )]
 pub(super) struct PullArgs {
     /// Where the charts are: oci:// and registry and path
