@@ -18,6 +18,8 @@ use crate::{LabError, Programs};
 pub const ADDRESS: &str = "127.0.0.1:5000";
 /// Where Pods find it.
 pub const ADDRESS_FOR_PODS: &str = "10.98.0.1:5000";
+/// The host of [`ADDRESS_FOR_PODS`].
+pub const HOST_FOR_PODS: &str = "10.98.0.1";
 /// On all addresses of the test's network.
 const LISTENS: &str = ":5000";
 /// Where the charts are.
@@ -124,6 +126,17 @@ impl Registry {
         let hex = digest.trim_start_matches("sha256:");
         let start: String = hex.chars().take(2).collect();
         self.storage().join("docker/registry/v2/blobs/sha256").join(start).join(hex).join("data")
+    }
+
+    /// The file of the archive that a chart's tag means.
+    pub fn archive(&self, chart: &str, tag: &str) -> Result<PathBuf, LabError> {
+        let read = |path: PathBuf| std::fs::read_to_string(&path).map_err(LabError::file(&path));
+        let tags =
+            self.storage().join("docker/registry/v2/repositories/istio/charts").join(chart).join("_manifests/tags");
+        let manifest = read(self.blob(read(tags.join(tag).join("current/link"))?.trim()))?;
+        let manifest: Value = serde_json::from_str(&manifest).unwrap_or_default();
+        let digest = manifest.pointer("/layers/0/digest").and_then(Value::as_str).unwrap_or_default();
+        Ok(self.blob(digest))
     }
 
     /// Ends it; what it holds stays until it is dropped.

@@ -271,7 +271,8 @@ fn by_tls_the_authority_must_be_known_and_a_proxy_is_gone_through() {
         expect(&site.catalog(&pull, &trusting).await??, &["added"]);
 
         // Only the proxy knows where this name is.
-        let (proxy, passed) = proxy().await?;
+        let (port, passed) = proxy().await?;
+        let proxy = format!("http://127.0.0.1:{port}");
         let by_name = format!("oci://{NAME}/istio/charts");
         let pull = ["pull", &by_name, "--version", VERSION];
         let fresh = Site::new()?;
@@ -288,10 +289,10 @@ fn by_tls_the_authority_must_be_known_and_a_proxy_is_gone_through() {
     });
 }
 
-/// A proxy that leads every name to the registry: its URL, and how many connections it has passed on.
-async fn proxy() -> TestResult<(String, Arc<AtomicUsize>)> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let url = format!("http://{}", listener.local_addr()?);
+/// A proxy that leads every name to the registry: its port, and how many connections it has passed on.
+pub async fn proxy() -> TestResult<(u16, Arc<AtomicUsize>)> {
+    let listener = TcpListener::bind("0.0.0.0:0").await?;
+    let port = listener.local_addr()?.port();
     let passed = Arc::new(AtomicUsize::new(0));
     let count = passed.clone();
     tokio::spawn(async move {
@@ -299,7 +300,7 @@ async fn proxy() -> TestResult<(String, Arc<AtomicUsize>)> {
             tokio::spawn(pass_on(client, count.clone()));
         }
     });
-    Ok((url, passed))
+    Ok((port, passed))
 }
 
 async fn pass_on(client: TcpStream, count: Arc<AtomicUsize>) -> std::io::Result<()> {

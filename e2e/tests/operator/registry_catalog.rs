@@ -1,6 +1,7 @@
 //! An operator whose releases lie in a registry: `--catalog oci://...`.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, Patch, PatchParams};
@@ -8,9 +9,9 @@ use meshwright_api::MeshInstallation;
 use meshwright_api::conditions::{ConditionType, get, is_true};
 use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR_NAMESPACE, VERSION, operator_writes};
 use meshwright_e2e::programs::catalog;
-use meshwright_e2e::registry::{ADDRESS_FOR_PODS, Door, PASSWORD, Registry, USER};
+use meshwright_e2e::registry::{self, ADDRESS_FOR_PODS, Door, HOST_FOR_PODS, PASSWORD, Registry, USER};
 use meshwright_e2e::{Lab, LabOptions, TestResult, objects, run, wait};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// What the charts are called in the registry: releases of a minor, which a pre-release never is.
 const OLDER: &str = "1.32.5";
@@ -20,21 +21,26 @@ fn local() -> TestResult<PathBuf> {
     catalog().ok_or_else(|| "MESHWRIGHT_CATALOG is not set".into())
 }
 
-/// The operator, one replica of it, with the registry for its catalog and `site` for its disk, which outlives its process.
-async fn operator(lab: &Lab, site: &Path) -> TestResult<Mesh> {
+/// The operator, one replica of it, with a registry for its catalog and `site` for its disk, which outlives its process.
+async fn operator(lab: &Lab, registry: &str, site: &Path) -> TestResult<Mesh> {
     let mesh = Mesh::operator(lab).await?;
     let env = json!([
-        {"name": "MESHWRIGHT_CATALOG", "value": format!("oci://{ADDRESS_FOR_PODS}/istio/charts")},
-        {"name": "MESHWRIGHT_CATALOG_PLAIN_HTTP", "value": "true"},
+        {"name": "MESHWRIGHT_CATALOG", "value": format!("oci://{registry}/istio/charts")},
         {"name": "MESHWRIGHT_CATALOG_CACHE", "value": site.join("cache")},
         {"name": "DOCKER_CONFIG", "value": site},
     ]);
+    set(lab, &env).await?;
+    Ok(mesh)
+}
+
+/// Sets variables of the operator's, and waits until it runs with them.
+async fn set(lab: &Lab, env: &Value) -> TestResult {
     let pod = json!({"spec": {"containers": [{"name": "operator", "env": env}]}});
     let patch = json!({"spec": {"replicas": 1, "template": pod}});
     let deployments: Api<Deployment> = Api::namespaced(lab.client(), OPERATOR_NAMESPACE);
     deployments.patch("meshwright", &PatchParams::default(), &Patch::Strategic(patch)).await?;
     objects::deployment_ready(&lab.client(), OPERATOR_NAMESPACE, "meshwright").await?;
-    Ok(mesh)
+    Ok(())
 }
 
 /// Ends the operator's process as a crash does, and waits until the next one is at work.
@@ -97,7 +103,8 @@ fn a_mesh_from_a_registry_outlives_it_and_says_what_is_wrong_with_it() {
         let istiod = local()?.join(VERSION).join("charts/istiod");
         registry.push_chart_as(&istiod, Some(OLDER))?;
         let site = tempfile::tempdir()?;
-        let mesh = operator(lab, site.path()).await?;
+        let mesh = operator(lab, ADDRESS_FOR_PODS, site.path()).await?;
+        set(lab, &json!([{"name": "MESHWRIGHT_CATALOG_PLAIN_HTTP", "value": "true"}])).await?;
         let spec = |version: &str| json!({"version": version, "profile": "demo"});
 
         // A minor is the newest of the registry's tags; and whoever asks must be somebody.
@@ -139,6 +146,44 @@ fn a_mesh_from_a_registry_outlives_it_and_says_what_is_wrong_with_it() {
         registry.push_chart_as(&istiod, Some(NEWEST))?;
         assert_eq!(resolved(&mesh.wait_ready(NAME).await?), Some(NEWEST));
         heals(&mesh).await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_registry_by_tls_behind_a_proxy_must_be_known_and_what_it_has_damaged_touches_nothing() {
+    run(LabOptions::default().audited(), async |lab| {
+        let registry = Registry::start(Door::Tls)?;
+        for version in [OLDER, NEWEST] {
+            registry.push_release_as(&local()?, VERSION, version)?;
+        }
+        let site = tempfile::tempdir()?;
+        // Only the proxy knows where this name is; and the API server isn't behind it.
+        let (port, passed) = crate::oci::proxy().await?;
+        let mesh = operator(lab, registry::NAME, site.path()).await?;
+        set(lab, &json!([{"name": "HTTPS_PROXY", "value": format!("http://{HOST_FOR_PODS}:{port}")}])).await?;
+        let spec = |version: &str| json!({"version": version, "profile": "minimal"});
+
+        mesh.apply(NAME, spec(OLDER)).await?;
+        told(&mesh, "Unknown", &[registry::NAME, "invalid peer certificate: UnknownIssuer"]).await?;
+        set(lab, &json!([{"name": "SSL_CERT_FILE", "value": registry.authority()}])).await?;
+        assert_eq!(resolved(&mesh.wait_ready(NAME).await?), Some(OLDER));
+        assert!(passed.load(Ordering::Relaxed) > 0);
+
+        let archive = registry.archive("istiod", NEWEST)?;
+        let whole = std::fs::read(&archive)?;
+        std::fs::write(&archive, [&whole[1..], &whole[..1]].concat())?;
+        let mark = lab.settled_audit().await?.mark();
+        mesh.apply(NAME, spec(NEWEST)).await?;
+        let waits = told(&mesh, "Unknown", &[NEWEST, "istiod", "is damaged: what the registry sends"]).await?;
+        assert!(is_true(&waits.status.ok_or("no status")?.conditions, ConditionType::Available));
+        let writes = operator_writes(&lab.settled_audit().await?, mark);
+        assert!(writes.iter().all(|write| write.contains(" meshinstallations")), "{writes:?}");
+        heals(&mesh).await?;
+
+        // It is asked again, without anybody's help.
+        std::fs::write(&archive, whole)?;
+        assert_eq!(resolved(&mesh.wait_ready(NAME).await?), Some(NEWEST));
         Ok(())
     });
 }
