@@ -57,7 +57,12 @@ test: lint catalog ## Everything: format, lints, unit, differential and lab test
 	@go -C image test ./...
 	@cargo test --locked --workspace --exclude meshwright-e2e
 	@cargo test --locked --package meshwright-e2e --no-run
-	@$(INSIDE) cargo test --locked --package meshwright-e2e -- --test-threads=$${LAB_THREADS:-2}
+	@last=$$(e2e/lab/last-dist.sh) || [ $$? = 3 ]; export MESHWRIGHT_LAST_BIN=$$last; \
+	$(INSIDE) cargo test --locked --package meshwright-e2e -- --test-threads=$${LAB_THREADS:-2} $${last:+--include-ignored}
+
+.PHONY: last-dist
+last-dist: prerequisites ## Build the operator of the last dist from the repository's history, once, and print where it is
+	@e2e/lab/last-dist.sh
 
 .PHONY: unit
 unit: prerequisites ## Only the tests that need no lab

@@ -12,6 +12,9 @@ use crate::TestResult;
 
 /// The operator's label that names an object's installation.
 const INSTALLATION: &str = "meshwright.dev/installation";
+/// The operator's label that names an object's component, and how those of add-ons begin.
+const COMPONENT: &str = "meshwright.dev/component";
+const ADD_ON: &str = "addon.";
 /// The operator's annotation with the installation's UID. Controllers copy a Service's labels to its endpoints, not this.
 const UID: &str = "meshwright.dev/installation-uid";
 
@@ -68,6 +71,18 @@ impl Inventory {
     #[must_use]
     pub fn of_any_life(self) -> Self {
         Self(self.0.into_iter().map(|(key, object)| (key, without_life(object))).collect())
+    }
+
+    /// Without the objects of add-ons, which come with the operator: another operator may bring others.
+    #[must_use]
+    pub fn without_add_ons(mut self) -> Self {
+        let is_add_ons = |object: &Value| {
+            let labels = object.pointer("/metadata/labels");
+            let component = labels.and_then(|labels| labels.get(COMPONENT)?.as_str());
+            component.is_some_and(|component| component.starts_with(ADD_ON))
+        };
+        self.0.retain(|_, object| !is_add_ons(object));
+        self
     }
 
     /// The keys of all objects, such as `ConfigMap istio-system/istio`.
@@ -142,6 +157,13 @@ mod tests {
         };
         assert_eq!(life("1", "10.0.0.1", "x").differences(&life("2", "10.0.0.2", "y")), Vec::<String>::new());
         assert_eq!(life("1", "10.0.0.1", "x").differences(&life("1", "None", "x")).len(), 1);
+    }
+
+    #[test]
+    fn what_comes_with_the_operator_can_be_left_out() {
+        let of = |component: &str| json!({"metadata": {"labels": {COMPONENT: component}}});
+        let all = inventory(&[("A /a", of("istiod")), ("B /b", of("addon.kiali")), ("C /c", json!({}))]);
+        assert_eq!(all.without_add_ons().keys().collect::<Vec<_>>(), ["A /a", "C /c"]);
     }
 
     #[test]

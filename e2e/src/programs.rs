@@ -47,6 +47,16 @@ pub fn operator() -> PathBuf {
     })
 }
 
+/// The operator of the last dist, which Pods with the image [`LAST_DIST`] run: `MESHWRIGHT_LAST_BIN`, which `make test`
+/// sets where `lab/last-dist.sh` could build it.
+pub fn last_dist() -> Result<PathBuf, LabError> {
+    let detail = "MESHWRIGHT_LAST_BIN is not set; name the program that this prints: make last-dist";
+    from_env("MESHWRIGHT_LAST_BIN").ok_or_else(|| LabError::Operator { detail: detail.to_owned() })
+}
+
+/// The image by which a manifest asks for the operator of the last dist.
+pub const LAST_DIST: &str = "meshwright:last-dist";
+
 /// The catalog that `MESHWRIGHT_CATALOG` names, if any. It need not be there.
 #[must_use]
 pub fn catalog() -> Option<PathBuf> {

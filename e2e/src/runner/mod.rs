@@ -95,6 +95,11 @@ impl Settings {
         programs::operator_is_complete(&self.meshwright, self.catalogs.first().map(PathBuf::as_path))
     }
 
+    /// The operator under test, or the last dist's.
+    fn meshwright(&self, image: Option<&str>) -> Result<PathBuf, LabError> {
+        if image == Some(programs::LAST_DIST) { programs::last_dist() } else { Ok(self.meshwright.clone()) }
+    }
+
     /// istiod of the release that an image's tag names; the module's own build for all other tags.
     fn pilot(&self, image: Option<&str>) -> PathBuf {
         let release = image.and_then(faults::tag).map(|tag| self.programs.path(&format!("pilot-discovery-{tag}")));

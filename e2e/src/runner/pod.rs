@@ -174,7 +174,9 @@ impl Life {
                 args.push(format!("--kubeconfig={}", kubeconfig.display()));
                 settings.pilot(self.container.image.as_deref())
             }
-            Program::Meshwright => settings.meshwright.clone(),
+            Program::Meshwright => {
+                settings.meshwright(self.container.image.as_deref()).map_err(|error| error.to_string())?
+            }
         };
         Ok(Launch { program, args, env, dir: work, log: self.log.clone() })
     }

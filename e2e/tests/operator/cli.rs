@@ -20,7 +20,12 @@ pub struct Ran {
 
 /// Runs `meshwright` with the lab's kubeconfig, or another.
 pub async fn meshwright(kubeconfig: &Path, args: &[&str]) -> TestResult<Ran> {
-    let mut command = Command::new(operator());
+    ran(&operator(), kubeconfig, args).await
+}
+
+/// Runs a program with a kubeconfig.
+pub async fn ran(program: &Path, kubeconfig: &Path, args: &[&str]) -> TestResult<Ran> {
+    let mut command = Command::new(program);
     // The same releases that the operator in the lab has.
     command.args(args).env("KUBECONFIG", kubeconfig).env("MESHWRIGHT_CATALOG", std::env::join_paths(catalogs())?);
     let Output { status, stdout, stderr } = command.kill_on_drop(true).output().await?;

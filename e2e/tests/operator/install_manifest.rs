@@ -1,13 +1,16 @@
 //! The manifest that `meshwright install` prints: enough by itself, replaced without the mesh noticing, and taken away.
 
+use std::path::Path;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR_NAMESPACE, operator_writes, small};
+use meshwright_e2e::programs::operator;
 use meshwright_e2e::{Lab, LabOptions, TestResult, apply, objects, run, wait};
 
-use crate::cli::meshwright;
+use crate::cli;
 
 /// The label of everything that goes with the operator; the mesh's namespace and the definition don't have it.
 const OURS: (&str, &str) = ("app.kubernetes.io/name", "meshwright");
@@ -17,7 +20,12 @@ pub const DEFINITION: &str = "meshinstallations.meshwright.dev";
 
 /// What `meshwright install` prints.
 pub async fn printed(lab: &Lab, args: &[&str]) -> TestResult<String> {
-    let ran = meshwright(lab.kubeconfig(), &[&["install"], args].concat()).await?;
+    printed_by(&operator(), lab, args).await
+}
+
+/// What `meshwright install` of some program prints.
+pub async fn printed_by(program: &Path, lab: &Lab, args: &[&str]) -> TestResult<String> {
+    let ran = cli::ran(program, lab.kubeconfig(), &[&["install"], args].concat()).await?;
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     Ok(ran.out)
 }

@@ -2,6 +2,7 @@
 
 mod canary;
 mod in_place;
+mod last_dist;
 mod refused;
 mod rollback;
 
@@ -51,7 +52,11 @@ struct Scene {
 impl Scene {
     /// With the spec that is there first.
     async fn begin(lab: &Lab, first: Value) -> TestResult<Self> {
-        let mesh = Mesh::operator(lab).await?;
+        Self::by(lab, Mesh::operator(lab).await?, first).await
+    }
+
+    /// The same, by an operator that runs already.
+    async fn by(lab: &Lab, mesh: Mesh, first: Value) -> TestResult<Self> {
         mesh.apply(NAME, first).await?;
         mesh.wait_ready(NAME).await?;
         mesh.wait_strict().await?;
