@@ -16,6 +16,7 @@ programs=(
 	kubernetes:kube-scheduler:k8s.io/kubernetes/cmd/kube-scheduler
 	istio:pilot-discovery:istio.io/istio/pilot/cmd/pilot-discovery
 	istio:export-charts:./export-charts
+	istioctl:istioctl:istio.io/istio/istioctl/cmd/istioctl
 	kwok:kwok:sigs.k8s.io/kwok/cmd/kwok
 	helm:helm:helm.sh/helm/v4/cmd/helm
 	gitops:kustomize:sigs.k8s.io/kustomize/kustomize/v5
@@ -59,6 +60,8 @@ ldflags() {
 		local minor=${v#v*.}; minor=${minor%%.*}
 		printf -- '-s -w -X k8s.io/component-base/version.gitVersion=%s -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=%s' "$v" "$minor" ;;
 	istio) printf -- '-s -w -X istio.io/istio/pkg/version.buildVersion=%s' "$(istio_version "${2-}")" ;;
+	istioctl) # The release that is in the lab's catalog.
+		printf -- '-s -w -X istio.io/istio/pkg/version.buildVersion=%s -X istio.io/istio/pkg/version.buildHub=registry.istio.io/testing' "$(istio_version istioctl)" ;;
 	*) printf -- '-s -w' ;;
 	esac
 }
@@ -88,7 +91,7 @@ build_all() {
 
 # One directory with a link to each program, named by all keys, so that a caller needs a single path.
 link_all() {
-	local keys; keys=$({ for g in kubernetes istio kwok helm gitops registry prometheus kubectl; do key "$g"; done; releases_key; } | sha256sum | cut -c1-16)
+	local keys; keys=$({ for g in kubernetes istio istioctl kwok helm gitops registry prometheus kubectl; do key "$g"; done; releases_key; } | sha256sum | cut -c1-16)
 	local out=$cache/lab/bin-$keys entry group program package
 	mkdir -p "$out"
 	for entry in "${programs[@]}"; do

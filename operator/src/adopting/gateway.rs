@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::mesh::Found;
+use super::mesh::{Found, is_uninjected};
 use super::{is_empty, sibling, table};
 use crate::mesh::adoption::{is_makers, says_who_made_it};
 use crate::mesh::kind::Kind;
@@ -53,10 +53,14 @@ pub(super) fn read(found: &Found<'_>, key: &ObjectKey, deployment: &Value, objec
         read_service(service, network.is_some(), &mut gateway);
     }
     read_scale(deployment, sibling(objects, key, Kind::HorizontalPodAutoscaler), &mut gateway);
-    read_pods(deployment, &mut gateway);
-    let labels = own_labels(&key.name, deployment);
-    if !labels.is_empty() {
-        set(&mut gateway, "values.labels", Value::Object(labels));
+    read_placement(deployment, &mut gateway);
+    // What else such pods have is what istiod gives to others.
+    if !is_uninjected(deployment) {
+        read_pods(deployment, &mut gateway);
+        let labels = own_labels(&key.name, deployment);
+        if !labels.is_empty() {
+            set(&mut gateway, "values.labels", Value::Object(labels));
+        }
     }
     if let Some(budget) = sibling(objects, key, Kind::PodDisruptionBudget) {
         for field in ["minAvailable", "maxUnavailable", "unhealthyPodEvictionPolicy"] {
@@ -145,15 +149,25 @@ fn read_scale(deployment: &Value, autoscaler: Option<&Value>, gateway: &mut Valu
     copy(autoscaler, "spec.behavior", gateway, "values.autoscaling.autoscaleBehavior");
 }
 
-fn read_pods(deployment: &Value, gateway: &mut Value) {
+fn read_placement(deployment: &Value, gateway: &mut Value) {
     let usual = json!({"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}});
     let proxy = deployment.pointer("/spec/template/spec/containers/0");
     if let Some(resources) = proxy.and_then(|proxy| proxy.get("resources")).filter(|resources| **resources != usual) {
         set(gateway, "resources", resources.clone());
     }
-    for field in ["nodeSelector", "tolerations", "affinity"] {
+    for field in ["nodeSelector", "tolerations"] {
         copy(deployment, &format!("{POD}.{field}"), gateway, field);
     }
+    // istioctl's charts write one that says nothing.
+    if let Some(affinity) = get(deployment, &format!("{POD}.affinity"))
+        && affinity.as_object().is_some_and(|kinds| !kinds.values().all(is_empty))
+    {
+        set(gateway, "affinity", affinity.clone());
+    }
+}
+
+fn read_pods(deployment: &Value, gateway: &mut Value) {
+    let proxy = deployment.pointer("/spec/template/spec/containers/0");
     let is_usual = |name: &str, value: &Value| CHARTS_ANNOTATIONS.iter().any(|(n, v)| *n == name && value == v);
     let annotations: Map<String, Value> = table(deployment, POD_ANNOTATIONS)
         .filter(|(name, value)| !is_usual(name, value))

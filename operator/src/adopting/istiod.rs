@@ -110,17 +110,19 @@ fn pods(values: &mut Map<String, Value>, spec: &mut Value) {
     }
 }
 
-/// The chart writes values of variables as texts.
+/// Variables with texts have a place in the spec. What is no text stays a value: the chart copies it into the injector's
+/// configuration as it is.
 fn environment(found: &Found<'_>, values: &mut Map<String, Value>, spec: &mut Value) {
-    let Some(Value::Object(variables)) = take(values, "env") else { return };
-    let theirs = variables.into_iter().filter(|(name, _)| found.ztunnel.is_none() || name != AMBIENT);
-    let env: Vec<Value> = theirs
-        .map(|(name, value)| {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            json!({"name": name, "value": text})
-        })
-        .collect();
-    if !env.is_empty() {
+    let Some(Value::Object(mut variables)) = take(values, "env") else { return };
+    if found.ztunnel.is_some() {
+        variables.remove(AMBIENT);
+    }
+    let (texts, others): (Map<_, _>, Map<_, _>) = variables.into_iter().partition(|(_, value)| value.is_string());
+    if !texts.is_empty() {
+        let env: Vec<Value> = texts.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
         set(spec, "controlPlane.env", env);
+    }
+    if !others.is_empty() {
+        values.insert("env".to_owned(), Value::Object(others));
     }
 }

@@ -53,6 +53,8 @@ pub struct Found<'a> {
     pub tags: BTreeSet<String>,
     /// Deployments of its gateways.
     pub gateways: Vec<(&'a ObjectKey, &'a Value)>,
+    /// Those of its gateways that istiod doesn't inject, as istioctl makes them: no chart makes such pods any more.
+    pub uninjected: Vec<(&'a ObjectKey, &'a Value)>,
     /// The node agent.
     pub cni: Option<(&'a ObjectKey, &'a Value)>,
     /// The node proxy.
@@ -86,13 +88,16 @@ pub fn find<'a>(objects: &'a Objects, choice: &Choice) -> Result<Found<'a>, Find
         .filter_map(|(_, object)| label(object, TAG_LABEL))
         // Whoever has no revision is the default.
         .filter(|tag| !(*tag == DEFAULT && rev == DEFAULT));
+    let gateways = of_kind(Kind::Deployment).filter(|(_, object)| is_gateway(object, rev));
+    let (uninjected, gateways) = gateways.partition(|(_, object)| is_uninjected(object));
     Ok(Found {
         istiod,
         namespace: istiod.0.namespace.clone().unwrap_or_default(),
         revision: if rev == DEFAULT { Revision::Default } else { Revision::Named(rev.to_owned()) },
         version,
         tags: tags.map(str::to_owned).collect(),
-        gateways: of_kind(Kind::Deployment).filter(|(_, object)| is_gateway(object, rev)).collect(),
+        gateways,
+        uninjected,
         cni: named(Kind::DaemonSet, "istio-cni-node"),
         ztunnel: named(Kind::DaemonSet, "ztunnel"),
     })
@@ -113,12 +118,20 @@ fn label<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
     get(object, "metadata.labels")?.get(name)?.as_str()
 }
 
+fn pod_label<'a>(workload: &'a Value, name: &str) -> Option<&'a str> {
+    table(workload, "spec.template.metadata.labels").find(|(key, _)| *key == name)?.1.as_str()
+}
+
+/// Whether istiod is told to leave these pods as they are.
+pub(super) fn is_uninjected(deployment: &Value) -> bool {
+    pod_label(deployment, "sidecar.istio.io/inject") == Some("false")
+}
+
 /// Pods that are a proxy and nothing else; those that istiod made for a Gateway of the Gateway API stay istiod's.
 fn is_gateway(deployment: &Value, rev: &str) -> bool {
     let containers = deployment.pointer("/spec/template/spec/containers").and_then(Value::as_array);
     let names = containers.into_iter().flatten().map(|container| container.get("name").and_then(Value::as_str));
-    let pod_label = |name: &str| table(deployment, "spec.template.metadata.labels").find(|(key, _)| *key == name);
-    let asks_for = pod_label(REVISION_LABEL).and_then(|(_, value)| value.as_str()).unwrap_or(DEFAULT);
+    let asks_for = pod_label(deployment, REVISION_LABEL).unwrap_or(DEFAULT);
     names.eq([Some("istio-proxy")])
         && asks_for == rev
         && label(deployment, "gateway.networking.k8s.io/gateway-name").is_none()

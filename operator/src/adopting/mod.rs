@@ -2,16 +2,19 @@
 //! argument; whether the proposal says all of it is found out by the operator's own plan.
 //!
 //! [`mesh`] finds the control plane and what goes with it, [`istiod`] reads what its chart was given, [`gateway`] reads
-//! gateways off their objects, since their chart leaves no values behind.
+//! gateways off their objects, since their chart leaves no values behind; [`webhooks`] what istioctl does to webhooks that
+//! charts made.
 
 mod gateway;
 mod istiod;
 mod mesh;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 use std::collections::BTreeSet;
 
+use meshwright_api::Adoption;
 use serde_json::{Map, Value, json};
 
 pub use mesh::{Choice, FindMeshError, Found, find};
@@ -35,11 +38,12 @@ pub struct Proposal {
     pub notes: Vec<String>,
 }
 
-/// The proposal for a mesh that was found.
+/// The proposal for a mesh that was found. Gateways whose pods only `Adoption::Overwrite` can take over are in it with that
+/// alone.
 #[must_use]
-pub fn propose(found: &Found<'_>, objects: &Objects) -> Proposal {
+pub fn propose(found: &Found<'_>, objects: &Objects, adoption: Adoption) -> Proposal {
     let mut notes = Vec::new();
-    let mut spec = json!({"version": found.version, "adoption": "Adopt"});
+    let mut spec = json!({"version": found.version, "adoption": adoption});
     if found.namespace != mesh::USUAL_NAMESPACE {
         set(&mut spec, "namespace", found.namespace.as_str());
     }
@@ -61,21 +65,35 @@ pub fn propose(found: &Found<'_>, objects: &Objects) -> Proposal {
         }
     }
     let workloads = [Some(found.istiod), found.cni, found.ztunnel].into_iter().flatten();
-    let patches: Vec<Value> =
+    let mut patches: Vec<Value> =
         workloads.chain(found.gateways.iter().copied()).filter_map(|(key, pods)| other_release(key, pods)).collect();
     if !patches.is_empty() {
         notes.push(
             "spec.patches keep the label by which pods name the release of their chart: without them, pods are replaced"
                 .to_owned(),
         );
+    }
+    patches.extend(webhooks::patches(found, objects, &mut notes));
+    if !patches.is_empty() {
         set(&mut spec, "patches", patches);
     }
-    let gateways: Vec<Value> =
-        found.gateways.iter().map(|(key, workload)| gateway::read(found, key, workload, objects)).collect();
+    let replaced = if adoption == Adoption::Overwrite { found.uninjected.as_slice() } else { &[] };
+    notes.extend(found.uninjected.iter().map(|(key, _)| about_uninjected(key, !replaced.is_empty())));
+    let gateways = found.gateways.iter().chain(replaced);
+    let gateways: Vec<Value> = gateways.map(|(key, workload)| gateway::read(found, key, workload, objects)).collect();
     if !gateways.is_empty() {
         set(&mut spec, "gateways", gateways);
     }
     Proposal { spec, notes }
+}
+
+fn about_uninjected(gateway: &ObjectKey, replaced: bool) -> String {
+    let fate = if replaced {
+        "its pods are replaced, and have the ServiceAccount of its name from then on"
+    } else {
+        "it is left as it is, at its release; with --overwrite it is taken over too, and its pods are replaced"
+    };
+    format!("istiod doesn't inject {gateway}, which only istioctl's charts make: {fate}")
 }
 
 fn node_agent(found: &Found<'_>, key: &ObjectKey, workload: &Value) -> Value {

@@ -23,21 +23,21 @@ fn given(values: &Value) -> (ObjectKey, Value) {
 
 fn proposed(objects: &[(ObjectKey, Value)]) -> Proposal {
     let objects = objects.iter().cloned().collect();
-    propose(&find(&objects, &Choice::default()).unwrap(), &objects)
+    propose(&find(&objects, &Choice::default()).unwrap(), &objects, Adoption::Adopt)
 }
 
 #[test]
 fn what_the_chart_was_given_comes_to_its_place_in_the_spec_and_the_rest_stays_values() {
     let values = json!({
         "profile": "demo", "global": {"hub": "registry.example.com/istio", "tag": "1.31.2", "logAsJson": true},
-        "meshConfig": {"trustDomain": "a"}, "pilot": {"env": {"A": true}, "autoscaleMin": 2}, "revision": "",
+        "meshConfig": {"trustDomain": "a"}, "pilot": {"env": {"A": "true", "B": 50}, "autoscaleMin": 2}, "revision": "",
     });
     let Proposal { spec, notes } = proposed(&[istiod("istiod", "default"), given(&values)]);
     let expected = json!({
         "version": "1.31.2", "adoption": "Adopt", "profile": "demo",
         "images": {"registry": "registry.example.com/istio"}, "meshConfig": {"trustDomain": "a"},
         "controlPlane": {"env": [{"name": "A", "value": "true"}], "autoscaling": {"min": 2, "max": 5, "targetCPU": 80}},
-        "values": {"istiod": {"global": {"logAsJson": true}}},
+        "values": {"istiod": {"global": {"logAsJson": true}, "env": {"B": 50}}},
     });
     assert_eq!((spec, notes), (expected, vec![]));
 }
@@ -165,4 +165,75 @@ fn what_nothing_in_the_proposal_stands_for_is_told_but_not_what_is_of_another_re
     let found = find(&objects, &Choice { namespace: None, revision: Some("default".into()) }).unwrap();
     let desired = [found.istiod.0.clone()].into();
     assert_eq!(left_out(&found, &objects, &desired).iter().map(|key| key.name.as_str()).collect::<Vec<_>>(), ["left"]);
+}
+
+/// A gateway as istioctl makes it, with its Service.
+fn istioctls_gateway() -> [(ObjectKey, Value); 2] {
+    let template = json!({
+        "metadata": {"labels": {"sidecar.istio.io/inject": "false", "app.kubernetes.io/instance": "istio", "chart": "gateways"}},
+        "spec": {
+            "containers": [{"name": "istio-proxy", "env": [{"name": "CA_ADDR", "value": "istiod:15012"}]}],
+            "affinity": {"nodeAffinity": {}}, "volumes": [{"name": "istio-envoy", "emptyDir": {}}],
+        },
+    });
+    let ports = json!([{"name": "http2", "port": 80, "targetPort": 8080}]);
+    [
+        object(
+            "Deployment",
+            "apps/v1",
+            "istio-ingressgateway",
+            &json!({"spec": {"replicas": 1, "template": template}}),
+        ),
+        object("Service", "v1", "istio-ingressgateway", &json!({"spec": {"type": "LoadBalancer", "ports": ports}})),
+    ]
+}
+
+#[test]
+fn a_gateway_that_is_not_injected_is_proposed_only_where_its_pods_may_be_replaced() {
+    let [gateway, service] = istioctls_gateway();
+    let objects: Objects = [istiod("istiod", "default"), gateway, service].into();
+    let found = find(&objects, &Choice::default()).unwrap();
+    let kept = propose(&found, &objects, Adoption::Adopt);
+    assert_eq!((kept.spec.get("gateways"), kept.spec.get("patches")), (None, None));
+    assert!(kept.notes.iter().any(|note| note.contains("istio-ingressgateway") && note.contains("--overwrite")));
+    let replaced = propose(&found, &objects, Adoption::Overwrite).spec;
+    let service = json!({"type": "LoadBalancer", "ports": [{"name": "http2", "port": 80, "targetPort": 8080}]});
+    let expected = json!([{"name": "istio-ingressgateway", "service": service, "replicas": 1}]);
+    assert_eq!((&replaced["gateways"], &replaced["adoption"]), (&expected, &json!("Overwrite")));
+}
+
+fn webhook(kind: &str, name: &str, labels: &Value, entry: &Value) -> (ObjectKey, Value) {
+    let content = json!({"metadata": {"labels": labels}, "webhooks": [entry]});
+    object(kind, "admissionregistration.k8s.io/v1", name, &content)
+}
+
+#[test]
+fn a_webhook_that_istioctl_switched_off_stays_so_until_a_patch_goes_and_what_answers_instead_is_named() {
+    let never = json!({"matchLabels": {"istio.io/deactivated": "never-match"}});
+    let off = json!({"namespaceSelector": never, "objectSelector": never});
+    let told = |rev_of_default: &str| {
+        let default = json!({"istio.io/tag": "default", "istio.io/rev": rev_of_default});
+        let without = json!({"matchExpressions": [{"key": "istio.io/rev", "operator": "DoesNotExist"}]});
+        let kinds = ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
+        proposed(&[
+            istiod("istiod", "default"),
+            given(&json!({})),
+            webhook(kinds[0], "istio-sidecar-injector", &json!({"istio.io/rev": "default"}), &off),
+            webhook(kinds[0], "istio-revision-tag-default", &default, &json!({"namespaceSelector": without})),
+            webhook(kinds[1], "istiod-default-validator", &json!({}), &json!({"objectSelector": without})),
+        ])
+    };
+    let Proposal { spec, notes } = told("default");
+    let paths = |patch: &Value| -> Vec<String> {
+        let steps = patch["patch"].as_array().unwrap().iter();
+        steps.map(|step| step["path"].as_str().unwrap().to_owned()).collect()
+    };
+    let patches = spec["patches"].as_array().unwrap();
+    let of = |name: &str| patches.iter().find(|patch| patch["target"]["name"] == name).unwrap();
+    let injector = of("istio-sidecar-injector");
+    assert_eq!(paths(injector), ["/webhooks/0/namespaceSelector", "/webhooks/0/objectSelector"]);
+    assert_eq!(injector["patch"][0]["value"], never);
+    assert_eq!(paths(of("istiod-default-validator")), ["/webhooks/0/objectSelector"]);
+    assert!(notes[0].contains("istio-revision-tag-default answers instead"), "{notes:?}");
+    assert!(told("canary").notes[0].contains("of another revision"));
 }

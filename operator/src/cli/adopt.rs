@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use kube::Client;
-use meshwright_api::MeshInstallation;
+use meshwright_api::{Adoption, MeshInstallation};
 use meshwright_chart::yaml_text;
 use serde_json::{Value, json};
 
@@ -51,6 +51,9 @@ pub struct AdoptArgs {
     /// Revision of the control plane, where there are several; default is the one without
     #[arg(long, value_name = "REVISION")]
     revision: Option<String>,
+    /// Propose adoption: Overwrite, by which what differs is changed and gateways that istioctl made are taken over too
+    #[arg(long)]
+    overwrite: bool,
     /// Directories of Istio releases, as `meshwright catalog` makes them
     #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", value_delimiter = ':', required = true, value_name = "DIR")]
     catalogs: Vec<PathBuf>,
@@ -102,7 +105,8 @@ async fn adopt(args: &AdoptArgs) -> Result<ExitCode, AdoptError> {
     let objects = labelled(&client, CHARTS).await.map_err(AdoptError::Objects)?;
     let choice = Choice { namespace: args.namespace.clone(), revision: args.revision.clone() };
     let found = find(&objects, &choice).map_err(AdoptError::Find)?;
-    let Proposal { spec, notes } = propose(&found, &objects);
+    let adoption = if args.overwrite { Adoption::Overwrite } else { Adoption::Adopt };
+    let Proposal { spec, notes } = propose(&found, &objects, adoption);
     let installations = cluster::installations(&client).await.map_err(|error| AdoptError::List(Box::new(error)))?;
     let cluster = Cluster { client, kubernetes, installations: &installations, catalog: &catalog, platforms };
     let (spec, compared) = best(&cluster, &args.name, spec, &found).await?;
@@ -187,7 +191,7 @@ async fn compare(cluster: &Cluster<'_>, name: &str, spec: &Value) -> Result<Resu
 fn tell(found: &Found<'_>, objects: &Objects, notes: &[String], report: Option<&Report>) -> String {
     let mut text = String::new();
     let workloads = [Some(found.istiod), found.cni, found.ztunnel].into_iter().flatten();
-    for (key, object) in workloads.chain(found.gateways.iter().copied()) {
+    for (key, object) in workloads.chain(found.gateways.iter().chain(&found.uninjected).copied()) {
         line(&mut text, "found", [format!("{key}, made by {}", makers::origin_of(key, object))]);
     }
     line(&mut text, "note", notes.iter().chain(report.iter().flat_map(|report| &report.notes)).cloned());

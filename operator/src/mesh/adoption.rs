@@ -10,6 +10,7 @@ use super::fields::{FieldAction, FieldChange, field_changes, lies_in};
 use super::kind::Kind;
 use super::merge::merge;
 use super::object::{Desired, FIELD_MANAGER, ObjectKey};
+use super::revisions::{REVISION_LABEL, TAG_LABEL};
 use super::value_changes::value_changes;
 
 /// Labels that charts give all their objects: who wrote one of them has made the object from a chart, be it Helm, istioctl,
@@ -34,6 +35,9 @@ const MAKERS_MARKS: [&str; 13] = [
     "release",
     "sailoperator.io/",
 ];
+
+/// Labels with which istioctl marks whatever it makes, by control plane and tag. Where a chart has them they mean something.
+const ISTIOCTLS_LABELS: [&str; 2] = [REVISION_LABEL, TAG_LABEL];
 
 /// The patch that makes the fields of whoever made an object ours, as if we had applied it; `None` where nobody who can be
 /// told from others has made it. Nothing else in the object changes, and it must not have changed meanwhile.
@@ -84,11 +88,22 @@ fn handed_over_entries(live: &Value) -> Option<Vec<Value>> {
     for entry in same {
         merge(&mut fields, entry.get("fieldsV1").cloned().unwrap_or_default());
     }
+    leave_certificates(&mut fields);
     rest.push(json!({
         "manager": FIELD_MANAGER, "operation": "Apply", "apiVersion": version, "time": newest,
         "fieldsType": "FieldsV1", "fieldsV1": fields,
     }));
     Some(rest)
+}
+
+/// istioctl copies istiod's certificate into webhooks that it makes. Nobody's field stays as it is until istiod changes it;
+/// one of ours would go, and refuse everything until then.
+fn leave_certificates(fields: &mut Value) {
+    for (_, webhook) in fields.get_mut("f:webhooks").and_then(Value::as_object_mut).into_iter().flatten() {
+        if let Some(config) = webhook.get_mut("f:clientConfig").and_then(Value::as_object_mut) {
+            config.remove("f:caBundle");
+        }
+    }
 }
 
 fn manager(entry: &Value) -> Option<&str> {
@@ -115,12 +130,17 @@ pub fn differences(desired: &Desired, live: &Value) -> Vec<FieldChange> {
         return Vec::new();
     }
     let changes = field_changes(desired, &handed_over(live)).into_iter();
-    changes.filter(|change| !says_who_made_it(&change.path)).flat_map(|change| inside(&desired.key, change)).collect()
+    changes.filter(|change| !is_a_makers_mark(change)).flat_map(|change| inside(&desired.key, change)).collect()
 }
 
 /// The ConfigMap in which the chart tells people what values it was given: nothing reads it.
 fn is_for_people(key: &ObjectKey) -> bool {
     key.kind == Kind::ConfigMap && (key.name == "values" || key.name.starts_with("values-"))
+}
+
+fn is_a_makers_mark(change: &FieldChange) -> bool {
+    let is_istioctls = || ISTIOCTLS_LABELS.iter().any(|label| change.path == format!("metadata.labels[{label:?}]"));
+    says_who_made_it(&change.path) || (change.action == FieldAction::Removed && is_istioctls())
 }
 
 /// Whether a place in an object says who made it, and nothing else.

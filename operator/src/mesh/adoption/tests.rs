@@ -95,3 +95,27 @@ fn what_the_chart_tells_people_of_its_values_is_nobodys_concern() {
     let values = |text: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "values"}, "data": {"merged-values": text}});
     assert_eq!(told(&desired(values("a")), &made_by_helm(values("b"), &[])), [""; 0]);
 }
+
+#[test]
+fn a_certificate_that_istioctl_wrote_is_left_where_it_is() {
+    let hook = json!({"k:{\"name\":\"v\"}": {"f:name": {}, "f:clientConfig": {"f:caBundle": {}, "f:service": {}}}});
+    let fields = json!({"f:webhooks": hook, "f:metadata": {"f:labels": {"f:helm.sh/chart": {}}}});
+    let live = made_by_helm(config(""), &[entry("istio-operator", "Apply", &fields)]);
+    let entries = handed_over_entries(&live).unwrap();
+    let config = entries[0].pointer("/fieldsV1/f:webhooks").unwrap().to_string();
+    assert!(config.contains("f:service") && !config.contains("caBundle"), "{config}");
+}
+
+#[test]
+fn istioctls_labels_count_for_nothing_where_no_chart_has_them_and_for_much_where_one_has() {
+    let with = |rev: Option<&str>| {
+        let mut object = config("");
+        object["metadata"]["labels"] = rev.map_or(json!({}), |rev| json!({"istio.io/rev": rev}));
+        object
+    };
+    let labels = json!({"f:metadata": {"f:labels": {"f:helm.sh/chart": {}, "f:istio.io/rev": {}}}});
+    let mut live = made_by_helm(config(""), &[entry("istio-operator", "Apply", &labels)]);
+    live["metadata"]["labels"]["istio.io/rev"] = "default".into();
+    assert_eq!(told(&desired(with(None)), &live), [""; 0]);
+    assert_eq!(told(&desired(with(Some("canary"))), &live), ["metadata.labels[\"istio.io/rev\"]"]);
+}

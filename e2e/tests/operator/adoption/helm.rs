@@ -1,21 +1,16 @@
 //! A mesh that Helm installed becomes the operator's, in place.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
-use meshwright_api::conditions::{ConditionType, get};
+use kube::api::{Api, DeleteParams, ListParams};
 use meshwright_e2e::mesh::{Mesh, NAME, VERSION, operator_writes};
-use meshwright_e2e::{Lab, LabOptions, Programs, TestResult, objects, programs, run, wait};
+use meshwright_e2e::{Lab, LabOptions, TestResult, objects, run, wait};
 use serde_json::{Value, json};
-use tokio::process::Command;
 
+use super::{GATEWAY, MESH, install, managers, pods, stalled, to_the_mesh};
 use crate::cli::meshwright;
-
-const MESH: &str = "istio-system";
-const GATEWAY: &str = "istio-ingressgateway";
 
 /// What the team that installed it with Helm has in its values files.
 fn istiod_values() -> Value {
@@ -23,7 +18,7 @@ fn istiod_values() -> Value {
         "meshConfig": {"accessLogFile": "/dev/stdout", "defaultConfig": {"holdApplicationUntilProxyStarts": true}},
         "global": {"proxy": {"logLevel": "info"}, "logging": {"level": "default:info,ads:debug"}},
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}},
-        "env": {"PILOT_PUSH_THROTTLE": "50"}, "autoscaleMin": 1, "autoscaleMax": 3, "traceSampling": 10.0,
+        "env": {"PILOT_PUSH_THROTTLE": "50", "PILOT_STATUS_QPS": 80}, "autoscaleMin": 1, "autoscaleMax": 3, "traceSampling": 10.0,
     })
 }
 
@@ -39,28 +34,6 @@ fn gateway_values() -> Value {
     })
 }
 
-/// Runs helm against the lab.
-async fn helm(lab: &Lab, args: &[&str]) -> TestResult<String> {
-    let home = tempfile::tempdir()?;
-    let mut command = Command::new(Programs::find()?.path("helm"));
-    command.args(args).env("HOME", home.path()).env("KUBECONFIG", lab.kubeconfig());
-    let output = command.kill_on_drop(true).output().await?;
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr).into()) }
-}
-
-/// Installs a chart of the catalog's release, as its users do.
-async fn install(lab: &Lab, release: &str, chart: &str, values: &Value) -> TestResult {
-    let catalog = programs::catalog().ok_or("MESHWRIGHT_CATALOG is not set")?;
-    let chart = catalog.join(VERSION).join("charts").join(chart);
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("values.yaml");
-    std::fs::write(&file, values.to_string())?;
-    let (chart, file) = (chart.display().to_string(), file.display().to_string());
-    helm(lab, &["install", release, &chart, "--namespace", MESH, "--create-namespace", "--values", &file]).await?;
-    Ok(())
-}
-
 /// A mesh with a gateway, by Helm.
 async fn by_helm(lab: &Lab) -> TestResult {
     install(lab, "istio-base", "base", &json!({})).await?;
@@ -70,36 +43,6 @@ async fn by_helm(lab: &Lab) -> TestResult {
     install(lab, GATEWAY, "gateway", &gateway_values()).await?;
     objects::deployment_ready(&lab.client(), MESH, GATEWAY).await?;
     Ok(())
-}
-
-/// Every Pod of the mesh: its UID, and how often its containers were restarted.
-async fn pods(lab: &Lab) -> TestResult<BTreeMap<String, (String, i32)>> {
-    let api: Api<Pod> = Api::namespaced(lab.client(), MESH);
-    let pods = api.list(&ListParams::default()).await?.items.into_iter();
-    Ok(pods
-        .map(|pod| {
-            let statuses = pod.status.clone().unwrap_or_default().container_statuses.unwrap_or_default();
-            let restarts = statuses.iter().map(|status| status.restart_count).sum();
-            (pod.name_any(), (pod.uid().unwrap_or_default(), restarts))
-        })
-        .collect())
-}
-
-/// What is written to objects, and not to the installation itself and the operator's memory.
-fn to_the_mesh(writes: Vec<String>) -> Vec<String> {
-    let own = |write: &String| write.contains(" meshinstallations") || write.contains(" controllerrevisions ");
-    writes.into_iter().filter(|write| !own(write)).collect()
-}
-
-async fn stalled(mesh: &Mesh, reason: &str) -> TestResult<String> {
-    let found = mesh.wait_for(NAME, ConditionType::Stalled, "True", Some(reason)).await?;
-    let conditions = found.status.unwrap_or_default().conditions;
-    Ok(get(&conditions, ConditionType::Stalled).map(|condition| condition.message.clone()).unwrap_or_default())
-}
-
-fn managers(object: &DynamicObject) -> Vec<String> {
-    let entries = object.managed_fields().iter().filter(|entry| entry.subresource.is_none());
-    entries.filter_map(|entry| entry.manager.clone()).collect()
 }
 
 #[test]

@@ -1,0 +1,72 @@
+//! Meshes that others installed become the operator's, in place.
+
+mod helm;
+mod istioctl;
+
+use std::collections::BTreeMap;
+use std::process::Output;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use kube::api::{Api, DynamicObject, ListParams};
+use meshwright_api::conditions::{ConditionType, get};
+use meshwright_e2e::mesh::{Mesh, NAME, VERSION};
+use meshwright_e2e::{Lab, Programs, TestResult, programs};
+use serde_json::Value;
+use tokio::process::Command;
+
+const MESH: &str = "istio-system";
+const GATEWAY: &str = "istio-ingressgateway";
+
+/// Runs one of the lab's programs against the lab.
+async fn tool(lab: &Lab, program: &str, args: &[&str]) -> TestResult<String> {
+    let home = tempfile::tempdir()?;
+    let mut command = Command::new(Programs::find()?.path(program));
+    command.args(args).env("HOME", home.path()).env("KUBECONFIG", lab.kubeconfig());
+    let Output { status, stdout, stderr } = command.kill_on_drop(true).output().await?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    if status.success() { Ok(text(stdout)) } else { Err(text([stdout, stderr].concat()).into()) }
+}
+
+/// Installs a chart of the catalog's release, as its users do.
+async fn install(lab: &Lab, release: &str, chart: &str, values: &Value) -> TestResult {
+    let catalog = programs::catalog().ok_or("MESHWRIGHT_CATALOG is not set")?;
+    let chart = catalog.join(VERSION).join("charts").join(chart);
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("values.yaml");
+    std::fs::write(&file, values.to_string())?;
+    let (chart, file) = (chart.display().to_string(), file.display().to_string());
+    tool(lab, "helm", &["install", release, &chart, "--namespace", MESH, "--create-namespace", "--values", &file])
+        .await?;
+    Ok(())
+}
+
+/// Every Pod of the mesh: its UID, and how often its containers were restarted.
+async fn pods(lab: &Lab) -> TestResult<BTreeMap<String, (String, i32)>> {
+    let api: Api<Pod> = Api::namespaced(lab.client(), MESH);
+    let pods = api.list(&ListParams::default()).await?.items.into_iter();
+    Ok(pods
+        .map(|pod| {
+            let statuses = pod.status.clone().unwrap_or_default().container_statuses.unwrap_or_default();
+            let restarts = statuses.iter().map(|status| status.restart_count).sum();
+            (pod.name_any(), (pod.uid().unwrap_or_default(), restarts))
+        })
+        .collect())
+}
+
+/// What is written to objects, and not to the installation itself and the operator's memory.
+fn to_the_mesh(writes: Vec<String>) -> Vec<String> {
+    let own = |write: &String| write.contains(" meshinstallations") || write.contains(" controllerrevisions ");
+    writes.into_iter().filter(|write| !own(write)).collect()
+}
+
+async fn stalled(mesh: &Mesh, reason: &str) -> TestResult<String> {
+    let found = mesh.wait_for(NAME, ConditionType::Stalled, "True", Some(reason)).await?;
+    let conditions = found.status.unwrap_or_default().conditions;
+    Ok(get(&conditions, ConditionType::Stalled).map(|condition| condition.message.clone()).unwrap_or_default())
+}
+
+fn managers(object: &DynamicObject) -> Vec<String> {
+    let entries = object.managed_fields().iter().filter(|entry| entry.subresource.is_none());
+    entries.filter_map(|entry| entry.manager.clone()).collect()
+}

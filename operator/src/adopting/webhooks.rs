@@ -1,0 +1,74 @@
+//! What istioctl does to webhooks that charts made: which of them answers isn't changed by who looks after them.
+
+use serde_json::{Value, json};
+
+use super::mesh::Found;
+use super::{is_empty, of_mesh};
+use crate::mesh::kind::Kind;
+use crate::mesh::merge::get;
+use crate::mesh::object::ObjectKey;
+use crate::mesh::revisions::{DEFAULT, REVISION_LABEL, Revision, TAG_LABEL};
+use crate::mesh::tags::DEACTIVATED_LABEL;
+use crate::planning::objects::Objects;
+
+const SELECTORS: [&str; 2] = ["namespaceSelector", "objectSelector"];
+/// What answers for Istio's resources that ask for no revision begins with this.
+const DEFAULT_VALIDATOR: &str = "istiod-default-validator";
+
+/// Patches that keep the selectors which istioctl gives to webhooks by itself.
+pub(super) fn patches(found: &Found<'_>, objects: &Objects, notes: &mut Vec<String>) -> Vec<Value> {
+    let mut patches = Vec::new();
+    let is_default = found.revision == Revision::Default || found.tags.contains(DEFAULT);
+    for (key, webhooks) in of_mesh(found, objects) {
+        let kept: &[&str] = match key.kind {
+            Kind::MutatingWebhookConfiguration if is_deactivated(webhooks) => {
+                notes.push(about_deactivated(found, key, objects));
+                &SELECTORS
+            }
+            Kind::ValidatingWebhookConfiguration if is_default && key.name.starts_with(DEFAULT_VALIDATOR) => {
+                &["objectSelector"]
+            }
+            _ => &[],
+        };
+        let steps: Vec<Value> = entries(webhooks).enumerate().flat_map(|(at, entry)| keep(at, entry, kept)).collect();
+        if !steps.is_empty() {
+            patches.push(json!({"target": {"kind": key.kind.name(), "name": key.name}, "patch": steps}));
+        }
+    }
+    patches
+}
+
+fn entries(webhooks: &Value) -> impl Iterator<Item = &Value> {
+    get(webhooks, "webhooks").and_then(Value::as_array).into_iter().flatten()
+}
+
+fn is_deactivated(webhooks: &Value) -> bool {
+    let never = |entry: &Value| {
+        get(entry, "namespaceSelector.matchLabels").is_some_and(|labels| labels.get(DEACTIVATED_LABEL).is_some())
+    };
+    entries(webhooks).count() > 0 && entries(webhooks).all(never)
+}
+
+fn keep<'a>(at: usize, entry: &'a Value, selectors: &'a [&'a str]) -> impl Iterator<Item = Value> + 'a {
+    let said = selectors.iter().filter_map(|name| Some((name, entry.get(name).filter(|value| !is_empty(value))?)));
+    said.map(move |(name, value)| json!({"op": "add", "path": format!("/webhooks/{at}/{name}"), "value": value}))
+}
+
+/// Which webhook answers instead, and how this one comes to answer again.
+fn about_deactivated(found: &Found<'_>, key: &ObjectKey, objects: &Objects) -> String {
+    let label = |object: &Value, name: &str| -> Option<String> {
+        Some(get(object, "metadata.labels")?.get(name)?.as_str()?.to_owned())
+    };
+    let of_default = |object: &Value| label(object, TAG_LABEL).as_deref() == Some(DEFAULT);
+    let standing_in =
+        objects.iter().find(|(key, object)| key.kind == Kind::MutatingWebhookConfiguration && of_default(object));
+    let head = format!("{key} is switched off, and a patch keeps that");
+    match standing_in {
+        Some((other, object)) if label(object, REVISION_LABEL).as_deref() == Some(found.revision.label()) => format!(
+            "{head}: {other} answers instead, which istioctl made. When the mesh is Ready, take this patch away and then \
+             delete that one and the Service istiod-revision-tag-{DEFAULT}"
+        ),
+        Some((other, _)) => format!("{head}: {other} of another revision answers for the default"),
+        None => format!("{head}: nothing answers for the default until the patch is taken away"),
+    }
+}
