@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use kube::Client;
 use meshwright_api::{Adoption, MeshInstallation};
 use meshwright_chart::yaml_text;
 use serde_json::{Value, json};
@@ -108,8 +107,15 @@ async fn adopt(args: &AdoptArgs) -> Result<ExitCode, AdoptError> {
     let adoption = if args.overwrite { Adoption::Overwrite } else { Adoption::Adopt };
     let Proposal { spec, notes } = propose(&found, &objects, adoption);
     let installations = cluster::installations(&client).await.map_err(|error| AdoptError::List(Box::new(error)))?;
-    let cluster = Cluster { client, kubernetes, installations: &installations, catalog: &catalog, platforms };
-    let (spec, compared) = best(&cluster, &args.name, spec, &found).await?;
+    let sight = observe::Sight {
+        client,
+        kubernetes,
+        operator_namespace: super::OPERATOR_NAMESPACE,
+        installations: &installations,
+        catalog: &catalog,
+        platforms,
+    };
+    let (spec, compared) = best(&sight, &args.name, spec, &found).await?;
     let head = format!("# Istio {} in {}, as it is; made by: meshwright adopt\n", found.version, found.namespace);
     let text = format!("{head}{}", yaml_text(&manifest(&args.name, &spec)));
     print(io::stdout().lock(), &text).map_err(AdoptError::Print)?;
@@ -123,18 +129,10 @@ fn manifest(name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "meshwright.dev/v1alpha1", "kind": "MeshInstallation", "metadata": {"name": name}, "spec": spec})
 }
 
-struct Cluster<'a> {
-    client: Client,
-    kubernetes: String,
-    installations: &'a [MeshInstallation],
-    catalog: &'a Catalog,
-    platforms: Arc<Platforms>,
-}
-
 /// The proposal that comes nearest: whether the charts were given the platform's values, and images from elsewhere than the
 /// release's own registry, is only seen by what comes of it.
 async fn best(
-    cluster: &Cluster<'_>,
+    sight: &observe::Sight<'_>,
     name: &str,
     spec: Value,
     found: &Found<'_>,
@@ -146,9 +144,13 @@ async fn best(
     if get(&spec, "platform").is_none() {
         attempts.extend(attempts.clone().iter().map(|spec| with(spec, "platform", "generic")));
     }
+    let mut view = match observe::look(sight, &wanted(name, &spec)?).await {
+        Ok(view) => view,
+        Err(error) => return Ok((spec, Err(error))),
+    };
     let mut best: Option<(usize, Value, Result<Report, PlanError>)> = None;
     for spec in attempts {
-        let compared = compare(cluster, name, &spec).await?;
+        let compared = Box::pin(observe::plan(sight, &mut view, &wanted(name, &spec)?, None)).await;
         let differences = compared.as_ref().map_or(usize::MAX, |report| report.refusals.len() + report.changes.len());
         if best.as_ref().is_none_or(|(least, ..)| differences < *least) {
             best = Some((differences, spec, compared));
@@ -173,18 +175,8 @@ fn registry<'a>(found: &Found<'a>) -> Option<&'a str> {
     image.rsplit_once("/pilot").map(|(registry, _)| registry)
 }
 
-/// What the operator would do with the proposal.
-async fn compare(cluster: &Cluster<'_>, name: &str, spec: &Value) -> Result<Result<Report, PlanError>, AdoptError> {
-    let wanted: MeshInstallation = serde_json::from_value(manifest(name, spec)).map_err(AdoptError::Proposal)?;
-    let sight = observe::Sight {
-        client: cluster.client.clone(),
-        kubernetes: cluster.kubernetes.clone(),
-        operator_namespace: super::OPERATOR_NAMESPACE,
-        installations: cluster.installations,
-        catalog: cluster.catalog,
-        platforms: Arc::clone(&cluster.platforms),
-    };
-    Ok(Box::pin(observe::plan(sight, &wanted, None)).await)
+fn wanted(name: &str, spec: &Value) -> Result<MeshInstallation, AdoptError> {
+    serde_json::from_value(manifest(name, spec)).map_err(AdoptError::Proposal)
 }
 
 /// What to know, in lines.

@@ -151,7 +151,8 @@ async fn plan(args: &PlanArgs, given: Option<MeshInstallation>) -> Result<Report
         catalog: &catalog,
         platforms: Arc::new(platforms),
     };
-    observe::plan(sight, &wanted, present).await
+    let mut view = observe::look(&sight, &wanted).await?;
+    observe::plan(&sight, &mut view, &wanted, present).await
 }
 
 /// The installation as the API server would have it after the change.

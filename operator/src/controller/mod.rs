@@ -50,6 +50,7 @@ pub use events::EventSink;
 pub use heading::{Heading, by_trust, last_good};
 pub use memory::Memory;
 pub use options::Options;
+pub use ports::usual_range;
 pub use preflight::no_way_back;
 pub use refusals::{field, other_release};
 pub use releases::{PrepareReleasesError, Releases};

@@ -83,7 +83,8 @@ pub fn pins(
 }
 
 /// The range that the platform is known to have.
-fn usual_range(platform: Option<&Platform>) -> Option<PortRange> {
+#[must_use]
+pub fn usual_range(platform: Option<&Platform>) -> Option<PortRange> {
     platform?.node_port_range()?.to_string().parse().ok()
 }
 

@@ -36,6 +36,13 @@ impl PortRange {
         self.first..=self.last
     }
 
+    /// The range as far as it has to go to have these ports too.
+    #[must_use]
+    pub fn reaching(self, ports: impl IntoIterator<Item = u16>) -> Self {
+        let wider = |range: Self, port: u16| Self { first: range.first.min(port), last: range.last.max(port) };
+        ports.into_iter().filter(|port| *port > 0).fold(self, wider)
+    }
+
     /// How many ports.
     #[must_use]
     pub fn size(self) -> usize {

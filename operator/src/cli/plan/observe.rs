@@ -1,5 +1,6 @@
 //! What a plan is made from, as the operator would see it: its memory, the platform, node ports, live objects. Reads only.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kube::{Client, ResourceExt as _};
@@ -13,13 +14,14 @@ use crate::apply::{Revisions, Surveyor};
 use crate::catalog::{Catalog, explain};
 use crate::controller::{
     Accepted, Heading, Surroundings, by_precedence, by_trust, last_good, may_move, no_way_back, remake, resolve_for,
+    usual_range,
 };
 use crate::mesh::beside::{Beside, Peer};
 use crate::mesh::health::Blocker;
-use crate::mesh::object::{AdmitObjectError, Desired};
+use crate::mesh::object::{AdmitObjectError, Desired, ObjectKey};
 use crate::mesh::revision::{Record, Verdict};
-use crate::mesh::tags::{Standing, arrange};
-use crate::nodeports::{Discovery, NodePortServer};
+use crate::mesh::tags::{Injector, Standing, arrange};
+use crate::nodeports::{Discovery, Held, NodePortServer, PortRange};
 use crate::planning::objects::{Objects, reduce, serving_release};
 use crate::planning::observe::{complete, injectors, marked};
 use crate::planning::{Question, Report, State, report};
@@ -42,35 +44,66 @@ pub(in crate::cli) struct Sight<'a> {
     pub(in crate::cli) platforms: Arc<Platforms>,
 }
 
+/// What was seen of the cluster: one look serves plans of several specs for one installation.
+pub(in crate::cli) struct View {
+    /// Live objects, and which of them have been asked for by name.
+    live: Objects,
+    asked: BTreeSet<ObjectKey>,
+    /// The operator's memory.
+    records: Vec<Record>,
+    /// The platform, where it is to be found out.
+    platform: Detected,
+    /// Node ports that Services hold.
+    held: Result<Vec<Held>, String>,
+    /// The injection webhooks of all installations.
+    injectors: Vec<Injector>,
+    /// What couldn't be seen.
+    notes: Vec<String>,
+}
+
+/// Looks at the cluster for the sake of an installation.
+pub(in crate::cli) async fn look(sight: &Sight<'_>, wanted: &MeshInstallation) -> Result<View, PlanError> {
+    let Sight { client, kubernetes, operator_namespace, platforms, .. } = sight;
+    let name = wanted.name_any();
+    let mut notes = Vec::new();
+    let live = marked(client, &name).await.map_err(PlanError::Objects)?;
+    let records = remembered(client, operator_namespace, wanted, !live.is_empty(), &mut notes).await;
+    let platform = platform(client, kubernetes, platforms, wanted, records.last(), &mut notes).await;
+    let held = NodePortServer::new(client.clone(), operator_namespace).held(&name).await.map_err(|error| why(&error));
+    let injectors = injectors(client).await.map_err(PlanError::Objects)?;
+    Ok(View { live, asked: BTreeSet::new(), records, platform, held, injectors, notes })
+}
+
 /// Makes the plan. `present` is the installation as it is now, if it is there.
 pub(in crate::cli) async fn plan(
-    sight: Sight<'_>,
+    sight: &Sight<'_>,
+    view: &mut View,
     wanted: &MeshInstallation,
     present: Option<&MeshInstallation>,
 ) -> Result<Report, PlanError> {
-    let Sight { client, kubernetes, operator_namespace, installations, catalog, platforms } = sight;
-    let name = wanted.name_any();
-    let mut notes = Vec::new();
-    let mut live = marked(&client, &name).await.map_err(PlanError::Objects)?;
-    let running = serving_release(&live).or_else(|| status_release(present));
-    let records = remembered(&client, operator_namespace, wanted, !live.is_empty(), &mut notes).await;
-    let platform = platform(&client, &kubernetes, &platforms, wanted, records.last(), &mut notes).await;
-    let held = NodePortServer::new(client.clone(), operator_namespace).held(&name).await.map_err(|error| why(&error));
+    let Sight { client, kubernetes, installations, catalog, platforms, .. } = sight;
+    let mut notes = view.notes.clone();
+    let running = serving_release(&view.live).or_else(|| status_release(present));
+    let platform = if wanted.spec.platform.is_auto() { view.platform.clone() } else { Detected::default() };
+    let chosen = if wanted.spec.platform.is_auto() { &platform.name } else { wanted.spec.platform.as_str() };
+    let told = range(present);
     let surroundings = Surroundings {
         catalog,
-        platforms: &platforms,
-        capabilities: Capabilities::of_version(kubernetes),
+        platforms,
+        capabilities: Capabilities::of_version(kubernetes.clone()),
+        node_ports: reaching(told.clone(), usual_range(platforms.get(chosen)), view.held.iter().flatten()),
         platform,
-        node_ports: range(present),
-        held: held.clone().unwrap_or_default(),
-        records: &records,
+        held: view.held.clone().unwrap_or_default(),
+        records: &view.records,
         running: running.clone(),
         proxies: proxies(present),
     };
     let accepted = resolve_for(&surroundings, wanted).map_err(PlanError::Refused)?;
-    complete(&client, &mut live, &accepted.desired).await.map_err(PlanError::Objects)?;
-    notes.extend(node_ports(&accepted, records.last(), &held, &surroundings.node_ports));
-    notes.extend(other_charts(&accepted, records.last()));
+    let unasked: Vec<Arc<Desired>> =
+        accepted.desired.iter().filter(|desired| view.asked.insert(desired.key.clone())).cloned().collect();
+    complete(client, &mut view.live, &unasked).await.map_err(PlanError::Objects)?;
+    notes.extend(node_ports(&accepted, view.records.last(), &view.held, &told));
+    notes.extend(other_charts(&accepted, view.records.last()));
     notes.extend(kept(present, &accepted));
     notes.extend(running.iter().flat_map(|from| hazards(from, &accepted.inputs.version)));
     if wanted.spec.paused {
@@ -78,10 +111,10 @@ pub(in crate::cli) async fn plan(
     }
     let Way { sources, refusals: against } = way(&surroundings, wanted, &accepted);
     let beside = beside(installations, wanted);
-    let injectors = injectors(&client).await.map_err(PlanError::Objects)?;
-    let standing = Standing { beside: &beside, injectors: &injectors };
+    let standing = Standing { beside: &beside, injectors: &view.injectors };
     let others = beside.same_revision().or_else(|| beside.conflict()).or_else(|| standing.taken());
     let refusals = others.into_iter().chain(against).collect();
+    let mut live = view.live.clone();
     let (accepted, sources) = place(accepted, &sources, &mut live, standing, &mut notes).map_err(PlanError::Steps)?;
     let existing = installations.iter().filter_map(kube::ResourceExt::uid).collect();
     let question = Question {
@@ -95,6 +128,16 @@ pub(in crate::cli) async fn plan(
         notes,
     };
     report(question).map_err(PlanError::Steps)
+}
+
+/// Where the API server's range is not known, it has what Services hold all the same.
+fn reaching<'h>(told: Discovery, usual: Option<PortRange>, held: impl Iterator<Item = &'h Held>) -> Discovery {
+    if matches!(told, Discovery::Told(_)) {
+        return told;
+    }
+    let usual = usual.unwrap_or(PortRange::KUBERNETES);
+    let wider = usual.reaching(held.map(|held| held.port));
+    if wider == usual { told } else { Discovery::Told(wider) }
 }
 
 /// What the operator remembers of the installation, as far as it counts.
@@ -260,6 +303,7 @@ mod tests {
 
     use super::super::notes::tests::{installation, record};
     use super::*;
+    use crate::nodeports::Slot;
 
     #[test]
     fn the_range_is_known_only_where_the_api_server_has_told_it() {
@@ -270,6 +314,20 @@ mod tests {
         assert_eq!(known("Discovered"), Discovery::Told("30400-30449".parse().unwrap()));
         assert!(matches!(known("Spec"), Discovery::Unknown(_)));
         assert!(matches!(range(None), Discovery::Unknown(why) if why.contains("meshwright check")));
+    }
+
+    #[test]
+    fn a_range_that_is_not_known_has_what_services_hold() {
+        let unknown = || Discovery::Unknown("not asked".into());
+        let slot = Slot { namespace: "edge".into(), service: "gw".into(), port_name: "http2".into() };
+        let held = |port| [Held { port, slot: slot.clone(), ours: false }];
+        assert_eq!(reaching(unknown(), None, held(31080).iter()), unknown(), "Kubernetes' own has it");
+        let narrow: PortRange = "30400-30449".parse().unwrap();
+        let wider = |text: &str| Discovery::Told(text.parse().unwrap());
+        assert_eq!(reaching(unknown(), Some(narrow), held(31080).iter()), wider("30400-31080"));
+        assert_eq!(reaching(unknown(), None, held(20080).iter()), wider("20080-32767"));
+        let told = Discovery::Told(narrow);
+        assert_eq!(reaching(told.clone(), None, held(20080).iter()), told);
     }
 
     #[test]
