@@ -12,6 +12,7 @@ pub enum Adoption {
     /// They become the installation's as they are. Where that would change anything in them, nothing is written, and
     /// what would change is told.
     Adopt,
-    /// They become the installation's, and what differs is changed; pods whose template differs are replaced.
+    /// They become the installation's, and what differs is changed; pods whose template differs are replaced, and those of
+    /// gateways always.
     Overwrite,
 }

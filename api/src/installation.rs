@@ -200,8 +200,8 @@ pub struct MeshInstallationSpec {
     /// What becomes of objects that Helm, istioctl or the Sail Operator made under the names of the mesh's own. `Refuse`
     /// (default): nothing is written while they are there. `Adopt`: they become this installation's as they are, and no
     /// pod is restarted; where anything in them would change, nothing is written and the condition Stalled says what
-    /// (`AdoptionDiffers`). `Overwrite`: they become this installation's, and what differs is changed. Neither changes
-    /// the release that runs. `meshwright adopt` prints the MeshInstallation for what is installed.
+    /// (`AdoptionDiffers`). `Overwrite`: they become this installation's, what differs is changed, and gateways get new
+    /// pods. Neither changes the release that runs. `meshwright adopt` prints the MeshInstallation for what is installed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub adoption: Adoption,
     /// True: the operator writes nothing but status, until this is false again. Default: false.

@@ -13,7 +13,7 @@ use super::inventory::Inventory;
 use super::reader::{api, to_value};
 use crate::mesh::adoption;
 use crate::mesh::drift;
-use crate::mesh::effective::{effective, is_contested};
+use crate::mesh::effective::{effective, is_contested, overwriting};
 use crate::mesh::fields::FieldChange;
 use crate::mesh::kind::Kind;
 use crate::mesh::live::{Facts, Live};
@@ -161,7 +161,8 @@ impl Applier {
                 // The answer tells at once whether additions remain; they take one targeted patch more.
                 Ok(())
             }
-            Action::Adopt(changes) => self.adopt(desired, changes).await,
+            Action::Adopt(changes) => self.adopt(desired, changes, effective).await,
+            Action::Overwrite(changes) => self.adopt(desired, changes, overwriting).await,
             Action::TakeOut(_) => self.take_out(desired).await,
         }
     }
@@ -199,8 +200,13 @@ impl Applier {
     }
 
     /// Makes an object ours that is nobody's: first the fields of whoever made it, so that those which nobody wants any
-    /// more go with the apply. `changes` are those that were judged.
-    async fn adopt(&self, desired: &Arc<Desired>, changes: &[FieldChange]) -> Result<(), ApplyError> {
+    /// more go with the apply. `changes` are those that were judged, `wanted` says what is applied over what is live.
+    async fn adopt(
+        &self,
+        desired: &Arc<Desired>,
+        changes: &[FieldChange],
+        wanted: fn(Value, &Value) -> Value,
+    ) -> Result<(), ApplyError> {
         let key = &desired.key;
         let Some(mut live) = self.read(key).await? else { return self.patch(desired, desired.value(), false).await };
         let found = Live::of(key.kind, &live, Some(desired), None);
@@ -216,7 +222,7 @@ impl Applier {
             let answer = within_deadline(api.patch(&key.name, &params, &patch)).await;
             live = to_value(answer.map_err(|source| not_applied(key, source))?);
         }
-        self.patch(desired, effective(desired.value(), &live), true).await
+        self.patch(desired, wanted(desired.value(), &live), true).await
     }
 
     async fn take_out(&self, desired: &Arc<Desired>) -> Result<(), ApplyError> {
@@ -293,5 +299,5 @@ fn not_applied(key: &ObjectKey, source: kube::Error) -> ApplyError {
 
 /// A new pod template or a new Deployment starts pods.
 fn starts_pods(step: &Step) -> bool {
-    matches!(step.action, Action::Create | Action::Adopt(_) | Action::Update(_))
+    matches!(step.action, Action::Create | Action::Adopt(_) | Action::Overwrite(_) | Action::Update(_))
 }

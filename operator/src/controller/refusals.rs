@@ -74,7 +74,8 @@ pub fn field(key: &ObjectKey, FieldChange { path, action, old, new }: &FieldChan
 
 /// An Event for what became ours.
 pub fn tell_of_adoption(context: &Context, installation: &MeshInstallation, plan: &Plan<Applied>) {
-    let adopted = plan.state.written.iter().filter(|(_, action)| matches!(action, Action::Adopt(_))).count();
+    let is_adopted = |action: &Action| matches!(action, Action::Adopt(_) | Action::Overwrite(_));
+    let adopted = plan.state.written.iter().filter(|(_, action)| is_adopted(action)).count();
     if adopted > 0 {
         let note = format!("{} that somebody else had made became the installation's", count(adopted, "object"));
         context.events.publish(installation, EventType::Normal, Reason::Adopted, "Adopt", &note);

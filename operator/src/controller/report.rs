@@ -151,7 +151,7 @@ fn tell_of_heals(context: &Context, installation: &MeshInstallation, course: &Co
     for (key, action) in &plan.state.written {
         let what = match action {
             plan::Action::Keep => continue,
-            plan::Action::Adopt(_) => "is the installation's now".to_owned(),
+            plan::Action::Adopt(_) | plan::Action::Overwrite(_) => "is the installation's now".to_owned(),
             plan::Action::Create => "was missing and is back".to_owned(),
             plan::Action::Update(fields) => format!("was put right: {}", fields.join(", ")),
             plan::Action::TakeOut(paths) => format!("had additions, which were taken out: {}", paths.join(", ")),

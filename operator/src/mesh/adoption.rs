@@ -6,10 +6,12 @@ use json_patch::jsonptr::PointerBuf;
 use json_patch::{Patch, PatchOperation, ReplaceOperation};
 use serde_json::{Map, Value, json};
 
+use super::effective::proxy_inputs;
 use super::fields::{FieldAction, FieldChange, field_changes, lies_in};
 use super::kind::Kind;
 use super::merge::merge;
 use super::object::{Desired, FIELD_MANAGER, ObjectKey};
+use super::proxy_inputs::PROXY_INPUTS_ANNOTATION;
 use super::revisions::{REVISION_LABEL, TAG_LABEL};
 use super::value_changes::value_changes;
 
@@ -131,6 +133,20 @@ pub fn differences(desired: &Desired, live: &Value) -> Vec<FieldChange> {
     }
     let changes = field_changes(desired, &handed_over(live)).into_iter();
     changes.filter(|change| !is_a_makers_mark(change)).flat_map(|change| inside(&desired.key, change)).collect()
+}
+
+/// The same where what differs is changed: the pods of a gateway are replaced with it.
+#[must_use]
+pub fn overwritten(desired: &Desired, live: &Value) -> Vec<FieldChange> {
+    let wanted = desired.value();
+    let inputs = proxy_inputs(&wanted).filter(|inputs| proxy_inputs(live) != Some(*inputs));
+    let replaced = inputs.map(|inputs| FieldChange {
+        path: format!("spec.template.metadata.annotations[{PROXY_INPUTS_ANNOTATION:?}]"),
+        action: if proxy_inputs(live).is_some() { FieldAction::Changed } else { FieldAction::Added },
+        old: proxy_inputs(live).cloned(),
+        new: Some(inputs.clone()),
+    });
+    differences(desired, live).into_iter().chain(replaced).collect()
 }
 
 /// The ConfigMap in which the chart tells people what values it was given: nothing reads it.

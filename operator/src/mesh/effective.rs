@@ -20,7 +20,16 @@ pub fn is_contested(desired: &Value) -> bool {
 
 /// The desired object, less the fields that somebody else owns by now, and with those that only we own kept alive.
 #[must_use]
-pub fn effective(mut desired: Value, live: &Value) -> Value {
+pub fn effective(desired: Value, live: &Value) -> Value {
+    let mut wanted = overwriting(desired, live);
+    leave_adopted_pods(&mut wanted, live);
+    wanted
+}
+
+/// The same where a gateway that somebody else made gets new pods: what shaped the old ones is not known any more when all
+/// else has been changed.
+#[must_use]
+pub fn overwriting(mut desired: Value, live: &Value) -> Value {
     match desired.get("kind").and_then(Value::as_str) {
         Some("ValidatingWebhookConfiguration") => {
             leave_flipped_failure_policy(&mut desired, live);
@@ -30,7 +39,6 @@ pub fn effective(mut desired: Value, live: &Value) -> Value {
         Some("Deployment") => {
             wake_from_zero(&mut desired, live);
             keep_replicas_until_handed_over(&mut desired, live);
-            leave_adopted_pods(&mut desired, live);
         }
         Some("Namespace") => leave_enforcement_to_others(&mut desired, live),
         _ => {}
@@ -138,7 +146,9 @@ fn leave_adopted_pods(desired: &mut Value, live: &Value) {
 
 const POD_ANNOTATIONS: &str = "/spec/template/metadata/annotations";
 
-fn proxy_inputs(workload: &Value) -> Option<&Value> {
+/// The checksum of what shapes the proxies of a workload's pods.
+#[must_use]
+pub fn proxy_inputs(workload: &Value) -> Option<&Value> {
     workload.pointer(POD_ANNOTATIONS)?.get(PROXY_INPUTS_ANNOTATION)
 }
 
@@ -249,6 +259,7 @@ mod tests {
         let adopted = effective(gateway("1"), &theirs);
         assert_eq!(adopted["spec"], theirs["spec"]);
         assert_eq!(adopted["metadata"]["annotations"], json!({ADOPTED_INPUTS_ANNOTATION: "1"}));
+        assert_eq!(overwriting(gateway("1"), &theirs), gateway("1"), "replaced at once");
         let mut ours = adopted.clone();
         ours["metadata"]["labels"] = json!({"meshwright.dev/installation": "mesh"});
         assert_eq!(effective(gateway("1"), &ours), adopted);

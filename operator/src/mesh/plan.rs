@@ -80,6 +80,8 @@ pub enum Action {
     Update(Vec<String>),
     /// Somebody else made it, and it becomes ours; this changes in it.
     Adopt(Vec<FieldChange>),
+    /// The same, and pods are replaced that the mesh may give another proxy from now on.
+    Overwrite(Vec<FieldChange>),
     /// Others added what must not stay.
     TakeOut(Vec<String>),
 }
@@ -225,8 +227,12 @@ fn action(desired: &Desired, live: Option<&Live>, owner: &Owner, adoption: Adopt
         return Action::Keep;
     }
     // Who made a namespace is its owner all the same.
-    if adoption != Adoption::Refuse && live.marks.are_missing() && desired.key.kind != Kind::Namespace {
-        return Action::Adopt(live.differences.clone());
+    if live.marks.are_missing() && desired.key.kind != Kind::Namespace {
+        match adoption {
+            Adoption::Refuse => {}
+            Adoption::Adopt => return Action::Adopt(live.differences.clone()),
+            Adoption::Overwrite => return Action::Overwrite(live.differences.clone()),
+        }
     }
     if live.marks.hash.as_deref() != Some(&desired.hash) {
         return Action::Update(vec!["the desired state".into()]);

@@ -8,7 +8,7 @@ use semver::Version;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::mesh::adoption::differences;
+use crate::mesh::adoption::{differences, overwritten};
 use crate::mesh::fields::{FieldChange, field_changes};
 use crate::mesh::kind::Kind;
 use crate::mesh::live::{Facts, Live, LiveObjects};
@@ -99,9 +99,11 @@ pub fn outcome(
             (Action::Keep, _) => {}
             (Action::Create, _) | (_, None) => changes.push(change(ObjectAction::Create, Vec::new())),
             (action, Some(live)) => {
-                let adopted = matches!(action, Action::Adopt(_));
-                let fields =
-                    if adopted { differences(&step.desired, live) } else { field_changes(&step.desired, live) };
+                let fields = match action {
+                    Action::Adopt(_) => differences(&step.desired, live),
+                    Action::Overwrite(_) => overwritten(&step.desired, live),
+                    _ => field_changes(&step.desired, live),
+                };
                 if fields.is_empty() {
                     marks_only += 1;
                 } else {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams};
 use meshwright_e2e::mesh::{Mesh, NAME, VERSION, operator_writes};
@@ -10,7 +10,7 @@ use meshwright_e2e::{Lab, LabOptions, TestResult, objects, run, wait};
 use serde_json::{Value, json};
 
 use super::{GATEWAY, MESH, install, managers, pods, stalled, to_the_mesh};
-use crate::cli::meshwright;
+use crate::cli::{file, meshwright};
 
 /// What the team that installed it with Helm has in its values files.
 fn istiod_values() -> Value {
@@ -105,4 +105,50 @@ async fn owned(lab: &Lab, mesh: &Mesh) -> TestResult {
     let services: Api<Service> = Api::namespaced(lab.client(), MESH);
     assert!(services.get_opt(GATEWAY).await?.is_none());
     Ok(())
+}
+
+/// The gateway's pods, by name: the level at which their proxies log.
+async fn levels(lab: &Lab) -> TestResult<Vec<(String, String)>> {
+    let api: Api<Pod> = Api::namespaced(lab.client(), MESH);
+    let pods = api.list(&ListParams::default().labels("istio=ingressgateway")).await?.items.into_iter();
+    let level = |pod: &Pod| {
+        let args = objects::proxy(pod).and_then(|proxy| proxy.args.clone()).unwrap_or_default();
+        args.iter().find_map(|arg| arg.strip_prefix("--proxyLogLevel=").map(str::to_owned))
+    };
+    Ok(pods.map(|pod| (pod.name_any(), level(&pod).unwrap_or_default())).collect())
+}
+
+#[test]
+fn what_differs_is_changed_where_the_spec_says_so_and_gateways_get_pods_that_know_of_it() {
+    run(LabOptions::default(), async |lab| {
+        let mesh = Mesh::operator(lab).await?;
+        by_helm(lab).await?;
+        let before = pods(lab).await?;
+        let was = levels(lab).await?;
+        assert!(was.len() == 1 && was[0].1 == "info", "{was:?}");
+        let adopt = meshwright(lab.kubeconfig(), &["adopt", "--name", NAME, "--overwrite"]).await?;
+        // All gateways get new pods, which is told even though nothing differs.
+        assert_eq!(adopt.code, Some(2), "{}{}", adopt.out, adopt.err);
+        let mut spec = serde_saphyr::from_str::<Value>(&adopt.out)?["spec"].clone();
+        spec["values"]["istiod"]["global"]["proxy"]["logLevel"] = "debug".into();
+        let (_dir, path) = file(NAME, &spec, &json!({}))?;
+        let plan = meshwright(lab.kubeconfig(), &["plan", "--file", &path, "--output", "json"]).await?;
+        let plan: Value = serde_saphyr::from_str(&plan.out)?;
+        let told = json!([{"kind": "Deployment", "namespace": MESH, "name": GATEWAY, "action": "Roll",
+            "because": "what the injector makes its proxy from changes"}]);
+        assert_eq!(plan["rollouts"], told);
+
+        mesh.apply(NAME, spec).await?;
+        mesh.wait_ready(NAME).await?;
+        wait::until(wait::PATIENCE, "the gateway's pods to be new", async || {
+            let now = levels(lab).await.map_err(|error| error.to_string())?;
+            if now.len() == 1 && now[0].0 != was[0].0 && now[0].1 == "debug" { Ok(()) } else { Err(format!("{now:?}")) }
+        })
+        .await?;
+        let now = pods(lab).await?;
+        let istiod = before.iter().find(|(name, _)| name.starts_with("istiod-"));
+        assert!(istiod.is_some_and(|(name, pod)| now.get(name) == Some(pod)), "istiod's pod is the same");
+        mesh.wait_ready(NAME).await?;
+        Ok(())
+    });
 }

@@ -85,7 +85,7 @@ fn what_is_nobodys_becomes_ours_only_where_the_spec_says_so_and_nothing_in_it_ch
     );
     let overwritten = adopting(&all, vec![found("2")], Adoption::Overwrite);
     assert_eq!(overwritten.refusals, []);
-    assert!(matches!(&overwritten.steps[0].action, Action::Adopt(changes) if changes[0].path == "data.a"));
+    assert!(matches!(&overwritten.steps[0].action, Action::Overwrite(changes) if changes[0].path == "data.a"));
     let held = live_of(&map, |o| o["metadata"]["annotations"]["meshwright.dev/installation-uid"] = "u-2".into());
     assert!(matches!(adopting(&all, vec![held], Adoption::Overwrite).refusals.as_slice(), [Refusal::Foreign { .. }]));
 }
