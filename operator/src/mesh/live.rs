@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::adoption;
+use super::definition;
 use super::drift::{self, Difference, DifferenceKind};
 use super::effective::effective;
 use super::fields::FieldChange;
@@ -27,6 +28,8 @@ pub struct Live {
     pub drift: Drift,
     /// Where it carries no mark of ours: what would change in it if it became ours.
     pub differences: Vec<FieldChange>,
+    /// A definition that says of no release that it is its, and knows more than what is desired.
+    pub is_ahead: bool,
     /// What readiness and gates read.
     pub facts: Facts,
 }
@@ -197,6 +200,7 @@ impl Live {
         let text = |path: &str| object.pointer(path).and_then(Value::as_str);
         let marks = Marks::of(object);
         let unmarked = desired.filter(|_| marks.are_missing() && !kind.shared());
+        let undated = desired.filter(|_| kind == Kind::CustomResourceDefinition && marks.release.is_none());
         Self {
             uid: text("/metadata/uid").unwrap_or_default().to_owned(),
             resource_version: text("/metadata/resourceVersion").and_then(|v| v.parse().ok()).unwrap_or_default(),
@@ -204,6 +208,7 @@ impl Live {
             marks,
             differences: unmarked.map(|desired| adoption::differences(desired, object)).unwrap_or_default(),
             drift: desired.map_or(Drift::Unchecked, |desired| judge(desired, object, accepted)),
+            is_ahead: undated.is_some_and(|desired| definition::is_ahead(&desired.value(), object)),
             facts: Facts::of(kind, object),
         }
     }

@@ -5,6 +5,7 @@ pub mod add_ons;
 pub mod adoption;
 pub mod authority;
 pub mod beside;
+pub mod definition;
 pub mod drift;
 pub mod effective;
 pub mod fields;

@@ -214,15 +214,19 @@ fn against_adoption(desired: &Desired, live: &Live, adoption: Adoption) -> Optio
     differs.then(|| Refusal::Differs { key, changes: live.differences.clone() })
 }
 
+/// Whether a definition is of a later release than the installation, as it says, or as it shows where it doesn't say.
+#[must_use]
+pub fn is_newer(definition: &Live, owner: &Owner) -> bool {
+    definition.marks.release.as_ref().map_or(definition.is_ahead, |release| *release > owner.release)
+}
+
 fn action(desired: &Desired, live: Option<&Live>, owner: &Owner, adoption: Adoption) -> Action {
     let Some(live) = live else { return Action::Create };
     if live.deleting {
         // It can't be written now; its disappearance brings us back.
         return Action::Keep;
     }
-    if desired.key.kind == Kind::CustomResourceDefinition
-        && live.marks.release.as_ref().is_some_and(|release| *release > owner.release)
-    {
+    if desired.key.kind == Kind::CustomResourceDefinition && is_newer(live, owner) {
         // Definitions are shared and never go back: an older installation lives with newer ones.
         return Action::Keep;
     }

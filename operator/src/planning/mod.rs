@@ -97,10 +97,14 @@ pub struct Question<'a> {
 
 /// Makes the report.
 pub fn report(question: Question<'_>) -> Result<Report, AdmitObjectError> {
-    let Question { accepted, live, adoption, existing, running, sources, mut refusals, notes } = question;
+    let Question { accepted, live, adoption, existing, running, sources, mut refusals, mut notes } = question;
     let owner: &Owner = &accepted.validated.owner;
-    let Outcome { changes, marks_only, refusals: in_the_way } =
+    let Outcome { changes, marks_only, refusals: in_the_way, newer } =
         outcome(&accepted.desired, live, owner, existing, adoption);
+    if !newer.is_empty() {
+        let release = &owner.release;
+        notes.push(format!("these definitions are newer than those of {release}, and stay: {}", newer.join(", ")));
+    }
     refusals.extend(in_the_way.iter().flat_map(refused));
     refusals.extend(lost_versions(&accepted.desired, live, &changes));
     let unused = accepted.inputs.spec.upgrade.retirement();

@@ -14,7 +14,7 @@ use crate::mesh::kind::Kind;
 use crate::mesh::live::{Facts, Live, LiveObjects};
 use crate::mesh::marks::Marks;
 use crate::mesh::object::{Component, Desired, ObjectKey, Owner};
-use crate::mesh::plan::{Action, Plan, Prepared, Refusal, plan};
+use crate::mesh::plan::{Action, Plan, Prepared, Refusal, is_newer, plan};
 
 /// Live objects by key, whole.
 pub type Objects = BTreeMap<ObjectKey, Value>;
@@ -73,6 +73,8 @@ pub struct Outcome {
     pub marks_only: usize,
     /// What keeps the operator from writing anything.
     pub refusals: Vec<Refusal>,
+    /// Names of definitions that are newer than those that are desired, and stay.
+    pub newer: Vec<String>,
 }
 
 /// Compares what is desired with what is there. `existing` holds the UIDs of all installations.
@@ -88,6 +90,10 @@ pub fn outcome(
     let Plan { steps, refusals, .. } = plan(desired, &reduced, owner, existing, true, adoption);
     let mut changes = Vec::new();
     let mut marks_only = 0;
+    let definitions = steps.iter().filter(|step| step.desired.key.kind == Kind::CustomResourceDefinition);
+    let is_newer = |key: &ObjectKey| reduced.get(key).is_some_and(|live| is_newer(live, owner));
+    let newer =
+        definitions.map(|step| &step.desired.key).filter(|key| is_newer(key)).map(|key| key.name.clone()).collect();
     for step in steps {
         let change = |action, fields| ObjectChange {
             action,
@@ -113,7 +119,7 @@ pub fn outcome(
         }
     }
     changes.extend(deletions(desired, reduced, owner, existing));
-    Outcome { changes, marks_only, refusals }
+    Outcome { changes, marks_only, refusals, newer }
 }
 
 /// Live objects as far as decisions need them.
@@ -239,6 +245,18 @@ mod tests {
         });
         let crd = object("apiextensions.k8s.io/v1", "CustomResourceDefinition", "x.istio.io", &Component::Base);
         assert!(of(&[], vec![theirs, live(&crd, |_| ())]).changes.is_empty());
+    }
+
+    #[test]
+    fn definitions_that_are_newer_are_told_by_name() {
+        let crd = object("apiextensions.k8s.io/v1", "CustomResourceDefinition", "x.istio.io", &Component::Base);
+        let of_release = |version: &str| {
+            let theirs = live(&crd, |object| {
+                object["metadata"] = json!({"name": "x.istio.io", "labels": {"app.kubernetes.io/version": version}});
+            });
+            of(&[Arc::clone(&crd)], vec![theirs]).newer
+        };
+        assert_eq!((of_release("1.32.0"), of_release("1.31.2")), (vec!["x.istio.io".to_owned()], vec![]));
     }
 
     #[test]

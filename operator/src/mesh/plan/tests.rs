@@ -194,6 +194,37 @@ fn a_definition_of_a_newer_release_is_never_taken_back() {
 }
 
 #[test]
+fn nobodys_definition_is_taken_over_where_it_is_not_newer_and_left_alone_where_it_is() {
+    let schema = |fields: &[&str]| -> Value {
+        let properties: serde_json::Map<String, Value> =
+            fields.iter().map(|field| ((*field).to_owned(), json!({"type": "string"}))).collect();
+        let schema = json!({"openAPIV3Schema": {"type": "object", "properties": properties}});
+        json!({"versions": [{"name": "v1", "served": true, "schema": schema}]})
+    };
+    let object = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "x.istio.io"}, "spec": schema(&["a"])});
+    let crd = Arc::new(Desired::admit(object, &Component::Base, &owner(), "istio-system").unwrap());
+    let found = |labels: &Value, fields: &[&str]| {
+        live_of(&crd, |o| {
+            o["metadata"] = json!({"name": "x.istio.io", "labels": labels});
+            o["spec"] = schema(fields);
+        })
+    };
+    let of = |version: &str| json!({"app.kubernetes.io/version": version});
+    for adoption in [Adoption::Refuse, Adoption::Adopt, Adoption::Overwrite] {
+        let kept = |labels: &Value, fields: &[&str]| {
+            let plan = adopting(&[Arc::clone(&crd)], vec![found(labels, fields)], adoption);
+            assert_eq!(plan.refusals, [], "definitions are shared");
+            plan.steps[0].action == Action::Keep
+        };
+        assert!(kept(&of("1.32.0"), &["a", "b"]) && !kept(&of("1.31.2"), &["a"]) && !kept(&of("1.30.0"), &[]));
+        // Those that kubectl made of Istio's file don't say of which release they are.
+        let undated = json!({"chart": "istio", "release": "istio"});
+        assert!(kept(&undated, &["a", "b"]) && !kept(&undated, &["a"]) && !kept(&undated, &["b"]));
+    }
+}
+
+#[test]
 fn a_terminating_namespace_is_refused_by_name() {
     let namespace = desired("Namespace", "v1", "istio-system");
     let live = live_of(&namespace, |o| o["status"] = json!({"phase": "Terminating"}));
