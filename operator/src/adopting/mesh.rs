@@ -59,37 +59,38 @@ pub struct Found<'a> {
     pub cni: Option<(&'a ObjectKey, &'a Value)>,
     /// The node proxy.
     pub ztunnel: Option<(&'a ObjectKey, &'a Value)>,
+    /// Deployments of the other control planes, and of gateways that ask for another.
+    pub others: Vec<(&'a ObjectKey, &'a Value)>,
 }
 
 /// Finds a mesh among objects of Istio's charts. What an installation has is left out.
 pub fn find<'a>(objects: &'a Objects, choice: &Choice) -> Result<Found<'a>, FindMeshError> {
     let free: Vec<(&ObjectKey, &Value)> =
         objects.iter().filter(|(_, object)| Marks::of(object).are_missing()).collect();
-    let control_planes: Vec<_> = free
-        .iter()
-        .filter(|(key, object)| key.kind == Kind::Deployment && label(object, "app") == Some("istiod"))
-        .filter(|(key, object)| choice.fits(key, object))
-        .collect();
-    let istiod = match control_planes.as_slice() {
-        [] => return Err(FindMeshError::None),
-        [(key, object)] => (*key, *object),
-        several => {
-            let named = several.iter().map(|(key, object)| format!("{key} (revision {})", revision(object)));
-            return Err(FindMeshError::Several(named.collect()));
-        }
-    };
+    let istiod = control_plane(&free, choice)?;
     let version = label(istiod.1, "app.kubernetes.io/version");
     let version = version.ok_or_else(|| FindMeshError::NoVersion(istiod.0.clone()))?.to_owned();
     let rev = revision(istiod.1);
     let of_kind = |kind: Kind| free.iter().copied().filter(move |(key, _)| key.kind == kind);
-    let named = |kind: Kind, name: &str| of_kind(kind).find(|(key, _)| key.name == name);
+    let mut others: Vec<_> =
+        objects.iter().filter(|(key, object)| is_istiod(key, object) && *key != istiod.0).collect();
+    // A node's agents are there once. They say whose they are, but for one that is gone: then they are anybody's.
+    let is_its = |agent: &Value| {
+        let theirs = agents_revision(agent);
+        theirs == rev || !others.iter().any(|(_, other)| revision(other) == theirs)
+    };
+    let named = |kind: Kind, name: &str| of_kind(kind).find(|(key, agent)| key.name == name && is_its(agent));
     let tags = of_kind(Kind::MutatingWebhookConfiguration)
         .filter(|(_, object)| label(object, REVISION_LABEL) == Some(rev))
         .filter_map(|(_, object)| label(object, TAG_LABEL))
         // Whoever has no revision is the default.
         .filter(|tag| !(*tag == DEFAULT && rev == DEFAULT));
-    let gateways = of_kind(Kind::Deployment).filter(|(_, object)| is_gateway(object, rev));
-    let (uninjected, gateways) = gateways.partition(|(_, object)| is_uninjected(object));
+    let cni = named(Kind::DaemonSet, "istio-cni-node");
+    let ztunnel = named(Kind::DaemonSet, "ztunnel");
+    let gateways = of_kind(Kind::Deployment).filter(|(_, object)| is_gateway(object));
+    let (gateways, anothers): (Vec<_>, Vec<_>) = gateways.partition(|(_, object)| asks_for(object) == rev);
+    others.extend(anothers);
+    let (uninjected, gateways) = gateways.into_iter().partition(|(_, object)| is_uninjected(object));
     Ok(Found {
         istiod,
         namespace: istiod.0.namespace.clone().unwrap_or_default(),
@@ -98,9 +99,29 @@ pub fn find<'a>(objects: &'a Objects, choice: &Choice) -> Result<Found<'a>, Find
         tags: tags.map(str::to_owned).collect(),
         gateways,
         uninjected,
-        cni: named(Kind::DaemonSet, "istio-cni-node"),
-        ztunnel: named(Kind::DaemonSet, "ztunnel"),
+        cni,
+        ztunnel,
+        others,
     })
+}
+
+fn control_plane<'a>(
+    free: &[(&'a ObjectKey, &'a Value)],
+    choice: &Choice,
+) -> Result<(&'a ObjectKey, &'a Value), FindMeshError> {
+    let fitting = free.iter().copied().filter(|(key, object)| is_istiod(key, object) && choice.fits(key, object));
+    match fitting.collect::<Vec<_>>().as_slice() {
+        [] => Err(FindMeshError::None),
+        [one] => Ok(*one),
+        several => {
+            let named = several.iter().map(|(key, object)| format!("{key} (revision {})", revision(object)));
+            Err(FindMeshError::Several(named.collect()))
+        }
+    }
+}
+
+fn is_istiod(key: &ObjectKey, object: &Value) -> bool {
+    key.kind == Kind::Deployment && label(object, "app") == Some("istiod")
 }
 
 impl Choice {
@@ -112,6 +133,12 @@ impl Choice {
 
 fn revision(istiod: &Value) -> &str {
     label(istiod, REVISION_LABEL).unwrap_or(DEFAULT)
+}
+
+/// cni's chart has a label for it, ztunnel's an annotation.
+fn agents_revision(agent: &Value) -> &str {
+    let annotation = get(agent, "metadata.annotations").and_then(|all| all.get(REVISION_LABEL)).and_then(Value::as_str);
+    annotation.unwrap_or_else(|| revision(agent))
 }
 
 fn label<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
@@ -127,12 +154,14 @@ pub(super) fn is_uninjected(deployment: &Value) -> bool {
     pod_label(deployment, "sidecar.istio.io/inject") == Some("false")
 }
 
+/// The revision, or the tag, that injects a gateway's pods.
+fn asks_for(gateway: &Value) -> &str {
+    pod_label(gateway, REVISION_LABEL).unwrap_or(DEFAULT)
+}
+
 /// Pods that are a proxy and nothing else; those that istiod made for a Gateway of the Gateway API stay istiod's.
-fn is_gateway(deployment: &Value, rev: &str) -> bool {
+fn is_gateway(deployment: &Value) -> bool {
     let containers = deployment.pointer("/spec/template/spec/containers").and_then(Value::as_array);
     let names = containers.into_iter().flatten().map(|container| container.get("name").and_then(Value::as_str));
-    let asks_for = pod_label(deployment, REVISION_LABEL).unwrap_or(DEFAULT);
-    names.eq([Some("istio-proxy")])
-        && asks_for == rev
-        && label(deployment, "gateway.networking.k8s.io/gateway-name").is_none()
+    names.eq([Some("istio-proxy")]) && label(deployment, "gateway.networking.k8s.io/gateway-name").is_none()
 }

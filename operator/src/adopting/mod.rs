@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 
 pub use mesh::{Choice, FindMeshError, Found, find};
 
+use crate::check::makers::{Origin, origin_of};
 use crate::mesh::kind::Kind;
 use crate::mesh::marks::Marks;
 use crate::mesh::merge::{get, set};
@@ -61,6 +62,7 @@ pub fn propose(found: &Found<'_>, objects: &Objects, adoption: Adoption) -> Prop
     for (agent, workload) in [("cni", found.cni), ("ztunnel", found.ztunnel)] {
         if let Some((key, workload)) = workload {
             set(&mut spec, agent, node_agent(found, key, workload));
+            without_profile(found, agent, workload, &mut spec);
             notes.push(format!("what the chart of {agent} was given can't be seen but for namespace and resources"));
         }
     }
@@ -73,7 +75,7 @@ pub fn propose(found: &Found<'_>, objects: &Objects, adoption: Adoption) -> Prop
                 .to_owned(),
         );
     }
-    patches.extend(webhooks::patches(found, objects, &mut notes));
+    patches.extend(webhooks::patches(found, objects, adoption, &mut notes));
     if !patches.is_empty() {
         set(&mut spec, "patches", patches);
     }
@@ -108,6 +110,26 @@ fn node_agent(found: &Found<'_>, key: &ObjectKey, workload: &Value) -> Value {
     agent
 }
 
+/// What the ambient profile adds to an agent's chart, where that was not given the profile, as Istio's documents have it.
+const VARIANT: &str = "distroless";
+const HBONE: &str = "ISTIO_META_ENABLE_HBONE";
+
+fn without_profile(found: &Found<'_>, agent: &str, workload: &Value, spec: &mut Value) {
+    if get(spec, "profile").is_none_or(|profile| profile != "ambient") {
+        return;
+    }
+    let container = workload.pointer("/spec/template/spec/containers/0");
+    let image = container.and_then(|container| container.get("image")).and_then(Value::as_str);
+    if image.is_some_and(|image| image.ends_with(&found.version) && !image.ends_with(VARIANT)) {
+        set(spec, &format!("values.{agent}.global.variant"), "");
+    }
+    let mut variables =
+        container.and_then(|container| container.get("env")).and_then(Value::as_array).into_iter().flatten();
+    if agent == "ztunnel" && !variables.any(|variable| variable.get("name").is_some_and(|name| name == HBONE)) {
+        set(spec, "values.ztunnel.meshConfig.defaultConfig.proxyMetadata", Value::Null);
+    }
+}
+
 /// The label of pods with the name that their chart's release had. istioctl and Sail have names of their own for releases,
 /// and a label that changes would replace pods.
 const RELEASE_LABEL: &str = "app.kubernetes.io/instance";
@@ -121,13 +143,17 @@ fn other_release(key: &ObjectKey, workload: &Value) -> Option<Value> {
     (release != usual).then(|| json!({"target": target, "patch": steps}))
 }
 
-/// The objects of the mesh that was found, and not of another revision or installation.
+/// The objects of the mesh that was found, and not of another revision, Helm release or installation.
 pub fn of_mesh<'a>(found: &Found<'_>, objects: &'a Objects) -> impl Iterator<Item = (&'a ObjectKey, &'a Value)> {
-    let is_its = move |object: &Value| {
+    let helms = |(key, object): &(&ObjectKey, &Value)| Some(origin_of(key, object)).filter(Origin::is_helms);
+    let others: BTreeSet<Origin> = found.others.iter().filter_map(helms).collect();
+    let is_its = move |key: &ObjectKey, object: &Value| {
         let rev = get(object, "metadata.labels").and_then(|labels| labels.get(REVISION_LABEL)).and_then(Value::as_str);
-        rev.is_none_or(|rev| rev == found.revision.label()) && Marks::of(object).are_missing()
+        rev.is_none_or(|rev| rev == found.revision.label())
+            && Marks::of(object).are_missing()
+            && !others.contains(&origin_of(key, object))
     };
-    objects.iter().filter(move |(key, object)| !key.kind.shared() && is_its(object))
+    objects.iter().filter(move |(key, object)| !key.kind.shared() && is_its(key, object))
 }
 
 /// What of the mesh nothing in the proposal stands for, and nobody would look after any more.

@@ -211,19 +211,21 @@ fn webhook(kind: &str, name: &str, labels: &Value, entry: &Value) -> (ObjectKey,
 fn a_webhook_that_istioctl_switched_off_stays_so_until_a_patch_goes_and_what_answers_instead_is_named() {
     let never = json!({"matchLabels": {"istio.io/deactivated": "never-match"}});
     let off = json!({"namespaceSelector": never, "objectSelector": never});
-    let told = |rev_of_default: &str| {
+    let told = |rev_of_default: &str, adoption: Adoption| {
         let default = json!({"istio.io/tag": "default", "istio.io/rev": rev_of_default});
         let without = json!({"matchExpressions": [{"key": "istio.io/rev", "operator": "DoesNotExist"}]});
         let kinds = ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
-        proposed(&[
+        let objects: Objects = [
             istiod("istiod", "default"),
             given(&json!({})),
             webhook(kinds[0], "istio-sidecar-injector", &json!({"istio.io/rev": "default"}), &off),
             webhook(kinds[0], "istio-revision-tag-default", &default, &json!({"namespaceSelector": without})),
             webhook(kinds[1], "istiod-default-validator", &json!({}), &json!({"objectSelector": without})),
-        ])
+        ]
+        .into();
+        propose(&find(&objects, &Choice::default()).unwrap(), &objects, adoption)
     };
-    let Proposal { spec, notes } = told("default");
+    let Proposal { spec, notes } = told("default", Adoption::Adopt);
     let paths = |patch: &Value| -> Vec<String> {
         let steps = patch["patch"].as_array().unwrap().iter();
         steps.map(|step| step["path"].as_str().unwrap().to_owned()).collect()
@@ -235,5 +237,66 @@ fn a_webhook_that_istioctl_switched_off_stays_so_until_a_patch_goes_and_what_ans
     assert_eq!(injector["patch"][0]["value"], never);
     assert_eq!(paths(of("istiod-default-validator")), ["/webhooks/0/objectSelector"]);
     assert!(notes[0].contains("istio-revision-tag-default answers instead"), "{notes:?}");
-    assert!(told("canary").notes[0].contains("of another revision"));
+    let how_many = |proposal: Proposal| proposal.spec["patches"].as_array().unwrap().len();
+    assert_eq!(how_many(told("default", Adoption::Overwrite)), 1, "the injector is switched on");
+    let another = told("canary", Adoption::Overwrite);
+    assert!(another.notes[0].contains("of another revision"), "{:?}", another.notes);
+    assert_eq!(how_many(another), 2, "only one may answer");
+}
+
+/// A node agent of a revision, with the image and the variables of its container.
+fn agent(name: &str, rev: &str, image: &str, variables: &[&str]) -> (ObjectKey, Value) {
+    let env: Vec<Value> = variables.iter().map(|name| json!({"name": name, "value": "true"})).collect();
+    let pods = json!({"spec": {"containers": [{"name": "x", "image": image, "env": env}]}});
+    let content = json!({"metadata": {"labels": {"istio.io/rev": rev}}, "spec": {"template": pods}});
+    object("DaemonSet", "apps/v1", name, &content)
+}
+
+#[test]
+fn node_agents_are_of_the_control_plane_that_they_name_or_of_any_where_that_is_gone() {
+    let has_cni = |objects: &[(ObjectKey, Value)], revision: &str| {
+        let objects = objects.iter().cloned().collect();
+        let choice = Choice { namespace: None, revision: Some(revision.to_owned()) };
+        find(&objects, &choice).unwrap().cni.is_some()
+    };
+    let both = [istiod("istiod", "default"), istiod("istiod-b", "b"), agent("istio-cni-node", "default", "x", &[])];
+    assert!(has_cni(&both, "default") && !has_cni(&both, "b"));
+    assert!(has_cni(&both[1..], "b"));
+}
+
+#[test]
+fn what_the_ambient_profile_adds_is_taken_off_where_an_agents_chart_was_not_given_it() {
+    let of = |suffix: &str, variables: &[&str]| {
+        let image = format!("hub/ztunnel:1.31.2{suffix}");
+        let given = given(&json!({"profile": "ambient"}));
+        proposed(&[istiod("istiod", "default"), given, agent("ztunnel", "default", &image, variables)]).spec
+    };
+    assert_eq!(of("-distroless", &["ISTIO_META_ENABLE_HBONE"]).get("values"), None);
+    let without = json!({"global": {"variant": ""}, "meshConfig": {"defaultConfig": {"proxyMetadata": null}}});
+    assert_eq!(of("", &[])["values"]["ztunnel"], without);
+}
+
+#[test]
+fn what_the_helm_releases_of_another_control_plane_and_its_gateways_made_is_not_this_ones() {
+    let release = |(key, mut object): (ObjectKey, Value), name: &str| {
+        object["metadata"]["annotations"]["meta.helm.sh/release-name"] = name.into();
+        (key, object)
+    };
+    let gateway_of = |rev: &str| {
+        let labels = json!({"istio.io/rev": rev});
+        json!({"spec": {"template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "istio-proxy"}]}}}})
+    };
+    let account = |name: &str| object("ServiceAccount", "v1", name, &json!({}));
+    let objects: Objects = [
+        release(istiod("istiod", "default"), "istiod"),
+        release(istiod("istiod-b", "b"), "b"),
+        release(account("istiod-b"), "b"),
+        release(object("Deployment", "apps/v1", "edge", &gateway_of("b")), "edge"),
+        release(account("edge"), "edge"),
+        release(account("istiod"), "istiod"),
+    ]
+    .into();
+    let found = find(&objects, &Choice { namespace: None, revision: Some("default".into()) }).unwrap();
+    let names: BTreeSet<&str> = of_mesh(&found, &objects).map(|(key, _)| key.name.as_str()).collect();
+    assert_eq!(names, ["istiod"].into());
 }

@@ -1,5 +1,6 @@
 //! What istioctl does to webhooks that charts made: which of them answers isn't changed by who looks after them.
 
+use meshwright_api::Adoption;
 use serde_json::{Value, json};
 
 use super::mesh::Found;
@@ -16,14 +17,15 @@ const SELECTORS: [&str; 2] = ["namespaceSelector", "objectSelector"];
 const DEFAULT_VALIDATOR: &str = "istiod-default-validator";
 
 /// Patches that keep the selectors which istioctl gives to webhooks by itself.
-pub(super) fn patches(found: &Found<'_>, objects: &Objects, notes: &mut Vec<String>) -> Vec<Value> {
+pub(super) fn patches(found: &Found<'_>, objects: &Objects, adoption: Adoption, notes: &mut Vec<String>) -> Vec<Value> {
     let mut patches = Vec::new();
     let is_default = found.revision == Revision::Default || found.tags.contains(DEFAULT);
     for (key, webhooks) in of_mesh(found, objects) {
         let kept: &[&str] = match key.kind {
             Kind::MutatingWebhookConfiguration if is_deactivated(webhooks) => {
-                notes.push(about_deactivated(found, key, objects));
-                &SELECTORS
+                let (stays, note) = deactivated(found, key, objects, adoption);
+                notes.push(note);
+                if stays { &SELECTORS } else { &[] }
             }
             Kind::ValidatingWebhookConfiguration if is_default && key.name.starts_with(DEFAULT_VALIDATOR) => {
                 &["objectSelector"]
@@ -54,21 +56,29 @@ fn keep<'a>(at: usize, entry: &'a Value, selectors: &'a [&'a str]) -> impl Itera
     said.map(move |(name, value)| json!({"op": "add", "path": format!("/webhooks/{at}/{name}"), "value": value}))
 }
 
-/// Which webhook answers instead, and how this one comes to answer again.
-fn about_deactivated(found: &Found<'_>, key: &ObjectKey, objects: &Objects) -> String {
+/// Whether such a webhook stays switched off, and what to know of it: which one answers instead.
+fn deactivated(found: &Found<'_>, key: &ObjectKey, objects: &Objects, adoption: Adoption) -> (bool, String) {
     let label = |object: &Value, name: &str| -> Option<String> {
         Some(get(object, "metadata.labels")?.get(name)?.as_str()?.to_owned())
     };
     let of_default = |object: &Value| label(object, TAG_LABEL).as_deref() == Some(DEFAULT);
-    let standing_in =
-        objects.iter().find(|(key, object)| key.kind == Kind::MutatingWebhookConfiguration && of_default(object));
-    let head = format!("{key} is switched off, and a patch keeps that");
-    match standing_in {
-        Some((other, object)) if label(object, REVISION_LABEL).as_deref() == Some(found.revision.label()) => format!(
-            "{head}: {other} answers instead, which istioctl made. When the mesh is Ready, take this patch away and then \
-             delete that one and the Service istiod-revision-tag-{DEFAULT}"
-        ),
-        Some((other, _)) => format!("{head}: {other} of another revision answers for the default"),
-        None => format!("{head}: nothing answers for the default until the patch is taken away"),
+    let mut webhooks = objects.iter().filter(|(key, _)| key.kind == Kind::MutatingWebhookConfiguration);
+    let answers = webhooks.find(|(_, object)| of_default(object));
+    let its = |object: &Value| label(object, REVISION_LABEL).as_deref() == Some(found.revision.label());
+    if let Some((other, _)) = answers.filter(|(_, object)| !its(object)) {
+        return (true, format!("{key} is switched off, and a patch keeps that: {other} of another revision answers"));
+    }
+    let instead = answers.map_or_else(
+        || "nothing answers for the default".to_owned(),
+        |(other, _)| format!("{other} answers instead, which istioctl made"),
+    );
+    let end = answers.map_or_else(String::new, |(other, _)| {
+        format!(", and then delete {other} and the Service istiod-revision-tag-{DEFAULT}")
+    });
+    if adoption == Adoption::Overwrite {
+        (false, format!("{key} is switched off, and is switched on: {instead}. Wait until the mesh is Ready{end}"))
+    } else {
+        let patch = "is switched off, and a patch keeps that";
+        (true, format!("{key} {patch}: {instead}. When the mesh is Ready, take the patch away, wait{end}"))
     }
 }

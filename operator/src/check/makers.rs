@@ -53,6 +53,12 @@ impl Origin {
         }
     }
 
+    /// Whether it is a Helm release, which has a name.
+    #[must_use]
+    pub const fn is_helms(&self) -> bool {
+        matches!(self, Self::Helm(..))
+    }
+
     /// How to take away what it made; `otherwise` where there is no tool for that.
     pub(super) fn removal(&self, otherwise: &str) -> String {
         match self {

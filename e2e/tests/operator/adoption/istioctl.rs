@@ -13,8 +13,7 @@ use meshwright_e2e::{Lab, LabOptions, Programs, TestResult, objects, run, wait};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::{GATEWAY, MESH, managers, pods, stalled, to_the_mesh, tool};
-use crate::cli::{Ran, meshwright};
+use super::{GATEWAY, MESH, adopt, managers, pods, stalled, to_the_mesh, tool};
 
 const ADMISSION: &str = "admissionregistration.k8s.io/v1";
 /// The webhook that answers for the default where istioctl installed, and the one of the chart, which it switches off.
@@ -53,12 +52,6 @@ async fn by_istioctl(lab: &Lab) -> TestResult {
     Ok(())
 }
 
-async fn adopt(lab: &Lab, args: &[&str]) -> TestResult<(Ran, Value)> {
-    let ran = meshwright(lab.kubeconfig(), &[&["adopt", "--name", NAME][..], args].concat()).await?;
-    let proposed: Value = serde_saphyr::from_str(&ran.out)?;
-    Ok((ran, proposed["spec"].clone()))
-}
-
 fn without_patch(spec: &Value, name: &str) -> Value {
     let mut spec = spec.clone();
     let patches = spec["patches"].as_array_mut().into_iter();
@@ -85,12 +78,12 @@ fn a_mesh_of_istioctls_becomes_ours_without_a_restart_and_its_gateways_when_they
         let before = pods(lab).await?;
         let asked = Injecting::start(lab.client(), "shop", Duration::from_millis(200));
 
-        let (ran, spec) = adopt(lab, &[]).await?;
+        let (ran, spec) = adopt(lab, NAME, &[]).await?;
         assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
         let left = format!("left: Deployment {MESH}/{GATEWAY} is in nothing");
         assert!(ran.err.contains(&left) && ran.err.contains("--overwrite"), "{}", ran.err);
         assert!(ran.err.contains(&format!("{STAND_IN} answers instead")), "{}", ran.err);
-        let (_, with_gateways) = adopt(lab, &["--overwrite"]).await?;
+        let (_, with_gateways) = adopt(lab, NAME, &["--overwrite"]).await?;
 
         let mark = lab.settled_audit().await?.mark();
         mesh.apply(NAME, without_patch(&spec, "istiod")).await?;
@@ -105,31 +98,33 @@ fn a_mesh_of_istioctls_becomes_ours_without_a_restart_and_its_gateways_when_they
         assert!(!managers(&istiod).contains(&"istio-operator".to_owned()), "{:?}", managers(&istiod));
         assert!(istiod.annotations().contains_key("example.com/call"), "somebody else's stays");
 
-        the_default_is_ours(&mesh, without_patch(&spec, INJECTOR)).await?;
-        assert_eq!(pods(lab).await?, before, "no Pod was replaced or restarted");
         gateways_are_replaced(lab, &mesh, with_gateways).await?;
+        the_default_is_ours(&mesh).await?;
         let seen = asked.end();
         assert!(seen.tried > 0 && seen.failures.is_empty(), "{seen:?}");
         Ok(())
     });
 }
 
-/// The injector of the control plane is switched on again, and what stood in for it goes.
-async fn the_default_is_ours(mesh: &Mesh, spec: Value) -> TestResult {
-    mesh.apply(NAME, spec).await?;
-    mesh.wait_ready(NAME).await?;
-    let webhooks = mesh.api(ADMISSION, "MutatingWebhookConfiguration", None);
-    let injector = webhooks.get(INJECTOR).await?.data;
-    assert!(!injector.to_string().contains("istio.io/deactivated"), "{injector}");
-    // Both answer now.
+/// How many proxies a new pod of the shop gets.
+async fn proxies_of_a_pod(mesh: &Mesh) -> TestResult<usize> {
     let shop: Api<Pod> = Api::namespaced(mesh.client(), "shop");
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     let spec = shop.create(&dry, &objects::pod("once", &[("app", "once")])).await?.spec.unwrap_or_default();
     let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    assert_eq!(all.filter(|container| container.name == "istio-proxy").count(), 1);
+    Ok(all.filter(|container| container.name == "istio-proxy").count())
+}
+
+/// The injector of the control plane is switched on again, and what stood in for it goes.
+async fn the_default_is_ours(mesh: &Mesh) -> TestResult {
+    let webhooks = mesh.api(ADMISSION, "MutatingWebhookConfiguration", None);
+    let injector = webhooks.get(INJECTOR).await?.data;
+    assert!(!injector.to_string().contains("istio.io/deactivated"), "{injector}");
+    assert_eq!(proxies_of_a_pod(mesh).await?, 1, "though both answer");
     webhooks.delete(STAND_IN, &DeleteParams::default()).await?;
     let services: Api<Service> = Api::namespaced(mesh.client(), MESH);
     services.delete("istiod-revision-tag-default", &DeleteParams::default()).await?;
+    assert_eq!(proxies_of_a_pod(mesh).await?, 1);
     let validators = mesh.api(ADMISSION, "ValidatingWebhookConfiguration", None);
     let validator = validators.get("istiod-default-validator").await?.data;
     assert!(validator.pointer("/webhooks/0/clientConfig/caBundle").is_some(), "{validator}");
@@ -145,7 +140,7 @@ async fn gateways_are_replaced(lab: &Lab, mesh: &Mesh, spec: Value) -> TestResul
         Ok(json!([spec.cluster_ip, spec.ports]))
     };
     let (address, before) = (place().await?, pods(lab).await?);
-    mesh.apply(NAME, without_patch(&spec, INJECTOR)).await?;
+    mesh.apply(NAME, spec).await?;
     mesh.wait_ready(NAME).await?;
     assert_eq!(place().await?, address);
     wait::until(wait::PATIENCE, "the gateways' old Pods to be gone", async || {

@@ -1,5 +1,6 @@
 //! Meshes that others installed become the operator's, in place.
 
+mod beside;
 mod helm;
 mod istioctl;
 
@@ -14,6 +15,8 @@ use meshwright_e2e::mesh::{Mesh, NAME, VERSION};
 use meshwright_e2e::{Lab, Programs, TestResult, programs};
 use serde_json::Value;
 use tokio::process::Command;
+
+use crate::cli::{Ran, meshwright};
 
 const MESH: &str = "istio-system";
 const GATEWAY: &str = "istio-ingressgateway";
@@ -39,6 +42,13 @@ async fn install(lab: &Lab, release: &str, chart: &str, values: &Value) -> TestR
     tool(lab, "helm", &["install", release, &chart, "--namespace", MESH, "--create-namespace", "--values", &file])
         .await?;
     Ok(())
+}
+
+/// What `meshwright adopt` says, and the spec that it proposes.
+async fn adopt(lab: &Lab, name: &str, args: &[&str]) -> TestResult<(Ran, Value)> {
+    let ran = meshwright(lab.kubeconfig(), &[&["adopt", "--name", name][..], args].concat()).await?;
+    let proposed: Value = serde_saphyr::from_str(&ran.out)?;
+    Ok((ran, proposed["spec"].clone()))
 }
 
 /// Every Pod of the mesh: its UID, and how often its containers were restarted.

@@ -48,7 +48,7 @@ fn walk(
             // Somebody wants it to be there; what lies in it may go all the same.
             let Some(inner) = inner.as_object() else { continue };
             walk(&place, inner, &holders, wanted, there, found);
-        } else if !member.is_default(there) {
+        } else if !member.is_default(there, live) {
             let live = Some(there.clone());
             found.push(Difference { path: place, kind: DifferenceKind::Dropped, desired: None, live, extra_at: None });
         }
@@ -101,8 +101,11 @@ impl<'k> Member<'k> {
         }
     }
 
-    fn is_default(&self, value: &Value) -> bool {
+    fn is_default(&self, value: &Value, parent: &Value) -> bool {
         let Self::Field(name) = self else { return false };
+        if *name == "targetPort" && parent.get("port") == Some(value) {
+            return true;
+        }
         match value {
             Value::String(text) => DEFAULT_TEXTS.contains(&(*name, text.as_str())),
             Value::Number(number) => DEFAULT_NUMBERS.iter().any(|(of, n)| of == name && number.as_i64() == Some(*n)),
@@ -191,6 +194,20 @@ mod tests {
         let mut object = live(variables, &[]);
         object["metadata"] = json!({"labels": {"a/b": "1"}});
         object
+    }
+
+    #[test]
+    fn a_target_port_that_is_the_port_comes_back_by_itself() {
+        let ports = |target: i32| json!([{"name": "web", "port": 80, "protocol": "TCP", "targetPort": target}]);
+        let key = "k:{\"port\":80,\"protocol\":\"TCP\"}";
+        let fields = json!({"f:spec": {"f:ports": {key: {"f:port": {}, "f:targetPort": {}}}}});
+        let live = |target: i32| {
+            let managed = [entry("meshwright", "Apply", &fields)];
+            json!({"metadata": {"managedFields": managed}, "spec": {"ports": ports(target)}})
+        };
+        let desired = json!({"spec": {"ports": [{"name": "web", "port": 80}]}});
+        assert_eq!(paths(&desired, &live(80)), [""; 0]);
+        assert_eq!(paths(&desired, &live(8080)), ["spec.ports[port=80,protocol=TCP].targetPort"]);
     }
 
     #[test]
