@@ -80,15 +80,20 @@ pub fn find<'a>(objects: &'a Objects, choice: &Choice) -> Result<Found<'a>, Find
         theirs == rev || !others.iter().any(|(_, other)| revision(other) == theirs)
     };
     let named = |kind: Kind, name: &str| of_kind(kind).find(|(key, agent)| key.name == name && is_its(agent));
-    let tags = of_kind(Kind::MutatingWebhookConfiguration)
+    let tags: BTreeSet<String> = of_kind(Kind::MutatingWebhookConfiguration)
         .filter(|(_, object)| label(object, REVISION_LABEL) == Some(rev))
         .filter_map(|(_, object)| label(object, TAG_LABEL))
         // Whoever has no revision is the default.
-        .filter(|tag| !(*tag == DEFAULT && rev == DEFAULT));
+        .filter(|tag| !(*tag == DEFAULT && rev == DEFAULT))
+        .map(str::to_owned)
+        .collect();
     let cni = named(Kind::DaemonSet, "istio-cni-node");
     let ztunnel = named(Kind::DaemonSet, "ztunnel");
     let gateways = of_kind(Kind::Deployment).filter(|(_, object)| is_gateway(object));
-    let (gateways, anothers): (Vec<_>, Vec<_>) = gateways.partition(|(_, object)| asks_for(object) == rev);
+    let (gateways, anothers): (Vec<_>, Vec<_>) = gateways.partition(|(_, object)| {
+        let name = revision_asked_for(object).unwrap_or(DEFAULT);
+        name == rev || tags.contains(name)
+    });
     others.extend(anothers);
     let (uninjected, gateways) = gateways.into_iter().partition(|(_, object)| is_uninjected(object));
     Ok(Found {
@@ -96,7 +101,7 @@ pub fn find<'a>(objects: &'a Objects, choice: &Choice) -> Result<Found<'a>, Find
         namespace: istiod.0.namespace.clone().unwrap_or_default(),
         revision: if rev == DEFAULT { Revision::Default } else { Revision::Named(rev.to_owned()) },
         version,
-        tags: tags.map(str::to_owned).collect(),
+        tags,
         gateways,
         uninjected,
         cni,
@@ -154,9 +159,9 @@ pub(super) fn is_uninjected(deployment: &Value) -> bool {
     pod_label(deployment, "sidecar.istio.io/inject") == Some("false")
 }
 
-/// The revision, or the tag, that injects a gateway's pods.
-fn asks_for(gateway: &Value) -> &str {
-    pod_label(gateway, REVISION_LABEL).unwrap_or(DEFAULT)
+/// The revision, or the tag, by which a gateway's pods ask to be injected.
+pub(super) fn revision_asked_for(gateway: &Value) -> Option<&str> {
+    pod_label(gateway, REVISION_LABEL)
 }
 
 /// Pods that are a proxy and nothing else; those that istiod made for a Gateway of the Gateway API stay istiod's.

@@ -66,27 +66,44 @@ pub fn propose(found: &Found<'_>, objects: &Objects, adoption: Adoption) -> Prop
             notes.push(format!("what the chart of {agent} was given can't be seen but for namespace and resources"));
         }
     }
+    let patches = patches(found, objects, adoption, &mut notes);
+    if !patches.is_empty() {
+        set(&mut spec, "patches", patches);
+    }
+    let gateways = gateways(found, objects, adoption, &mut notes);
+    if !gateways.is_empty() {
+        set(&mut spec, "gateways", gateways);
+    }
+    Proposal { spec, notes }
+}
+
+/// What no field says, and pods are replaced or webhooks turned without.
+fn patches(found: &Found<'_>, objects: &Objects, adoption: Adoption, notes: &mut Vec<String>) -> Vec<Value> {
     let workloads = [Some(found.istiod), found.cni, found.ztunnel].into_iter().flatten();
-    let mut patches: Vec<Value> =
-        workloads.chain(found.gateways.iter().copied()).filter_map(|(key, pods)| other_release(key, pods)).collect();
+    let workloads = workloads.chain(found.gateways.iter().copied());
+    let mut patches: Vec<Value> = workloads.filter_map(|(key, pods)| other_release(key, pods)).collect();
     if !patches.is_empty() {
         notes.push(
             "spec.patches keep the label by which pods name the release of their chart: without them, pods are replaced"
                 .to_owned(),
         );
     }
-    patches.extend(webhooks::patches(found, objects, adoption, &mut notes));
-    if !patches.is_empty() {
-        set(&mut spec, "patches", patches);
+    let names: Vec<Value> = found.gateways.iter().filter_map(|(key, pods)| other_name(found, key, pods)).collect();
+    if !names.is_empty() {
+        notes.push(
+            "spec.patches keep the name by which gateways' pods ask for istiod: without them, pods are replaced".into(),
+        );
     }
+    patches.extend(names);
+    patches.extend(webhooks::patches(found, objects, adoption, notes));
+    patches
+}
+
+fn gateways(found: &Found<'_>, objects: &Objects, adoption: Adoption, notes: &mut Vec<String>) -> Vec<Value> {
     let replaced = if adoption == Adoption::Overwrite { found.uninjected.as_slice() } else { &[] };
     notes.extend(found.uninjected.iter().map(|(key, _)| about_uninjected(key, !replaced.is_empty())));
-    let gateways = found.gateways.iter().chain(replaced);
-    let gateways: Vec<Value> = gateways.map(|(key, workload)| gateway::read(found, key, workload, objects)).collect();
-    if !gateways.is_empty() {
-        set(&mut spec, "gateways", gateways);
-    }
-    Proposal { spec, notes }
+    let all = found.gateways.iter().chain(replaced);
+    all.map(|(key, workload)| gateway::read(found, key, workload, objects)).collect()
 }
 
 fn about_uninjected(gateway: &ObjectKey, replaced: bool) -> String {
@@ -141,6 +158,14 @@ fn other_release(key: &ObjectKey, workload: &Value) -> Option<Value> {
     let target = json!({"kind": key.kind.name(), "name": key.name});
     let steps = json!([{"op": "replace", "path": path, "value": release}]);
     (release != usual).then(|| json!({"target": target, "patch": steps}))
+}
+
+/// A gateway's pods may ask for their control plane by a tag, or say that it is the default. Ours ask by its revision alone.
+fn other_name(found: &Found<'_>, key: &ObjectKey, gateway: &Value) -> Option<Value> {
+    let name = mesh::revision_asked_for(gateway).filter(|name| Some(*name) != found.revision.name())?;
+    let path = format!("/spec/template/metadata/labels/{}", REVISION_LABEL.replace('/', "~1"));
+    let target = json!({"kind": key.kind.name(), "name": key.name, "namespace": key.namespace});
+    Some(json!({"target": target, "patch": [{"op": "add", "path": path, "value": name}]}))
 }
 
 /// The objects of the mesh that was found, and not of another revision, Helm release or installation.

@@ -244,6 +244,34 @@ fn a_webhook_that_istioctl_switched_off_stays_so_until_a_patch_goes_and_what_ans
     assert_eq!(how_many(another), 2, "only one may answer");
 }
 
+#[test]
+fn a_gateway_that_asks_by_a_tag_is_of_the_control_plane_that_it_leads_to_and_goes_on_asking_so() {
+    let tag = json!({"istio.io/rev": "b", "istio.io/tag": "prod"});
+    let objects: Objects = [
+        istiod("istiod", "default"),
+        istiod("istiod-b", "b"),
+        webhook("MutatingWebhookConfiguration", "istio-revision-tag-prod", &tag, &json!({})),
+        object("Deployment", "apps/v1", "edge", &gateway_of("prod")),
+    ]
+    .into();
+    let of = |revision: &str| {
+        let choice = Choice { namespace: None, revision: Some(revision.into()) };
+        propose(&find(&objects, &choice).unwrap(), &objects, Adoption::Adopt).spec
+    };
+    let patch = json!({
+        "target": {"kind": "Deployment", "name": "edge", "namespace": "istio-system"},
+        "patch": [{"op": "add", "path": "/spec/template/metadata/labels/istio.io~1rev", "value": "prod"}],
+    });
+    assert_eq!(of("b")["patches"], json!([patch]));
+    assert_eq!(of("default").get("gateways"), None);
+}
+
+/// The pods of a gateway that ask for this revision or tag.
+fn gateway_of(name: &str) -> Value {
+    let labels = json!({"istio.io/rev": name});
+    json!({"spec": {"template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "istio-proxy"}]}}}})
+}
+
 /// A node agent of a revision, with the image and the variables of its container.
 fn agent(name: &str, rev: &str, image: &str, variables: &[&str]) -> (ObjectKey, Value) {
     let env: Vec<Value> = variables.iter().map(|name| json!({"name": name, "value": "true"})).collect();
@@ -281,10 +309,6 @@ fn what_the_helm_releases_of_another_control_plane_and_its_gateways_made_is_not_
     let release = |(key, mut object): (ObjectKey, Value), name: &str| {
         object["metadata"]["annotations"]["meta.helm.sh/release-name"] = name.into();
         (key, object)
-    };
-    let gateway_of = |rev: &str| {
-        let labels = json!({"istio.io/rev": rev});
-        json!({"spec": {"template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "istio-proxy"}]}}}})
     };
     let account = |name: &str| object("ServiceAccount", "v1", name, &json!({}));
     let objects: Objects = [

@@ -9,7 +9,7 @@ use super::{MESH, adopt, install, managers, pods, tool};
 const CANARY: &str = "canary";
 
 /// An ambient mesh as Istio's documents have it, where ztunnel's chart is not given the profile; and a canary beside it,
-/// with a tag of its chart's, one of istioctl's, and a gateway.
+/// with a tag of its chart's by which its gateway asks for it, and one of istioctl's.
 async fn by_helm(lab: &Lab) -> TestResult {
     let ambient = json!({"profile": "ambient"});
     install(lab, "istio-base", "base", &json!({})).await?;
@@ -21,7 +21,7 @@ async fn by_helm(lab: &Lab) -> TestResult {
     for istiod in ["istiod", "istiod-canary"] {
         objects::deployment_ready(&lab.client(), MESH, istiod).await?;
     }
-    let gateway = json!({"revision": CANARY, "service": {"type": "ClusterIP"}});
+    let gateway = json!({"revision": "prod", "service": {"type": "ClusterIP"}});
     install(lab, "edge", "gateway", &gateway).await?;
     objects::deployment_ready(&lab.client(), MESH, "edge").await?;
     tool(lab, "istioctl", &["tag", "set", "staging", "--revision", CANARY, "--skip-confirmation"]).await?;
