@@ -1,5 +1,6 @@
 //! `meshwright catalog pull` from a real registry, into which helm has pushed Istio's charts; and releases as files.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -289,7 +290,8 @@ fn by_tls_the_authority_must_be_known_and_a_proxy_is_gone_through() {
     });
 }
 
-/// A proxy that leads every name to the registry: its port, and how many connections it has passed on.
+/// A proxy that leads every name to the registry, and addresses to where they are: its port, and how many connections the
+/// registry has got from it.
 pub async fn proxy() -> TestResult<(u16, Arc<AtomicUsize>)> {
     let listener = TcpListener::bind("0.0.0.0:0").await?;
     let port = listener.local_addr()?.port();
@@ -307,13 +309,17 @@ async fn pass_on(client: TcpStream, count: Arc<AtomicUsize>) -> std::io::Result<
     let mut client = BufReader::new(client);
     let mut head = String::new();
     while client.read_line(&mut head).await? > 2 {}
-    if !head.starts_with("CONNECT ") {
+    let Some(place) = head.strip_prefix("CONNECT ").and_then(|rest| rest.split_whitespace().next()) else {
         return Ok(());
-    }
-    let mut registry = TcpStream::connect(ADDRESS).await?;
+    };
+    let address = place.parse::<SocketAddr>();
+    let mut server = match address {
+        Ok(address) => TcpStream::connect(address).await?,
+        Err(_) => TcpStream::connect(ADDRESS).await?,
+    };
     client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
-    count.fetch_add(1, Ordering::Relaxed);
-    copy_bidirectional(&mut client, &mut registry).await.map(|_| ())
+    count.fetch_add(usize::from(address.is_err()), Ordering::Relaxed);
+    copy_bidirectional(&mut client, &mut server).await.map(|_| ())
 }
 
 pub fn copy(from: &Path, to: &Path) -> std::io::Result<()> {

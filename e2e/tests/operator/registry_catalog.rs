@@ -158,7 +158,8 @@ fn a_registry_by_tls_behind_a_proxy_must_be_known_and_what_it_has_damaged_touche
             registry.push_release_as(&local()?, VERSION, version)?;
         }
         let site = tempfile::tempdir()?;
-        // Only the proxy knows where this name is; and the API server isn't behind it.
+        // Only the proxy knows where this name is. In the lab the operator has a kubeconfig, so that its calls of the API
+        // server go through it as well.
         let (port, passed) = crate::oci::proxy().await?;
         let mesh = operator(lab, registry::NAME, site.path()).await?;
         set(lab, &json!([{"name": "HTTPS_PROXY", "value": format!("http://{HOST_FOR_PODS}:{port}")}])).await?;
