@@ -11,8 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
 )
 
 // context lays out a build's context as `make image-root` does, with the Containerfile of the repository, all files
@@ -151,6 +155,45 @@ func TestItHoldsTheProgramTheCatalogAndTheBillOfMaterials(t *testing.T) {
 	} {
 		if modes[name] != mode {
 			t.Errorf("%s has mode %o", name, modes[name])
+		}
+	}
+}
+
+func TestWhatIsWrittenIsAnImageByTheSpecificationInBothForms(t *testing.T) {
+	image, out := made(t, context(t, time.Unix(0, 0))), t.TempDir()
+	tag, err := name.NewTag("meshwright:test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := save(image, tag, out); err != nil {
+		t.Fatal(err)
+	}
+	index, err := layout.ImageIndexFromPath(filepath.Join(out, "image"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate.Index(index); err != nil {
+		t.Error("the layout:", err)
+	}
+	archived, err := tarball.ImageFromPath(filepath.Join(out, "image.tar"), &tag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate.Image(archived); err != nil {
+		t.Error("the archive:", err)
+	}
+	config, err := archived.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// One COPY, one layer, one line of history.
+	layers, history := len(config.RootFS.DiffIDs), len(config.History)
+	if layers != 4 || history != layers {
+		t.Errorf("%d layers and %d lines of history", layers, history)
+	}
+	for _, line := range config.History {
+		if line.EmptyLayer || !strings.HasPrefix(line.CreatedBy, "COPY ") {
+			t.Errorf("history has %+v", line)
 		}
 	}
 }

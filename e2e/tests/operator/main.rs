@@ -20,6 +20,7 @@ mod gateways;
 mod gitops;
 mod healing;
 mod history;
+mod image;
 mod images;
 mod install;
 mod install_chart;
