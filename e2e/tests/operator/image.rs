@@ -11,6 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use crate::cli::meshwright;
 use crate::oci::{copy, expect};
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -133,6 +134,16 @@ fn the_image_goes_through_a_registry_by_its_digest_and_runs_as_it_says() -> Test
         assert_eq!(workshop.crane(&["digest", &tag]).await?, digest);
         let image = format!("{ADDRESS}/platform/meshwright@{digest}");
         workshop.crane(&["validate", "--remote", &image]).await?;
+
+        // It may stand for one of Istio's, of which a mirror tells the digest.
+        let mirror = format!("{ADDRESS}/istio");
+        workshop.crane(&["copy", &image, &format!("{mirror}/pilot:{VERSION}")]).await?;
+        let args = ["catalog", "images", "--version", VERSION, "--resolve", "--registry", &mirror, "--plain-http"];
+        let ran = meshwright(Path::new("/nowhere/kubeconfig"), &args).await?;
+        expect(
+            &ran.out,
+            &[&format!("  registry: {mirror}\n  digests:\n    pilot: {digest}\n  # there is no {mirror}/")],
+        );
 
         let root = workshop.unpack(&image).await?;
         assert_eq!(root.config["User"], "65532:65532");

@@ -3,6 +3,7 @@
 mod file;
 mod images;
 mod pull;
+mod resolve;
 
 use std::{
     io::{self, Write},

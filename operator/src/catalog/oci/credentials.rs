@@ -5,8 +5,6 @@ use std::{env, fmt, path::PathBuf};
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use oci_client::secrets::RegistryAuth;
 
-use super::Source;
-
 /// Who asks a registry.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credentials {
@@ -47,8 +45,7 @@ pub enum ReadCredentialsError {
 impl Credentials {
     /// What Docker's configuration (`$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`) has for a registry, by
     /// itself or by the helper that it names; nobody in particular if there is none.
-    pub fn from_docker(source: &Source) -> Result<Self, ReadCredentialsError> {
-        let registry = source.registry();
+    pub fn from_docker(registry: &str) -> Result<Self, ReadCredentialsError> {
         // The library takes a file that isn't there for one that can't be read.
         if !docker_config().is_some_and(|path| path.exists()) {
             return Ok(Self::Anonymous);

@@ -6,6 +6,7 @@
 
 pub mod credentials;
 mod error;
+mod image;
 mod registry;
 mod roots;
 pub mod source;
@@ -26,6 +27,7 @@ use super::{
 
 pub use credentials::Credentials;
 pub use error::PullError;
+pub use image::{ResolveImageError, resolve_image};
 use registry::Registry;
 pub use source::Source;
 

@@ -5,14 +5,17 @@ use meshwright_api::{ChartValues, Profile, version::VersionRequest};
 use semver::Version;
 use serde_json::{Value, json};
 
-use super::release_version;
+use super::{
+    release_version,
+    resolve::{ResolveArgs, ResolveError},
+};
 use crate::catalog::{
     Catalog, ChartName, Facts, Release, explain,
     facts::Minor,
     image_list::{self, ImageList, ListImagesError},
     release::ChartError,
     release_file::Images,
-    store::ResolveError,
+    store,
 };
 use crate::cli::rbac::objects_of;
 use crate::mesh::add_ons::{self, LoadAddOnError};
@@ -32,6 +35,8 @@ pub(super) struct ImagesArgs {
     /// How to print them; lines are full names, json says also what asks for each
     #[arg(long, short, value_enum, default_value_t = Output::Lines, value_name = "FORMAT")]
     output: Output,
+    #[command(flatten)]
+    resolve: ResolveArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -45,7 +50,7 @@ enum Output {
 pub enum ImagesError {
     /// The catalog doesn't have it.
     #[error(transparent)]
-    Resolve(ResolveError),
+    Resolve(store::ResolveError),
     /// A chart can't be used.
     #[error(transparent)]
     Chart(Box<ChartError>),
@@ -62,6 +67,9 @@ pub enum ImagesError {
         /// Why not.
         reason: String,
     },
+    /// Registries don't tell the digests.
+    #[error(transparent)]
+    Digests(ResolveError),
     /// The charts don't say.
     #[error("can't tell the images of Istio {version}")]
     List {
@@ -84,6 +92,9 @@ pub(super) fn text(args: &ImagesArgs, catalog: &Catalog, facts: &Facts) -> Resul
         None => of_charts(release, facts)?,
     };
     let list = list.map_err(|source| ImagesError::List { version: args.version.clone(), source })?;
+    if let Some(text) = args.resolve.text(&list).map_err(ImagesError::Digests)? {
+        return Ok(text);
+    }
     Ok(match args.output {
         Output::Lines => list.keys().flat_map(|image| [image.as_str(), "\n"]).collect(),
         Output::Json => format!("{:#}\n", as_json(&args.version, release.images(), &list)),

@@ -124,7 +124,7 @@ pub(super) fn pull(args: PullArgs, catalog: &Path, facts: &Facts) -> Result<Stri
 
 fn credentials(args: &PullArgs) -> Result<Credentials, PullCliError> {
     let Some(username) = args.username.clone() else {
-        return Credentials::from_docker(&args.from)
+        return Credentials::from_docker(args.from.registry())
             .map_err(|source| PullCliError::Credentials(args.from.clone(), Box::new(source)));
     };
     let password = if args.password_stdin {

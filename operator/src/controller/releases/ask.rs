@@ -156,7 +156,7 @@ impl Asker {
             let failed = |error: &dyn std::error::Error| {
                 format!("{source} can't be asked which releases of {minor} it has: {}", explain(error))
             };
-            let credentials = Credentials::from_docker(source).map_err(|error| failed(&error))?;
+            let credentials = Credentials::from_docker(source.registry()).map_err(|error| failed(&error))?;
             let versions =
                 oci::versions(source, &credentials, self.plain_http).await.map_err(|error| failed(&error))?;
             newest = newest.max(versions.into_iter().filter(|version| minor.accepts(version)).max());
@@ -176,7 +176,7 @@ impl Asker {
             let failed = |error: &dyn std::error::Error| {
                 format!("Istio {version} can't be had from {source}: {}", explain(error))
             };
-            let credentials = Credentials::from_docker(source).map_err(|error| failed(&error))?;
+            let credentials = Credentials::from_docker(source.registry()).map_err(|error| failed(&error))?;
             let request = Pull {
                 from: source,
                 version,
