@@ -73,11 +73,12 @@ impl Inventory {
     #[must_use]
     pub fn observe(&self, key: ObjectKey, object: &Value) -> Option<String> {
         let mut state = self.lock();
-        let new = state.reduce(&key, object);
         let old = state.live.get(&key);
-        if old.is_some_and(|old| old.uid == new.uid && old.resource_version >= new.resource_version) {
+        // First, since judging takes the desired object: every write of ours comes back by a watch.
+        if old.is_some_and(|old| old.is_at_least(object)) {
             return None;
         }
+        let new = state.reduce(&key, object);
         // The old mark counts too: whoever lost an object must hear of it.
         let installation =
             new.marks.installation.clone().or_else(|| old.and_then(|old| old.marks.installation.clone()));

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Api, DynamicObject, PostParams};
+use kube::api::{Api, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, ResourceExt as _};
 use tracing::{debug, info};
 
 use super::changes::Changes;
-use super::reader::to_value;
+use super::raw_object::RawObject;
 use crate::mesh::object::FIELD_MANAGER;
 use crate::mesh::probe::{Ask, Outcome, Template, excluded_by, judge_pod, judge_refusal, pod};
 use crate::runtime::metrics::{Metrics, ProbeResult};
@@ -205,11 +205,11 @@ impl Prober {
 
     async fn dry_run(&self, ask: &Ask, template: Template) -> Option<Outcome> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Pod"));
-        let pods: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &ask.namespace, &resource);
-        let wanted: DynamicObject = serde_json::from_value(pod(ask, template)).ok()?;
+        let pods: Api<RawObject> = Api::namespaced_with(self.client.clone(), &ask.namespace, &resource);
+        let wanted = RawObject::from(pod(ask, template));
         let params = PostParams { dry_run: true, field_manager: Some(FIELD_MANAGER.into()) };
         match tokio::time::timeout(PROBE_DEADLINE, pods.create(&params, &wanted)).await {
-            Ok(Ok(created)) => Some(judge_pod(&to_value(created))),
+            Ok(Ok(created)) => Some(judge_pod(&created.into_value())),
             Ok(Err(kube::Error::Api(status))) => judge_refusal(status.code, &status.message),
             Ok(Err(error)) => {
                 debug!(error = %error, "the proof of injection could not be asked for");

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
-use kube::api::{Api, DynamicObject, TypeMeta};
+use kube::api::{Api, DynamicObject};
 use meshwright_api::CaStatus;
-use serde_json::Value;
 
 use super::error::{ApplyError, absent};
 use super::inventory::Inventory;
+use super::raw_object::RawObject;
 use crate::mesh::live::{Drift, Live};
 use crate::mesh::object::{Desired, ObjectKey};
 use crate::mesh::revisions::REVISION_LABEL;
@@ -27,26 +27,12 @@ pub struct Reader {
 }
 
 /// The API of one object's kind, in its namespace if it has one.
-pub(crate) fn api(client: &Client, key: &ObjectKey) -> Api<DynamicObject> {
+pub(crate) fn api(client: &Client, key: &ObjectKey) -> Api<RawObject> {
     let resource = key.kind.api_resource();
     match &key.namespace {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
         None => Api::all_with(client.clone(), &resource),
     }
-}
-
-/// An object as plain JSON. Its content is moved and not copied: definitions are large.
-pub(super) fn to_value(object: DynamicObject) -> Value {
-    let DynamicObject { types, metadata, data } = object;
-    let mut value = data;
-    if let Some(fields) = value.as_object_mut() {
-        fields.insert("metadata".to_owned(), serde_json::to_value(metadata).unwrap_or_default());
-        if let Some(TypeMeta { api_version, kind }) = types {
-            fields.insert("apiVersion".to_owned(), api_version.into());
-            fields.insert("kind".to_owned(), kind.into());
-        }
-    }
-    value
 }
 
 impl Reader {
@@ -80,8 +66,8 @@ impl Reader {
     async fn read(&self, key: ObjectKey, watched: bool) -> Result<(), ApplyError> {
         let found = api(&self.client, &key).get_opt(&key.name).await;
         match found {
-            Ok(Some(object)) if watched => self.inventory.seen_again(&key, &to_value(object)),
-            Ok(Some(object)) => self.inventory.read(&key, &to_value(object)),
+            Ok(Some(object)) if watched => self.inventory.seen_again(&key, &object.into_value()),
+            Ok(Some(object)) => self.inventory.read(&key, &object.into_value()),
             Ok(None) => self.inventory.vanished(&key),
             Err(error) if absent(&error) => self.inventory.vanished(&key),
             Err(source) => return Err(ApplyError::Read { key, source: Box::new(source) }),
@@ -151,20 +137,5 @@ impl Reader {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
         let published = within_deadline(api.get_opt("istio-ca-root-cert")).await.ok()??;
         crate::mesh::authority::read(published.data?.get("root-cert.pem")?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn an_object_is_the_same_as_plain_json() {
-        let object =
-            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "uid": "u"}, "data": {"a": "1"}});
-        let parsed: DynamicObject = serde_json::from_value(object.clone()).unwrap();
-        assert_eq!(to_value(parsed), object);
     }
 }

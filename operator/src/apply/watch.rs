@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use kube::Client;
-use kube::api::{Api, DynamicObject};
+use kube::api::Api;
+use kube::{Client, ResourceExt as _};
 use kube_runtime::{WatchStreamExt as _, watcher};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 use super::changes::Changes;
 use super::error::absent;
 use super::inventory::Inventory;
-use super::reader::to_value;
+use super::raw_object::RawObject;
 use crate::catalog::explain;
 use crate::mesh::kind::Kind;
 use crate::mesh::object::{INSTALLATION_LABEL, ObjectKey};
@@ -108,7 +108,7 @@ fn is_not_served(error: &watcher::Error) -> bool {
 fn events(
     client: Client,
     kind: Kind,
-) -> impl futures::Stream<Item = Result<watcher::Event<DynamicObject>, watcher::Error>> {
+) -> impl futures::Stream<Item = Result<watcher::Event<RawObject>, watcher::Error>> {
     let resource = kind.api_resource();
     // Small pages for what is large: the whole set of definitions at once would set the process's peak of memory.
     let page = if matches!(kind, Kind::CustomResourceDefinition | Kind::ConfigMap) { 4 } else { 50 };
@@ -126,18 +126,14 @@ fn is_refused(error: &watcher::Error) -> bool {
     }
 }
 
-fn key_of(kind: Kind, object: &DynamicObject) -> ObjectKey {
-    ObjectKey {
-        kind,
-        namespace: object.metadata.namespace.clone().filter(|_| kind.namespaced()),
-        name: object.metadata.name.clone().unwrap_or_default(),
-    }
+fn key_of(kind: Kind, object: &RawObject) -> ObjectKey {
+    ObjectKey { kind, namespace: object.namespace().filter(|_| kind.namespaced()), name: object.name_any() }
 }
 
 /// Feeds one event to the inventory; answers which installations to look at.
 fn take_in(
     kind: Kind,
-    event: watcher::Event<DynamicObject>,
+    event: watcher::Event<RawObject>,
     inventory: &Inventory,
     relisted: &mut BTreeSet<ObjectKey>,
 ) -> Vec<String> {
@@ -149,7 +145,7 @@ fn take_in(
         watcher::Event::InitApply(object) => {
             let key = key_of(kind, &object);
             relisted.insert(key.clone());
-            inventory.observe(key, &to_value(object)).into_iter().collect()
+            inventory.observe(key, &object.into_value()).into_iter().collect()
         }
         watcher::Event::InitDone => {
             debug!(%kind, objects = relisted.len(), "listed");
@@ -157,11 +153,11 @@ fn take_in(
         }
         watcher::Event::Apply(object) => {
             let key = key_of(kind, &object);
-            inventory.observe(key, &to_value(object)).into_iter().collect()
+            inventory.observe(key, &object.into_value()).into_iter().collect()
         }
         watcher::Event::Delete(object) => {
             let key = key_of(kind, &object);
-            inventory.forget(&key, &to_value(object)).into_iter().collect()
+            inventory.forget(&key, &object.into_value()).into_iter().collect()
         }
     }
 }

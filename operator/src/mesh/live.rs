@@ -193,18 +193,23 @@ impl Live {
         self.uid == other.uid && self.resource_version > other.resource_version
     }
 
+    /// Whether this is that state of an object, or a later one.
+    pub(crate) fn is_at_least(&self, object: &Value) -> bool {
+        matches!(identity(object), (uid, version) if self.uid == uid && self.resource_version >= version)
+    }
+
     /// Reduces a live object. `accepted` is the fingerprint that the server answered to our last apply, if any: what
     /// the server itself made of our words is no drift.
     #[must_use]
     pub fn of(kind: Kind, object: &Value, desired: Option<&Desired>, accepted: Option<&str>) -> Self {
-        let text = |path: &str| object.pointer(path).and_then(Value::as_str);
+        let (uid, resource_version) = identity(object);
         let marks = Marks::of(object);
         let unmarked = desired.filter(|_| marks.are_missing() && !kind.shared());
         let undated = desired.filter(|_| kind == Kind::CustomResourceDefinition && marks.release.is_none());
         Self {
-            uid: text("/metadata/uid").unwrap_or_default().to_owned(),
-            resource_version: text("/metadata/resourceVersion").and_then(|v| v.parse().ok()).unwrap_or_default(),
-            deleting: text("/metadata/deletionTimestamp").is_some(),
+            uid: uid.to_owned(),
+            resource_version,
+            deleting: object.pointer("/metadata/deletionTimestamp").is_some_and(Value::is_string),
             marks,
             differences: unmarked.map(|desired| adoption::differences(desired, object)).unwrap_or_default(),
             drift: desired.map_or(Drift::Unchecked, |desired| judge(desired, object, accepted)),
@@ -212,6 +217,12 @@ impl Live {
             facts: Facts::of(kind, object),
         }
     }
+}
+
+/// UID and resource version of an object.
+fn identity(object: &Value) -> (&str, u64) {
+    let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
+    (text("/metadata/uid"), text("/metadata/resourceVersion").parse().unwrap_or_default())
 }
 
 fn judge(desired: &Desired, live: &Value, accepted: Option<&str>) -> Drift {
@@ -330,14 +341,11 @@ fn webhooks(object: &Value) -> Facts {
         .filter(|hook| hook.pointer("/clientConfig/caBundle").and_then(Value::as_str).is_none_or(str::is_empty))
         .filter_map(|hook| hook.get("name").and_then(Value::as_str).map(str::to_owned))
         .collect();
-    let answers = entries.iter().filter(|hook| is_by_namespace(hook)).flat_map(names_asked_for).collect();
+    // The entry that takes namespaces with the label `istio.io/rev`; each has one.
+    let by_namespace = |hook: &&Value| hook.get("name").is_some_and(|n| n == "rev.namespace.sidecar-injector.istio.io");
+    let answers = entries.iter().filter(by_namespace).flat_map(names_asked_for).collect();
     let identity = short_hash(Value::Array(entries).to_string().as_bytes());
     Facts::Webhooks { without_ca, identity, answers }
-}
-
-/// The entry of an injection webhook that takes namespaces with the label `istio.io/rev`; each has one.
-fn is_by_namespace(hook: &Value) -> bool {
-    hook.get("name").and_then(Value::as_str) == Some("rev.namespace.sidecar-injector.istio.io")
 }
 
 fn names_asked_for(hook: &Value) -> Vec<String> {

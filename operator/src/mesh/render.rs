@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use meshwright_chart::{Capabilities, Chart, Limits, Release, documents};
+use meshwright_chart::{Capabilities, Chart, Limits, Release, Rendered, documents};
 use serde_json::{Value, json};
 
 use super::add_ons::{LoadAddOnError, configure_pods};
@@ -167,12 +167,15 @@ fn render_release(
     let name = || release.name.clone();
     let helm_release = Release { name: name(), namespace: release.namespace.clone() };
     let checksum = matches!(release.component, Component::Gateway(_)).then(|| injector.checksum()).flatten();
-    for (template, mut object) in rendered(chart, &helm_release, &release.values, capabilities)? {
+    let texts = texts(chart, &helm_release, &release.values, capabilities)?;
+    for rendered in rendered(&texts, &release.name) {
+        let (template, mut object) = rendered?;
         patching.apply(&mut object, &release.namespace).map_err(|error| RenderMeshError::Patch(Box::new(error)))?;
         if release.component == Component::Istiod {
             injector.note(&object, &validated.revision);
         }
         if let Some((container, variable)) = repeated_variable(&object) {
+            let template = template.to_owned();
             return Err(RenderMeshError::RepeatedVariable { release: name(), template, container, variable });
         }
         label_webhooks(&mut object, &validated.webhook_labels);
@@ -186,26 +189,28 @@ fn render_release(
     Ok(objects)
 }
 
-/// The objects of a chart, each with the template that it is from.
-fn rendered(
+/// What the templates of a chart give.
+fn texts(
     chart: &Chart,
     release: &Release,
     values: &Value,
     capabilities: &Capabilities,
-) -> Result<Vec<(String, Value)>, RenderMeshError> {
-    let name = || release.name.clone();
-    let texts = chart
-        .render(release, values, capabilities, &Limits::default())
-        .map_err(|source| RenderMeshError::Chart { release: name(), source: Box::new(source) })?;
-    let mut objects = Vec::new();
-    for text in &texts {
-        for document in documents(text) {
-            let object =
-                document.map_err(|source| RenderMeshError::Document { release: name(), source: Box::new(source) })?;
-            objects.push((text.template.clone(), object));
-        }
-    }
-    Ok(objects)
+) -> Result<Vec<Rendered>, RenderMeshError> {
+    let texts = chart.render(release, values, capabilities, &Limits::default());
+    texts.map_err(|source| RenderMeshError::Chart { release: release.name.clone(), source: Box::new(source) })
+}
+
+/// The objects of texts, each with the template that it is from. One at a time: parsed, all definitions together would set
+/// the process's peak of memory, and what is kept of them would lie beyond it.
+fn rendered<'t>(
+    texts: &'t [Rendered],
+    release: &'t str,
+) -> impl Iterator<Item = Result<(&'t str, Value), RenderMeshError>> {
+    let failed = |source| RenderMeshError::Document { release: release.to_owned(), source: Box::new(source) };
+    let of_text = move |text: &'t Rendered| {
+        documents(text).map(move |document| Ok((text.template.as_str(), document.map_err(failed)?)))
+    };
+    texts.iter().flat_map(of_text)
 }
 
 fn admit(
@@ -213,10 +218,14 @@ fn admit(
     component: &Component,
     validated: &Validated,
     release: Release,
-    template: String,
+    template: &str,
 ) -> Result<Desired, RenderMeshError> {
     let admitted = Desired::admit(object, component, &validated.owner, &release.namespace);
-    admitted.map_err(|source| RenderMeshError::Object { release: release.name, template, source: Box::new(source) })
+    admitted.map_err(|source| RenderMeshError::Object {
+        release: release.name,
+        template: template.to_owned(),
+        source: Box::new(source),
+    })
 }
 
 fn render_add_ons(
@@ -228,7 +237,8 @@ fn render_add_ons(
     for add_on in &validated.add_ons {
         let chart = add_on.chart().map_err(|error| RenderMeshError::AddOn(Box::new(error)))?;
         let release = Release { name: add_on.name.as_str().to_owned(), namespace: validated.namespace.clone() };
-        let mut made = rendered(&chart, &release, &add_on.values, capabilities)?;
+        let texts = texts(&chart, &release, &add_on.values, capabilities)?;
+        let mut made = rendered(&texts, &release.name).collect::<Result<Vec<_>, _>>()?;
         for (_, object) in &mut made {
             patching.apply(object, &release.namespace).map_err(|error| RenderMeshError::Patch(Box::new(error)))?;
         }

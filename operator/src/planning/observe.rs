@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use futures::{StreamExt as _, stream};
-use kube::Client;
-use kube::api::{Api, DynamicObject, ListParams};
+use kube::api::{Api, ListParams};
+use kube::{Client, ResourceExt as _};
 use serde_json::Value;
 
 use super::objects::Objects;
-use crate::apply::absent;
+use crate::apply::{RawObject, absent, api};
 use crate::mesh::kind::Kind;
 use crate::mesh::live::Live;
 use crate::mesh::object::{Desired, INSTALLATION_LABEL, ObjectKey};
@@ -70,11 +70,11 @@ where
 }
 
 async fn labelled_of(client: &Client, kind: Kind, label: &str) -> Result<Vec<(ObjectKey, Value)>, String> {
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.api_resource());
+    let api: Api<RawObject> = Api::all_with(client.clone(), &kind.api_resource());
     let mut all = Vec::new();
     let listed = pages(&api, ListParams::default().labels(label).limit(PAGE), |object| {
-        let name = object.metadata.name.clone().unwrap_or_default();
-        all.push((ObjectKey { kind, namespace: object.metadata.namespace.clone(), name }, to_value(&object)));
+        let key = ObjectKey { kind, namespace: object.namespace(), name: object.name_any() };
+        all.push((key, object.into_value()));
     });
     match listed.await {
         Ok(()) => Ok(all),
@@ -84,19 +84,9 @@ async fn labelled_of(client: &Client, kind: Kind, label: &str) -> Result<Vec<(Ob
 }
 
 async fn one(client: &Client, key: &ObjectKey) -> Result<Option<(ObjectKey, Value)>, String> {
-    let resource = key.kind.api_resource();
-    let api: Api<DynamicObject> = match &key.namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-        None => Api::all_with(client.clone(), &resource),
-    };
-    match within_deadline(api.get_opt(&key.name)).await {
-        Ok(object) => Ok(object.map(|object| (key.clone(), to_value(&object)))),
+    match within_deadline(api(client, key).get_opt(&key.name)).await {
+        Ok(object) => Ok(object.map(|object| (key.clone(), object.into_value()))),
         Err(error) if absent(&error) => Ok(None),
         Err(error) => Err(format!("{key}: {}", why(&error))),
     }
-}
-
-/// Metadata and content always have a JSON form.
-fn to_value(object: &DynamicObject) -> Value {
-    serde_json::to_value(object).unwrap_or_default()
 }

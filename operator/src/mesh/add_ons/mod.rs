@@ -89,7 +89,7 @@ pub fn charts() -> Result<BTreeMap<AddOnName, Chart>, LoadAddOnError> {
 }
 
 /// Lets the pods among these objects follow the `ConfigMap`s among them.
-pub(super) fn configure_pods(objects: &mut [(String, Value)]) {
+pub(super) fn configure_pods(objects: &mut [(&str, Value)]) {
     let is_configuration = |object: &&Value| object.get("kind").and_then(Value::as_str) == Some(Kind::ConfigMap.name());
     let data: Vec<&Value> =
         objects.iter().map(|(_, object)| object).filter(is_configuration).filter_map(|map| map.get("data")).collect();

@@ -289,7 +289,7 @@ fn proxies_are_told_of_jaeger_and_a_user_s_choice_stays() {
 fn pods_follow_their_configuration_and_nothing_else() {
     let stamp = |rest: Value| {
         let release = releases(json!({"addons": [{"name": "prometheus", "values": rest}]})).remove(0);
-        let mut objects: Vec<(String, Value)> = objects(&release).into_iter().map(|o| (String::new(), o)).collect();
+        let mut objects: Vec<(&str, Value)> = objects(&release).into_iter().map(|o| ("", o)).collect();
         configure_pods(&mut objects);
         let deployment = objects.iter().find(|(_, o)| o["kind"] == "Deployment").unwrap().1.clone();
         deployment["spec"]["template"]["metadata"]["annotations"][CONFIGURATION_ANNOTATION].clone()
