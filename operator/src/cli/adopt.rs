@@ -12,7 +12,7 @@ use meshwright_api::{Adoption, MeshInstallation};
 use meshwright_chart::yaml_text;
 use serde_json::{Value, json};
 
-use super::cluster::{self, ClusterError};
+use super::cluster::{self, ClusterArgs, ClusterError};
 use super::output::print;
 use super::plan::{PlanError, observe};
 use crate::adopting::{CHARTS, Choice, FindMeshError, Found, Proposal, find, left_out, of_mesh, propose};
@@ -56,6 +56,8 @@ pub struct AdoptArgs {
     /// Directories of Istio releases, as `meshwright catalog` makes them
     #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", value_delimiter = ':', required = true, value_name = "DIR")]
     catalogs: Vec<PathBuf>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 /// There is no proposal, or it could not be held against what is there.
@@ -98,9 +100,9 @@ pub fn run(args: &AdoptArgs) -> Result<ExitCode, AdoptError> {
 async fn adopt(args: &AdoptArgs) -> Result<ExitCode, AdoptError> {
     let catalog = Catalog::open(&args.catalogs).map_err(AdoptError::Catalog)?;
     let platforms = Arc::new(Platforms::bundled().map_err(AdoptError::Platforms)?);
-    let clients = cluster::connect().await.map_err(AdoptError::Cluster)?;
-    let kubernetes = cluster::version(&clients).await.map_err(AdoptError::Cluster)?;
-    let client = clients.requests;
+    let cluster = cluster::connect(&args.cluster).await.map_err(AdoptError::Cluster)?;
+    let kubernetes = cluster.kubernetes.map_err(AdoptError::Cluster)?;
+    let client = cluster.clients.requests;
     let objects = labelled(&client, CHARTS).await.map_err(AdoptError::Objects)?;
     let choice = Choice { namespace: args.namespace.clone(), revision: args.revision.clone() };
     let found = find(&objects, &choice).map_err(AdoptError::Find)?;

@@ -1,4 +1,4 @@
-//! `meshwright check`: what speaks for and against a mesh in the cluster that `KUBECONFIG` names.
+//! `meshwright check`: what speaks for and against a mesh in a cluster.
 
 mod show;
 
@@ -14,7 +14,7 @@ use meshwright_api::MeshInstallation;
 use meshwright_chart::Capabilities;
 use serde_json::json;
 
-use super::cluster::{self, ClusterError};
+use super::cluster::{self, ClusterArgs, ClusterError};
 use super::manifest::{self, ReadManifestError};
 use super::output::{Output, print};
 use super::rbac::{self, RbacError};
@@ -67,6 +67,8 @@ pub struct CheckArgs {
     /// How to show the findings
     #[arg(long, short, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
     output: Output,
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 /// The cluster could not be checked.
@@ -98,7 +100,7 @@ pub enum CheckError {
     Print(#[source] io::Error),
 }
 
-/// Checks the cluster that `KUBECONFIG` names.
+/// Checks a cluster.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, CheckError> {
     let findings = cluster::block_on(check(args)).map_err(CheckError::Cluster)??;
     let text = match args.output {
@@ -114,9 +116,9 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CheckError> {
 
 async fn check(args: &CheckArgs) -> Result<Vec<Finding>, CheckError> {
     let installation = args.file.as_deref().map(manifest::read).transpose().map_err(CheckError::Manifest)?;
-    let clients = cluster::connect().await.map_err(CheckError::Cluster)?;
-    let version = cluster::version(&clients).await.map_err(CheckError::Cluster)?;
-    let client = &clients.requests;
+    let cluster = cluster::connect(&args.cluster).await.map_err(CheckError::Cluster)?;
+    let version = cluster.kubernetes.map_err(CheckError::Cluster)?;
+    let client = &cluster.clients.requests;
     if args.workloads {
         let own = installation.map_or_else(|| args.mesh_namespace.clone(), |mesh| mesh.spec.namespace);
         let apps = Box::pin(observe::apps(client, args.namespace.as_deref())).await;

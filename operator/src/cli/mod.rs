@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use clap::builder::Resettable;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::catalog::explain;
+use crate::runtime::requests::told;
 
 /// Where the operator is, unless a flag names another namespace.
 const OPERATOR_NAMESPACE: &str = "meshwright-system";
@@ -90,7 +90,7 @@ impl Cli {
             Command::Rbac(args) => rbac::run(&args).map_err(boxed),
         };
         result.unwrap_or_else(|error| {
-            eprintln!("meshwright: {}", explain(error.as_ref()));
+            eprintln!("meshwright: {}", told(error.as_ref()));
             ExitCode::FAILURE
         })
     }

@@ -1,4 +1,4 @@
-//! `meshwright plan`: what would happen if a MeshInstallation were applied to the cluster that `KUBECONFIG` names.
+//! `meshwright plan`: what would happen if a MeshInstallation were applied to a cluster.
 
 mod notes;
 pub(super) mod observe;
@@ -14,7 +14,7 @@ use kube::ResourceExt;
 use meshwright_api::MeshInstallation;
 use serde_json::{Value, json};
 
-use super::cluster::{self, ClusterError};
+use super::cluster::{self, ClusterArgs, ClusterError};
 use super::manifest::{self, ReadManifestError};
 use super::output::{Output, print};
 use crate::catalog::Catalog;
@@ -65,6 +65,8 @@ pub struct PlanArgs {
     /// How to show the plan
     #[arg(long, short, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
     output: Output,
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 /// There is no plan.
@@ -136,9 +138,9 @@ fn with_format(report: &Report) -> Value {
 async fn plan(args: &PlanArgs, given: Option<MeshInstallation>) -> Result<Report, PlanError> {
     let catalog = Catalog::open(&args.catalogs).map_err(PlanError::Catalog)?;
     let platforms = Platforms::bundled().map_err(PlanError::Platforms)?;
-    let clients = cluster::connect().await.map_err(PlanError::Cluster)?;
-    let kubernetes = cluster::version(&clients).await.map_err(PlanError::Cluster)?;
-    let client = clients.requests;
+    let cluster = cluster::connect(&args.cluster).await.map_err(PlanError::Cluster)?;
+    let kubernetes = cluster.kubernetes.map_err(PlanError::Cluster)?;
+    let client = cluster.clients.requests;
     let all = cluster::installations(&client).await.map_err(|error| PlanError::List(Box::new(error)))?;
     let name = given.as_ref().map_or_else(|| args.name.clone().unwrap_or_default(), ResourceExt::name_any);
     let present = all.iter().find(|installation| installation.name_any() == name);

@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use crate::apply::{RevisionError, absent};
 
-use super::cluster::{self, ClusterError};
+use super::cluster::{self, ClusterArgs, ClusterError};
 use super::output::{Output, print};
 use super::text;
 use show::Screen;
@@ -52,6 +52,8 @@ pub struct StatusArgs {
     /// How to show it; json prints the objects themselves, one line for each change with --watch
     #[arg(long, short, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
     output: Output,
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 /// The state could not be shown.
@@ -96,7 +98,7 @@ pub enum StatusError {
     Print(#[source] io::Error),
 }
 
-/// Shows the installations of the cluster that `KUBECONFIG` names.
+/// Shows the installations of a cluster.
 pub fn run(args: &StatusArgs) -> Result<ExitCode, StatusError> {
     match cluster::block_on(status(args)).map_err(StatusError::Cluster)? {
         // Whoever read has read enough: `meshwright status | head`.
@@ -106,7 +108,7 @@ pub fn run(args: &StatusArgs) -> Result<ExitCode, StatusError> {
 }
 
 async fn status(args: &StatusArgs) -> Result<ExitCode, StatusError> {
-    let clients = cluster::connect().await.map_err(StatusError::Cluster)?;
+    let clients = cluster::connect(&args.cluster).await.map_err(StatusError::Cluster)?.clients;
     let found = find(&clients.requests, args.name.as_deref()).await?;
     if args.proxies {
         return proxies::show(&clients.requests, &found, args.name.is_some(), args.output == Output::Json).await;

@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use meshwright_api::DeletionPolicy;
 use tokio::time::Instant;
 
-use super::cluster::{self, ClusterError};
+use super::cluster::{self, ClusterArgs, ClusterError};
 use super::output::print;
 use plan::Refusal;
 
@@ -44,6 +44,8 @@ pub struct UninstallArgs {
     /// How long to wait for it all to be gone, in seconds
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400), value_name = "SECONDS")]
     timeout: u64,
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 /// What becomes of meshes when their operator goes.
@@ -120,13 +122,13 @@ pub enum UninstallError {
     Print(#[source] io::Error),
 }
 
-/// Removes the operator from the cluster that `KUBECONFIG` names.
+/// Removes the operator from a cluster.
 pub fn run(args: &UninstallArgs) -> Result<ExitCode, UninstallError> {
     cluster::block_on(uninstall(args)).map_err(UninstallError::Cluster)?
 }
 
 async fn uninstall(args: &UninstallArgs) -> Result<ExitCode, UninstallError> {
-    let client = cluster::connect().await.map_err(UninstallError::Cluster)?.requests;
+    let client = cluster::connect(&args.cluster).await.map_err(UninstallError::Cluster)?.clients.requests;
     let found = found::find(&client, &args.operator_namespace).await?;
     if let Some(refusal) = plan::refusal(&found, args.meshes) {
         return Err(UninstallError::Refused(refusal));

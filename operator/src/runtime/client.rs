@@ -2,21 +2,27 @@
 //!
 //! kube's own defaults never time out a request and retry some answers up to 15 times inside one call, which hides
 //! an API server in trouble from the controller's backoff. Requests here fail within seconds and are never repeated
-//! behind the caller's back.
+//! behind the caller's back; those of commands, which have nobody to come back later, once.
 
 use std::time::Duration;
 
 use axum::http::HeaderValue;
 use axum::http::header::USER_AGENT;
+use kube::client::retry::{InvalidBackoff, RetryPolicy};
 use kube::config::InferConfigError;
 use kube::{Client, Config};
 use thiserror::Error;
+use tower::retry::Retry;
+use tower::{BoxError, ServiceExt as _};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 // The server ends a watch after 290 s unless it is asked otherwise. A connection that is silent for longer is dead;
 // the limit also covers the lists that a watcher makes.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(310);
+// Before a command repeats what an overloaded API server has turned away.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(2);
 const AGENT: &str = concat!("meshwright/", env!("CARGO_PKG_VERSION"));
 
 /// No client could be made.
@@ -34,6 +40,9 @@ pub enum ConnectError {
         #[source]
         source: Box<kube::Error>,
     },
+    /// The program's own delays are faulty.
+    #[error("can't make a client that asks twice")]
+    Retry(#[source] InvalidBackoff),
 }
 
 /// Clients of one cluster. Clones share connections.
@@ -66,6 +75,18 @@ impl Clients {
             watches: build(limited(config, WATCH_TIMEOUT))?,
         })
     }
+
+    /// The same for a command: a request that an overloaded API server turns away is made a second time.
+    pub fn patient(config: Config) -> Result<Self, ConnectError> {
+        let mut clients = Self::from_config(config)?;
+        clients.requests = patient(clients.requests, &clients.namespace).map_err(ConnectError::Retry)?;
+        Ok(clients)
+    }
+}
+
+fn patient(client: Client, namespace: &str) -> Result<Client, InvalidBackoff> {
+    let policy = RetryPolicy::new(RETRY_DELAY, RETRY_DELAY_MAX, 1, false)?;
+    Ok(Client::new(Retry::new(policy, client.map_err(BoxError::from)), namespace))
 }
 
 fn limited(mut config: Config, read_timeout: Duration) -> Config {
@@ -84,8 +105,16 @@ fn limited(mut config: Config, read_timeout: Duration) -> Config {
 mod tests {
     use std::io::{BufRead as _, BufReader, Write as _};
     use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::http::{Request, Response};
+    use kube::client::Body;
 
     use super::*;
+
+    const VERSION: &str = r#"{"major":"1","minor":"36","gitVersion":"v1.36.3","gitCommit":"","gitTreeState":"",
+        "buildDate":"","goVersion":"","compiler":"","platform":""}"#;
 
     fn config(url: &str) -> Config {
         Config::new(url.parse().unwrap())
@@ -100,6 +129,24 @@ mod tests {
         assert!(requests.reset_reader_on_write);
         // A shorter limit would cut watches that the server keeps open and silent for 290 s.
         assert!(WATCH_TIMEOUT > Duration::from_secs(290));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_commands_request_is_made_once_more_when_it_is_turned_away() {
+        for (refusals, asked) in [(1, 2), (9, 2)] {
+            let count = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&count);
+            let server = tower::service_fn(move |_: Request<Body>| {
+                let turned_away = counted.fetch_add(1, Ordering::SeqCst) < refusals;
+                let answer = if turned_away { (429, "") } else { (200, VERSION) };
+                let (status, body) = answer;
+                let response = Response::builder().status(status).body(Body::from(body.as_bytes().to_vec())).unwrap();
+                std::future::ready(Ok::<_, BoxError>(response))
+            });
+            let client = patient(Client::new(server, "default"), "default").unwrap();
+            assert_eq!(client.apiserver_version().await.is_ok(), refusals == 1);
+            assert_eq!(count.load(Ordering::SeqCst), asked);
+        }
     }
 
     #[tokio::test]

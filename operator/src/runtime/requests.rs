@@ -1,6 +1,8 @@
 //! Requests as several rooms make them: with a deadline, lists a page at a time, and the words in which one was refused.
 
+use std::error::Error;
 use std::fmt::Debug;
+use std::iter::successors;
 use std::time::Duration;
 
 use kube::api::{Api, ListParams};
@@ -38,7 +40,87 @@ where
 /// Why a request failed, in the server's words where it has any: they name the right that is missing.
 pub(crate) fn why(error: &kube::Error) -> String {
     match error {
+        kube::Error::Api(status) if status.message.is_empty() => format!("it answers with HTTP status {}", status.code),
         kube::Error::Api(status) => status.message.clone(),
+        kube::Error::Service(cause) => explain(cause.as_ref()),
         other => explain(other),
+    }
+}
+
+/// An error with its causes in one line, as [`explain`] has it; of a request that failed [`why`], and no more.
+pub(crate) fn told(error: &(dyn Error + 'static)) -> String {
+    let mut text = String::new();
+    for cause in successors(Some(error), |cause| cause.source()) {
+        let (words, is_last) = match request(cause) {
+            Some(request) => (why(request), true),
+            None => (without_request(cause), false),
+        };
+        if !text.contains(&words) {
+            text = if text.is_empty() { words } else { format!("{text}: {words}") };
+        }
+        if is_last {
+            break;
+        }
+    }
+    text
+}
+
+/// Errors are boxed where they are large.
+fn request<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a kube::Error> {
+    let boxed = || error.downcast_ref::<Box<kube::Error>>().map(AsRef::as_ref);
+    error.downcast_ref().or_else(boxed)
+}
+
+/// What an error says beside the request that failed: some libraries' have the text of their cause at the end of their own.
+fn without_request(error: &(dyn Error + 'static)) -> String {
+    let text = error.to_string();
+    let request = error.source().and_then(request).map(ToString::to_string);
+    let own = request.as_deref().and_then(|request| text.strip_suffix(request));
+    own.map_or_else(|| text.clone(), |own| own.trim_end_matches([':', ' ']).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use kube_runtime::watcher;
+
+    use super::*;
+
+    const FORBIDDEN: &str = "pods is forbidden: User \"dev\" cannot list resource \"pods\"";
+
+    fn api(message: &str, code: u16) -> kube::Error {
+        kube::Error::Api(Status::failure(message, "Forbidden").with_code(code).boxed())
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("can't list pods")]
+    struct Listing(#[source] Box<kube::Error>);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("reading failed: {}", why(.0))]
+    struct Reading(#[source] Box<kube::Error>);
+
+    #[test]
+    fn a_refused_request_is_told_in_the_servers_words_alone() {
+        assert_eq!(told(&Listing(Box::new(api(FORBIDDEN, 403)))), format!("can't list pods: {FORBIDDEN}"));
+        assert_eq!(told(&Reading(Box::new(api(FORBIDDEN, 403)))), format!("reading failed: {FORBIDDEN}"));
+        assert_eq!(told(&api(FORBIDDEN, 403)), FORBIDDEN);
+        let watching = watcher::Error::InitialListFailed(api(FORBIDDEN, 403));
+        let said = told(&watching);
+        assert!(said.ends_with(&format!(": {FORBIDDEN}")) && said.matches(FORBIDDEN).count() == 1, "{said}");
+        assert!(!said.contains("ApiError") && !said.contains("Status"), "{said}");
+    }
+
+    #[test]
+    fn an_answer_without_words_has_its_status() {
+        assert_eq!(told(&Listing(Box::new(api("", 429)))), "can't list pods: it answers with HTTP status 429");
+    }
+
+    #[test]
+    fn errors_that_are_about_no_request_have_all_their_causes() {
+        let inner = std::io::Error::other("disk on fire");
+        assert_eq!(told(&kube::Error::Service(Box::new(inner))), "disk on fire");
+        let read = kube::Error::ReadEvents(std::io::Error::other("disk on fire"));
+        assert!(told(&read).contains("disk on fire"));
     }
 }

@@ -27,7 +27,7 @@ use crate::mesh::plan::{Refusal, plan};
 use crate::mesh::rights::Right;
 use crate::nodeports::NodePortServer;
 use crate::platform::{Detected, Platforms};
-use crate::runtime::requests::why;
+use crate::runtime::requests::{told, why};
 
 /// Requests at a time.
 const CONCURRENCY: usize = 16;
@@ -90,7 +90,7 @@ pub async fn survey(client: &Client, platforms: Arc<Platforms>, version: &str, i
     let (platform, range, held) = futures::join!(surveyor.platform(), ports.range(), ports.held(installation));
     Surveyed {
         version: version.to_owned(),
-        platform: platform.map_err(|error| crate::catalog::explain(&error)),
+        platform: platform.map_err(|error| told(&error)),
         node_ports: held.map(|held| NodePorts { range, held }).map_err(|error| why(&error)),
     }
 }
@@ -153,7 +153,7 @@ async fn refusals(client: &Client, asked: &Asked, served: bool) -> Seen<Vec<Refu
     let inventory = Inventory::default();
     let reader = Reader::new(client.clone(), inventory.clone());
     let name = owner.installation.as_str();
-    reader.complete(name, desired).await.map_err(|error| crate::catalog::explain(&error))?;
+    reader.complete(name, desired).await.map_err(|error| told(&error))?;
     let live = inventory.snapshot(name, desired);
     let me = Peer { uid: owner.uid.clone(), ..wanted.peer.clone() };
     let beside = Beside::new(me, installations.iter().map(Peer::of));

@@ -11,7 +11,7 @@ use semver::Version;
 use super::PlanError;
 use super::notes::{hazards, kept, node_ports, other_charts};
 use crate::apply::{Revisions, Surveyor};
-use crate::catalog::{Catalog, explain};
+use crate::catalog::Catalog;
 use crate::controller::{
     Accepted, Heading, Surroundings, by_precedence, by_trust, last_good, may_move, no_way_back, remake, resolve_for,
     usual_range,
@@ -26,7 +26,7 @@ use crate::planning::objects::{Objects, reduce, serving_release};
 use crate::planning::observe::{complete, injectors, marked};
 use crate::planning::{Question, Report, State, report};
 use crate::platform::{Detected, NODES_UNSEEN, Platforms};
-use crate::runtime::requests::why;
+use crate::runtime::requests::{told, why};
 
 /// The cluster, and what is brought along.
 pub(in crate::cli) struct Sight<'a> {
@@ -163,7 +163,7 @@ async fn remembered(
         Err(error) => {
             notes.push(format!(
                 "the operator's memory can't be read, so that what it chose before may be chosen otherwise here: {}",
-                explain(&error)
+                told(&error)
             ));
             Vec::new()
         }
@@ -267,7 +267,7 @@ async fn platform(
             let known =
                 last.filter(|last| last.inputs.spec.platform.is_auto()).map(|last| last.inputs.platform.clone());
             let known = known.unwrap_or_default();
-            notes.push(format!("the platform can't be found out, {} is taken: {}", known.name, explain(&error)));
+            notes.push(format!("the platform can't be found out, {} is taken: {}", known.name, told(&error)));
             known
         }
     }

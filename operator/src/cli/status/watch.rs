@@ -17,6 +17,7 @@ use super::show::Screen;
 use super::text::clean;
 use super::{StatusError, find};
 use crate::runtime::client::Clients;
+use crate::runtime::requests::told;
 
 /// How often ages are drawn anew.
 const AGEING: Duration = Duration::from_secs(1);
@@ -105,7 +106,7 @@ impl Followed {
         if !self.begun {
             return Err(StatusError::Watch(Box::new(error)));
         }
-        self.trouble = Some(format!("the watch broke off and is begun anew: {}", clean(&error.to_string())));
+        self.trouble = Some(format!("the watch broke off and is begun anew: {}", clean(&told(&error))));
         Ok(())
     }
 }

@@ -19,6 +19,7 @@ use crate::controller::FINALIZER;
 use crate::mesh::object::INSTALLATION_LABEL;
 use crate::mesh::uninstall::Removal;
 use crate::runtime::leader::LEASE_NAME;
+use crate::runtime::requests::why;
 
 /// Between two looks at what is to go: a person waits, and a watch of each kind would be more than what it spares.
 const LOOK: Duration = Duration::from_millis(500);
@@ -133,7 +134,7 @@ impl Steps {
             let state = match look().await {
                 Ok(None) => return say(&format!("{what} is gone\n")),
                 Ok(Some(state)) => state,
-                Err(error) => error.to_string(),
+                Err(error) => why(&error),
             };
             if state != said {
                 say(&format!("waiting for {what}: {state}\n"))?;
