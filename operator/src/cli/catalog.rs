@@ -50,9 +50,7 @@ enum Command {
     Pull(pull::PullArgs),
 }
 
-// Here --version is the release's, not this program's.
 #[derive(Clone, Debug, clap::Args)]
-#[command(disable_version_flag = true)]
 struct AddArgs {
     /// Folder of an unpacked Istio release, its manifests folder, or a folder with the charts
     #[arg(long, value_name = "DIR")]
@@ -265,7 +263,6 @@ mod tests {
     use crate::catalog::tests::source_tree;
 
     #[derive(Parser)]
-    #[command(version, propagate_version = true)]
     struct Cli {
         #[command(flatten)]
         args: CatalogArgs,

@@ -32,7 +32,7 @@ const OPERATOR_NAMESPACE: &str = "meshwright-system";
 
 /// Owns the life of an Istio service mesh on Kubernetes.
 #[derive(Debug, Parser)]
-#[command(name = "meshwright", version, propagate_version = true)]
+#[command(name = "meshwright", version)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -109,10 +109,20 @@ fn boxed(error: impl Error + 'static) -> Box<dyn Error> {
 
 #[cfg(test)]
 mod tests {
+    use clap::error::ErrorKind;
+
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_programs_version_is_asked_of_the_program_alone() {
+        let kind = |words: &[&str]| Cli::command().try_get_matches_from(words).unwrap_err().kind();
+        assert_eq!(kind(&["meshwright", "--version"]), ErrorKind::DisplayVersion);
+        let mistaken = ["meshwright", "render", "--file=x", "--catalog=y", "--version", "1.31.2"];
+        assert_eq!(kind(&mistaken), ErrorKind::UnknownArgument);
     }
 }

@@ -32,10 +32,7 @@ const FORMAT: u8 = 1;
 
 /// Flags of `meshwright plan`.
 #[derive(Args, Debug)]
-// Here --version is the release's, not this program's.
-#[command(
-    disable_version_flag = true,
-    after_help = "\
+#[command(after_help = "\
 The cluster is only read: nothing is written, not even by a dry run. The plan is made by the operator's own functions, from \
 the catalog that is given here and what the operator remembers; with another catalog than the operator's it can differ from \
 what the operator does.
@@ -44,8 +41,7 @@ Exit status: 0 when nothing would change, 2 when something would, 1 on an error 
 
 The JSON form is one object: format (1), installation, running, wanted, platform, verdict (Nothing, Changes, Refused), \
 refusals, changes (action, kind, namespace, name, component, fields with path, action, old and new), marksOnly, rollouts \
-(kind, namespace, name, action, because), steps (step, writes, note) and notes."
-)]
+(kind, namespace, name, action, because), steps (step, writes, note) and notes.")]
 pub struct PlanArgs {
     /// The MeshInstallation of the cluster to plan for, instead of a file
     #[arg(required_unless_present = "file", conflicts_with = "file", value_name = "NAME")]

@@ -12,9 +12,7 @@ use crate::catalog::{
     store::ResolveError,
 };
 
-// Here --version is the release's, not this program's.
 #[derive(Clone, Debug, clap::Args)]
-#[command(disable_version_flag = true)]
 pub(super) struct ExportArgs {
     /// The release, for example 1.31.2
     #[arg(long, value_name = "VERSION", value_parser = release_version)]

@@ -21,9 +21,7 @@ use crate::cli::rbac::objects_of;
 use crate::mesh::add_ons::{self, LoadAddOnError};
 use crate::platform::{GENERIC, Platforms};
 
-// Here --version is the release's, not this program's.
 #[derive(Clone, Debug, clap::Args)]
-#[command(disable_version_flag = true)]
 pub(super) struct ImagesArgs {
     /// The release, for example 1.31.2
     #[arg(long, value_name = "VERSION", value_parser = release_version)]

@@ -17,19 +17,15 @@ use crate::catalog::{
 /// Holds the password for --username.
 const PASSWORD: &str = "MESHWRIGHT_REGISTRY_PASSWORD";
 
-// Here --version is the release's, not this program's.
 #[derive(Clone, Debug, clap::Args)]
-#[command(
-    disable_version_flag = true,
-    after_help = "\
+#[command(after_help = "\
 The charts base, istiod, gateway, cni and ztunnel are pulled from repositories of these names below the given place, by the \
 tag that Helm makes of the version. Their digests are printed, and kept in the catalog. Nothing is added unless all of it is \
 whole.
 
 Credentials come from Docker's configuration ($DOCKER_CONFIG/config.json or ~/.docker/config.json) or the helper that it \
 names, unless --username is given. HTTPS_PROXY, HTTP_PROXY and NO_PROXY are followed; SSL_CERT_FILE names the \
-authorities to trust in place of the system's, or of Mozilla's where the system has none."
-)]
+authorities to trust in place of the system's, or of Mozilla's where the system has none.")]
 pub(super) struct PullArgs {
     /// Where the charts are: oci:// and registry and path
     #[arg(value_name = "oci://REGISTRY/PATH")]
