@@ -15,6 +15,7 @@ use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use meshwright_api::version::{ParseVersionError, VersionRequest};
 use semver::Version;
 
+use super::output::print;
 use crate::catalog::{
     Catalog, Facts, Release, explain,
     facts::{Minor, ParseFactsError},
@@ -118,7 +119,10 @@ fn release_version(text: &str) -> Result<Version, String> {
 /// Runs the command. The exit code is a failure when `verify` finds one.
 pub fn run(args: CatalogArgs) -> Result<ExitCode, CatalogCliError> {
     let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
-    run_at(args, today, &mut io::stdout().lock())
+    let mut text = Vec::new();
+    let code = run_at(args, today, &mut text)?;
+    print(io::stdout().lock(), &String::from_utf8_lossy(&text)).map_err(CatalogCliError::Print)?;
+    Ok(code)
 }
 
 fn run_at(args: CatalogArgs, today: Date, out: &mut impl Write) -> Result<ExitCode, CatalogCliError> {

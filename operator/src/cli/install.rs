@@ -1,10 +1,12 @@
 //! `meshwright install`: the operator and all that it needs, as one manifest: what config/kustomization.yaml puts together.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 
 use clap::Args;
 use meshwright_api::CrdYamlError;
+
+use super::output::print;
 
 /// Flags of `meshwright install`.
 #[derive(Args, Debug)]
@@ -42,7 +44,7 @@ const IMAGE: &str = concat!("meshwright:", env!("CARGO_PKG_VERSION"));
 /// Prints the manifest.
 pub fn run(args: &InstallArgs) -> Result<ExitCode, InstallError> {
     let manifest = manifest(&args.image).map_err(InstallError::Definition)?;
-    io::stdout().lock().write_all(manifest.as_bytes()).map_err(InstallError::Print)?;
+    print(io::stdout().lock(), &manifest).map_err(InstallError::Print)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -20,6 +20,7 @@ mod text;
 mod uninstall;
 
 use std::error::Error;
+use std::io;
 use std::process::ExitCode;
 
 use clap::builder::Resettable;
@@ -90,7 +91,8 @@ impl Cli {
             Command::Rbac(args) => rbac::run(&args).map_err(boxed),
         };
         result.unwrap_or_else(|error| {
-            eprintln!("meshwright: {}", told(error.as_ref()));
+            // Who has closed the standard error doesn't want to know.
+            let _ = output::print(io::stderr().lock(), &format!("meshwright: {}\n", told(error.as_ref())));
             ExitCode::FAILURE
         })
     }

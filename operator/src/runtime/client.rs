@@ -12,8 +12,8 @@ use kube::client::retry::{InvalidBackoff, RetryPolicy};
 use kube::config::InferConfigError;
 use kube::{Client, Config};
 use thiserror::Error;
+use tower::BoxError;
 use tower::retry::Retry;
-use tower::{BoxError, ServiceExt as _};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -86,7 +86,11 @@ impl Clients {
 
 fn patient(client: Client, namespace: &str) -> Result<Client, InvalidBackoff> {
     let policy = RetryPolicy::new(RETRY_DELAY, RETRY_DELAY_MAX, 1, false)?;
-    Ok(Client::new(Retry::new(policy, client.map_err(BoxError::from)), namespace))
+    let once = tower::service_fn(move |request| {
+        let client = client.clone();
+        async move { client.send(request).await.map_err(BoxError::from) }
+    });
+    Ok(Client::new(Retry::new(policy, once), namespace))
 }
 
 fn limited(mut config: Config, read_timeout: Duration) -> Config {

@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::fmt::Debug;
-use std::iter::successors;
 use std::time::Duration;
 
 use kube::api::{Api, ListParams};
@@ -49,18 +48,15 @@ pub(crate) fn why(error: &kube::Error) -> String {
 
 /// An error with its causes in one line, as [`explain`] has it; of a request that failed [`why`], and no more.
 pub(crate) fn told(error: &(dyn Error + 'static)) -> String {
-    let mut text = String::new();
-    for cause in successors(Some(error), |cause| cause.source()) {
-        let (words, is_last) = match request(cause) {
-            Some(request) => (why(request), true),
-            None => (without_request(cause), false),
-        };
+    let (mut text, mut next) = (String::new(), Some(error));
+    while let Some(cause) = next {
+        let request = request(cause);
+        let words = request.map_or_else(|| without_request(cause), why);
         if !text.contains(&words) {
             text = if text.is_empty() { words } else { format!("{text}: {words}") };
         }
-        if is_last {
-            break;
-        }
+        // What the request's own causes say, its words say.
+        next = cause.source().filter(|_| request.is_none());
     }
     text
 }
