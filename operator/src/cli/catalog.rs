@@ -185,9 +185,13 @@ fn add_release(add: AddArgs, catalogs: &[PathBuf], facts: &Facts) -> Result<&'st
     outcome.map(told).map_err(|source| CatalogCliError::Add { version, from, source: Box::new(source) })
 }
 
+const EMPTY: &str = "no release yet: `meshwright catalog add` brings one from a folder, `meshwright catalog pull` from a registry";
 const HEADINGS: [&str; 5] = ["VERSION", "KUBERNETES", "IMAGES", "CHARTS", "STATE"];
 
 fn list(catalog: &Catalog, facts: &Facts, today: Date, out: &mut impl Write) -> io::Result<()> {
+    if catalog.releases().is_empty() && catalog.broken().is_empty() {
+        return writeln!(out, "{EMPTY}");
+    }
     let mut rows = vec![HEADINGS.map(str::to_owned)];
     rows.extend(catalog.releases().iter().map(|release| row(release, facts, today)));
     rows.extend(catalog.broken().iter().map(|broken| {
@@ -327,6 +331,13 @@ mod tests {
         let (_, out) = run(&["list", "--catalog", &dir]).unwrap();
         assert!(out.contains("1.31.2") && out.contains("broken: can't read"), "{out}");
         assert_eq!(run(&["verify", "--catalog", &dir]).unwrap().0, ExitCode::FAILURE);
+    }
+
+    #[test]
+    fn of_an_empty_catalog_it_is_said_how_it_is_filled() {
+        let empty = TempDir::new().unwrap();
+        let (_, out) = run(&["list", "--catalog", empty.path().to_str().unwrap()]).unwrap();
+        assert!(out.contains("no release yet") && out.contains("catalog pull"), "{out}");
     }
 
     #[test]

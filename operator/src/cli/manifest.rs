@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use kube::core::cel::{ValidationError, Validator};
 use meshwright_api::{ChartValues, MeshInstallation};
 use meshwright_chart::Schema;
+use serde_saphyr::UserMessageFormatter;
 use serde_json::{Map, Value, json};
 
 const API_VERSION: &str = "meshwright.dev/v1alpha1";
@@ -27,13 +28,12 @@ pub enum ReadManifestError {
         source: io::Error,
     },
     /// It is no YAML.
-    #[error("{} is no YAML", shown(.path))]
+    #[error("{} is no YAML: {problem}", shown(.path))]
     Yaml {
         /// Which.
         path: PathBuf,
-        /// Cause.
-        #[source]
-        source: Box<serde_saphyr::Error>,
+        /// Why not, and where.
+        problem: String,
     },
     /// One is wanted.
     #[error("{} has {count} documents; give exactly one, a {KIND}", shown(.path))]
@@ -44,7 +44,7 @@ pub enum ReadManifestError {
         count: usize,
     },
     /// It is of another kind.
-    #[error("{} has a {found}, not a {KIND} of {API_VERSION}", shown(.path))]
+    #[error("{} has {found}, not a {KIND} of {API_VERSION}", shown(.path))]
     Kind {
         /// Which.
         path: PathBuf,
@@ -54,6 +54,14 @@ pub enum ReadManifestError {
     /// The API server would refuse it.
     #[error("the API server would refuse {}:\n  {}", shown(.path), .problems.join("\n  "))]
     Refused {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        problems: Vec<String>,
+    },
+    /// It has what can't stand in `spec.values`.
+    #[error("{} is not what spec.values may hold:\n  {}", shown(.path), .problems.join("\n  "))]
+    Values {
         /// Which.
         path: PathBuf,
         /// Why.
@@ -86,11 +94,21 @@ pub(super) fn read_values(path: &Path) -> Result<ChartValues, ReadManifestError>
 
 fn values(text: &str, path: &Path) -> Result<ChartValues, ReadManifestError> {
     let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
-    let values: Option<Value> = serde_saphyr::from_str_with_options(text, options)
-        .map_err(|source| ReadManifestError::Yaml { path: path.to_owned(), source: Box::new(source) })?;
+    let values: Option<Value> =
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| no_yaml(&error, path))?;
     let spec = json!({"version": "1.31", "values": values.unwrap_or_else(|| json!({}))});
     let around = json!({"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "values"}, "spec": spec});
-    parse(&around.to_string(), path).map(|mesh| mesh.spec.values)
+    match parse(&around.to_string(), path) {
+        Ok(mesh) => Ok(mesh.spec.values),
+        Err(ReadManifestError::Refused { path, problems }) => Err(ReadManifestError::Values { path, problems }),
+        Err(error) => Err(error),
+    }
+}
+
+fn no_yaml(error: &serde_saphyr::Error, path: &Path) -> ReadManifestError {
+    // What the library says by itself is for those who program with it.
+    let problem = error.render_with_formatter(&UserMessageFormatter);
+    ReadManifestError::Yaml { path: path.to_owned(), problem }
 }
 
 fn text_of(path: &Path) -> Result<String, ReadManifestError> {
@@ -107,16 +125,21 @@ fn text_of(path: &Path) -> Result<String, ReadManifestError> {
 pub(super) fn parse(text: &str, path: &Path) -> Result<MeshInstallation, ReadManifestError> {
     let path = || path.to_owned();
     let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
-    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
-        .map_err(|source| ReadManifestError::Yaml { path: path(), source: Box::new(source) })?;
+    let documents = serde_saphyr::from_multiple_with_options(text, options);
+    let documents: Vec<Value> = documents.map_err(|error| no_yaml(&error, &path()))?;
     let mut documents: Vec<Value> = documents.into_iter().filter(|document| !document.is_null()).collect();
     let count = documents.len();
     let (Some(mut object), 1) = (documents.pop(), count) else {
         return Err(ReadManifestError::Documents { path: path(), count });
     };
-    let word = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or("nothing").to_owned();
-    if (word("apiVersion").as_str(), word("kind").as_str()) != (API_VERSION, KIND) {
-        let found = format!("{} of {}", word("kind"), word("apiVersion"));
+    let word = |field: &str| object.get(field).and_then(Value::as_str);
+    let found = match (word("apiVersion"), word("kind")) {
+        (Some(API_VERSION), Some(KIND)) => None,
+        (Some(version), Some(kind)) => Some(format!("a {kind} of {version}")),
+        (None, Some(kind)) => Some(format!("a {kind} without apiVersion")),
+        (_, None) => Some("something without kind".to_owned()),
+    };
+    if let Some(found) = found {
         return Err(ReadManifestError::Kind { path: path(), found });
     }
     // What `kubectl get` prints may be read back; the state in it says nothing of what is wanted.
@@ -311,6 +334,7 @@ mod tests {
         assert_eq!(read("# nothing yet\n").unwrap(), ChartValues::default());
         let problem = read("isitod: {}").unwrap_err();
         assert!(problem.contains("values.yaml") && problem.contains("spec.values.isitod: unknown"), "{problem}");
+        assert!(!problem.contains("API server"), "the file is never sent to one: {problem}");
         assert!(read("istiod: {}\nistiod: {}\n").is_err());
     }
 
@@ -376,6 +400,11 @@ mod tests {
     #[test]
     fn another_kind_several_documents_and_no_yaml_are_told_apart() {
         assert!(read_text("apiVersion: v1\nkind: Pod").unwrap_err().contains("Pod of v1"));
+        assert!(read_text("v: 1").unwrap_err().contains("has something without kind, not a MeshInstallation of"));
+        assert!(read_text("kind: Mesh").unwrap_err().contains("a Mesh without apiVersion"));
+        let twice = read_text("kind: a\nkind: b").unwrap_err();
+        assert!(twice.contains("duplicate") && twice.contains("kind") && !twice.contains("Policy"), "{twice}");
+        assert!(twice.contains("line 2"), "{twice}");
         assert!(read_text("a: 1\n---\nb: 2").unwrap_err().contains("2 documents"));
         assert!(read_text("").unwrap_err().contains("0 documents"));
         assert!(read_text("a: [").unwrap_err().contains("is no YAML"));

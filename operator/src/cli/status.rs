@@ -67,7 +67,8 @@ pub enum StatusError {
     ListenForInterrupt(#[source] io::Error),
     /// The cluster has no such kind.
     #[error(
-        "this cluster does not know MeshInstallations; install their definition: meshwright crd | kubectl apply -f -"
+        "this cluster does not know MeshInstallations, so the operator isn't installed; docs/install.md has the ways, the \
+         shortest is: meshwright install --image IMAGE | kubectl apply --server-side -f -"
     )]
     NotServed,
     /// There is no installation of that name.
