@@ -34,13 +34,20 @@ pub struct Broken {
 
 /// A catalog directory can't be read.
 #[derive(Debug, thiserror::Error)]
-#[error("can't read the catalog {dir:?}")]
+#[error("can't read the catalog {dir:?}: {source}{}", remedy(.source))]
 pub struct OpenError {
     /// The directory.
     pub dir: PathBuf,
     /// Cause.
     #[source]
     pub source: io::Error,
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "; `meshwright catalog add` or `meshwright catalog pull` makes one",
+        _ => "",
+    }
 }
 
 /// No release is what was asked for.

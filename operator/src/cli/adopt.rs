@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -13,10 +12,10 @@ use meshwright_chart::yaml_text;
 use serde_json::{Value, json};
 
 use super::cluster::{self, ClusterArgs, ClusterError};
+use super::directories::{self, Directories};
 use super::output::print;
 use super::plan::{PlanError, observe};
 use crate::adopting::{CHARTS, Choice, FindMeshError, Found, Proposal, find, left_out, of_mesh, propose};
-use crate::catalog::Catalog;
 use crate::catalog::store::OpenError;
 use crate::check::makers;
 use crate::controller;
@@ -54,8 +53,8 @@ pub struct AdoptArgs {
     #[arg(long)]
     overwrite: bool,
     /// Directories of Istio releases, as `meshwright catalog` makes them
-    #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", value_delimiter = ':', required = true, value_name = "DIR")]
-    catalogs: Vec<PathBuf>,
+    #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", required = true, value_name = "DIR")]
+    catalogs: Vec<Directories>,
     #[command(flatten)]
     cluster: ClusterArgs,
 }
@@ -98,7 +97,7 @@ pub fn run(args: &AdoptArgs) -> Result<ExitCode, AdoptError> {
 }
 
 async fn adopt(args: &AdoptArgs) -> Result<ExitCode, AdoptError> {
-    let catalog = Catalog::open(&args.catalogs).map_err(AdoptError::Catalog)?;
+    let catalog = directories::open(&args.catalogs).map_err(AdoptError::Catalog)?;
     let platforms = Arc::new(Platforms::bundled().map_err(AdoptError::Platforms)?);
     let cluster = cluster::connect(&args.cluster).await.map_err(AdoptError::Cluster)?;
     let kubernetes = cluster.kubernetes.map_err(AdoptError::Cluster)?;

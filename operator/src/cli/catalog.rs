@@ -15,6 +15,7 @@ use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use meshwright_api::version::{ParseVersionError, VersionRequest};
 use semver::Version;
 
+use super::directories::{Directories, paths};
 use super::output::print;
 use crate::catalog::{
     Catalog, Facts, Release, explain,
@@ -27,8 +28,8 @@ use crate::catalog::{
 #[derive(Clone, Debug, clap::Args)]
 pub struct CatalogArgs {
     /// Directory with Istio releases; give it several times for several, the first wins
-    #[arg(long, env = "MESHWRIGHT_CATALOG", value_delimiter = ':', value_name = "DIR", global = true)]
-    catalog: Vec<PathBuf>,
+    #[arg(long, env = "MESHWRIGHT_CATALOG", value_name = "DIR", global = true)]
+    catalog: Vec<Directories>,
     #[command(subcommand)]
     command: Command,
 }
@@ -127,6 +128,7 @@ pub fn run(args: CatalogArgs) -> Result<ExitCode, CatalogCliError> {
 
 fn run_at(args: CatalogArgs, today: Date, out: &mut impl Write) -> Result<ExitCode, CatalogCliError> {
     let CatalogArgs { catalog, command } = args;
+    let catalog = paths(&catalog);
     if catalog.is_empty() {
         return Err(CatalogCliError::NoCatalog);
     }
@@ -185,7 +187,8 @@ fn add_release(add: AddArgs, catalogs: &[PathBuf], facts: &Facts) -> Result<&'st
     outcome.map(told).map_err(|source| CatalogCliError::Add { version, from, source: Box::new(source) })
 }
 
-const EMPTY: &str = "no release yet: `meshwright catalog add` brings one from a folder, `meshwright catalog pull` from a registry";
+const EMPTY: &str =
+    "no release yet: `meshwright catalog add` brings one from a folder, `meshwright catalog pull` from a registry";
 const HEADINGS: [&str; 5] = ["VERSION", "KUBERNETES", "IMAGES", "CHARTS", "STATE"];
 
 fn list(catalog: &Catalog, facts: &Facts, today: Date, out: &mut impl Write) -> io::Result<()> {

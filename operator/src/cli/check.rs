@@ -15,6 +15,7 @@ use meshwright_chart::Capabilities;
 use serde_json::json;
 
 use super::cluster::{self, ClusterArgs, ClusterError};
+use super::directories::{self, Directories};
 use super::manifest::{self, ReadManifestError};
 use super::output::{Output, print};
 use super::rbac::{self, RbacError};
@@ -50,8 +51,8 @@ pub struct CheckArgs {
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Directories of Istio releases, as `meshwright catalog` makes them
-    #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", value_delimiter = ':', value_name = "DIR")]
-    catalogs: Vec<PathBuf>,
+    #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", value_name = "DIR")]
+    catalogs: Vec<Directories>,
     /// Look at applications instead: what would keep them from being meshed
     #[arg(long)]
     workloads: bool,
@@ -134,7 +135,7 @@ async fn of_cluster(
     kubernetes: &str,
 ) -> Result<Vec<Finding>, CheckError> {
     let catalog =
-        if args.catalogs.is_empty() { None } else { Some(Catalog::open(&args.catalogs).map_err(CheckError::Catalog)?) };
+        if args.catalogs.is_empty() { None } else { Some(directories::open(&args.catalogs).map_err(CheckError::Catalog)?) };
     let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
     let available = catalog.iter().flat_map(Catalog::versions).cloned().collect();
     let platforms = Arc::new(Platforms::bundled().map_err(CheckError::Platforms)?);

@@ -5,6 +5,7 @@ mod catalog;
 mod check;
 mod cluster;
 mod crd;
+mod directories;
 #[cfg(test)]
 mod documents;
 mod install;

@@ -15,9 +15,9 @@ use meshwright_api::MeshInstallation;
 use serde_json::{Value, json};
 
 use super::cluster::{self, ClusterArgs, ClusterError};
+use super::directories::{self, Directories};
 use super::manifest::{self, ReadManifestError};
 use super::output::{Output, print};
-use crate::catalog::Catalog;
 use crate::catalog::store::OpenError;
 use crate::mesh::health::Blocker;
 use crate::mesh::object::AdmitObjectError;
@@ -53,8 +53,8 @@ pub struct PlanArgs {
     #[arg(long, conflicts_with = "file", value_name = "VERSION")]
     version: Option<String>,
     /// Directories of Istio releases, as `meshwright catalog` makes them
-    #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", value_delimiter = ':', required = true, value_name = "DIR")]
-    catalogs: Vec<PathBuf>,
+    #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", required = true, value_name = "DIR")]
+    catalogs: Vec<Directories>,
     /// Namespace of the operator, where it keeps what it remembers
     #[arg(long, default_value = super::OPERATOR_NAMESPACE, value_name = "NAMESPACE")]
     operator_namespace: String,
@@ -132,7 +132,7 @@ fn with_format(report: &Report) -> Value {
 }
 
 async fn plan(args: &PlanArgs, given: Option<MeshInstallation>) -> Result<Report, PlanError> {
-    let catalog = Catalog::open(&args.catalogs).map_err(PlanError::Catalog)?;
+    let catalog = directories::open(&args.catalogs).map_err(PlanError::Catalog)?;
     let platforms = Platforms::bundled().map_err(PlanError::Platforms)?;
     let cluster = cluster::connect(&args.cluster).await.map_err(PlanError::Cluster)?;
     let kubernetes = cluster.kubernetes.map_err(PlanError::Cluster)?;

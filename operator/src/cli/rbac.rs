@@ -12,6 +12,7 @@ use meshwright_chart::Capabilities;
 use semver::Version;
 use serde_json::json;
 
+use super::directories::{self, Directories};
 use super::manifest::{self, ReadManifestError};
 use super::output::print;
 use crate::catalog::{Catalog, Profile, Release, explain};
@@ -26,8 +27,8 @@ use crate::platform::{GENERIC, LoadPlatformError, Platform, Platforms};
 #[derive(Args, Debug)]
 pub struct RbacArgs {
     /// Directories of Istio releases, as `meshwright catalog` makes them; the rights are those that all of them need
-    #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", value_delimiter = ':', required = true, value_name = "DIR")]
-    catalogs: Vec<PathBuf>,
+    #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", required = true, value_name = "DIR")]
+    catalogs: Vec<Directories>,
     /// Namespace of the mesh's control plane
     #[arg(long, default_value = "istio-system")]
     namespace: String,
@@ -88,7 +89,7 @@ const KUBERNETES: &str = "v1.36.0";
 
 /// Prints the rights.
 pub fn run(args: &RbacArgs) -> Result<ExitCode, RbacError> {
-    let catalog = Catalog::open(&args.catalogs).map_err(|error| RbacError::Catalog(error.into()))?;
+    let catalog = directories::open(&args.catalogs).map_err(|error| RbacError::Catalog(error.into()))?;
     let values = args.values.as_deref().map_or_else(|| Ok(ChartValues::default()), manifest::read_values);
     let values = values.map_err(|error: ReadManifestError| RbacError::Values(error.into()))?;
     let objects = objects_with(&catalog, &args.namespace, &values)?;

@@ -13,11 +13,12 @@ use meshwright_chart::{Capabilities, yaml_text};
 use semver::Version;
 use serde_json::{Value, json};
 
+use super::directories::{self, Directories};
 use super::manifest::{self, ReadManifestError};
 use super::output::print;
+use crate::catalog::Facts;
 use crate::catalog::facts::{Minor, ParseFactsError, Refusal};
 use crate::catalog::store::OpenError;
-use crate::catalog::{Catalog, Facts};
 use crate::controller::{Accepted, Surroundings, resolve_for};
 use crate::mesh::health::Blocker;
 use crate::mesh::live::LiveObjects;
@@ -46,8 +47,8 @@ pub struct RenderArgs {
     #[arg(long, short, value_name = "FILE")]
     file: PathBuf,
     /// Directories of Istio releases, as `meshwright catalog` makes them
-    #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", value_delimiter = ':', required = true, value_name = "DIR")]
-    catalogs: Vec<PathBuf>,
+    #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", required = true, value_name = "DIR")]
+    catalogs: Vec<Directories>,
     /// Version of the cluster's API server, such as v1.36.3; the newest that the release supports if absent
     #[arg(long, value_name = "VERSION", value_parser = kubernetes_version)]
     kubernetes: Option<String>,
@@ -97,7 +98,7 @@ pub fn run(args: &RenderArgs) -> Result<ExitCode, RenderError> {
 }
 
 fn rendered(args: &RenderArgs, installation: &MeshInstallation) -> Result<String, RenderError> {
-    let catalog = Catalog::open(&args.catalogs).map_err(RenderError::Catalog)?;
+    let catalog = directories::open(&args.catalogs).map_err(RenderError::Catalog)?;
     let kube_version = match &args.kubernetes {
         Some(version) => version.clone(),
         None => newest_kubernetes(&installation.spec.version)?,

@@ -1,7 +1,7 @@
 //! Finding releases.
 
 use super::*;
-use crate::catalog::{Catalog, ChartName, release::ChartError, store::ResolveError};
+use crate::catalog::{Catalog, ChartName, explain, release::ChartError, store::ResolveError};
 
 fn open(catalogs: &[&TempDir]) -> Catalog {
     Catalog::open(&catalogs.iter().map(|catalog| catalog.path().to_owned()).collect::<Vec<_>>()).unwrap()
@@ -40,7 +40,12 @@ fn a_missing_version_is_refused_with_the_list_of_those_there_are() {
 #[test]
 fn a_missing_directory_is_an_error_that_names_it() {
     let error = Catalog::open(&["/no/such/catalog".into()]).unwrap_err();
-    assert_eq!(error.to_string(), "can't read the catalog \"/no/such/catalog\"");
+    let said = explain(&error);
+    assert!(said.starts_with("can't read the catalog \"/no/such/catalog\": No such file"), "{said}");
+    assert!(
+        said.ends_with("`meshwright catalog pull` makes one") && said.matches("No such file").count() == 1,
+        "{said}"
+    );
 }
 
 #[test]
