@@ -110,8 +110,10 @@ async fn the_charts_values_do_what_they_say() {
         assert_eq!(made.get(name), Some(object), "{name}");
     }
 
-    let refused = helm(Path::new(NOWHERE), &["template", "meshwright", ".", "--set", "image.repo=x"]).await.unwrap();
-    assert!(refused.code != Some(0) && refused.err.contains("repo"), "{}", refused.err);
+    for (wrong, named) in [("image.repo=x", "repo"), ("mesh.namespace=Foo_Bar", "/mesh/namespace")] {
+        let refused = helm(Path::new(NOWHERE), &["template", "meshwright", ".", "--set", wrong]).await.unwrap();
+        assert!(refused.code != Some(0) && refused.err.contains(named), "{}", refused.err);
+    }
 }
 
 /// What the operator prints with the catalog that committed files are made from.

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::cluster::{self, ClusterArgs, ClusterError};
 use super::directories::{self, Directories};
+use super::names::namespace;
 use super::output::print;
 use super::plan::{PlanError, observe};
 use crate::adopting::{CHARTS, Choice, FindMeshError, Found, Proposal, find, left_out, of_mesh, propose};
@@ -44,7 +45,7 @@ pub struct AdoptArgs {
     #[arg(long, default_value = "mesh", value_name = "NAME")]
     name: String,
     /// Namespace of the control plane, where there are several
-    #[arg(long, value_name = "NAMESPACE")]
+    #[arg(long, value_parser = namespace, value_name = "NAMESPACE")]
     namespace: Option<String>,
     /// Revision of the control plane, where there are several; default is the one without
     #[arg(long, value_name = "REVISION")]

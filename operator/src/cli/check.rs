@@ -17,6 +17,7 @@ use serde_json::json;
 use super::cluster::{self, ClusterArgs, ClusterError};
 use super::directories::{self, Directories};
 use super::manifest::{self, ReadManifestError};
+use super::names::namespace;
 use super::output::{Output, print};
 use super::rbac::{self, RbacError};
 use crate::catalog::Catalog;
@@ -57,13 +58,13 @@ pub struct CheckArgs {
     #[arg(long)]
     workloads: bool,
     /// Look at the applications of this namespace only
-    #[arg(long, short, requires = "workloads", value_name = "NAMESPACE")]
+    #[arg(long, short, value_parser = namespace, requires = "workloads", value_name = "NAMESPACE")]
     namespace: Option<String>,
     /// Namespace of the control plane, where no file says it
-    #[arg(long, default_value = "istio-system", conflicts_with = "file", value_name = "NAMESPACE")]
+    #[arg(long, value_parser = namespace, default_value = "istio-system", conflicts_with = "file", value_name = "NAMESPACE")]
     mesh_namespace: String,
     /// Namespace of the operator
-    #[arg(long, default_value = super::OPERATOR_NAMESPACE, value_name = "NAMESPACE")]
+    #[arg(long, value_parser = namespace, default_value = super::OPERATOR_NAMESPACE, value_name = "NAMESPACE")]
     operator_namespace: String,
     /// How to show the findings
     #[arg(long, short, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
@@ -134,8 +135,11 @@ async fn of_cluster(
     installation: Option<MeshInstallation>,
     kubernetes: &str,
 ) -> Result<Vec<Finding>, CheckError> {
-    let catalog =
-        if args.catalogs.is_empty() { None } else { Some(directories::open(&args.catalogs).map_err(CheckError::Catalog)?) };
+    let catalog = if args.catalogs.is_empty() {
+        None
+    } else {
+        Some(directories::open(&args.catalogs).map_err(CheckError::Catalog)?)
+    };
     let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
     let available = catalog.iter().flat_map(Catalog::versions).cloned().collect();
     let platforms = Arc::new(Platforms::bundled().map_err(CheckError::Platforms)?);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use meshwright_api::CrdYamlError;
+use oci_client::Reference;
 
 use super::output::print;
 
@@ -61,14 +62,16 @@ fn manifest(image: &str) -> Result<String, CrdYamlError> {
     Ok(text.replace(&format!("image: {IMAGE}\n"), &format!("image: \"{image}\"\n")))
 }
 
-/// Only what an image's name consists of: whether there is such an image, the clusters will know.
+/// Only what can name an image: whether there is such an image, the clusters will know.
 fn image(text: &str) -> Result<String, String> {
-    let plain = |c: char| c.is_ascii_alphanumeric();
-    let ends = text.starts_with(plain) && text.ends_with(plain);
-    if ends && text.chars().all(|c| plain(c) || "._:/@-".contains(c)) {
-        Ok(text.to_owned())
-    } else {
-        Err("an image is needed, such as registry.example.com/platform/meshwright:0.1.0".to_owned())
+    let wanted = "such as registry.example.com/platform/meshwright:0.1.0";
+    match text.parse::<Reference>() {
+        Err(error) => Err(format!("{error}: an image is needed, {wanted}")),
+        // What is no host, since it has neither '.' nor ':', is part of the path.
+        Ok(image) if image.repository().contains(|c: char| c.is_ascii_uppercase()) => {
+            Err(format!("an image has no upper-case letters but in its tag, {wanted}"))
+        }
+        Ok(_) => Ok(text.to_owned()),
     }
 }
 
@@ -137,18 +140,21 @@ mod tests {
             text(documents(manifest).last().unwrap(), path).to_owned()
         };
         assert_eq!(image(&manifest(IMAGE).unwrap()), IMAGE);
-        let theirs = "registry.example.com:5000/platform/meshwright@sha256:0f";
-        let manifest = manifest(theirs).unwrap();
+        let theirs = format!("registry.example.com:5000/platform/meshwright@sha256:{}", "0f".repeat(32));
+        let manifest = manifest(&theirs).unwrap();
         assert_eq!(image(&manifest), theirs);
         assert!(!manifest.contains(&format!("image: {IMAGE}")));
     }
 
     #[test]
     fn what_can_be_no_image_is_refused() {
-        for good in [IMAGE, "registry.example.com:5000/a/b_c@sha256:00ff"] {
+        let pinned = format!("registry.example.com:5000/a/b_c:Tag-1@sha256:{}", "0f".repeat(32));
+        for good in [IMAGE, "localhost/a", "Registry.example.com/a:1", &pinned] {
             assert_eq!(image(good).as_deref(), Ok(good));
         }
-        for bad in ["", "a b", "a\nb: c", "a #b", "'a'", "-a", "a:", "{a}", "a\"b"] {
+        let short = "a/b@sha256:00ff";
+        let odd = ["foo:bar:baz", "UPPER/x", "example.com/UPPER", "a//b", "https://a.example.com/b", short];
+        for bad in ["", "a b", "a\nb: c", "a #b", "'a'", "-a", "a:", "{a}", "a\"b"].into_iter().chain(odd) {
             assert!(image(bad).is_err_and(|error| error.contains("registry.example.com")), "{bad}");
         }
     }

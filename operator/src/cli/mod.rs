@@ -11,6 +11,7 @@ mod documents;
 mod install;
 mod lines;
 mod manifest;
+mod names;
 mod operator;
 mod output;
 mod plan;

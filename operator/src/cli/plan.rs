@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::cluster::{self, ClusterArgs, ClusterError};
 use super::directories::{self, Directories};
 use super::manifest::{self, ReadManifestError};
+use super::names::namespace;
 use super::output::{Output, print};
 use crate::catalog::store::OpenError;
 use crate::mesh::health::Blocker;
@@ -56,7 +57,7 @@ pub struct PlanArgs {
     #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", required = true, value_name = "DIR")]
     catalogs: Vec<Directories>,
     /// Namespace of the operator, where it keeps what it remembers
-    #[arg(long, default_value = super::OPERATOR_NAMESPACE, value_name = "NAMESPACE")]
+    #[arg(long, value_parser = namespace, default_value = super::OPERATOR_NAMESPACE, value_name = "NAMESPACE")]
     operator_namespace: String,
     /// How to show the plan
     #[arg(long, short, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]

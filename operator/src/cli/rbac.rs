@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::directories::{self, Directories};
 use super::manifest::{self, ReadManifestError};
+use super::names::namespace;
 use super::output::print;
 use crate::catalog::{Catalog, Profile, Release, explain};
 use crate::mesh::object::{Desired, Owner};
@@ -30,10 +31,10 @@ pub struct RbacArgs {
     #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", required = true, value_name = "DIR")]
     catalogs: Vec<Directories>,
     /// Namespace of the mesh's control plane
-    #[arg(long, default_value = "istio-system")]
+    #[arg(long, value_parser = namespace, default_value = "istio-system")]
     namespace: String,
     /// Namespace of the operator
-    #[arg(long, default_value = super::OPERATOR_NAMESPACE, value_name = "NAMESPACE")]
+    #[arg(long, value_parser = namespace, default_value = super::OPERATOR_NAMESPACE, value_name = "NAMESPACE")]
     operator_namespace: String,
     /// File with values of Istio's charts, as spec.values has them, by which their roles may allow more; - reads
     /// standard input

@@ -22,6 +22,7 @@ use thiserror::Error;
 use crate::apply::{RevisionError, absent};
 
 use super::cluster::{self, ClusterArgs, ClusterError};
+use super::names::namespace;
 use super::output::{Output, print};
 use super::text;
 use show::Screen;
@@ -47,7 +48,7 @@ pub struct StatusArgs {
     #[arg(long, conflicts_with = "watch")]
     history: bool,
     /// Namespace of the operator, where it remembers what --history shows
-    #[arg(long, default_value = super::OPERATOR_NAMESPACE, requires = "history", value_name = "NAMESPACE")]
+    #[arg(long, value_parser = namespace, default_value = super::OPERATOR_NAMESPACE, requires = "history", value_name = "NAMESPACE")]
     operator_namespace: String,
     /// How to show it; json prints the objects themselves, one line for each change with --watch
     #[arg(long, short, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]

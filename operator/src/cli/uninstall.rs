@@ -14,6 +14,7 @@ use meshwright_api::DeletionPolicy;
 use tokio::time::Instant;
 
 use super::cluster::{self, ClusterArgs, ClusterError};
+use super::names::namespace;
 use super::output::print;
 use plan::Refusal;
 
@@ -33,7 +34,7 @@ pub struct UninstallArgs {
     #[arg(long)]
     crd: bool,
     /// Namespace of the operator
-    #[arg(long, default_value = super::OPERATOR_NAMESPACE, value_name = "NAMESPACE")]
+    #[arg(long, value_parser = namespace, default_value = super::OPERATOR_NAMESPACE, value_name = "NAMESPACE")]
     operator_namespace: String,
     /// Only say what would be done
     #[arg(long, conflicts_with = "yes")]
