@@ -24,6 +24,9 @@ use crate::platform::Platform;
 /// Annotation on the pod template of add-ons: they read their configuration when they start.
 const CONFIGURATION_ANNOTATION: &str = "meshwright.dev/configuration";
 
+/// Tables of which a default can be taken away: a pod can be without a limit.
+const MAY_GO: [&str; 2] = ["resources.limits.", "resources.requests."];
+
 /// One add-on with its values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AddOnRelease {
@@ -54,6 +57,9 @@ impl AddOnRelease {
     ) -> Option<Self> {
         let name = add_on.name;
         let field = format!("spec.addons[{}].values", name.as_str());
+        for (key, value) in &add_on.values.0 {
+            refuse_nulls(&field, key, value, problems);
+        }
         let values = wiring::values(spec, add_on, platform, problems);
         let checked = bundled::chart(name).map_err(|error| error.to_string()).and_then(|chart| {
             let found = chart.problems(&values).map_err(|error| error.to_string())?;
@@ -86,6 +92,27 @@ impl AddOnRelease {
 /// The charts of all add-ons.
 pub fn charts() -> Result<BTreeMap<AddOnName, Chart>, LoadAddOnError> {
     AddOnName::ALL.into_iter().map(|name| Ok((name, bundled::chart(name)?))).collect()
+}
+
+/// To Helm a null takes a default away, and charts do without no value of theirs but single resources.
+fn refuse_nulls(field: &str, path: &str, value: &Value, problems: &mut Vec<Problem>) {
+    match value {
+        Value::Null if MAY_GO.iter().any(|table| path.starts_with(table)) => {}
+        Value::Null => {
+            problems.push(Problem::new(format!("{field}.{path}"), "is null: give a value, or leave it out"));
+        }
+        Value::Object(entries) => {
+            for (key, value) in entries {
+                refuse_nulls(field, &format!("{path}.{key}"), value, problems);
+            }
+        }
+        Value::Array(items) => {
+            for (index, value) in items.iter().enumerate() {
+                refuse_nulls(field, &format!("{path}[{index}]"), value, problems);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Lets the pods among these objects follow the `ConfigMap`s among them.

@@ -1,3 +1,5 @@
+mod values;
+
 use std::collections::BTreeSet;
 
 use meshwright_chart::{Capabilities, Limits, Release, documents};
