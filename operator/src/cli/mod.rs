@@ -4,6 +4,7 @@ mod adopt;
 mod catalog;
 mod check;
 mod cluster;
+mod completion;
 mod crd;
 mod directories;
 #[cfg(test)]
@@ -65,6 +66,8 @@ enum Command {
     Crd(crd::CrdArgs),
     /// Print the rights that the operator needs for a catalog's releases
     Rbac(rbac::RbacArgs),
+    /// Print a script by which a shell completes commands and flags
+    Completion(completion::CompletionArgs),
 }
 
 impl Cli {
@@ -91,6 +94,7 @@ impl Cli {
             Command::Uninstall(args) => uninstall::run(&args).map_err(boxed),
             Command::Crd(args) => crd::run(&args).map_err(boxed),
             Command::Rbac(args) => rbac::run(&args).map_err(boxed),
+            Command::Completion(args) => completion::run(&args, Self::command()).map_err(boxed),
         };
         result.unwrap_or_else(|error| {
             // Who has closed the standard error doesn't want to know.
