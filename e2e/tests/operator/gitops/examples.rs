@@ -71,25 +71,44 @@ fn the_overlays_differ_from_the_rest_in_what_they_promise() {
 
 #[test]
 fn argo_cds_own_kustomization_takes_the_health_check_in() {
-    let here = tempfile::tempdir().unwrap();
-    let component = file("config/gitops/argocd").canonicalize().unwrap();
+    let script = std::fs::read_to_string(file("config/gitops/argocd/health.lua")).unwrap();
+    let map = |metadata: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
+    // As Argo CD publishes it: empty, and its namespace is left to the kustomization.
+    let published = map(json!({"name": "argocd-cm", "labels": {"app.kubernetes.io/part-of": "argocd"}}));
+    let mut own = map(json!({"name": "argocd-cm", "namespace": "argocd"}));
+    own["data"] = json!({"url": "https://argocd.example.com"});
+    for (argocd, namespace, url) in [(published, "argocd", None), (own, "", Some("https://argocd.example.com"))] {
+        let here = with_the_component(&[argocd, map(json!({"name": "other"}))], namespace).unwrap();
+        let objects = built(here.path()).unwrap();
+        assert_eq!(objects.len(), 2, "{:?}", names(&objects));
+        let found = find(&objects, "ConfigMap", "argocd-cm").unwrap();
+        assert_eq!(found.namespace().as_deref(), Some("argocd"));
+        let data = &found.data["data"];
+        assert_eq!(data["resource.customizations.health.meshwright.dev_MeshInstallation"], script);
+        assert_eq!(data["url"].as_str(), url);
+    }
+    // Where it would have no effect it says so.
+    let here = with_the_component(&[map(json!({"name": "argocd-rbac-cm"}))], "argocd").unwrap();
+    let output = Command::new(Programs::find().unwrap().path("kustomize")).arg("build").arg(here.path()).output();
+    let said = String::from_utf8(output.unwrap().stderr).unwrap();
+    assert!(said.contains("argocd-cm"), "{said}");
+}
+
+/// A kustomization of these objects with the component that has the health check.
+fn with_the_component(objects: &[Value], namespace: &str) -> TestResult<tempfile::TempDir> {
+    let here = tempfile::tempdir()?;
+    let component = file("config/gitops/argocd").canonicalize()?;
     // Kustomize wants a way to it from here.
     let mut way = "..".to_owned();
-    here.path().canonicalize().unwrap().ancestors().skip(2).for_each(|_| way.push_str("/.."));
-    write!(way, "{}", component.display()).unwrap();
-    let map = json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "argocd-cm", "namespace": "argocd"},
-        "data": {"url": "https://argocd.example.com"},
-    });
-    std::fs::write(here.path().join("argocd-cm.yaml"), map.to_string()).unwrap();
-    let kustomization = json!({"resources": ["argocd-cm.yaml"], "components": [way]});
-    std::fs::write(here.path().join("kustomization.yaml"), kustomization.to_string()).unwrap();
-
-    let objects = built(here.path()).unwrap();
-    let data = &find(&objects, "ConfigMap", "argocd-cm").unwrap().data["data"];
-    assert_eq!(data["url"], "https://argocd.example.com");
-    let script = std::fs::read_to_string(file("config/gitops/argocd/health.lua")).unwrap();
-    assert_eq!(data["resource.customizations.health.meshwright.dev_MeshInstallation"], script);
+    here.path().canonicalize()?.ancestors().skip(2).for_each(|_| way.push_str("/.."));
+    write!(way, "{}", component.display())?;
+    std::fs::write(
+        here.path().join("maps.yaml"),
+        json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string(),
+    )?;
+    let kustomization = json!({"namespace": namespace, "resources": ["maps.yaml"], "components": [way]});
+    std::fs::write(here.path().join("kustomization.yaml"), kustomization.to_string())?;
+    Ok(here)
 }
 
 #[test]
@@ -144,6 +163,7 @@ fn argo_cds_example_has_a_folder_for_each_platform_that_it_names() {
     let text = std::fs::read_to_string(file("config/gitops/argocd/clusters.yaml")).unwrap();
     let set = apply::parse("clusters.yaml", &text).unwrap().remove(0);
     assert_eq!(set.data["spec"]["template"]["spec"]["source"]["path"], "config/gitops/clusters/{{ .platform }}");
+    assert_eq!(set.data["spec"]["syncPolicy"]["preserveResourcesOnDeletion"], true);
     let elements = set.data["spec"]["generators"][0]["list"]["elements"].as_array().unwrap();
     assert_eq!(elements.len(), CLUSTERS.len());
     assert!(elements.iter().all(|one| one["platform"].as_str().is_some_and(|name| CLUSTERS.contains(&name))));
