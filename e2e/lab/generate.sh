@@ -7,18 +7,24 @@ meshwright=${MESHWRIGHT_BIN:-${CARGO_TARGET_DIR:-$root/target}/debug/meshwright}
 "$meshwright" crd --document >"$root/docs/reference.md"
 "$meshwright" rbac >"$root/config/rbac/rbac.yaml"
 "$meshwright" rbac --document >"$root/config/rbac/README.md"
-# The add-on's alerts about the operator, for those who have the Prometheus Operator: nothing of ours makes that look at istiod.
-{
-	cat <<-END
-	# Generated from bundled-manifests/addons/prometheus/files/alerts.yml; don't edit. To renew: make generate
-	apiVersion: monitoring.coreos.com/v1
-	kind: PrometheusRule
-	metadata:
-	  name: meshwright
-	  namespace: meshwright-system
-	  labels:
-	    app.kubernetes.io/name: meshwright
-	spec:
-	END
-	sed -n '/^groups:/,$ { /^  - name: istio$/,$ d; s/^/  /p }' "$root/bundled-manifests/addons/prometheus/files/alerts.yml"
-} >"$root/config/overlays/service-monitor/prometheus_rule.yaml"
+# The add-on's alerts, by groups, for those who have the Prometheus Operator: FILE NAME NAMESPACE GROUP.
+rule() {
+	local alerts=bundled-manifests/addons/prometheus/files/alerts.yml
+	{
+		cat <<-END
+		# Generated from $alerts; don't edit. To renew: make generate
+		apiVersion: monitoring.coreos.com/v1
+		kind: PrometheusRule
+		metadata:
+		  name: $2
+		  namespace: $3
+		  labels:
+		    app.kubernetes.io/name: meshwright
+		spec:
+		  groups:
+		END
+		awk -v group="$4" '/^  - name: / { wanted = $3 == group } wanted { print "  " $0 }' "$root/$alerts"
+	} >"$root/config/overlays/$1/prometheus_rule.yaml"
+}
+rule service-monitor meshwright meshwright-system meshwright
+rule mesh-monitor istio istio-system istio

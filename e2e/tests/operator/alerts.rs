@@ -71,23 +71,61 @@ fn every_alert_says_what_it_means_and_has_its_place_in_the_runbooks() {
 }
 
 #[test]
-fn the_prometheus_operators_rules_are_the_add_ons_about_the_operator() {
-    let theirs = yaml("config/overlays/service-monitor/prometheus_rule.yaml").unwrap();
-    let of_all = yaml(ALERTS).unwrap()["groups"].as_array().cloned().unwrap();
-    let operators: Vec<Value> = of_all.into_iter().filter(|group| group["name"] == "meshwright").collect();
-    assert_eq!(theirs["spec"]["groups"], json!(operators), "to renew: make generate");
+fn the_prometheus_operators_rules_are_the_add_ons() {
+    let groups = |overlay: &str| {
+        let path = format!("config/overlays/{overlay}/prometheus_rule.yaml");
+        yaml(&path).unwrap()["spec"]["groups"].as_array().cloned().unwrap()
+    };
+    let together = [groups("service-monitor"), groups("mesh-monitor")].concat();
+    assert_eq!(json!(together), yaml(ALERTS).unwrap()["groups"], "to renew: make generate");
+}
+
+#[tokio::test]
+async fn the_prometheus_operator_finds_what_the_alerts_about_the_mesh_look_at() {
+    let objects = rendered(&json!({"version": VERSION, "revision": "blue"})).await.unwrap();
+    let find = |kind: &str, name: &str| {
+        objects
+            .iter()
+            .find(|o| o["kind"] == kind && o["metadata"]["name"] == name)
+            .unwrap_or_else(|| panic!("no {kind} {name}"))
+    };
+    let service = find("Service", "istiod-blue");
+    let monitor = yaml("config/overlays/mesh-monitor/service_monitor.yaml").unwrap();
+    let wanted = monitor["spec"]["selector"]["matchLabels"].as_object().unwrap();
+    assert!(wanted.iter().all(|(key, value)| service["metadata"]["labels"][key] == *value), "{service}");
+    let ports = service["spec"]["ports"].as_array().unwrap();
+    assert!(ports.iter().any(|port| port["name"] == monitor["spec"]["endpoints"][0]["port"]), "{ports:?}");
+    let job = service["metadata"]["labels"][monitor["spec"]["jobLabel"].as_str().unwrap()].as_str().unwrap();
+    let rules = std::fs::read_to_string(repository("config/overlays/mesh-monitor/prometheus_rule.yaml")).unwrap();
+    assert!(rules.contains(&format!("job=\"{job}\"")), "{job}");
+
+    // What istiod puts into pods and makes of gateways.
+    let injected = find("ConfigMap", "istio-sidecar-injector-blue")["data"]["config"].as_str().unwrap();
+    let proxies = yaml("config/overlays/mesh-monitor/pod_monitor.yaml").unwrap();
+    let label = proxies["spec"]["selector"]["matchExpressions"][0]["key"].as_str().unwrap();
+    let port = proxies["spec"]["podMetricsEndpoints"][0]["port"].as_str().unwrap();
+    assert!(injected.contains(&format!("{label}:")) && injected.contains(&format!("name: {port}")));
+}
+
+/// What the operator would apply.
+async fn rendered(spec: &Value) -> TestResult<Vec<Value>> {
+    let (_dir, path) = file(NAME, spec, &json!({}))?;
+    let ran = meshwright(Path::new("/nowhere/kubeconfig"), &["render", "-f", &path, "-o", "json"]).await?;
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let list: Value = serde_json::from_str(&ran.out)?;
+    Ok(list["items"].as_array().cloned().unwrap_or_default())
 }
 
 /// The `ConfigMap` of an add-on, as the operator would apply it.
 async fn configuration(name: &str) -> TestResult<Value> {
-    let values = json!({"alertmanagers": ["alerts.example.com:9093"]});
+    configuration_with(name, &json!({"alertmanagers": ["alerts.example.com:9093"]})).await
+}
+
+/// The same with these values of prometheus.
+async fn configuration_with(name: &str, values: &Value) -> TestResult<Value> {
     let addons = json!([{"name": "prometheus", "values": values}, {"name": "grafana"}]);
-    let (_dir, path) = file(NAME, &json!({"version": VERSION, "addons": addons}), &json!({}))?;
-    let ran = meshwright(Path::new("/nowhere/kubeconfig"), &["render", "-f", &path, "-o", "json"]).await?;
-    assert_eq!(ran.code, Some(0), "{}", ran.err);
-    let list: Value = serde_json::from_str(&ran.out)?;
-    let is_it = |item: &&Value| item["kind"] == "ConfigMap" && item["metadata"]["name"] == name;
-    let found = list["items"].as_array().into_iter().flatten().find(is_it);
+    let objects = rendered(&json!({"version": VERSION, "addons": addons})).await?;
+    let found = objects.iter().find(|item| item["kind"] == "ConfigMap" && item["metadata"]["name"] == name);
     Ok(found.map(|map| map["data"].clone()).ok_or_else(|| format!("no ConfigMap {name}"))?)
 }
 
@@ -100,6 +138,25 @@ async fn prometheus_takes_its_configuration() {
     std::fs::write(&here, config.replace("/etc/prometheus", &dir.path().to_string_lossy())).unwrap();
     std::fs::write(dir.path().join("alerts.yml"), data["alerts.yml"].as_str().unwrap()).unwrap();
     promtool(&["check", "config"], &here).unwrap();
+}
+
+#[tokio::test]
+async fn alerts_lead_to_runbooks_where_it_is_known_where_these_are() {
+    let runbooks = "https://git.example.com/meshwright/docs/runbooks.md";
+    let data = configuration_with("prometheus", &json!({"alerts": {"runbooks": runbooks}})).await.unwrap();
+    let linked = data["alerts.yml"].as_str().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let here = dir.path().join("alerts.yml");
+    std::fs::write(&here, linked).unwrap();
+    promtool(&["check", "rules"], &here).unwrap();
+    let linked = rules(&serde_saphyr::from_str(linked).unwrap());
+    let plain = rules(&yaml(ALERTS).unwrap());
+    assert_eq!(linked.len(), plain.len());
+    for (linked, plain) in linked.iter().zip(&plain) {
+        let part = plain["annotations"]["runbook"].as_str().unwrap().trim_start_matches("docs/runbooks.md");
+        assert_eq!(linked["annotations"]["runbook_url"], format!("{runbooks}{part}"));
+        assert_eq!(linked["annotations"]["runbook"], Value::Null);
+    }
 }
 
 #[tokio::test]

@@ -64,6 +64,14 @@ fn the_overlays_differ_from_the_rest_in_what_they_promise() {
     assert!(wanted.iter().all(|(key, value)| service.labels().get(key).is_some_and(|label| label == value)));
     assert_eq!(monitor.data["spec"]["endpoints"][0]["port"], service.data["spec"]["ports"][0]["name"]);
     assert_eq!(monitor.namespace(), service.namespace());
+    assert_eq!(
+        names(&built(&file("config/overlays/mesh-monitor")).unwrap()),
+        [
+            "PodMonitor istio-system/istio-proxies",
+            "PrometheusRule istio-system/istio",
+            "ServiceMonitor istio-system/istiod",
+        ]
+    );
     let job = monitor.data["spec"]["jobLabel"].as_str().and_then(|label| service.labels().get(label));
     let rules = find(&monitored, "PrometheusRule", "meshwright").unwrap().data["spec"].to_string();
     assert!(job.is_some_and(|job| rules.contains(&format!("job=\\\"{job}\\\""))), "{job:?}");
