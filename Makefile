@@ -34,13 +34,19 @@ release: prerequisites ## Build the operator for use
 
 # The image that dist/install.yaml names: make dist IMAGE=registry.example.com/platform/meshwright:0.1.0
 IMAGE ?=
+# What the operator's rights are for, beside CATALOG: a namespace of the mesh, and a file of values.
+NAMESPACE :=
+VALUES :=
+THEIRS := $(if $(filter $(CACHE)/catalog,$(CATALOG)),,--catalog "$(CATALOG)") $(if $(VALUES),--values "$(VALUES)")
 
 .PHONY: dist
-dist: build ## Write dist/install.yaml, which installs the operator (IMAGE=: its image, as your clusters pull it)
+dist: build ## Write dist/install.yaml and the Helm chart dist/chart, which install the operator (IMAGE=: its image, as your clusters pull it; CATALOG=, NAMESPACE=, VALUES=: whose rights, docs/install.md)
 	@mkdir -p dist
-	@"$${CARGO_TARGET_DIR:-target}/debug/meshwright" install $(if $(IMAGE),--image "$(IMAGE)") >dist/install.yaml.partial
-	@mv dist/install.yaml.partial dist/install.yaml
-	@echo dist/install.yaml
+	@meshwright="$${CARGO_TARGET_DIR:-target}/debug/meshwright"; rm -rf dist/chart dist/chart.partial; cp -RL config/chart dist/chart.partial; \
+	"$$meshwright" install $(if $(IMAGE),--image "$(IMAGE)") $(THEIRS) $(if $(NAMESPACE),--namespace "$(NAMESPACE)") >dist/install.yaml.partial; \
+	$(if $(strip $(THEIRS)),"$$meshwright" rbac $(THEIRS) >dist/chart.partial/files/rbac.yaml;) \
+	mv dist/chart.partial dist/chart; mv dist/install.yaml.partial dist/install.yaml
+	@echo dist/install.yaml dist/chart
 
 .PHONY: catalog
 catalog: lab build ## Import Istio's charts from its Go module into the catalog, and make the lab's own releases of them

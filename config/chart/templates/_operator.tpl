@@ -1,10 +1,16 @@
 {{- /* Whether an object belongs to the release; empty if not. */ -}}
 {{- define "meshwright.wanted" -}}
-{{- if eq .object.kind "Namespace" -}}
-{{- if .values.mesh.createNamespace }}yes{{ end -}}
-{{- else if eq .object.kind "ServiceMonitor" -}}
-{{- if .values.serviceMonitor.enabled }}yes{{ end -}}
-{{- else if hasKey .object "kind" -}}
+{{- $kind := get .object "kind" -}}
+{{- $values := .values -}}
+{{- if eq $kind "Namespace" -}}
+{{- if and $values.rbac.create $values.mesh.createNamespace }}yes{{ end -}}
+{{- else if hasSuffix "Role" (trimSuffix "Binding" $kind) -}}
+{{- if $values.rbac.create }}yes{{ end -}}
+{{- else if eq $kind "ServiceMonitor" -}}
+{{- if $values.serviceMonitor.enabled }}yes{{ end -}}
+{{- else if eq $kind "PrometheusRule" -}}
+{{- if $values.prometheusRule.enabled }}yes{{ end -}}
+{{- else if $kind -}}
 yes
 {{- end -}}
 {{- end -}}
@@ -21,15 +27,36 @@ yes
 {{- if has $object.kind (list "Namespace" "CustomResourceDefinition") -}}
 {{- $_ := set $metadata "annotations" (dict "helm.sh/resource-policy" "keep") -}}
 {{- end -}}
-{{- if eq $object.kind "Deployment" -}}
-{{- $_ := set $object.spec "replicas" (int $values.replicas) -}}
-{{- $pod := $object.spec.template.spec -}}
+{{- if eq $object.kind "Deployment" }}{{ include "meshwright.deployment" . }}{{ end -}}
+{{- if eq $object.kind "ServiceMonitor" }}{{ $_ := merge $metadata.labels $values.serviceMonitor.labels }}{{ end -}}
+{{- if eq $object.kind "PrometheusRule" }}{{ include "meshwright.rules" . }}{{ end -}}
+{{- end -}}
+
+{{- define "meshwright.rules" -}}
+{{- $values := .top.Values.prometheusRule -}}
+{{- $_ := merge .object.metadata.labels $values.labels -}}
+{{- if $values.runbooks -}}
+{{- range .object.spec.groups }}{{ range .rules -}}
+{{- $_ := set .annotations "runbook_url" (replace "docs/runbooks.md" $values.runbooks .annotations.runbook) -}}
+{{- $_ := unset .annotations "runbook" -}}
+{{- end }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "meshwright.deployment" -}}
+{{- $values := .top.Values -}}
+{{- $_ := set .object.spec "replicas" (int $values.replicas) -}}
+{{- $template := .object.spec.template -}}
+{{- $_ := merge $template.metadata.labels $values.podLabels -}}
+{{- with $values.podAnnotations }}{{ $_ := set $template.metadata "annotations" . }}{{ end -}}
+{{- $pod := $template.spec -}}
 {{- with $values.image.pullSecrets -}}
 {{- $secrets := list }}{{ range . }}{{ $secrets = append $secrets (dict "name" .) }}{{ end -}}
 {{- $_ := set $pod "imagePullSecrets" $secrets -}}
 {{- end -}}
-{{- with $values.nodeSelector }}{{ $_ := set $pod "nodeSelector" . }}{{ end -}}
-{{- with $values.tolerations }}{{ $_ := set $pod "tolerations" . }}{{ end -}}
+{{- range list "nodeSelector" "tolerations" "affinity" "priorityClassName" -}}
+{{- $name := . }}{{ with get $values $name }}{{ $_ := set $pod $name . }}{{ end -}}
+{{- end -}}
 {{- $container := index $pod.containers 0 -}}
 {{- $tag := $values.image.tag | default .top.Chart.AppVersion -}}
 {{- $separator := ternary "@" ":" (hasPrefix "sha256:" $tag) -}}
@@ -37,16 +64,17 @@ yes
 {{- $_ := set $container "imagePullPolicy" $values.image.pullPolicy -}}
 {{- $_ := set $container "resources" $values.resources -}}
 {{- $env := list -}}
+{{- $mounts := list -}}
+{{- $volumes := list -}}
 {{- with $values.catalog.places }}{{ $env = append $env (dict "name" "MESHWRIGHT_CATALOG" "value" (join ":" .)) }}{{ end -}}
 {{- if $values.catalog.plainHTTP }}{{ $env = append $env (dict "name" "MESHWRIGHT_CATALOG_PLAIN_HTTP" "value" "true") }}{{ end -}}
 {{- with $values.catalog.credentialsSecret -}}
 {{- $env = append $env (dict "name" "DOCKER_CONFIG" "value" "/etc/meshwright/registry") -}}
-{{- $mount := dict "name" "registry" "mountPath" "/etc/meshwright/registry" "readOnly" true -}}
-{{- $_ := set $container "volumeMounts" (append $container.volumeMounts $mount) -}}
+{{- $mounts = append $mounts (dict "name" "registry" "mountPath" "/etc/meshwright/registry" "readOnly" true) -}}
 {{- $item := dict "key" ".dockerconfigjson" "path" "config.json" -}}
-{{- $secret := dict "secretName" . "items" (list $item) -}}
-{{- $_ := set $pod "volumes" (append $pod.volumes (dict "name" "registry" "secret" $secret)) -}}
+{{- $volumes = append $volumes (dict "name" "registry" "secret" (dict "secretName" . "items" (list $item))) -}}
 {{- end -}}
-{{- $_ := set $container "env" (concat $container.env $env) -}}
-{{- end -}}
+{{- $_ := set $container "env" (concat $container.env $env $values.extraEnv) -}}
+{{- $_ := set $container "volumeMounts" (concat $container.volumeMounts $mounts $values.extraVolumeMounts) -}}
+{{- $_ := set $pod "volumes" (concat $pod.volumes $volumes $values.extraVolumes) -}}
 {{- end -}}

@@ -68,7 +68,8 @@ async fn the_chart_makes_what_lies_in_config_and_keeps_what_meshes_need() {
 async fn the_charts_values_do_what_they_say() {
     let folder = tempfile::tempdir().unwrap();
     let values = folder.path().join("values.yaml");
-    let resources = json!({"requests": {"cpu": "1", "memory": "64Mi"}, "limits": {"memory": "256Mi"}});
+    let resources =
+        json!({"requests": {"cpu": "1", "memory": "64Mi", "ephemeral-storage": "1Gi"}, "limits": {"memory": "256Mi"}});
     let toleration = json!({"key": "infra", "operator": "Exists"});
     let given = json!({
         "image": {
@@ -79,7 +80,13 @@ async fn the_charts_values_do_what_they_say() {
             "places": ["/catalog", "oci://registry.example.com/charts"], "plainHTTP": true, "credentialsSecret": "login",
         },
         "replicas": 1, "resources": resources, "nodeSelector": {"pool": "infra"}, "tolerations": [toleration],
-        "mesh": {"namespace": "mesh", "createNamespace": false}, "serviceMonitor": {"enabled": true},
+        "mesh": {"namespace": "mesh", "createNamespace": false},
+        "serviceMonitor": {"enabled": true, "labels": {"release": "prometheus"}},
+        "affinity": {"podAntiAffinity": {}}, "priorityClassName": "infra",
+        "podLabels": {"team": "mesh"}, "podAnnotations": {"example.com/owner": "mesh"},
+        "extraEnv": [{"name": "SSL_CERT_FILE", "value": "/authorities/ca.crt"}],
+        "extraVolumes": [{"name": "authorities", "configMap": {"name": "authorities"}}],
+        "extraVolumeMounts": [{"name": "authorities", "mountPath": "/authorities", "readOnly": true}],
     });
     std::fs::write(&values, given.to_string()).unwrap();
     let made = made("platform", &["--values", &values.display().to_string()]).await.unwrap();
@@ -99,7 +106,16 @@ async fn the_charts_values_do_what_they_say() {
     assert_eq!(set("DOCKER_CONFIG"), container["volumeMounts"][1]["mountPath"].as_str());
     let login = json!({"secretName": "login", "items": [{"key": ".dockerconfigjson", "path": "config.json"}]});
     assert_eq!(pod["volumes"][1], json!({"name": container["volumeMounts"][1]["name"], "secret": login}));
-    assert!(made.contains_key("ServiceMonitor platform/meshwright"));
+    assert_eq!(set("SSL_CERT_FILE"), Some("/authorities/ca.crt"));
+    assert_eq!(container["volumeMounts"][2], given["extraVolumeMounts"][0]);
+    assert_eq!(pod["volumes"][2], given["extraVolumes"][0]);
+    assert_eq!((&pod["affinity"], &pod["priorityClassName"]), (&given["affinity"], &given["priorityClassName"]));
+    let template = &spec["template"]["metadata"];
+    assert_eq!(template["annotations"], given["podAnnotations"]);
+    let labels = json!({"app.kubernetes.io/name": "meshwright", "sidecar.istio.io/inject": "false", "team": "mesh"});
+    assert_eq!(template["labels"], labels);
+    assert_eq!(made["ServiceMonitor platform/meshwright"]["metadata"]["labels"]["release"], "prometheus");
+    assert!(!made.contains_key("PrometheusRule platform/meshwright"));
     assert!(!made.keys().any(|name| name.starts_with("Namespace")), "{:?}", made.keys());
 
     // Its rights are those that the operator works out for these namespaces.
@@ -110,10 +126,44 @@ async fn the_charts_values_do_what_they_say() {
         assert_eq!(made.get(name), Some(object), "{name}");
     }
 
-    for (wrong, named) in [("image.repo=x", "repo"), ("mesh.namespace=Foo_Bar", "/mesh/namespace")] {
+    for (wrong, named) in [
+        ("image.repo=x", "repo"),
+        (r"podLabels.sidecar\.istio\.io/inject=yes", "podLabels"),
+        ("mesh.namespace=Foo_Bar", "/mesh/namespace"),
+        ("prometheusRule.runbooks=docs", "runbooks"),
+    ] {
         let refused = helm(Path::new(NOWHERE), &["template", "meshwright", ".", "--set", wrong]).await.unwrap();
-        assert!(refused.code != Some(0) && refused.err.contains(named), "{}", refused.err);
+        assert!(refused.code != Some(0) && refused.err.contains(named), "{wrong}: {}", refused.err);
     }
+}
+
+#[tokio::test]
+async fn alerts_come_with_the_labels_that_are_looked_for_and_lead_to_runbooks() {
+    let runbooks = "https://git.example.com/meshwright/docs/runbooks.md";
+    let args = ["--set", "prometheusRule.enabled=true,prometheusRule.labels.release=prometheus"];
+    let without = made(OPERATOR_NAMESPACE, &args).await.unwrap();
+    let address = format!("prometheusRule.runbooks={runbooks}");
+    let with = made(OPERATOR_NAMESPACE, &[&args[..], &["--set", &address]].concat()).await.unwrap();
+    let rule = |made: &BTreeMap<String, Value>| made["PrometheusRule meshwright-system/meshwright"].clone();
+    assert_eq!(rule(&without)["metadata"]["labels"]["release"], "prometheus");
+    let text = std::fs::read_to_string(config().join("overlays/service-monitor/prometheus_rule.yaml")).unwrap();
+    let written: Value = serde_saphyr::from_str(&text).unwrap();
+    assert_eq!(rule(&without)["spec"], written["spec"]);
+    let linked =
+        written["spec"].to_string().replace("\"runbook\":\"docs/runbooks.md", &format!("\"runbook_url\":\"{runbooks}"));
+    assert!(linked.contains(runbooks));
+    assert_eq!(rule(&with)["spec"], serde_json::from_str::<Value>(&linked).unwrap());
+}
+
+#[tokio::test]
+async fn rights_that_come_from_elsewhere_are_left_to_them() {
+    let whole = made(OPERATOR_NAMESPACE, &[]).await.unwrap();
+    let without = made(OPERATOR_NAMESPACE, &["--set", "rbac.create=false"]).await.unwrap();
+    let printed = with_the_first_catalog(&["rbac"]).await.unwrap();
+    let printed = by_name(apply::parse("meshwright rbac", &printed).unwrap()).unwrap();
+    let together: Vec<&String> = without.keys().chain(printed.keys()).collect();
+    assert_eq!(together.len(), whole.len(), "{together:?}");
+    assert!(whole.keys().all(|name| together.contains(&name)), "{together:?}");
 }
 
 /// What the operator prints with the catalog that committed files are made from.
@@ -121,6 +171,18 @@ async fn with_the_first_catalog(args: &[&str]) -> TestResult<String> {
     let catalog = meshwright_e2e::programs::catalog().ok_or("MESHWRIGHT_CATALOG is not set")?.display().to_string();
     let ran = meshwright(Path::new(NOWHERE), &[args, &["--catalog", &catalog]].concat()).await?;
     if ran.code == Some(0) { Ok(ran.out) } else { Err(ran.err.into()) }
+}
+
+/// Applies what `meshwright rbac` prints as docs/install.md has it: without force, so that another owner is a conflict.
+async fn apply_rights(kubeconfig: &Path) -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("rights.yaml");
+    std::fs::write(&file, with_the_first_catalog(&["rbac"]).await?)?;
+    let mut command = Command::new(Programs::find()?.path("kubectl"));
+    command.args(["apply", "--server-side", "-f"]).arg(&file).env("KUBECONFIG", kubeconfig).env("HOME", folder.path());
+    let output = command.kill_on_drop(true).output().await?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 #[test]
@@ -140,8 +202,15 @@ fn a_release_comes_changes_and_goes_and_the_mesh_is_none_the_wiser() {
         done(lab.kubeconfig(), &["uninstall", "meshwright", "--namespace", OPERATOR_NAMESPACE, "--wait"]).await?;
         assert_eq!(objects::pod_names(&lab.client(), "istio-system", "").await?, istiods, "no Pod was replaced");
 
-        // Definition and namespace have stayed, so the mesh did, and another release takes it on.
-        done(lab.kubeconfig(), &[&["install"], &release[..]].concat()).await?;
+        // Definition and namespace have stayed, so the mesh did, and another release takes it on: one with rights that are
+        // applied apart from it. Neither is in the other's way, then or later.
+        apply_rights(lab.kubeconfig()).await?;
+        let apart = [&release[..], &["--set", "rbac.create=false"]].concat();
+        done(lab.kubeconfig(), &[&["install"], &apart[..]].concat()).await?;
+        apply_rights(lab.kubeconfig()).await?;
+        done(lab.kubeconfig(), &[&["upgrade", "--set", "replicas=1"], &apart[..]].concat()).await?;
+        apply_rights(lab.kubeconfig()).await?;
+        mesh.wait_ready(NAME).await?;
         mesh.delete(NAME, &DeleteParams::default()).await?;
         assert!(mesh.api("apps/v1", "Deployment", Some("istio-system")).get_opt("istiod").await?.is_none());
         Ok(())

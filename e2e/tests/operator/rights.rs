@@ -5,8 +5,10 @@ use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use meshwright_api::conditions::{ConditionType, is_true};
 use meshwright_e2e::inventory::Inventory;
 use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR, small};
-use meshwright_e2e::{LabOptions, TestResult, run, wait};
+use meshwright_e2e::{LabOptions, TestResult, apply, programs, run, wait};
 use serde_json::{Value, json};
+
+use crate::cli::meshwright;
 
 /// Takes a verb on a resource out of the operator's ClusterRole; answers the role as it was.
 pub async fn take_away(mesh: &Mesh, resource: &str, verb: &str) -> TestResult<Value> {
@@ -81,4 +83,30 @@ fn a_missing_right_is_named_in_a_condition_and_an_event_and_its_return_is_enough
         mesh.wait_ready(NAME).await?;
         Ok(())
     });
+}
+
+#[tokio::test]
+async fn the_manifest_for_a_catalog_has_the_rights_that_are_printed_for_it() {
+    let catalog = programs::catalog().unwrap().display().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let values = folder.path().join("values.yaml").display().to_string();
+    std::fs::write(&values, "istiod: {taint: {enabled: true}}").unwrap();
+    let about = ["--catalog", &catalog, "--namespace", "mesh", "--values", &values];
+    let objects = async |command: &str, args: &[&str]| {
+        let ran = meshwright(std::path::Path::new("/nowhere"), &[&[command], args].concat()).await.unwrap();
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        apply::parse(command, &ran.out)
+            .unwrap()
+            .into_iter()
+            .map(|o| serde_json::to_value(o).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let (plain, whole, rights) =
+        (objects("install", &[]).await, objects("install", &about).await, objects("rbac", &about).await);
+    let is_right = |o: &&Value| o["kind"].as_str().is_some_and(|kind| kind.contains("Role"));
+    assert_eq!(plain.len(), whole.len());
+    assert!(rights.iter().all(|right| whole.contains(right)), "what is printed is in the manifest");
+    assert!(!rights.iter().filter(is_right).all(|right| plain.contains(right)), "and makes a difference");
+    let nothing = meshwright(std::path::Path::new("/nowhere"), &["install", "--catalog", "/nowhere"]).await.unwrap();
+    assert!(nothing.code == Some(1) && nothing.err.contains("/nowhere") && nothing.out.is_empty(), "{}", nothing.err);
 }

@@ -1,13 +1,17 @@
 //! `meshwright install`: the operator and all that it needs, as one manifest: what config/kustomization.yaml puts together.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use meshwright_api::CrdYamlError;
 use oci_client::Reference;
 
+use super::directories::Directories;
+use super::names::namespace;
 use super::output::print;
+use super::rbac::{self, RbacArgs, RbacError};
 
 /// Flags of `meshwright install`.
 #[derive(Args, Debug)]
@@ -15,6 +19,17 @@ pub struct InstallArgs {
     /// The operator's image, as your clusters pull it. Example: registry.example.com/platform/meshwright:0.1.0
     #[arg(long, default_value = IMAGE, value_parser = image)]
     image: String,
+    /// Directories of Istio releases, as `meshwright catalog` makes them, for all of which the operator gets the rights;
+    /// without, they are those for the development build that Meshwright itself is tested with
+    #[arg(long = "catalog", value_name = "DIR")]
+    catalogs: Vec<Directories>,
+    /// Namespace of the mesh's control plane, for which the rights are
+    #[arg(long, value_parser = namespace, default_value = rbac::MESH_NAMESPACE, requires = "catalogs")]
+    namespace: String,
+    /// File with values of Istio's charts, as spec.values has them, by which their roles may allow more; - reads
+    /// standard input
+    #[arg(long, value_name = "FILE", requires = "catalogs")]
+    values: Option<PathBuf>,
 }
 
 /// The manifest can't be printed.
@@ -23,6 +38,9 @@ pub enum InstallError {
     /// The definition of `MeshInstallation` can't be written.
     #[error("making the manifest failed")]
     Definition(#[source] CrdYamlError),
+    /// The rights for the releases of a catalog can't be worked out.
+    #[error("working out the operator's rights failed")]
+    Rights(#[source] RbacError),
     /// Nobody takes the output.
     #[error("can't write the output")]
     Print(#[source] io::Error),
@@ -30,10 +48,10 @@ pub enum InstallError {
 
 /// What has to be there before anything else: the operator's namespace.
 const NAMESPACE: &str = include_str!("../../../config/manager/namespace.yaml");
-/// The rest, in the order in which it is to be applied. The definition of `MeshInstallation` comes before it.
-const PARTS: [&str; 6] = [
-    include_str!("../../../config/manager/service_account.yaml"),
-    include_str!("../../../config/rbac/rbac.yaml"),
+const SERVICE_ACCOUNT: &str = include_str!("../../../config/manager/service_account.yaml");
+const RIGHTS: &str = include_str!("../../../config/rbac/rbac.yaml");
+/// What comes after the rights, in the order in which it is to be applied.
+const PARTS: [&str; 4] = [
     include_str!("../../../config/manager/network_policy.yaml"),
     include_str!("../../../config/manager/disruption_budget.yaml"),
     include_str!("../../../config/manager/service.yaml"),
@@ -44,16 +62,22 @@ const IMAGE: &str = concat!("meshwright:", env!("CARGO_PKG_VERSION"));
 
 /// Prints the manifest.
 pub fn run(args: &InstallArgs) -> Result<ExitCode, InstallError> {
-    let manifest = manifest(&args.image).map_err(InstallError::Definition)?;
+    let rights = if args.catalogs.is_empty() { RIGHTS.to_owned() } else { rights(args)? };
+    let manifest = manifest(&args.image, &rights).map_err(InstallError::Definition)?;
     print(io::stdout().lock(), &manifest).map_err(InstallError::Print)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn manifest(image: &str) -> Result<String, CrdYamlError> {
+fn rights(args: &InstallArgs) -> Result<String, InstallError> {
+    let asked = RbacArgs::of(args.catalogs.clone(), args.namespace.clone(), args.values.clone());
+    rbac::text(&asked).map_err(InstallError::Rights)
+}
+
+fn manifest(image: &str, rights: &str) -> Result<String, CrdYamlError> {
     let version = env!("CARGO_PKG_VERSION");
     let mut text = format!("# Meshwright {version}: the operator and all that it needs. Made by: meshwright install\n");
     let definition = meshwright_api::crd_yaml()?;
-    for part in [NAMESPACE, &definition].into_iter().chain(PARTS) {
+    for part in [NAMESPACE, &definition, SERVICE_ACCOUNT, rights].into_iter().chain(PARTS) {
         if !part.contains("\n---\n") {
             text.push_str("---\n");
         }
@@ -80,6 +104,7 @@ mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
 
+    use clap::Parser as _;
     use serde_json::Value;
 
     use super::*;
@@ -114,12 +139,12 @@ mod tests {
             objects
         };
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
-        assert_eq!(by_name(documents(&manifest(IMAGE).unwrap())), by_name(listed(&config)));
+        assert_eq!(by_name(documents(&manifest(IMAGE, RIGHTS).unwrap())), by_name(listed(&config)));
     }
 
     #[test]
     fn what_others_need_comes_before_them() {
-        let objects = documents(&manifest(IMAGE).unwrap());
+        let objects = documents(&manifest(IMAGE, RIGHTS).unwrap());
         let place = |kind: &str, name: &str| {
             objects.iter().position(|o| text(o, "/kind") == kind && text(o, "/metadata/name") == name)
         };
@@ -139,11 +164,25 @@ mod tests {
             let path = "/spec/template/spec/containers/0/image";
             text(documents(manifest).last().unwrap(), path).to_owned()
         };
-        assert_eq!(image(&manifest(IMAGE).unwrap()), IMAGE);
+        assert_eq!(image(&manifest(IMAGE, RIGHTS).unwrap()), IMAGE);
         let theirs = format!("registry.example.com:5000/platform/meshwright@sha256:{}", "0f".repeat(32));
-        let manifest = manifest(&theirs).unwrap();
+        let manifest = manifest(&theirs, RIGHTS).unwrap();
         assert_eq!(image(&manifest), theirs);
         assert!(!manifest.contains(&format!("image: {IMAGE}")));
+    }
+
+    #[test]
+    fn a_namespace_and_values_make_a_difference_with_a_catalog_alone() {
+        let read = |args: &[&str]| {
+            let words = [&["meshwright", "install"], args].concat();
+            super::super::Cli::try_parse_from(words).map(|_| ()).map_err(|error| error.to_string())
+        };
+        read(&[]).unwrap();
+        read(&["--catalog", "a:b", "--namespace", "mesh", "--values", "values.yaml"]).unwrap();
+        for alone in [["--namespace", "mesh"], ["--values", "values.yaml"]] {
+            let problem = read(&alone).unwrap_err();
+            assert!(problem.contains("--catalog"), "{problem}");
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub struct RbacArgs {
     #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", required = true, value_name = "DIR")]
     catalogs: Vec<Directories>,
     /// Namespace of the mesh's control plane
-    #[arg(long, value_parser = namespace, default_value = "istio-system")]
+    #[arg(long, value_parser = namespace, default_value = MESH_NAMESPACE)]
     namespace: String,
     /// Namespace of the operator
     #[arg(long, value_parser = namespace, default_value = super::OPERATOR_NAMESPACE, value_name = "NAMESPACE")]
@@ -43,6 +43,13 @@ pub struct RbacArgs {
     /// Print the document that tells of each right who needs it, instead of manifests
     #[arg(long)]
     document: bool,
+}
+
+impl RbacArgs {
+    /// Manifests for the operator in its usual namespace.
+    pub(super) fn of(catalogs: Vec<Directories>, namespace: String, values: Option<PathBuf>) -> Self {
+        Self { catalogs, namespace, operator_namespace: super::OPERATOR_NAMESPACE.to_owned(), values, document: false }
+    }
 }
 
 /// The rights could not be worked out.
@@ -83,6 +90,8 @@ pub enum RbacError {
     Print(#[source] io::Error),
 }
 
+/// Where the control plane is, unless a flag names another namespace.
+pub(super) const MESH_NAMESPACE: &str = "istio-system";
 /// A namespace that is not the control plane's: what a gateway needs there, it needs anywhere.
 const ELSEWHERE: &str = "gateways";
 /// Charts ask for no more than `major.minor`, and no role depends on it.
@@ -90,6 +99,12 @@ const KUBERNETES: &str = "v1.36.0";
 
 /// Prints the rights.
 pub fn run(args: &RbacArgs) -> Result<ExitCode, RbacError> {
+    print(io::stdout().lock(), &text(args)?).map_err(RbacError::Print)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The rights, as manifests or as the document.
+pub(super) fn text(args: &RbacArgs) -> Result<String, RbacError> {
     let catalog = directories::open(&args.catalogs).map_err(|error| RbacError::Catalog(error.into()))?;
     let values = args.values.as_deref().map_or_else(|| Ok(ChartValues::default()), manifest::read_values);
     let values = values.map_err(|error: ReadManifestError| RbacError::Values(error.into()))?;
@@ -101,9 +116,7 @@ pub fn run(args: &RbacArgs) -> Result<ExitCode, RbacError> {
     let rights = Rights::of(placement, objects.iter().map(Arc::as_ref)).map_err(RbacError::Rights)?;
     let versions: Vec<String> = catalog.versions().into_iter().map(ToString::to_string).collect();
     let made = format!("Generated for Istio {}; don't edit. To renew: make generate", versions.join(", "));
-    let text = if args.document { rights.document(&made) } else { yaml(&rights, &made)? };
-    print(io::stdout().lock(), &text).map_err(RbacError::Print)?;
-    Ok(ExitCode::SUCCESS)
+    if args.document { Ok(rights.document(&made)) } else { yaml(&rights, &made) }
 }
 
 /// Every profile, and every platform for which the charts may make other roles. They do the one apart from the other.
