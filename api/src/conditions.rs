@@ -161,6 +161,8 @@ reasons! {
     TagTaken,
     /// Somebody changes an object of the mesh back whenever it is put right.
     Contested,
+    /// Objects in no namespace, which others apply for this operator, are missing or not as the release needs them.
+    ClusterObjectsMissing,
     /// The operator lacks a right.
     Forbidden,
     /// The API server refused an object as invalid.

@@ -7,6 +7,7 @@ meshwright=${MESHWRIGHT_BIN:-${CARGO_TARGET_DIR:-$root/target}/debug/meshwright}
 "$meshwright" crd --document >"$root/docs/reference.md"
 "$meshwright" rbac >"$root/config/rbac/rbac.yaml"
 "$meshwright" rbac --document >"$root/config/rbac/README.md"
+"$meshwright" rbac --cluster-objects preinstalled >"$root/config/overlays/namespaced-rights/rbac.yaml"
 # The add-on's alerts, by groups, for those who have the Prometheus Operator: FILE NAME NAMESPACE GROUP.
 rule() {
 	local alerts=bundled-manifests/addons/prometheus/files/alerts.yml

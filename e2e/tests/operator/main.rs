@@ -14,6 +14,7 @@ mod alerts;
 mod bad_input;
 mod check;
 mod cli;
+mod cluster_objects;
 mod crash;
 mod documents;
 mod gateways;

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Client;
-use kube::api::{Api, DynamicObject};
+use kube::api::{Api, DynamicObject, ListParams};
+use kube::{Client, ResourceExt as _};
 use meshwright_api::CaStatus;
 
 use super::error::{ApplyError, absent};
 use super::inventory::Inventory;
 use super::raw_object::RawObject;
-use crate::mesh::live::{Drift, Live};
+use crate::mesh::cluster_objects::depends_on;
+use crate::mesh::kind::Kind;
+use crate::mesh::live::{Drift, Live, LiveObjects};
 use crate::mesh::object::{Desired, ObjectKey};
 use crate::mesh::revisions::REVISION_LABEL;
 use crate::runtime::requests::within_deadline;
@@ -62,6 +64,23 @@ impl Reader {
         Ok(())
     }
 
+    /// Objects as they are now, each held against what is desired; the inventory learns nothing of it.
+    pub async fn look_at(&self, desired: &[Arc<Desired>]) -> Result<LiveObjects, ApplyError> {
+        let reads = stream::iter(desired.iter().cloned()).map(|desired| async move {
+            let key = desired.key.clone();
+            match api(&self.client, &key).get_opt(&key.name).await {
+                Ok(Some(object)) => {
+                    Ok(Some((key.clone(), Live::of(key.kind, &object.into_value(), Some(&desired), None))))
+                }
+                Ok(None) => Ok(None),
+                Err(error) if absent(&error) => Ok(None),
+                Err(source) => Err(ApplyError::Read { key, source: Box::new(source) }),
+            }
+        });
+        let found: Vec<Option<_>> = reads.buffered(CONCURRENCY).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
     /// Of an object that is watched the end may be told before the answer that still shows it: then it stays gone.
     async fn read(&self, key: ObjectKey, watched: bool) -> Result<(), ApplyError> {
         let found = api(&self.client, &key).get_opt(&key.name).await;
@@ -94,7 +113,6 @@ const ISTIODS_OWN: [(&str, &str); 6] = [
 impl Reader {
     /// What asks for a tag: namespaces, and how many pods. What can't be seen is left out: it is only told.
     pub async fn users_of(&self, tag: &str) -> Vec<String> {
-        use kube::api::ListParams;
         let params = ListParams::default().labels(&format!("{REVISION_LABEL}={tag}")).limit(PAGE);
         let namespaces = kube::core::ApiResource::erase::<k8s_openapi::api::core::v1::Namespace>(&());
         let namespaces: Api<DynamicObject> = Api::all_with(self.client.clone(), &namespaces);
@@ -116,6 +134,22 @@ impl Reader {
             Err(_) => {}
         }
         users
+    }
+
+    /// The webhook configurations, whosever they are, that make the API server refuse objects when one of these Services
+    /// doesn't answer.
+    pub async fn webhooks_of(&self, services: &[&ObjectKey]) -> Result<Vec<ObjectKey>, ApplyError> {
+        let mut found = Vec::new();
+        for kind in [Kind::MutatingWebhookConfiguration, Kind::ValidatingWebhookConfiguration] {
+            let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind.api_resource());
+            let key = |name: String| ObjectKey { kind, namespace: None, name };
+            let listed = within_deadline(api.list(&ListParams::default())).await;
+            let listed =
+                listed.map_err(|source| ApplyError::Read { key: key("*".into()), source: Box::new(source) })?;
+            let theirs = listed.items.into_iter().filter(|object| depends_on(&object.data, services));
+            found.extend(theirs.map(|object| key(object.name_any())));
+        }
+        Ok(found)
     }
 
     /// What istiod made for itself in the mesh's namespace and left there.

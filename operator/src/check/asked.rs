@@ -86,7 +86,7 @@ impl Asked {
         let spec = &installation.spec;
         let mut asked = Self::anything(&spec.namespace, available, today);
         asked.version = spec.version.parse().ok();
-        asked.installation = Some(accepted.map(|Accepted { inputs, validated, desired }| {
+        asked.installation = Some(accepted.map(|Accepted { inputs, validated, desired, .. }| {
             asked.platform = Some(inputs.platform);
             asked.node_ports = inputs.node_ports.iter().map(|(slot, port, _)| format!("{port} for {slot}")).collect();
             asked.load_balancers = desired.iter().filter_map(|object| load_balancer(object)).collect();

@@ -25,6 +25,7 @@ use crate::catalog::store::OpenError;
 use crate::check::asked::Asked;
 use crate::check::{Finding, Verdict, judge, observe, workloads, worst};
 use crate::controller::{Surroundings, resolve_for};
+use crate::mesh::cluster_objects::ClusterObjects;
 use crate::mesh::object::Desired;
 use crate::mesh::rights::{Placement, Right, Rights, RightsError};
 use crate::nodeports::Discovery;
@@ -66,6 +67,10 @@ pub struct CheckArgs {
     /// Namespace of the operator
     #[arg(long, value_parser = namespace, default_value = super::OPERATOR_NAMESPACE, value_name = "NAMESPACE")]
     operator_namespace: String,
+    /// Who writes the objects of a mesh that are in no namespace: with preinstalled, the rights looked at are those of an
+    /// operator that is started with the same
+    #[arg(long, value_enum, default_value_t = ClusterObjects::Managed, value_name = "WHO", conflicts_with = "workloads")]
+    cluster_objects: ClusterObjects,
     /// How to show the findings
     #[arg(long, short, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
     output: Output,
@@ -175,13 +180,18 @@ async fn of_cluster(
         }
         (None, None) => (Asked::anything(&args.mesh_namespace, available, today), Vec::new()),
     };
-    let rights = needed(&args.operator_namespace, &asked.namespace, &desired)?;
+    let rights = needed(args, &asked.namespace, &desired)?;
     let cluster = observe::observe(client, &asked, &args.operator_namespace, rights, surveyed).await;
     Ok(judge(&asked, &cluster))
 }
 
-fn needed(operator: &str, mesh: &str, desired: &[Arc<Desired>]) -> Result<Vec<Right>, CheckError> {
-    let placement = Placement { operator: operator.to_owned(), mesh: mesh.to_owned() };
+fn needed(args: &CheckArgs, mesh: &str, desired: &[Arc<Desired>]) -> Result<Vec<Right>, CheckError> {
+    let placement = Placement { operator: args.operator_namespace.clone(), mesh: mesh.to_owned() };
     let rights = Rights::of(placement, desired.iter().map(Arc::as_ref)).map_err(CheckError::Rights)?;
-    Ok(rights.list())
+    if args.cluster_objects == ClusterObjects::Managed {
+        return Ok(rights.list());
+    }
+    // Where nothing is asked for, no namespace of a gateway is known.
+    let named = desired.iter().filter(|_| args.file.is_some()).filter_map(|desired| desired.key.namespace.clone());
+    Ok(rights.list_in_namespaces(&named.collect::<Vec<_>>()))
 }

@@ -12,6 +12,7 @@ use super::directories::Directories;
 use super::names::namespace;
 use super::output::print;
 use super::rbac::{self, RbacArgs, RbacError};
+use crate::mesh::cluster_objects::ClusterObjects;
 
 /// Flags of `meshwright install`.
 #[derive(Args, Debug)]
@@ -30,6 +31,14 @@ pub struct InstallArgs {
     /// standard input
     #[arg(long, value_name = "FILE", requires = "catalogs")]
     values: Option<PathBuf>,
+    /// Who writes the objects of a mesh that are in no namespace. With preinstalled the operator gets rights to write in
+    /// namespaces alone
+    #[arg(long, value_enum, default_value_t = ClusterObjects::Managed, value_name = "WHO")]
+    cluster_objects: ClusterObjects,
+    /// Another namespace that gateways, cni or ztunnel may be in; can be given again. Only with --cluster-objects
+    /// preinstalled: otherwise they may be in any
+    #[arg(long = "gateway-namespace", value_parser = namespace, value_name = "NAMESPACE", requires = "catalogs")]
+    gateway_namespaces: Vec<String>,
 }
 
 /// The manifest can't be printed.
@@ -50,6 +59,7 @@ pub enum InstallError {
 const NAMESPACE: &str = include_str!("../../../config/manager/namespace.yaml");
 const SERVICE_ACCOUNT: &str = include_str!("../../../config/manager/service_account.yaml");
 const RIGHTS: &str = include_str!("../../../config/rbac/rbac.yaml");
+const RIGHTS_IN_NAMESPACES: &str = include_str!("../../../config/overlays/namespaced-rights/rbac.yaml");
 /// What comes after the rights, in the order in which it is to be applied.
 const PARTS: [&str; 4] = [
     include_str!("../../../config/manager/network_policy.yaml"),
@@ -57,23 +67,43 @@ const PARTS: [&str; 4] = [
     include_str!("../../../config/manager/service.yaml"),
     include_str!("../../../config/manager/deployment.yaml"),
 ];
+/// The last of the Deployment's arguments.
+const LAST_ARGUMENT: &str = "            - --admin-address=$(POD_IP)\n";
 /// The Deployment's image.
 const IMAGE: &str = concat!("meshwright:", env!("CARGO_PKG_VERSION"));
 
 /// Prints the manifest.
 pub fn run(args: &InstallArgs) -> Result<ExitCode, InstallError> {
-    let rights = if args.catalogs.is_empty() { RIGHTS.to_owned() } else { rights(args)? };
-    let manifest = manifest(&args.image, &rights).map_err(InstallError::Definition)?;
+    let manifest = manifest(&args.image, &rights(args)?, args.cluster_objects).map_err(InstallError::Definition)?;
     print(io::stdout().lock(), &manifest).map_err(InstallError::Print)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn rights(args: &InstallArgs) -> Result<String, InstallError> {
-    let asked = RbacArgs::of(args.catalogs.clone(), args.namespace.clone(), args.values.clone());
+    if args.catalogs.is_empty() {
+        return Ok(committed(args.cluster_objects).to_owned());
+    }
+    let InstallArgs { image: _, catalogs, namespace, values, cluster_objects, gateway_namespaces } = args;
+    let asked = RbacArgs {
+        catalogs: catalogs.clone(),
+        namespace: namespace.clone(),
+        operator_namespace: super::OPERATOR_NAMESPACE.to_owned(),
+        values: values.clone(),
+        cluster_objects: *cluster_objects,
+        gateway_namespaces: gateway_namespaces.clone(),
+        document: false,
+    };
     rbac::text(&asked).map_err(InstallError::Rights)
 }
 
-fn manifest(image: &str, rights: &str) -> Result<String, CrdYamlError> {
+const fn committed(cluster_objects: ClusterObjects) -> &'static str {
+    match cluster_objects {
+        ClusterObjects::Managed => RIGHTS,
+        ClusterObjects::Preinstalled => RIGHTS_IN_NAMESPACES,
+    }
+}
+
+fn manifest(image: &str, rights: &str, cluster_objects: ClusterObjects) -> Result<String, CrdYamlError> {
     let version = env!("CARGO_PKG_VERSION");
     let mut text = format!("# Meshwright {version}: the operator and all that it needs. Made by: meshwright install\n");
     let definition = meshwright_api::crd_yaml()?;
@@ -82,6 +112,9 @@ fn manifest(image: &str, rights: &str) -> Result<String, CrdYamlError> {
             text.push_str("---\n");
         }
         text.push_str(part);
+    }
+    if cluster_objects == ClusterObjects::Preinstalled {
+        text = text.replace(LAST_ARGUMENT, &format!("{LAST_ARGUMENT}            - --cluster-objects=preinstalled\n"));
     }
     Ok(text.replace(&format!("image: {IMAGE}\n"), &format!("image: \"{image}\"\n")))
 }
@@ -108,6 +141,10 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+
+    fn usual(image: &str) -> String {
+        manifest(image, RIGHTS, ClusterObjects::Managed).unwrap()
+    }
 
     fn documents(text: &str) -> Vec<Value> {
         let documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();
@@ -139,12 +176,27 @@ mod tests {
             objects
         };
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
-        assert_eq!(by_name(documents(&manifest(IMAGE, RIGHTS).unwrap())), by_name(listed(&config)));
+        assert_eq!(by_name(documents(&usual(IMAGE))), by_name(listed(&config)));
+    }
+
+    #[test]
+    fn with_rights_in_namespaces_alone_the_operator_knows_of_it_and_the_rest_is_the_same() {
+        let [managed, preinstalled] = [ClusterObjects::Managed, ClusterObjects::Preinstalled]
+            .map(|cluster_objects| documents(&manifest(IMAGE, committed(cluster_objects), cluster_objects).unwrap()));
+        let rest = |objects: &[Value]| -> Vec<Value> {
+            let is_right =
+                |o: &&Value| text(o, "/kind").contains("Role") || text(o, "/metadata/name") == "istio-system";
+            objects.iter().filter(|o| !is_right(o)).cloned().collect()
+        };
+        let (managed, mut preinstalled) = (rest(&managed), rest(&preinstalled));
+        let args = preinstalled.last_mut().unwrap().pointer_mut("/spec/template/spec/containers/0/args").unwrap();
+        assert_eq!(args.as_array_mut().unwrap().pop().unwrap(), "--cluster-objects=preinstalled");
+        assert_eq!(managed, preinstalled);
     }
 
     #[test]
     fn what_others_need_comes_before_them() {
-        let objects = documents(&manifest(IMAGE, RIGHTS).unwrap());
+        let objects = documents(&usual(IMAGE));
         let place = |kind: &str, name: &str| {
             objects.iter().position(|o| text(o, "/kind") == kind && text(o, "/metadata/name") == name)
         };
@@ -164,9 +216,9 @@ mod tests {
             let path = "/spec/template/spec/containers/0/image";
             text(documents(manifest).last().unwrap(), path).to_owned()
         };
-        assert_eq!(image(&manifest(IMAGE, RIGHTS).unwrap()), IMAGE);
+        assert_eq!(image(&usual(IMAGE)), IMAGE);
         let theirs = format!("registry.example.com:5000/platform/meshwright@sha256:{}", "0f".repeat(32));
-        let manifest = manifest(&theirs, RIGHTS).unwrap();
+        let manifest = usual(&theirs);
         assert_eq!(image(&manifest), theirs);
         assert!(!manifest.contains(&format!("image: {IMAGE}")));
     }

@@ -9,6 +9,7 @@ use clap::Args;
 use crate::app::{self, RunError};
 use crate::catalog::place::Places;
 use crate::controller::Options;
+use crate::mesh::cluster_objects::ClusterObjects;
 use crate::runtime::admin::AdminArgs;
 use crate::runtime::leader::LeaderArgs;
 use crate::runtime::telemetry::LogArgs;
@@ -29,6 +30,9 @@ pub struct OperatorArgs {
     /// How often injection is proved by a dry run when nothing gives cause to, in seconds
     #[arg(long, env = "MESHWRIGHT_PROBE_INTERVAL", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..), value_name = "SECONDS")]
     probe_interval: u64,
+    /// Who writes the objects of a mesh that are in no namespace: definitions, cluster roles, webhooks and the like
+    #[arg(long, env = "MESHWRIGHT_CLUSTER_OBJECTS", value_enum, default_value_t = ClusterObjects::Managed, value_name = "WHO")]
+    cluster_objects: ClusterObjects,
     #[command(flatten)]
     admin: AdminArgs,
     #[command(flatten)]
@@ -44,6 +48,7 @@ pub fn run(args: &OperatorArgs) -> Result<ExitCode, RunError> {
         catalog_cache: args.catalog_cache.clone(),
         catalog_plain_http: args.catalog_plain_http,
         probe_interval: Duration::from_secs(args.probe_interval),
+        cluster_objects: args.cluster_objects,
     };
     app::run(options, &args.admin, &args.leader, &args.log)
 }

@@ -10,13 +10,14 @@ use clap::Args;
 use meshwright_api::{AddOnName, ChartValues, MeshInstallationSpec, Profile as ProfileName};
 use meshwright_chart::Capabilities;
 use semver::Version;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::directories::{self, Directories};
 use super::manifest::{self, ReadManifestError};
 use super::names::namespace;
 use super::output::print;
 use crate::catalog::{Catalog, Profile, Release, explain};
+use crate::mesh::cluster_objects::ClusterObjects;
 use crate::mesh::object::{Desired, Owner};
 use crate::mesh::problem::sentence;
 use crate::mesh::render::render;
@@ -29,27 +30,27 @@ use crate::platform::{GENERIC, LoadPlatformError, Platform, Platforms};
 pub struct RbacArgs {
     /// Directories of Istio releases, as `meshwright catalog` makes them; the rights are those that all of them need
     #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", required = true, value_name = "DIR")]
-    catalogs: Vec<Directories>,
+    pub(super) catalogs: Vec<Directories>,
     /// Namespace of the mesh's control plane
     #[arg(long, value_parser = namespace, default_value = MESH_NAMESPACE)]
-    namespace: String,
+    pub(super) namespace: String,
     /// Namespace of the operator
     #[arg(long, value_parser = namespace, default_value = super::OPERATOR_NAMESPACE, value_name = "NAMESPACE")]
-    operator_namespace: String,
+    pub(super) operator_namespace: String,
     /// File with values of Istio's charts, as spec.values has them, by which their roles may allow more; - reads
     /// standard input
     #[arg(long, value_name = "FILE")]
-    values: Option<PathBuf>,
+    pub(super) values: Option<PathBuf>,
+    /// Who writes the objects of a mesh that are in no namespace; the operator has to be started with the same
+    #[arg(long, value_enum, default_value_t = ClusterObjects::Managed, value_name = "WHO", conflicts_with = "document")]
+    pub(super) cluster_objects: ClusterObjects,
+    /// Another namespace that gateways, cni or ztunnel may be in; can be given again. Only with --cluster-objects
+    /// preinstalled: otherwise they may be in any
+    #[arg(long = "gateway-namespace", value_parser = namespace, value_name = "NAMESPACE")]
+    pub(super) gateway_namespaces: Vec<String>,
     /// Print the document that tells of each right who needs it, instead of manifests
     #[arg(long)]
-    document: bool,
-}
-
-impl RbacArgs {
-    /// Manifests for the operator in its usual namespace.
-    pub(super) fn of(catalogs: Vec<Directories>, namespace: String, values: Option<PathBuf>) -> Self {
-        Self { catalogs, namespace, operator_namespace: super::OPERATOR_NAMESPACE.to_owned(), values, document: false }
-    }
+    pub(super) document: bool,
 }
 
 /// The rights could not be worked out.
@@ -82,6 +83,9 @@ pub enum RbacError {
     /// The releases' roles can't be held.
     #[error("working out the rights failed")]
     Rights(#[source] RightsError),
+    /// The rights of an operator that writes everywhere don't depend on namespaces of gateways.
+    #[error("--gateway-namespace makes a difference with --cluster-objects preinstalled alone")]
+    Everywhere,
     /// The manifests can't be written as YAML.
     #[error("writing the manifests as YAML failed")]
     Write(#[source] Box<serde_saphyr::ser::Error>),
@@ -116,7 +120,7 @@ pub(super) fn text(args: &RbacArgs) -> Result<String, RbacError> {
     let rights = Rights::of(placement, objects.iter().map(Arc::as_ref)).map_err(RbacError::Rights)?;
     let versions: Vec<String> = catalog.versions().into_iter().map(ToString::to_string).collect();
     let made = format!("Generated for Istio {}; don't edit. To renew: make generate", versions.join(", "));
-    if args.document { Ok(rights.document(&made)) } else { yaml(&rights, &made) }
+    if args.document { Ok(rights.document(&made)) } else { yaml(&manifests(&rights, args)?, &made) }
 }
 
 /// Every profile, and every platform for which the charts may make other roles. They do the one apart from the other.
@@ -126,10 +130,18 @@ fn cases(platforms: &Platforms) -> impl Iterator<Item = (ProfileName, &Platform)
     profiles.chain(known.map(|platform| (ProfileName::Default, platform)))
 }
 
-fn yaml(rights: &Rights, made: &str) -> Result<String, RbacError> {
+fn manifests(rights: &Rights, args: &RbacArgs) -> Result<Vec<Value>, RbacError> {
+    match args.cluster_objects {
+        ClusterObjects::Preinstalled => Ok(rights.manifests_in_namespaces(&args.gateway_namespaces)),
+        ClusterObjects::Managed if args.gateway_namespaces.is_empty() => Ok(rights.manifests()),
+        ClusterObjects::Managed => Err(RbacError::Everywhere),
+    }
+}
+
+fn yaml(manifests: &[Value], made: &str) -> Result<String, RbacError> {
     let mut text = format!("# {made}\n");
-    for manifest in rights.manifests() {
-        let document = serde_saphyr::to_string(&manifest).map_err(|error| RbacError::Write(Box::new(error)))?;
+    for manifest in manifests {
+        let document = serde_saphyr::to_string(manifest).map_err(|error| RbacError::Write(Box::new(error)))?;
         text.push_str("---\n");
         text.push_str(&document);
     }
@@ -213,7 +225,7 @@ mod tests {
     fn manifests_are_separate_documents_below_a_line_that_says_how_they_were_made() {
         let placement = Placement { operator: "meshwright-system".into(), mesh: "istio-system".into() };
         let rights = Rights::of(placement, []).unwrap();
-        let text = yaml(&rights, "made by hand").unwrap();
+        let text = yaml(&rights.manifests(), "made by hand").unwrap();
         assert!(text.starts_with("# made by hand\n---\n"));
         assert_eq!(text.matches("\n---\n").count(), rights.manifests().len());
     }

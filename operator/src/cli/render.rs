@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use kube::ResourceExt as _;
@@ -21,9 +22,11 @@ use crate::catalog::facts::{Minor, ParseFactsError, Refusal};
 use crate::catalog::store::OpenError;
 use crate::controller::{Accepted, Surroundings, resolve_for};
 use crate::mesh::health::Blocker;
+use crate::mesh::kind::Kind;
 use crate::mesh::live::LiveObjects;
-use crate::mesh::object::{HASH_ANNOTATION, UID_ANNOTATION};
+use crate::mesh::object::{AdmitObjectError, Desired, HASH_ANNOTATION, UID_ANNOTATION};
 use crate::mesh::plan::plan;
+use crate::mesh::upgrade::with_rules_of;
 use crate::nodeports::Discovery;
 use crate::platform::{Detected, LoadPlatformError, Platforms};
 
@@ -52,6 +55,12 @@ pub struct RenderArgs {
     /// Version of the cluster's API server, such as v1.36.3; the newest that the release supports if absent
     #[arg(long, value_name = "VERSION", value_parser = kubernetes_version)]
     kubernetes: Option<String>,
+    /// Which of them: all, or those in no namespace, which others apply for an operator with --cluster-objects preinstalled
+    #[arg(long, value_enum, default_value_t = Scope::All, value_name = "WHICH")]
+    scope: Scope,
+    /// A release that runs and shall go on running: cluster roles also allow what they do in that one
+    #[arg(long, value_name = "VERSION")]
+    with_roles_of: Option<Version>,
     /// How to print them; json is one List
     #[arg(long, short, value_enum, default_value_t = Output::Yaml, value_name = "FORMAT")]
     output: Output,
@@ -61,6 +70,14 @@ pub struct RenderArgs {
 enum Output {
     Yaml,
     Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Scope {
+    /// All objects
+    All,
+    /// Those in no namespace
+    Cluster,
 }
 
 /// Nothing could be rendered.
@@ -81,6 +98,9 @@ pub enum RenderError {
     /// Nothing is known of the release, so that nobody knows for which Kubernetes to render.
     #[error("name the API server's version with --kubernetes")]
     UnknownRelease(#[source] Refusal),
+    /// An object could not be written.
+    #[error("can't join the roles of two releases")]
+    Join(#[source] AdmitObjectError),
     /// The operator would refuse it too.
     #[error("{}: {}", .0.reason.as_str(), .0.message)]
     Refused(Blocker),
@@ -116,7 +136,16 @@ fn rendered(args: &RenderArgs, installation: &MeshInstallation) -> Result<String
         running: None,
         proxies: Vec::new(),
     };
-    let accepted = resolve_for(&surroundings, installation).map_err(RenderError::Refused)?;
+    let mut accepted = resolve_for(&surroundings, installation).map_err(RenderError::Refused)?;
+    if let Some(version) = &args.with_roles_of {
+        let mut running = installation.clone();
+        running.spec.version = version.to_string();
+        let running = resolve_for(&surroundings, &running).map_err(RenderError::Refused)?;
+        join_roles(&mut accepted.desired, &running.desired).map_err(RenderError::Join)?;
+    }
+    if args.scope == Scope::Cluster {
+        accepted.desired.retain(|desired| !desired.key.kind.namespaced());
+    }
     let objects = objects(&accepted);
     let head = format!(
         "MeshInstallation {}, Istio {}, Kubernetes {}; made by: meshwright render",
@@ -128,6 +157,17 @@ fn rendered(args: &RenderArgs, installation: &MeshInstallation) -> Result<String
         Output::Yaml => yaml(&head, &objects),
         Output::Json => format!("{:#}\n", json!({"apiVersion": "v1", "kind": "List", "items": objects})),
     })
+}
+
+/// Has cluster roles allow what they do in another release too.
+fn join_roles(desired: &mut [Arc<Desired>], other: &[Arc<Desired>]) -> Result<(), AdmitObjectError> {
+    for role in desired.iter_mut().filter(|desired| desired.key.kind == Kind::ClusterRole) {
+        let same = other.iter().map(Arc::as_ref).filter(|other| other.key == role.key);
+        if let Some(joined) = with_rules_of(role, same)? {
+            *role = Arc::new(joined);
+        }
+    }
+    Ok(())
 }
 
 fn yaml(head: &str, objects: &[Value]) -> String {

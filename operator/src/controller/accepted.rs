@@ -7,12 +7,22 @@ use crate::mesh::revision::ResolvedInputs;
 use crate::mesh::validated::Validated;
 
 /// A spec that can be followed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Accepted {
     /// What is remembered of it.
     pub inputs: ResolvedInputs,
     /// What it stands for.
     pub validated: Validated,
-    /// The objects.
+    /// The objects, as far as they are the operator's to write.
     pub desired: Vec<Arc<Desired>>,
+    /// Those in no namespace, where others apply them beforehand.
+    pub preinstalled: Vec<Arc<Desired>>,
+}
+
+impl Accepted {
+    /// All objects, whoever writes them.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Desired>> {
+        self.desired.iter().chain(&self.preinstalled).cloned().collect()
+    }
 }

@@ -41,12 +41,13 @@ fn fraction(installation: &str, failures: u32) -> f64 {
 #[must_use]
 pub const fn patience(reason: Reason) -> Duration {
     match reason {
-        // Others may give their node ports back, and a right shows soon after it was granted. A registry's answer is told;
-        // this is for asking again.
+        // Others may give their node ports back, and a right, or what others apply, shows soon after it was given. A
+        // registry's answer is told; this is for asking again.
         Reason::NodePortTaken
         | Reason::NodePortOutOfRange
         | Reason::NodePortsExhausted
         | Reason::Forbidden
+        | Reason::ClusterObjectsMissing
         | Reason::PullingRelease
         | Reason::RegistryFailed => OTHERS_MOVE,
         _ => RESYNC,

@@ -41,8 +41,9 @@ pub fn place(
     let proved = context.prober.has_proved(&beside.me().name) && has_control_plane(&accepted.desired, &live);
     let arranged = arrange(&accepted.desired, &accepted.validated.owner, &live, standing, proved);
     let arranged = arranged.map_err(ReconcileError::Arrange)?;
-    let own =
-        Accepted { inputs: accepted.inputs.clone(), validated: accepted.validated.clone(), desired: arranged.own() };
+    let (inputs, validated) = (accepted.inputs.clone(), accepted.validated.clone());
+    let (desired, preinstalled) = (arranged.own(), arranged.preinstalled());
+    let own = Accepted { inputs, validated, desired, preinstalled };
     Ok((own, arranged))
 }
 

@@ -14,6 +14,7 @@ use serde_json::json;
 use tracing::info;
 
 use super::beside::{beside, tell_others};
+use super::cluster_objects::{left_to_others, spare, still_called};
 use super::context::{Context, FINALIZER};
 use super::error::ReconcileError;
 use super::outcome::SOON;
@@ -46,6 +47,7 @@ pub async fn finalize(installation: &MeshInstallation, context: &Context) -> Res
     let uid = installation.uid().unwrap_or_default();
     let mut live = context.inventory.snapshot(&name, &[]);
     live.retain(|_, live| live.marks.uid.as_deref().is_none_or(|mark| mark == uid));
+    spare(context, &mut live);
     if context.memory.is_news(installation) {
         tell_others(installation, context);
     }
@@ -84,6 +86,10 @@ pub async fn finalize(installation: &MeshInstallation, context: &Context) -> Res
     live.retain(|key, live| !beside.is_needed(key, live));
     let alone = beside.staying().next().is_none();
     let delete_definitions = installation.spec.deletion.crds == CrdPolicy::Delete && alone;
+    if let Some(blocker) = still_called(context, &live).await? {
+        let told = report(context, installation, Course::Uninstalling { blocker, in_use: None }, None).await?;
+        return Ok(told.again(NEXT_LOOK));
+    }
     match next(&live, delete_definitions) {
         Teardown::Delete(removals) => {
             tell(installation, context, &removals).await?;
@@ -173,7 +179,8 @@ async fn finish(installation: &MeshInstallation, context: &Context, reason: Reas
                 }
                 _ => String::new(),
             };
-            format!("the mesh is removed; istiod left behind: {left}{kept}")
+            let others = left_to_others(context, &name);
+            format!("the mesh is removed; istiod left behind: {left}{kept}{others}")
         }
         _ => "the mesh goes on running without an operator".to_owned(),
     };

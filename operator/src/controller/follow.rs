@@ -15,6 +15,7 @@ use super::accepted::Accepted;
 use super::backoff::{OTHERS_MOVE, RESYNC, patience, pause};
 use super::beside::{tell_of_lost_tags, tell_others};
 use super::charge::ensure_finalizer;
+use super::cluster_objects::gauge;
 use super::context::Context;
 use super::error::ReconcileError;
 use super::gateways::replace_uninjected;
@@ -27,7 +28,7 @@ use super::refusals::{in_the_way, tell_of_adoption};
 use super::report::{blocked, report, report_progress};
 use super::transition::{Moving, Transition, ended, transition};
 use crate::apply::{ApplyError, ErrorClass};
-use crate::mesh::health::{Blocker, Health, Injection, measure};
+use crate::mesh::health::{Blocker, Health, Injection};
 use crate::mesh::live::LiveObjects;
 use crate::mesh::object::Desired;
 use crate::mesh::plan::{Applied, Plan, Prepared, Refusal, plan};
@@ -88,7 +89,7 @@ pub async fn follow(case: Case<'_>) -> Done {
         Err(blocker) => return hindered(&case, blocker, ErrorClass::Invalid).await,
     };
     let now = Time(Timestamp::now());
-    let live = context.inventory.snapshot(&name, &case.accepted.desired);
+    let live = context.inventory.snapshot(&name, &case.accepted.all());
     let moving = way.as_ref().map(|way| way.moving(context, installation, case.accepted, &live, &now));
     if let (Some(way), Some(moving)) = (&way, &moving)
         && moving.failed
@@ -97,13 +98,13 @@ pub async fn follow(case: Case<'_>) -> Done {
     }
     let staged = moving.as_ref().and_then(|moving| staged(case.accepted, moving));
     let accepted = staged.as_ref().unwrap_or(case.accepted);
-    context.inventory.expect(&name, &accepted.desired);
-    if let Err(error) = context.reader.complete(&name, &accepted.desired).await {
+    context.inventory.expect(&name, &accepted.all());
+    if let Err(error) = context.reader.complete(&name, &accepted.all()).await {
         return hindered(&case, failure(&error), error.class()).await;
     }
     let live = context.inventory.snapshot(&name, &case.arranged.with_anothers(&accepted.desired));
     let judged = judged(accepted, way.as_ref(), &live);
-    let (injection, _) = injection(context, &name, &accepted.validated, &judged, &live);
+    let (injection, _) = injection(context, &name, accepted, &judged, &live);
     let may_start = injection.lets_gateways_start(&accepted.validated);
     let before = case.arranged.without_kept(&live);
     let mut prepared = case.plan(accepted, &before, may_start);
@@ -134,8 +135,8 @@ pub async fn follow(case: Case<'_>) -> Done {
 fn staged(accepted: &Accepted, moving: &Moving) -> Option<Accepted> {
     let kept = moving.kept.as_ref().map(|(_, desired)| desired);
     let desired = moving.position.as_ref().map(|position| &position.desired).or(kept).filter(|_| !moving.hurried)?;
-    let Accepted { inputs, validated, .. } = accepted;
-    Some(Accepted { inputs: inputs.clone(), validated: validated.clone(), desired: desired.clone() })
+    let Accepted { inputs, validated, preinstalled, .. } = accepted.clone();
+    Some(Accepted { inputs, validated, preinstalled, desired: desired.clone() })
 }
 
 /// What the mesh is judged by: what is to be, without what merely stays for now.
@@ -196,8 +197,8 @@ async fn settle(
     let live = context.inventory.snapshot(&name, &case.arranged.with_anothers(&accepted.desired));
     let judged = judged(accepted, way, &live);
     let all = case.arranged.with_anothers(&judged);
-    let (injection, look_again) = self::injection(context, &name, &accepted.validated, &judged, &live);
-    let mut health = measure(&accepted.validated, &all, &live, &injection);
+    let (injection, look_again) = self::injection(context, &name, accepted, &judged, &live);
+    let mut health = gauge(accepted, &all, &live, &injection);
     health.kept = moving.as_ref().and_then(|moving| moving.kept.as_ref().map(|(kept, _)| kept.clone()));
     replace_uninjected(context, &name, accepted, &live, &injection, &mut health).await;
     health.blockers.extend(context.memory.contested(&accepted.desired));
@@ -215,7 +216,7 @@ async fn settle(
     }
     let left = case.arranged.without_kept(&live);
     let unsettled = !case.plan(accepted, &left, true).is_settled();
-    let resync = resync(&case, moving.as_ref());
+    let resync = resync(&case, &health, moving.as_ref());
     let ca = authority(&case, accepted, &health).await;
     let told = tell(&case, applied, &health, way, moving.as_ref(), ca).await?;
     let arrived = moving.as_ref().is_none_or(|moving| moving.position.is_none());
@@ -263,8 +264,9 @@ async fn settle(
 }
 
 /// When to look again though nothing happens.
-fn resync(case: &Case<'_>, moving: Option<&Moving>) -> Duration {
-    let usual = case.stall.as_ref().map_or(RESYNC, |stall| patience(stall.reason));
+fn resync(case: &Case<'_>, health: &Health, moving: Option<&Moving>) -> Duration {
+    let wrong = case.stall.iter().chain(&health.blockers);
+    let usual = wrong.map(|blocker| patience(blocker.reason)).min().unwrap_or(RESYNC);
     let Some(moving) = moving else { return usual };
     if moving.progress.is_none() {
         return usual.min(KEPT);
@@ -345,7 +347,7 @@ async fn paused(
     moving: Option<Moving>,
 ) -> Done {
     let all = case.arranged.with_anothers(&accepted.desired);
-    let mut health = measure(&accepted.validated, &all, live, injection);
+    let mut health = gauge(accepted, &all, live, injection);
     reach(case.context, &mut health, live).await;
     let arrived = moving.as_ref().is_none_or(|moving| moving.position.is_none());
     let applied = arrived && case.stall.is_none() && prepared.is_settled() && prepared.refusals.is_empty();
@@ -386,7 +388,7 @@ async fn refused(
         return Ok((ReconcileResult::Waiting, Action::requeue(SOON)));
     };
     let all = case.arranged.with_anothers(&accepted.desired);
-    let mut health = measure(&accepted.validated, &all, live, injection);
+    let mut health = gauge(accepted, &all, live, injection);
     reach(context, &mut health, live).await;
     let running = case.proved().then_some(&health);
     let told = report(context, installation, blocked(blocker, running), None).await?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::accepted::Accepted;
 use super::backoff::RESYNC;
 use super::context::Context;
 use crate::mesh::health::{Injection, minimum};
@@ -12,7 +13,6 @@ use crate::mesh::live::{Facts, LiveObjects};
 use crate::mesh::object::{Component, Desired, short_hash};
 use crate::mesh::probe::{Outcome, asks};
 use crate::mesh::proxy_inputs::is_expected_image;
-use crate::mesh::validated::Validated;
 
 /// An injector that has not read its new configuration yet is looked at again after this long.
 const STILL_OLD: Duration = Duration::from_millis(500);
@@ -21,14 +21,17 @@ const STILL_OLD: Duration = Duration::from_millis(500);
 pub fn injection(
     context: &Context,
     installation: &str,
-    validated: &Validated,
+    accepted: &Accepted,
     desired: &[Arc<Desired>],
     live: &LiveObjects,
 ) -> (Injection, Duration) {
-    let Some(inputs) = probe_inputs(desired, live) else { return (Injection::Pending, RESYNC) };
-    let injector = injector(desired);
+    // Whoever writes the webhooks, injection goes by them.
+    let desired = [desired, &accepted.preinstalled].concat();
+    let Some(inputs) = probe_inputs(&desired, live) else { return (Injection::Pending, RESYNC) };
+    let injector = injector(&desired);
     let is_expected = |image: &str| injector.as_ref().is_none_or(|injector| is_expected_image(injector, image));
-    let (proof, again) = context.prober.consult(installation, asks(validated, desired, live), &inputs, is_expected);
+    let (proof, again) =
+        context.prober.consult(installation, asks(&accepted.validated, &desired, live), &inputs, is_expected);
     match proof {
         // What an older state showed tells nothing of this one.
         Some(proof) if proof.inputs == inputs => match &proof.outcome {

@@ -4,6 +4,7 @@ mod accepted;
 mod backoff;
 mod beside;
 mod charge;
+mod cluster_objects;
 mod contest;
 mod context;
 mod error;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::catalog::place::Place;
+use crate::mesh::cluster_objects::ClusterObjects;
 
 /// What a person may set.
 #[derive(Clone, Debug)]
@@ -16,4 +17,6 @@ pub struct Options {
     pub catalog_plain_http: bool,
     /// How often injection is proved when nothing gives cause to.
     pub probe_interval: Duration,
+    /// Who writes what is in no namespace.
+    pub cluster_objects: ClusterObjects,
 }

@@ -8,6 +8,7 @@ use meshwright_api::{MeshInstallation, OnFailure};
 use tracing::debug;
 
 use super::accepted::Accepted;
+use super::cluster_objects::are_there;
 use super::context::Context;
 use super::heading::{Heading, last_good};
 use super::refusals::in_the_way;
@@ -36,8 +37,10 @@ pub async fn preflight(
     if records.last().is_some_and(|last| last.name == record) {
         return Ok(());
     }
+    let standing = Heading::of(records).map(|heading| heading.target());
+    are_there(context, installation, standing, accepted).await?;
     rights(context, &name, accepted).await?;
-    let Some(standing) = Heading::of(records).map(|heading| heading.target()) else { return Ok(()) };
+    let Some(standing) = standing else { return Ok(()) };
     if standing.inputs.version == accepted.inputs.version && standing.inputs.charts == accepted.inputs.charts {
         return Ok(());
     }

@@ -156,6 +156,7 @@ mod tests {
             catalog_cache: cache,
             catalog_plain_http: false,
             probe_interval: std::time::Duration::from_secs(1),
+            cluster_objects: crate::mesh::cluster_objects::ClusterObjects::default(),
         }
     }
 

@@ -65,6 +65,10 @@ pub async fn resolve(
     records: &[Record],
 ) -> Result<Arc<Accepted>, Blocker> {
     switches(&installation.spec)?;
+    let beyond = context.options.cluster_objects.problems(&installation.spec);
+    if !beyond.is_empty() {
+        return Err(stall(Reason::InvalidSpec, sentence(&beyond)));
+    }
     let spec = shape(&installation.spec);
     let remembered = records.last().filter(|last| last.inputs.is_for(&spec));
     let unchanged = remembered.filter(|record| record.inputs.platform == platform);
@@ -301,9 +305,15 @@ async fn make(
     let release = release.clone();
     let capabilities = context.capabilities.clone();
     let surveyor = context.surveyor.clone();
+    let cluster_objects = context.options.cluster_objects;
     // Rendering takes tens of milliseconds of pure computation: not on the threads that serve watches.
-    let made =
-        tokio::task::spawn_blocking(move || build(inputs, owner, &release, surveyor.platforms(), &capabilities)).await;
+    let made = tokio::task::spawn_blocking(move || {
+        let built = build(inputs, owner, &release, surveyor.platforms(), &capabilities)?;
+        let desired = cluster_objects.leave(built.desired);
+        let desired = desired.map_err(|error| stall(Reason::RenderFailed, explain(&error)))?;
+        Ok(Accepted { desired, ..built })
+    })
+    .await;
     let accepted =
         made.unwrap_or_else(|error| Err(stall(Reason::RenderFailed, format!("rendering ended early: {error}"))))?;
     let accepted = Arc::new(accepted);
@@ -364,5 +374,5 @@ pub(super) fn build(
         RenderMeshError::Patch(wrong) => stall(Reason::InvalidSpec, wrong.to_string()),
         _ => stall(Reason::RenderFailed, explain(&error)),
     })?;
-    Ok(Accepted { inputs, validated, desired })
+    Ok(Accepted { inputs, validated, desired, preinstalled: Vec::new() })
 }

@@ -12,6 +12,7 @@ use tracing::warn;
 
 use super::accepted::Accepted;
 use super::beside::place;
+use super::cluster_objects::spare;
 use super::context::Context;
 use super::heading::{Heading, by_trust, last_good};
 use super::injection::injection;
@@ -80,7 +81,8 @@ pub async fn transition(
         Some(Heading::RolledBack { .. }) => true,
     };
     let others = by_trust(records, &record);
-    let live = context.inventory.snapshot(&name, &[]);
+    let mut live = context.inventory.snapshot(&name, &[]);
+    spare(context, &mut live);
     let is_alone = of_other_control_planes(&accepted.desired, &live).next().is_none();
     if others.is_empty() || (settled && is_alone) {
         context.memory.keep_only(&name, accepted);
@@ -168,7 +170,7 @@ impl Transition {
         } else {
             self.way.told_step(told)
         };
-        let injection = |desired: &[Arc<Desired>]| injection(context, &name, &accepted.validated, desired, live).0;
+        let injection = |desired: &[Arc<Desired>]| injection(context, &name, accepted, desired, live).0;
         if self.settled {
             let kept = self.kept(context, &name, live);
             return Moving { position: None, progress: None, kept, failed: false, hurried: false };

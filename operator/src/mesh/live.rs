@@ -12,6 +12,7 @@ use super::kind::Kind;
 use super::marks::Marks;
 use super::object::{Desired, ENFORCE_LABEL, ObjectKey, short_hash};
 use super::revisions::REVISION_LABEL;
+use super::sufficient;
 
 /// A live object as far as decisions need it.
 #[derive(Clone, Debug, PartialEq)]
@@ -226,6 +227,11 @@ fn identity(object: &Value) -> (&str, u64) {
 }
 
 fn judge(desired: &Desired, live: &Value, accepted: Option<&str>) -> Drift {
+    if desired.preinstalled
+        && let Some(lacks) = sufficient::lacks(desired, live)
+    {
+        return if lacks.is_empty() { Drift::None } else { Drift::Fields(lacks) };
+    }
     let wanted = effective(desired.value(), live);
     let differences = drift::drift(&wanted, live);
     let (extras, fields): (Vec<Difference>, Vec<Difference>) =

@@ -240,6 +240,8 @@ pub struct Desired {
     pub hash: String,
     /// Release that it was rendered from.
     pub release: Option<semver::Version>,
+    /// Somebody else applies it beforehand: it is compared, and never written.
+    pub preinstalled: bool,
     body: Box<[u8]>,
 }
 
@@ -315,7 +317,9 @@ impl Desired {
         if let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
             annotations.remove(HASH_ANNOTATION);
         }
-        Self::seal(self.key.clone(), &self.component, object)
+        let (release, installation) = (self.release.clone(), self.installation.clone());
+        let sealed = Self::seal(self.key.clone(), &self.component, object)?;
+        Ok(Self { release, installation, preinstalled: self.preinstalled, ..sealed })
     }
 
     /// Hashes a marked object and writes the hash into it.
@@ -333,7 +337,8 @@ impl Desired {
         let installation = installation.unwrap_or_default().to_owned();
         let body = encode(&object, &key)?.into_boxed_slice();
         let stage = Stage::of(key.kind, component);
-        Ok(Self { stage, component: component.clone(), key, installation, hash, release, body })
+        let component = component.clone();
+        Ok(Self { stage, component, key, installation, hash, release, preinstalled: false, body })
     }
 
     /// The object itself, parsed anew at each call.

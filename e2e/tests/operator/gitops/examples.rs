@@ -77,6 +77,18 @@ fn the_overlays_differ_from_the_rest_in_what_they_promise() {
     assert!(job.is_some_and(|job| rules.contains(&format!("job=\\\"{job}\\\""))), "{job:?}");
 }
 
+#[tokio::test]
+async fn the_overlay_with_rights_in_namespaces_is_what_the_command_prints() {
+    let nowhere = Path::new("/nowhere/kubeconfig");
+    let printed = meshwright(nowhere, &["install", "--cluster-objects", "preinstalled"]).await.unwrap();
+    let sorted = |mut objects: Vec<DynamicObject>| {
+        objects.sort_by_key(|object| names(std::slice::from_ref(object)));
+        objects.into_iter().map(|object| serde_json::to_value(object).unwrap()).collect::<Vec<Value>>()
+    };
+    let overlay = built(&file("config/overlays/namespaced-rights")).unwrap();
+    assert_eq!(sorted(overlay), sorted(apply::parse("meshwright install", &printed.out).unwrap()));
+}
+
 #[test]
 fn argo_cds_own_kustomization_takes_the_health_check_in() {
     let script = std::fs::read_to_string(file("config/gitops/argocd/health.lua")).unwrap();

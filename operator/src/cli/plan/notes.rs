@@ -102,6 +102,7 @@ pub(super) mod tests {
             inputs: inputs(port, digest),
             validated: Validated::bare(owner).pin(pins(port)),
             desired: Vec::new(),
+            preinstalled: Vec::new(),
         }
     }
 

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
 use super::granted::told;
-use super::needs::{Need, Reach, needs};
+use super::in_namespaces::{EVENTS_NAMESPACE, EVENTS_ROLE};
+use super::needs::{Need, Reach, needs, needs_in_namespaces};
 use super::rule::Rules;
 use super::{ACCOUNT, MESH_ROLE, Rights};
 
@@ -22,24 +23,25 @@ impl Rights {
         let in_mesh = format!("In the mesh's namespace `{mesh}`: Role `{MESH_ROLE}`");
         let own = format!("In the operator's namespace `{operator}`: Role `{ACCOUNT}`");
         for (title, reach) in [(cluster, Reach::Cluster), (in_mesh, Reach::Mesh), (own, Reach::Operator)] {
-            let _ = write!(text, "\n## {title}\n\n### What the operator does itself\n\n{}", needs_table(reach));
+            let own = needs_table(needs().filter(|need| need.reach == reach));
+            let _ = write!(text, "\n## {title}\n\n### What the operator does itself\n\n{own}");
             let granted = self.granted_tables(reach);
             if !granted.is_empty() {
                 let _ = write!(text, "\n### Held to be granted\n{granted}");
             }
         }
-        text
+        text + &in_namespaces(operator, mesh)
     }
 
     fn granted_tables(&self, reach: Reach) -> String {
         let mut text = String::new();
         for (role, granted) in &self.granted {
             let rules = match reach {
-                Reach::Cluster => &granted.in_cluster,
-                Reach::Mesh => &granted.in_mesh,
-                Reach::Operator => continue,
+                Reach::Cluster => granted.everywhere(),
+                Reach::Mesh => granted.in_mesh.clone(),
+                Reach::Operator | Reach::Named | Reach::Events => continue,
             };
-            let table = granted_table(rules);
+            let table = granted_table(&rules);
             if !table.is_empty() {
                 let _ = write!(text, "\n#### {role}\n\n{}\n\n{GRANTED_HEAD}{table}", told(role));
             }
@@ -88,9 +90,34 @@ authority too. `meshwright uninstall` leaves it.
     )
 }
 
-fn needs_table(reach: Reach) -> String {
+/// What is different where somebody else applies what is in no namespace.
+fn in_namespaces(operator: &str, mesh: &str) -> String {
+    let written = needs_in_namespaces().filter(|need| matches!(need.reach, Reach::Named | Reach::Events));
+    format!(
+        "
+## With rights in namespaces alone
+
+`meshwright rbac --cluster-objects preinstalled` prints the rights of an operator that is started with the same flag, and
+`config/overlays/namespaced-rights` has them: definitions, ClusterRoles, webhooks, policies and namespaces are then applied by
+somebody else ([how](../../docs/install.md#with-rights-in-namespaces-alone)). Against the above:
+
+- The ClusterRole `{ACCOUNT}` reads as much, so that the operator sees what it has to judge, and writes nothing but
+  MeshInstallations (the finalizer) and their status, which are in no namespace. It has no right to read Secrets.
+- Of what is held to be granted, only what Roles allow is left; ClusterRoles are bound by others. The Role `{MESH_ROLE}` has
+  that in `{mesh}`, and in each namespace given with `--gateway-namespace` what a gateway's Role allows.
+- The right to restart workloads is gone: `spec.proxy.update.mode: Restart` is refused.
+- The Role `{ACCOUNT}` in `{operator}` and what the operator does itself in `{mesh}` are as above. What it writes there and in
+  each namespace given with `--gateway-namespace`, by the Role `{MESH_ROLE}`, and in `{EVENTS_NAMESPACE}`, where Kubernetes
+  has Events about what is in no namespace, by the Role `{EVENTS_ROLE}`:
+
+{}",
+        needs_table(written)
+    )
+}
+
+fn needs_table(needs: impl Iterator<Item = Need>) -> String {
     let mut text = NEEDS_HEAD.to_owned();
-    let mut rows: Vec<Need> = needs().filter(|need| need.reach == reach).collect();
+    let mut rows: Vec<Need> = needs.collect();
     rows.sort_by_key(|need| (need.group, need.resource, need.name, need.verbs));
     // What is said of several resources alike is said once.
     let mut said: Vec<(Need, Vec<String>)> = Vec::new();

@@ -6,6 +6,7 @@
 
 mod document;
 mod granted;
+mod in_namespaces;
 mod missing;
 mod needs;
 mod rule;
@@ -110,6 +111,17 @@ impl Right {
 struct Granted {
     in_cluster: Rules,
     in_mesh: Rules,
+    /// In the namespace of a gateway, which may be any.
+    elsewhere: Rules,
+}
+
+impl Granted {
+    /// What has to be held in all namespaces, so that it is held wherever gateways are.
+    fn everywhere(&self) -> Rules {
+        let mut rules = self.in_cluster.clone();
+        rules.extend(&self.elsewhere);
+        rules
+    }
 }
 
 impl Rights {
@@ -124,9 +136,12 @@ impl Rights {
                 Kind::ClusterRole | Kind::Role => {
                     made.insert(format!("{} {}", object.key.kind, object.key.name));
                     let granted = granted.entry(title(object)).or_default();
-                    // A role outside the mesh's namespace is a gateway's, which may be in any namespace.
-                    let in_mesh = object.key.namespace.as_ref() == Some(&placement.mesh);
-                    read_rules(object, if in_mesh { &mut granted.in_mesh } else { &mut granted.in_cluster })?;
+                    let rules = match &object.key.namespace {
+                        None => &mut granted.in_cluster,
+                        Some(namespace) if *namespace == placement.mesh => &mut granted.in_mesh,
+                        Some(_) => &mut granted.elsewhere,
+                    };
+                    read_rules(object, rules)?;
                 }
                 Kind::ClusterRoleBinding | Kind::RoleBinding => bindings.push(object),
                 _ => {}
@@ -178,7 +193,7 @@ impl Rights {
 
     fn in_cluster(&self) -> Rules {
         let mut rules = Self::own(Reach::Cluster);
-        self.granted.values().for_each(|granted| rules.extend(&granted.in_cluster));
+        self.granted.values().for_each(|granted| rules.extend(&granted.everywhere()));
         rules.reduced()
     }
 
@@ -253,14 +268,27 @@ fn title(role: &Desired) -> String {
     }
 }
 
+/// What a live role doesn't allow of what the desired one does.
+pub fn lacking(desired: &Desired, live: &Value) -> Result<Vec<Right>, RightsError> {
+    let (mut wanted, mut found) = (Rules::default(), Rules::default());
+    read_rules(desired, &mut wanted)?;
+    add_rules(&desired.key, live, &mut found)?;
+    let lacks = wanted.without(&found).reduced();
+    Ok(lacks.iter().flat_map(|(target, verb)| each(target, desired.key.namespace.as_ref(), verb)).collect())
+}
+
 fn read_rules(role: &Desired, rules: &mut Rules) -> Result<(), RightsError> {
     let value = role.value();
     if value.get("aggregationRule").is_some_and(|rule| !rule.is_null()) {
         return Err(RightsError::Aggregated { key: role.key.clone() });
     }
-    let listed = value.get("rules").filter(|rules| !rules.is_null()).cloned().unwrap_or_else(|| json!([]));
+    add_rules(&role.key, &value, rules)
+}
+
+fn add_rules(key: &ObjectKey, role: &Value, rules: &mut Rules) -> Result<(), RightsError> {
+    let listed = role.get("rules").filter(|rules| !rules.is_null()).cloned().unwrap_or_else(|| json!([]));
     let listed: Vec<PolicyRule> =
-        serde_json::from_value(listed).map_err(|source| RightsError::Rules { key: role.key.clone(), source })?;
+        serde_json::from_value(listed).map_err(|source| RightsError::Rules { key: key.clone(), source })?;
     for rule in &listed {
         rules.add_policy(rule);
     }

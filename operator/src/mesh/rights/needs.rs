@@ -13,6 +13,10 @@ pub(super) enum Reach {
     Mesh,
     /// The namespace of the operator.
     Operator,
+    /// Each namespace that is named, where the operator writes in no others.
+    Named,
+    /// The namespace in which Kubernetes has Events about what is in none, where the operator writes in no others.
+    Events,
 }
 
 /// One right, what it is for, and what happens without it.
@@ -221,6 +225,29 @@ const OTHERS: [Need; 21] = [
 /// Every right that the operator uses itself.
 pub(super) fn needs() -> impl Iterator<Item = Need> {
     OTHERS.into_iter().chain(Kind::ALL.into_iter().flat_map(of_kind))
+}
+
+/// The same for an operator that writes in namespaces alone: it reads as widely, but writes nothing that is in no namespace
+/// save its own resource, and restarts nobody's workloads.
+pub(super) fn needs_in_namespaces() -> impl Iterator<Item = Need> {
+    let is_in_namespaces = |need: &Need| {
+        let kind = Kind::ALL.into_iter().find(|kind| (kind.group(), kind.plural()) == (need.group, need.resource));
+        kind.is_none_or(Kind::namespaced)
+    };
+    let narrowed = move |need: Need| {
+        if need.reach != Reach::Cluster || need.group == "meshwright.dev" {
+            return Some(need);
+        }
+        if need.without == NO_RESTART {
+            return None;
+        }
+        if need.verbs.iter().all(|verb| READ.contains(verb)) {
+            return Some(need);
+        }
+        let reach = if need.group == "events.k8s.io" { Reach::Events } else { Reach::Named };
+        is_in_namespaces(&need).then_some(Need { reach, ..need })
+    };
+    needs().filter_map(narrowed)
 }
 
 /// What applying objects of a kind takes. Gateways may be in any namespace, and so may all that they consist of.

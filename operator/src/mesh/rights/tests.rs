@@ -31,7 +31,7 @@ pub(super) fn rule(group: &str, resource: &str, verbs: &[&str]) -> Value {
     json!({"apiGroups": [group], "resources": [resource], "verbs": verbs})
 }
 
-fn istiod() -> Vec<Desired> {
+pub(super) fn istiod() -> Vec<Desired> {
     vec![
         role(
             "ClusterRole",
@@ -60,12 +60,12 @@ fn rights(objects: &[Desired]) -> Rights {
     Rights::of(placement(), objects).unwrap()
 }
 
-fn role_named<'a>(manifests: &'a [Value], kind: &str, name: &str) -> &'a Value {
+pub(super) fn role_named<'a>(manifests: &'a [Value], kind: &str, name: &str) -> &'a Value {
     manifests.iter().find(|m| m["kind"] == kind && m["metadata"]["name"] == name).unwrap()
 }
 
 /// Whether rules of a manifest allow something, read as RBAC reads them.
-fn allows(role: &Value, group: &str, resource: &str, verb: &str) -> bool {
+pub(super) fn allows(role: &Value, group: &str, resource: &str, verb: &str) -> bool {
     let has = |list: &Value, word: &str| list.as_array().is_some_and(|l| l.iter().any(|w| w == word || w == "*"));
     role["rules"].as_array().unwrap().iter().any(|rule| {
         has(&rule["apiGroups"], group)

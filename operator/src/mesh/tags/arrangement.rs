@@ -17,7 +17,7 @@ use crate::mesh::revisions::{DEFAULT, Revision};
 pub struct Arrangement {
     /// All that the installation needs.
     pub desired: Vec<Arc<Desired>>,
-    /// What of that another installation writes.
+    /// What of that another installation writes, or somebody has applied beforehand.
     pub anothers: BTreeSet<ObjectKey>,
     /// What is its own and no longer needed, but stays until another installation answers in its place.
     pub kept: BTreeSet<ObjectKey>,
@@ -30,6 +30,12 @@ impl Arrangement {
     #[must_use]
     pub fn own(&self) -> Vec<Arc<Desired>> {
         self.desired.iter().filter(|object| !self.anothers.contains(&object.key)).cloned().collect()
+    }
+
+    /// What somebody else applies beforehand.
+    #[must_use]
+    pub fn preinstalled(&self) -> Vec<Arc<Desired>> {
+        self.desired.iter().filter(|object| object.preinstalled).cloned().collect()
     }
 
     /// What it writes now, which may be less than all, and what another writes for it.
@@ -51,10 +57,12 @@ impl Arrangement {
     /// The live objects without those that stay for now, so that they are not pruned.
     #[must_use]
     pub fn without_kept<'l>(&self, live: &'l LiveObjects) -> Cow<'l, LiveObjects> {
-        if self.kept.is_empty() {
+        let preinstalled = self.desired.iter().any(|object| object.preinstalled);
+        if self.kept.is_empty() && !preinstalled {
             return Cow::Borrowed(live);
         }
-        let others = live.iter().filter(|(key, _)| !self.kept.contains(key));
+        let stays = |key: &ObjectKey| self.kept.contains(key) || (preinstalled && !key.kind.namespaced());
+        let others = live.iter().filter(|(key, _)| !stays(key));
         Cow::Owned(others.map(|(key, live)| (key.clone(), live.clone())).collect())
     }
 }
@@ -90,7 +98,7 @@ pub fn arrange(
             Place::Deactivated => arranged.desired.push(Arc::new(object.revise(deactivated(object.value()))?)),
             Place::Absent => continue,
         }
-        if standing.beside.is_anothers(object, found, &owner.release) {
+        if object.preinstalled || standing.beside.is_anothers(object, found, &owner.release) {
             arranged.anothers.insert(object.key.clone());
         }
     }

@@ -26,5 +26,5 @@ mod tests;
 pub use direction::direction;
 pub use gate::{Position, position};
 pub use progress::{Progress, Way};
-pub use route::Route;
+pub use route::{Route, with_rules_of};
 pub use step::Step;

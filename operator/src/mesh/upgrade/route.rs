@@ -321,14 +321,7 @@ fn on_the_way(
 ) -> Result<Option<Desired>, AdmitObjectError> {
     let before = || sources.iter().filter_map(|source| source.get(&target.key));
     match target.key.kind {
-        Kind::ClusterRole | Kind::Role => {
-            let mut object = target.value();
-            let mut grown = false;
-            for rule in before().flat_map(|desired| rules(&desired.value())) {
-                grown |= add_rule(&mut object, rule);
-            }
-            grown.then(|| target.revise(object)).transpose()
-        }
+        Kind::ClusterRole | Kind::Role => with_rules_of(target, before().map(Arc::as_ref)),
         Kind::Deployment if is_control_plane(target) => {
             let template = |desired: &Desired| desired.value().pointer("/spec/template").cloned();
             let rolls = before().any(|desired| template(desired) != template(target));
@@ -336,6 +329,19 @@ fn on_the_way(
         }
         _ => Ok(None),
     }
+}
+
+/// A role that allows what others of its name allow as well; `None` where it does so anyway.
+pub fn with_rules_of<'a>(
+    target: &Desired,
+    others: impl Iterator<Item = &'a Desired>,
+) -> Result<Option<Desired>, AdmitObjectError> {
+    let mut object = target.value();
+    let mut grown = false;
+    for rule in others.flat_map(|desired| rules(&desired.value())) {
+        grown |= add_rule(&mut object, rule);
+    }
+    grown.then(|| target.revise(object)).transpose()
 }
 
 fn is_control_plane(desired: &Desired) -> bool {

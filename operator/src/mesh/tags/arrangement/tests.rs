@@ -39,6 +39,31 @@ fn rendered(me: &Peer, place: &str) -> Vec<Arc<Desired>> {
     all
 }
 
+#[test]
+fn what_somebody_else_applies_is_looked_at_and_neither_written_nor_pruned() {
+    let me = peer("a", None, &[]);
+    let beside = Beside::new(me.clone(), [me.clone()]);
+    let standing = Standing { beside: &beside, injectors: &[] };
+    let injector = object("a", INJECTOR, "injector", &Component::Istiod, DEFAULT);
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "istiod"}});
+    let account = Arc::new(Desired::admit(account, &Component::Istiod, &owner("a"), "istio-system").unwrap());
+    let left = object("a", VALIDATOR, "of-an-older-release", &Component::Istiod, "");
+    let live = |all: &[&Arc<Desired>]| -> LiveObjects {
+        all.iter().map(|d| (d.key.clone(), Live::of(d.key.kind, &d.value(), None, None))).collect()
+    };
+    let live = live(&[&account, &injector, &left]);
+    let ours = arrange(&[injector.clone(), account.clone()], &owner("a"), &live, standing, true).unwrap();
+    assert_eq!((ours.own().len(), ours.without_kept(&live).len()), (2, 3));
+
+    let mut others = injector.as_ref().clone();
+    others.preinstalled = true;
+    let others = Arc::new(others);
+    let arranged = arrange(&[others.clone(), account.clone()], &owner("a"), &live, standing, true).unwrap();
+    assert_eq!((arranged.own(), arranged.preinstalled()), (vec![account.clone()], vec![others]));
+    assert_eq!(arranged.with_anothers(&arranged.own()).len(), 2);
+    assert_eq!(arranged.without_kept(&live).keys().collect::<Vec<_>>(), [&account.key]);
+}
+
 /// A cluster in which each installation's operator writes what its arrangement says, and istiods fill in certificates.
 #[derive(Default)]
 struct Cluster {
