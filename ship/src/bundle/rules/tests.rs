@@ -119,7 +119,7 @@ refused! {
     };
     a_package_of_another_name: "operator-name", |it| announce(it, super::super::PACKAGE, "mesh-wright");
     an_openshift_older_than_its_kubernetes: "openshift-versions", |it| {
-        announce(it, "com.redhat.openshift.versions", "v4.19-v4.21");
+        announce(it, "com.redhat.openshift.versions", "v4.17-v4.19");
     };
     no_openshift_version: "openshift-versions", |it| announce(it, "com.redhat.openshift.versions", "");
     a_placeholder: "no-placeholders", |it| set(it, "/spec/maintainers/0/email", json!("somebody@mesh.example"));
