@@ -3,6 +3,7 @@
 use axum::Router;
 use axum::extract::RawQuery;
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use meshwright_e2e::mesh::VERSION;
 use meshwright_e2e::registry::{ADDRESS, CHARTS, PASSWORD, USER};
@@ -33,9 +34,7 @@ fn padded(mebibytes: usize, text: &str) -> String {
 fn a_manifest_is_not_read_beyond_what_any_is() {
     run_without_cluster(async || {
         let index = json!({"schemaVersion": 2, "manifests": []}).to_string();
-        let routes = Router::new()
-            .route("/v2/", get(|| async { "{}" }))
-            .route("/v2/istio/charts/base/manifests/{tag}", get(async move || padded(4, &index)));
+        let routes = Router::new().route("/v2/istio/charts/base/manifests/{tag}", get(async move || padded(4, &index)));
         serve(routes).await?;
         let site = Site::new()?;
         site.refused(&[], &["the manifest of", ADDRESS, "istio/charts/base", "is larger than 4 MiB"]).await?;
@@ -60,18 +59,19 @@ async fn token(RawQuery(asked): RawQuery, headers: HeaderMap) -> (StatusCode, St
 }
 
 /// Nobody comes further without the token; who has it finds nothing.
-async fn manifest(headers: HeaderMap) -> StatusCode {
-    if said(&headers).strip_prefix("Bearer ") == Some(TOKEN) { StatusCode::NOT_FOUND } else { StatusCode::UNAUTHORIZED }
+async fn manifest(headers: HeaderMap) -> Response {
+    if said(&headers).strip_prefix("Bearer ") == Some(TOKEN) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let challenge = format!("Bearer realm=\"http://{ADDRESS}/token\",service=\"lab\"");
+    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, challenge)]).into_response()
 }
 
 #[test]
 fn a_registry_that_gives_tokens_is_asked_with_one() {
     run_without_cluster(async || {
-        let challenge = format!("Bearer realm=\"http://{ADDRESS}/token\",service=\"lab\"");
-        let routes = Router::new()
-            .route("/v2/", get(async move || (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, challenge)])))
-            .route("/token", get(token))
-            .route("/v2/istio/charts/base/manifests/{tag}", get(manifest));
+        let routes =
+            Router::new().route("/token", get(token)).route("/v2/istio/charts/base/manifests/{tag}", get(manifest));
         serve(routes).await?;
         let site = Site::new()?;
         let pull = ["pull", CHARTS, "--version", VERSION, "--plain-http", "--username", USER];

@@ -3,7 +3,6 @@
 use std::{env, fmt, path::PathBuf};
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
-use oci_client::secrets::RegistryAuth;
 
 /// Who asks a registry.
 #[derive(Clone, PartialEq, Eq)]
@@ -67,13 +66,6 @@ impl Credentials {
                 Ok(Self::Anonymous)
             }
             Err(source) => Err(ReadCredentialsError::Docker { registry: registry(), source }),
-        }
-    }
-
-    pub(super) fn auth(&self) -> RegistryAuth {
-        match self {
-            Self::Anonymous => RegistryAuth::Anonymous,
-            Self::Password { username, password } => RegistryAuth::Basic(username.clone(), password.clone()),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! What can go wrong between here and a registry, in words that say what to do.
 
-use std::{error::Error, io};
+use std::error::Error;
 
 use oci_client::{
     Reference,
-    errors::{DigestError, OciDistributionError, OciErrorCode},
+    errors::{OciDistributionError, OciErrorCode},
 };
 
 use super::Credentials;
@@ -15,7 +15,7 @@ use crate::catalog::{ChartName, Digest, archive::ReadArchiveError, assemble::Ass
 pub enum PullError {
     /// The machine's certificates or its proxy settings can't be used.
     #[error("can't make a client for registries")]
-    Client(#[source] Box<OciDistributionError>),
+    Client(#[source] Box<reqwest::Error>),
     /// No answer.
     #[error("registry {registry} can't be reached, or broke off")]
     Unreachable {
@@ -151,17 +151,6 @@ impl PullError {
             },
         }
     }
-
-    /// What became of a piece of an archive.
-    pub(super) fn of_piece(error: io::Error, reference: &Reference) -> Self {
-        let artifact = reference.to_string();
-        match error.get_ref().and_then(|cause| cause.downcast_ref::<DigestError>()) {
-            Some(DigestError::VerificationError { expected, actual }) => {
-                Self::Damaged { artifact, wanted: expected.clone(), found: actual.clone() }
-            }
-            _ => Self::Unreachable { registry: reference.registry().to_owned(), source: Box::new(error) },
-        }
-    }
 }
 
 /// Names of "not there", of the several things that may not be.
@@ -226,15 +215,5 @@ mod tests {
         );
         assert_eq!([status(404), status(500)], [Answer::Missing, Answer::Other]);
         assert_eq!(said(OciErrorCode::Toomanyrequests), Answer::Other);
-    }
-
-    #[test]
-    fn other_content_than_was_asked_for_is_told_with_both_digests() {
-        let reference = "registry.example.com/charts/base:1.31.2".parse().unwrap();
-        let wrong = DigestError::VerificationError { expected: "sha256:a".into(), actual: "sha256:b".into() };
-        let error = PullError::of_piece(io::Error::other(wrong), &reference).to_string();
-        assert!(error.ends_with("has digest sha256:b, not sha256:a"), "{error}");
-        let broken = PullError::of_piece(io::ErrorKind::UnexpectedEof.into(), &reference);
-        assert!(matches!(broken, PullError::Unreachable { .. }));
     }
 }

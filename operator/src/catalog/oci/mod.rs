@@ -1,14 +1,16 @@
 //! Pulls a release from a registry: Istio's charts, one artifact each, as `helm push` leaves them there.
 //!
-//! [`source`] is where they are, [`credentials`] who asks, and `registry` talks to the registry, which `roots` says whom to believe about. What comes is held against
-//! three digests: the manifest's (that of the request, if it is pinned), the archive's (that in the manifest), and the
-//! chart's own, which from then on is checked at every use. Only a whole release is put into the catalog, by `put`.
+//! [`source`] is where they are, [`credentials`] who asks, and `registry` talks to the registry (`roots` are whom it
+//! believes, `sign_in` is what it shows). What comes is held against three digests: the manifest's (that of the request, if
+//! it is pinned), the archive's (that in the manifest), and the chart's own, which from then on is checked at every use. Only
+//! a whole release is put into the catalog, by `put`.
 
 pub mod credentials;
 mod error;
 mod image;
 mod registry;
 mod roots;
+mod sign_in;
 pub mod source;
 
 use std::{collections::BTreeMap, path::Path};

@@ -1,32 +1,30 @@
-//! Talks to one registry. Manifests, lists of tags and blobs are read up to a bound: who answers may be anybody, or a page
-//! for people.
+//! Talks to one registry. Whatever it answers is read up to a bound: who answers may be anybody, or a page for people.
 //!
-//! The library signs in, and brings blobs piece by piece. Manifests and lists it would read whole, however long they are,
-//! so they are asked for here.
+//! The library that names artifacts and reads manifests has a client too, but that one reads manifests, lists and tokens
+//! whole, however long they are, and ends the process where the system has no authorities for TLS.
 
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use oci_client::{
-    Client, Reference, RegistryOperation,
-    client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol, TagResponse},
+    Reference,
+    client::TagResponse,
     errors::{OciDistributionError, OciEnvelope},
     manifest::{
         IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE,
         OciDescriptor, OciManifest,
     },
-    secrets::RegistryAuth,
+    token_cache::RegistryToken,
 };
-use reqwest::{StatusCode, header};
-use rustls_pki_types::CertificateDer;
+use reqwest::{RequestBuilder, Response, StatusCode, header};
 use serde::de::DeserializeOwned;
 
-use super::{Credentials, PullError, roots};
+use super::{Credentials, PullError, roots, sign_in::Challenge};
 use crate::catalog::digest;
 
 /// Bytes of a packed chart; Istio's largest has about a quarter of a million.
 const MAX_ARCHIVE: usize = 16 << 20;
-/// Bytes of a manifest, as registries and clients bound them by the distribution specification, and of a list of tags.
+/// Bytes of a manifest, as registries and clients bound them by the distribution specification, of a list of tags, and of
+/// a token.
 const MAX_ANSWER: usize = 4 << 20;
 /// Bytes that are kept of what a registry says when it refuses.
 const MAX_REFUSAL: usize = 4 << 10;
@@ -42,11 +40,9 @@ const USER_AGENT: &str = concat!("meshwright/", env!("CARGO_PKG_VERSION"));
 
 /// A registry, and who asks it.
 pub(super) struct Registry<'a> {
-    library: Client,
     http: reqwest::Client,
     scheme: &'static str,
     credentials: &'a Credentials,
-    auth: RegistryAuth,
 }
 
 /// An answer that was given with status 200.
@@ -55,40 +51,32 @@ struct Answer {
     digest: Option<String>,
 }
 
+/// What is asked for, and how much of it is read.
+struct Question<'q> {
+    reference: &'q Reference,
+    /// Path below the repository.
+    page: String,
+    kinds: &'q str,
+    limit: usize,
+    /// What to call it, should it be too large.
+    name: String,
+}
+
 impl<'a> Registry<'a> {
     pub(super) fn new(credentials: &'a Credentials, plain_http: bool) -> Result<Self, PullError> {
-        // Both clients take the process's own; that there is one already is as good.
+        // The client takes the process's own; that there is one already is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let (protocol, scheme) =
-            if plain_http { (ClientProtocol::Http, "http") } else { (ClientProtocol::Https, "https") };
-        let bundled = roots::bundled().unwrap_or_default();
-        let of_library =
-            |der: &CertificateDer<'_>| Certificate { encoding: CertificateEncoding::Der, data: der.to_vec() };
-        let config = ClientConfig {
-            protocol,
-            tls_certs_only: bundled.iter().map(of_library).collect(),
-            connect_timeout: Some(CONNECT_TIMEOUT),
-            read_timeout: Some(READ_TIMEOUT),
-            user_agent: USER_AGENT,
-            platform_resolver: None,
-            ..ClientConfig::default()
-        };
-        let failed = |source| PullError::Client(Box::new(source));
+        let failed = |error: reqwest::Error| PullError::Client(Box::new(error));
         let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
             .user_agent(USER_AGENT);
-        if !bundled.is_empty() {
+        if let Some(bundled) = roots::bundled() {
             let known: Result<Vec<_>, _> = bundled.iter().map(|der| reqwest::Certificate::from_der(der)).collect();
-            http = http.tls_certs_only(known.map_err(|error| failed(error.into()))?);
+            http = http.tls_certs_only(known.map_err(failed)?);
         }
-        Ok(Self {
-            library: Client::try_from(config).map_err(failed)?,
-            http: http.build().map_err(|error| failed(error.into()))?,
-            scheme,
-            credentials,
-            auth: credentials.auth(),
-        })
+        let scheme = if plain_http { "http" } else { "https" };
+        Ok(Self { http: http.build().map_err(failed)?, scheme, credentials })
     }
 
     /// The manifest of an artifact, and its digest: that of the reference, if it has one.
@@ -100,8 +88,14 @@ impl<'a> Registry<'a> {
             IMAGE_MANIFEST_LIST_MEDIA_TYPE,
         ];
         let wanted = reference.digest().or(reference.tag()).unwrap_or_default();
-        let too_large = || format!("the manifest of {reference}");
-        let answer = self.get(reference, &format!("manifests/{wanted}"), &kinds.join(", "), too_large).await?;
+        let question = Question {
+            reference,
+            page: format!("manifests/{wanted}"),
+            kinds: &kinds.join(", "),
+            limit: MAX_ANSWER,
+            name: format!("the manifest of {reference}"),
+        };
+        let answer = self.get(&question).await?;
         let found = digest::of_blob(&answer.body);
         // A digest of another kind can't be told from here.
         let said = answer.digest.filter(|digest| digest.starts_with(digest::PREFIX));
@@ -115,69 +109,105 @@ impl<'a> Registry<'a> {
 
     /// All tags of a repository.
     pub(super) async fn tags(&self, repository: &Reference) -> Result<Vec<String>, PullError> {
+        let name = format!("{}/{}", repository.registry(), repository.repository());
         let mut tags: Vec<String> = Vec::new();
         loop {
             let last = tags.last().map(|last| format!("&last={last}")).unwrap_or_default();
-            let name = || format!("{}/{}", repository.registry(), repository.repository());
-            let too_large = || format!("a list of the tags of {}", name());
-            let page = format!("tags/list?n={PAGE}{last}");
-            let answer = self.get(repository, &page, "application/json", too_large).await?;
+            let question = Question {
+                reference: repository,
+                page: format!("tags/list?n={PAGE}{last}"),
+                kinds: "application/json",
+                limit: MAX_ANSWER,
+                name: format!("a list of the tags of {name}"),
+            };
+            let answer = self.get(&question).await?;
             let page = self.parse::<TagResponse>(repository, &answer.body)?.tags;
             match add(&mut tags, page) {
                 Pages::More => {}
                 Pages::End => return Ok(tags),
-                Pages::TooMany => return Err(PullError::TooManyTags { repository: name(), limit: MAX_TAGS }),
+                Pages::TooMany => return Err(PullError::TooManyTags { repository: name, limit: MAX_TAGS }),
             }
         }
     }
 
     /// A blob that a manifest names.
     pub(super) async fn blob(&self, reference: &Reference, layer: &OciDescriptor) -> Result<Vec<u8>, PullError> {
-        // The manifest is there, so this isn't a chart that the release can be without.
-        let failed = |error| match PullError::of(error, reference, self.credentials) {
-            PullError::Missing { artifact } => PullError::Incomplete { artifact, digest: layer.digest.clone() },
-            other => other,
+        let (artifact, wanted) = (reference.to_string(), layer.digest.clone());
+        let question = Question {
+            reference,
+            page: format!("blobs/{wanted}"),
+            kinds: "*/*",
+            limit: MAX_ARCHIVE,
+            name: artifact.clone(),
         };
-        let mut stream = self.library.pull_blob_stream(reference, layer).await.map_err(failed)?;
-        let mut archive = Vec::new();
-        while let Some(piece) = stream.next().await {
-            archive.extend_from_slice(&piece.map_err(|source| PullError::of_piece(source, reference))?);
-            if archive.len() > MAX_ARCHIVE {
-                return Err(PullError::TooLarge { artifact: reference.to_string(), limit: MAX_ARCHIVE >> 20 });
-            }
-        }
-        Ok(archive)
+        let body = match self.get(&question).await {
+            Ok(answer) => answer.body,
+            // The manifest is there, so this isn't a chart that the release can be without.
+            Err(PullError::Missing { .. }) => return Err(PullError::Incomplete { artifact, digest: wanted }),
+            Err(error) => return Err(error),
+        };
+        let found = digest::of_blob(&body);
+        if found == wanted { Ok(body) } else { Err(PullError::Damaged { artifact, wanted, found }) }
     }
 
-    /// Asks for a page of a repository; `what` names it, should it be too large.
-    async fn get(
+    /// Asks, and signs in where the registry wants it.
+    async fn get(&self, question: &Question<'_>) -> Result<Answer, PullError> {
+        let (host, repository) = (question.reference.resolve_registry(), question.reference.repository());
+        let url = format!("{}://{host}/v2/{repository}/{}", self.scheme, question.page);
+        let request = || self.http.get(&url).header(header::ACCEPT, question.kinds);
+        let mut response = self.send(request(), question.reference).await?;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Some(challenge) = Challenge::of(response.headers(), self.scheme)
+        {
+            let signed = self.sign(request(), challenge, question.reference).await?;
+            response = self.send(signed, question.reference).await?;
+        }
+        self.answer(response, question).await
+    }
+
+    async fn send(&self, request: RequestBuilder, reference: &Reference) -> Result<Response, PullError> {
+        request.send().await.map_err(|error| PullError::of(error.into(), reference, self.credentials))
+    }
+
+    /// Puts into a request what the registry wants to see.
+    async fn sign(
         &self,
+        request: RequestBuilder,
+        challenge: Challenge,
         reference: &Reference,
-        page: &str,
-        kinds: &str,
-        what: impl Fn() -> String,
-    ) -> Result<Answer, PullError> {
-        let failed = |error| PullError::of(error, reference, self.credentials);
-        let token = self.library.auth(reference, &self.auth, RegistryOperation::Pull).await.map_err(failed)?;
-        let (host, repository) = (reference.resolve_registry(), reference.repository());
-        let url = format!("{}://{host}/v2/{repository}/{page}", self.scheme);
-        let request = self.http.get(&url).header(header::ACCEPT, kinds);
-        let request = match (token, self.credentials) {
-            (Some(token), _) => request.bearer_auth(token),
-            (None, Credentials::Password { username, password }) => request.basic_auth(username, Some(password)),
-            (None, Credentials::Anonymous) => request,
-        };
-        let said = |error: reqwest::Error| failed(error.into());
-        let mut response = request.send().await.map_err(said)?;
+    ) -> Result<RequestBuilder, PullError> {
+        let Challenge::Token { realm, service } = challenge else { return Ok(self.with_password(request)) };
+        let scope = format!("repository:{}:pull", reference.repository());
+        let service = service.map(|service| ("service", service));
+        let query: Vec<(&str, String)> = service.into_iter().chain([("scope", scope)]).collect();
+        let asked = self.with_password(self.http.get(&realm).query(&query));
+        let response = self.send(asked, reference).await?;
+        let name = format!("the token for {reference}");
+        let question = Question { reference, page: String::new(), kinds: "", limit: MAX_ANSWER, name };
+        let token: RegistryToken = self.parse(reference, &self.answer(response, &question).await?.body)?;
+        Ok(request.bearer_auth(token.token()))
+    }
+
+    fn with_password(&self, request: RequestBuilder) -> RequestBuilder {
+        match self.credentials {
+            Credentials::Password { username, password } => request.basic_auth(username, Some(password)),
+            Credentials::Anonymous => request,
+        }
+    }
+
+    async fn answer(&self, mut response: Response, question: &Question<'_>) -> Result<Answer, PullError> {
+        let failed = |error| PullError::of(error, question.reference, self.credentials);
         let (status, url) = (response.status(), response.url().to_string());
         let digest = response.headers().get(DIGEST).and_then(|digest| digest.to_str().ok()).map(str::to_owned);
         if status != StatusCode::OK {
-            let body = read(&mut response, MAX_REFUSAL).await.map_err(said)?;
+            let body = read(&mut response, MAX_REFUSAL).await.map_err(|error| failed(error.into()))?;
             return Err(failed(refusal(status, &body.start, url)));
         }
-        match read(&mut response, MAX_ANSWER).await.map_err(said)? {
+        match read(&mut response, question.limit).await.map_err(|error| failed(error.into()))? {
             Body { whole: true, start: body } => Ok(Answer { body, digest }),
-            Body { whole: false, .. } => Err(PullError::TooLarge { artifact: what(), limit: MAX_ANSWER >> 20 }),
+            Body { whole: false, .. } => {
+                Err(PullError::TooLarge { artifact: question.name.clone(), limit: question.limit >> 20 })
+            }
         }
     }
 
@@ -212,7 +242,7 @@ struct Body {
 }
 
 /// Reads up to so many bytes of an answer.
-async fn read(response: &mut reqwest::Response, limit: usize) -> Result<Body, reqwest::Error> {
+async fn read(response: &mut Response, limit: usize) -> Result<Body, reqwest::Error> {
     let mut start = Vec::new();
     while let Some(piece) = response.chunk().await? {
         start.extend_from_slice(&piece);
@@ -241,7 +271,7 @@ fn refusal(status: StatusCode, body: &[u8], url: String) -> OciDistributionError
 mod tests {
     use super::*;
 
-    fn response(length: usize) -> reqwest::Response {
+    fn response(length: usize) -> Response {
         axum::http::Response::new("x".repeat(length)).into()
     }
 

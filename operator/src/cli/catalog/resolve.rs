@@ -58,9 +58,9 @@ impl ResolveArgs {
 fn pinned<'a>(list: &'a ImageList, registry: Option<&str>) -> BTreeMap<&'a str, String> {
     let known = |name: &str| IMAGE_NAMES.contains(&name) || AddOnName::ALL.iter().any(|add_on| add_on.as_str() == name);
     let named = list.keys().filter_map(|image| {
-        let (_, last) = image.rsplit_once('/')?;
-        let (name, _) = last.split_once(':')?;
-        let copy = registry.map_or_else(|| image.clone(), |registry| format!("{registry}/{last}"));
+        let (_, tagged) = image.rsplit_once('/')?;
+        let (name, _) = tagged.split_once(':')?;
+        let copy = registry.map_or_else(|| image.clone(), |registry| format!("{registry}/{tagged}"));
         known(name).then_some((name, copy))
     });
     named.collect()
