@@ -23,14 +23,17 @@ use crate::catalog::digest;
 
 /// Bytes of a packed chart; Istio's largest has about a quarter of a million.
 const MAX_ARCHIVE: usize = 16 << 20;
-/// Bytes of a manifest, as registries and clients bound them by the distribution specification, of a list of tags, and of
-/// a token.
+/// Bytes of a manifest, as registries and clients bound them by the distribution specification, and of a token.
 const MAX_ANSWER: usize = 4 << 20;
+/// Bytes of a list of tags: what is read of it takes several times as much.
+const MAX_LIST: usize = 1 << 20;
 /// Bytes that are kept of what a registry says when it refuses.
 const MAX_REFUSAL: usize = 4 << 10;
 /// Tags asked for at a time, and more than any registry has of one chart.
 const PAGE: usize = 1000;
 const MAX_TAGS: usize = 20_000;
+/// Characters of a tag, by the specification.
+const MAX_TAG: usize = 128;
 /// For a connection, and for each piece of an answer: a registry that is slow is waited for, one that hangs isn't.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -70,6 +73,8 @@ impl<'a> Registry<'a> {
         let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
+            // Nor is anybody sent on to where there is no TLS.
+            .https_only(!plain_http)
             .user_agent(USER_AGENT);
         if let Some(bundled) = roots::bundled() {
             let known: Result<Vec<_>, _> = bundled.iter().map(|der| reqwest::Certificate::from_der(der)).collect();
@@ -117,7 +122,7 @@ impl<'a> Registry<'a> {
                 reference: repository,
                 page: format!("tags/list?n={PAGE}{last}"),
                 kinds: "application/json",
-                limit: MAX_ANSWER,
+                limit: MAX_LIST,
                 name: format!("a list of the tags of {name}"),
             };
             let answer = self.get(&question).await?;
@@ -166,7 +171,7 @@ impl<'a> Registry<'a> {
     }
 
     async fn send(&self, request: RequestBuilder, reference: &Reference) -> Result<Response, PullError> {
-        request.send().await.map_err(|error| PullError::of(error.into(), reference, self.credentials))
+        request.send().await.map_err(|error| PullError::of(private(error), reference, self.credentials))
     }
 
     /// Puts into a request what the registry wants to see.
@@ -184,7 +189,8 @@ impl<'a> Registry<'a> {
         let response = self.send(asked, reference).await?;
         let name = format!("the token for {reference}");
         let question = Question { reference, page: String::new(), kinds: "", limit: MAX_ANSWER, name };
-        let token: RegistryToken = self.parse(reference, &self.answer(response, &question).await?.body)?;
+        let answer = self.answer(response, &question).await.map_err(|error| not_the_charts(error, reference))?;
+        let token: RegistryToken = self.parse(reference, &answer.body)?;
         Ok(request.bearer_auth(token.token()))
     }
 
@@ -197,13 +203,13 @@ impl<'a> Registry<'a> {
 
     async fn answer(&self, mut response: Response, question: &Question<'_>) -> Result<Answer, PullError> {
         let failed = |error| PullError::of(error, question.reference, self.credentials);
-        let (status, url) = (response.status(), response.url().to_string());
+        let (status, url) = (response.status(), shown(response.url().clone()));
         let digest = response.headers().get(DIGEST).and_then(|digest| digest.to_str().ok()).map(str::to_owned);
         if status != StatusCode::OK {
-            let body = read(&mut response, MAX_REFUSAL).await.map_err(|error| failed(error.into()))?;
+            let body = read(&mut response, MAX_REFUSAL).await.map_err(|error| failed(private(error)))?;
             return Err(failed(refusal(status, &body.start, url)));
         }
-        match read(&mut response, question.limit).await.map_err(|error| failed(error.into()))? {
+        match read(&mut response, question.limit).await.map_err(|error| failed(private(error)))? {
             Body { whole: true, start: body } => Ok(Answer { body, digest }),
             Body { whole: false, .. } => {
                 Err(PullError::TooLarge { artifact: question.name.clone(), limit: question.limit >> 20 })
@@ -224,13 +230,47 @@ enum Pages {
     TooMany,
 }
 
-fn add(tags: &mut Vec<String>, page: Vec<String>) -> Pages {
+fn add(tags: &mut Vec<String>, mut page: Vec<String>) -> Pages {
+    page.retain(|tag| is_tag(tag));
     // A registry that knows no pages sends all of them each time.
     if page.is_empty() || page.last() == tags.last() {
         return Pages::End;
     }
+    if tags.len() + page.len() > MAX_TAGS {
+        return Pages::TooMany;
+    }
     tags.extend(page);
-    if tags.len() > MAX_TAGS { Pages::TooMany } else { Pages::More }
+    Pages::More
+}
+
+/// Nothing else can be asked for.
+fn is_tag(text: &str) -> bool {
+    text.len() <= MAX_TAG && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+}
+
+/// Registries send those who ask to places where the right to read lies in the query: it is nobody else's to see.
+fn shown(mut url: reqwest::Url) -> String {
+    url.set_query(None);
+    url.into()
+}
+
+/// An error without its URL, for the same reason; what was asked for is told anyway.
+fn private(error: reqwest::Error) -> OciDistributionError {
+    error.without_url().into()
+}
+
+/// Whoever gives tokens, and has none, says nothing of what is there.
+fn not_the_charts(error: PullError, reference: &Reference) -> PullError {
+    match error {
+        PullError::Missing { artifact } => PullError::Registry {
+            registry: reference.registry().to_owned(),
+            artifact,
+            source: Box::new(OciDistributionError::AuthenticationFailure(
+                "there is nothing where tokens are".to_owned(),
+            )),
+        },
+        error => error,
+    }
 }
 
 /// What was read of an answer.
@@ -291,7 +331,40 @@ mod tests {
         assert_eq!((add(&mut tags, page(0, 2)), tags.len()), (Pages::End, 2));
         assert_eq!((add(&mut tags, Vec::new()), tags.len()), (Pages::End, 2));
         assert_eq!(add(&mut tags, page(2, MAX_TAGS)), Pages::More);
-        assert_eq!(add(&mut tags, page(MAX_TAGS, MAX_TAGS + 1)), Pages::TooMany);
+        assert_eq!((add(&mut tags, page(MAX_TAGS, MAX_TAGS + 1)), tags.len()), (Pages::TooMany, MAX_TAGS));
+    }
+
+    #[test]
+    fn what_can_be_no_tag_is_not_kept() {
+        let mut tags = Vec::new();
+        let odd = vec!["x".repeat(MAX_TAG + 1), "a&last=b".to_owned()];
+        assert_eq!((add(&mut tags, odd.clone()), tags.len()), (Pages::End, 0));
+        assert_eq!(add(&mut tags, [odd, vec!["1.0.0".to_owned()]].concat()), Pages::More);
+        assert_eq!(tags, ["1.0.0"]);
+    }
+
+    #[test]
+    fn what_a_url_grants_is_not_told() {
+        let url: reqwest::Url = "https://store.example.com/blob?X-Amz-Signature=secret".parse().unwrap();
+        assert_eq!(shown(url), "https://store.example.com/blob");
+    }
+
+    #[test]
+    fn a_chart_is_not_missing_because_nobody_gives_a_token_for_it() {
+        let reference: Reference = "registry.example.com/charts/cni:1.31.2".parse().unwrap();
+        let missing = PullError::Missing { artifact: reference.to_string() };
+        assert!(matches!(not_the_charts(missing, &reference), PullError::Registry { .. }));
+    }
+
+    #[tokio::test]
+    async fn a_registry_asked_by_tls_is_never_asked_without() {
+        let reference: Reference = "registry.example.com/charts/cni:1.31.2".parse().unwrap();
+        let registry = Registry::new(&Credentials::Anonymous, false).unwrap();
+        let plain = registry.http.get("http://127.0.0.1:1/token");
+        let PullError::Unreachable { source, .. } = registry.send(plain, &reference).await.unwrap_err() else {
+            panic!()
+        };
+        assert!(format!("{source:?}").contains("BadScheme"), "{source:?}");
     }
 
     #[test]
