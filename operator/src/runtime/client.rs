@@ -102,6 +102,12 @@ fn limited(mut config: Config, read_timeout: Duration) -> Config {
     config.default_retry = false;
     config.headers.retain(|(name, _)| name != USER_AGENT);
     config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
+    // kubectl takes a proxy without a scheme for one by HTTP.
+    if let Some(proxy) = config.proxy_url.as_ref().filter(|proxy| proxy.scheme().is_none())
+        && let Ok(with_scheme) = format!("http://{proxy}").parse()
+    {
+        config.proxy_url = Some(with_scheme);
+    }
     config
 }
 
@@ -119,6 +125,17 @@ mod tests {
 
     const VERSION: &str = r#"{"major":"1","minor":"36","gitVersion":"v1.36.3","gitCommit":"","gitTreeState":"",
         "buildDate":"","goVersion":"","compiler":"","platform":""}"#;
+
+    #[tokio::test]
+    async fn a_proxy_needs_no_scheme() {
+        for (given, taken) in [("proxy:3128", "http://proxy:3128/"), ("https://proxy:3128", "https://proxy:3128/")] {
+            let mut config = config("https://cluster.example.com");
+            config.proxy_url = Some(given.parse().unwrap());
+            let limited = limited(config, REQUEST_TIMEOUT);
+            assert_eq!(limited.proxy_url.as_ref().map(ToString::to_string).as_deref(), Some(taken));
+            assert!(Clients::from_config(limited).is_ok());
+        }
+    }
 
     fn config(url: &str) -> Config {
         Config::new(url.parse().unwrap())
