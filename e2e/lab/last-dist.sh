@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prints the operator of the last dist: the program that the tests of an upgrade of the operator begin with. Built once from
 # the repository's own history, at the commit that e2e/last-dist names, and kept in the cache.
-# Exit status 3: this copy of the repository doesn't have that commit. Nothing is fetched.
+# Exit status 3: this copy of the repository doesn't have that commit. No commit is fetched; cargo may fetch crates.
 #   MESHWRIGHT_LAST_BIN=...  another older operator
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -18,6 +18,8 @@ fi
 
 built=${CARGO_TARGET_DIR:-$root/target}
 mkdir -p "$built" "$kept"
+# What a run that was killed has left behind.
+find "$built" -maxdepth 1 -name 'last-dist.??????' -mmin +60 -exec rm -rf {} +
 work=$(mktemp -d "$built/last-dist.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 if ! GIT_NO_LAZY_FETCH=1 git -c safe.directory="$root" -C "$root" archive --output "$work/source.tar" "$commit" 2>"$work/said"; then
@@ -41,7 +43,7 @@ for part in deps build .fingerprint; do
 	cp -al "$built/debug/$part" "$profile/"
 	find "$profile/$part" -mindepth 1 -maxdepth 1 \( -name 'meshwright*' -o -name 'libmeshwright*' \) -exec rm -r {} +
 done
-CARGO_TARGET_DIR=$work/target cargo build --quiet --locked --package meshwright --manifest-path "$work/source/Cargo.toml"
+env -u CARGO_BUILD_TARGET CARGO_TARGET_DIR="$work/target" cargo build --quiet --locked --package meshwright --manifest-path "$work/source/Cargo.toml"
 # Moved when it is whole, so that an interrupted build leaves nothing that looks finished.
 mv "$profile/meshwright" "$kept/.meshwright.partial"
 mv "$kept/.meshwright.partial" "$kept/meshwright"
