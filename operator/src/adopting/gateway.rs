@@ -1,6 +1,8 @@
 //! A gateway, read off its Deployment, Service and autoscaler: what its chart was given where that isn't what the chart has
 //! by itself.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::mesh::{Found, is_uninjected};
@@ -12,6 +14,8 @@ use crate::mesh::object::ObjectKey;
 use crate::planning::objects::Objects;
 
 const POD: &str = "spec.template.spec";
+const SELECTED_LABELS: &str = "spec.selector.matchLabels";
+const SELECTED_EXPRESSIONS: &str = "spec.selector.matchExpressions";
 const POD_LABELS: &str = "spec.template.metadata.labels";
 const POD_ANNOTATIONS: &str = "spec.template.metadata.annotations";
 const NETWORK_LABEL: &str = "topology.istio.io/network";
@@ -21,6 +25,8 @@ const NETWORK_VARIABLE: &str = "ISTIO_META_REQUESTED_NETWORK_VIEW";
 const PORTS: [(&str, i64); 3] = [("status-port", 15021), ("http2", 80), ("https", 443)];
 const CROSS_PORTS: [(&str, i64); 4] =
     [("status-port", 15021), ("tls", 15443), ("tls-istiod", 15012), ("tls-webhook", 15017)];
+/// Labels by which the chart's Deployment and Service select pods, and no others.
+const SELECTED_BY: [&str; 2] = ["app", "istio"];
 /// Labels of pods that the chart makes by itself.
 const CHARTS_LABELS: [&str; 4] = ["istio.io/rev", "sidecar.istio.io/inject", NETWORK_LABEL, "helm.sh/chart"];
 /// Annotations of pods that the chart has by itself.
@@ -55,12 +61,14 @@ pub(super) fn read(found: &Found<'_>, key: &ObjectKey, deployment: &Value, objec
     read_scale(deployment, sibling(objects, key, Kind::HorizontalPodAutoscaler), &mut gateway);
     read_placement(deployment, &mut gateway);
     // What else such pods have is what istiod gives to others.
-    if !is_uninjected(deployment) {
+    let labels = if is_uninjected(deployment) {
+        own_labels(&key.name, selected_by(deployment))
+    } else {
         read_pods(deployment, &mut gateway);
-        let labels = own_labels(&key.name, deployment);
-        if !labels.is_empty() {
-            set(&mut gateway, "values.labels", Value::Object(labels));
-        }
+        own_labels(&key.name, table(deployment, POD_LABELS))
+    };
+    if !labels.is_empty() {
+        set(&mut gateway, "values.labels", Value::Object(labels));
     }
     if let Some(budget) = sibling(objects, key, Kind::PodDisruptionBudget) {
         for field in ["minAvailable", "maxUnavailable", "unhealthyPodEvictionPolicy"] {
@@ -68,6 +76,17 @@ pub(super) fn read(found: &Found<'_>, key: &ObjectKey, deployment: &Value, objec
         }
     }
     gateway
+}
+
+/// Whether the chart can make the Deployment's selector, which no Deployment ever changes.
+pub(super) fn has_charts_selector(deployment: &Value) -> bool {
+    let labels: BTreeSet<&str> = selected_by(deployment).map(|(label, _)| label.as_str()).collect();
+    let expressions = get(deployment, SELECTED_EXPRESSIONS);
+    labels == SELECTED_BY.into() && expressions.is_none_or(is_empty)
+}
+
+fn selected_by(deployment: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    table(deployment, SELECTED_LABELS)
 }
 
 /// Copies a value, if it says anything.
@@ -197,13 +216,13 @@ fn read_pods(deployment: &Value, gateway: &mut Value) {
 }
 
 /// Labels of the pods that the chart doesn't give them by itself.
-fn own_labels(name: &str, deployment: &Value) -> Map<String, Value> {
+fn own_labels<'a>(name: &str, labels: impl Iterator<Item = (&'a String, &'a Value)>) -> Map<String, Value> {
     let usual = |label: &str, value: &Value| match label {
         "app" => value == name,
         "istio" => value == name.strip_prefix("istio-").unwrap_or(name),
         "istio.io/dataplane-mode" => value == "none",
         _ => label.starts_with("app.kubernetes.io/") || CHARTS_LABELS.contains(&label),
     };
-    let own = table(deployment, POD_LABELS).filter(|(label, value)| !usual(label, value));
+    let own = labels.filter(|(label, value)| !usual(label, value));
     own.map(|(label, value)| (label.clone(), value.clone())).collect()
 }

@@ -100,17 +100,38 @@ fn patches(found: &Found<'_>, objects: &Objects, adoption: Adoption, notes: &mut
 }
 
 fn gateways(found: &Found<'_>, objects: &Objects, adoption: Adoption, notes: &mut Vec<String>) -> Vec<Value> {
-    let replaced = if adoption == Adoption::Overwrite { found.uninjected.as_slice() } else { &[] };
-    notes.extend(found.uninjected.iter().map(|(key, _)| about_uninjected(key, !replaced.is_empty())));
+    let fate = |gateway: &Value| match adoption {
+        _ if !gateway::has_charts_selector(gateway) => Fate::Left,
+        Adoption::Overwrite => Fate::Replaced,
+        _ => Fate::Replaceable,
+    };
+    notes.extend(found.uninjected.iter().map(|(key, gateway)| about_uninjected(key, fate(gateway))));
+    let replaced = found.uninjected.iter().filter(|(_, gateway)| fate(gateway) == Fate::Replaced);
     let all = found.gateways.iter().chain(replaced);
     all.map(|(key, workload)| gateway::read(found, key, workload, objects)).collect()
 }
 
-fn about_uninjected(gateway: &ObjectKey, replaced: bool) -> String {
-    let fate = if replaced {
-        "its pods are replaced, and have the ServiceAccount of its name from then on"
-    } else {
-        "it is left as it is, at its release; with --overwrite it is taken over too, and its pods are replaced"
+/// What becomes of a gateway that istiod doesn't inject.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It is taken over.
+    Replaced,
+    /// It could be.
+    Replaceable,
+    /// Its selector is one that no chart makes any more.
+    Left,
+}
+
+fn about_uninjected(gateway: &ObjectKey, fate: Fate) -> String {
+    let fate = match fate {
+        Fate::Replaced => "its pods are replaced, and have the ServiceAccount of its name from then on",
+        Fate::Replaceable => {
+            "it is left as it is, at its release; with --overwrite it is taken over too, and its pods are replaced"
+        }
+        Fate::Left => {
+            "it is left as it is, at its release, since its Deployment doesn't select pods by app and istio alone, as the \
+             chart's does, and no Deployment's selector can be changed; make one of another name beside it"
+        }
     };
     format!("istiod doesn't inject {gateway}, which only istioctl's charts make: {fate}")
 }

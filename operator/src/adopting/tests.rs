@@ -168,7 +168,7 @@ fn what_nothing_in_the_proposal_stands_for_is_told_but_not_what_is_of_another_re
 }
 
 /// A gateway as istioctl makes it, with its Service.
-fn istioctls_gateway() -> [(ObjectKey, Value); 2] {
+fn istioctls_gateway(name: &str, selector: &Value) -> [(ObjectKey, Value); 2] {
     let template = json!({
         "metadata": {"labels": {"sidecar.istio.io/inject": "false", "app.kubernetes.io/instance": "istio", "chart": "gateways"}},
         "spec": {
@@ -181,16 +181,17 @@ fn istioctls_gateway() -> [(ObjectKey, Value); 2] {
         object(
             "Deployment",
             "apps/v1",
-            "istio-ingressgateway",
-            &json!({"spec": {"replicas": 1, "template": template}}),
+            name,
+            &json!({"spec": {"replicas": 1, "selector": {"matchLabels": selector}, "template": template}}),
         ),
-        object("Service", "v1", "istio-ingressgateway", &json!({"spec": {"type": "LoadBalancer", "ports": ports}})),
+        object("Service", "v1", name, &json!({"spec": {"type": "LoadBalancer", "ports": ports}})),
     ]
 }
 
 #[test]
 fn a_gateway_that_is_not_injected_is_proposed_only_where_its_pods_may_be_replaced() {
-    let [gateway, service] = istioctls_gateway();
+    let selector = json!({"app": "istio-ingressgateway", "istio": "ingressgateway"});
+    let [gateway, service] = istioctls_gateway("istio-ingressgateway", &selector);
     let objects: Objects = [istiod("istiod", "default"), gateway, service].into();
     let found = find(&objects, &Choice::default()).unwrap();
     let kept = propose(&found, &objects, Adoption::Adopt);
@@ -200,6 +201,26 @@ fn a_gateway_that_is_not_injected_is_proposed_only_where_its_pods_may_be_replace
     let service = json!({"type": "LoadBalancer", "ports": [{"name": "http2", "port": 80, "targetPort": 8080}]});
     let expected = json!([{"name": "istio-ingressgateway", "service": service, "replicas": 1}]);
     assert_eq!((&replaced["gateways"], &replaced["adoption"]), (&expected, &json!("Overwrite")));
+}
+
+#[test]
+fn a_gateway_of_istioctls_goes_on_selecting_its_pods_by_the_labels_that_it_has_and_is_left_where_no_chart_can() {
+    let told = |selector: &Value, adoption: Adoption| {
+        let [gateway, service] = istioctls_gateway("istio-ingressgateway-internal", selector);
+        let objects: Objects = [istiod("istiod", "default"), gateway, service].into();
+        propose(&find(&objects, &Choice::default()).unwrap(), &objects, adoption)
+    };
+    let usual = json!({"app": "istio-ingressgateway", "istio": "ingressgateway"});
+    assert_eq!(told(&usual, Adoption::Overwrite).spec["gateways"][0]["values"]["labels"], usual);
+    let team = json!({"app": "istio-ingressgateway", "istio": "ingressgateway", "team": "a"});
+    for unlike_the_charts in [team, json!({"istio": "ingressgateway"})] {
+        for adoption in [Adoption::Adopt, Adoption::Overwrite] {
+            let Proposal { spec, notes } = told(&unlike_the_charts, adoption);
+            assert_eq!(spec.get("gateways"), None);
+            let note = notes.iter().find(|note| note.contains("istio-ingressgateway-internal")).unwrap();
+            assert!(note.contains("no Deployment's selector can be changed"), "{note}");
+        }
+    }
 }
 
 fn webhook(kind: &str, name: &str, labels: &Value, entry: &Value) -> (ObjectKey, Value) {

@@ -35,6 +35,11 @@ fn finding(refusal: &Refusal, objects: &[Meta]) -> Finding {
             Finding::fail(CHECK, key.to_string(), format!("adoption would change {}", few(&told)))
                 .fix("say so in the spec, as meshwright adopt prints it; or set spec.adoption to Overwrite")
         }
+        Refusal::Selects { key, changes } => {
+            let told: Vec<String> = changes.iter().map(|change| controller::field(key, change)).collect();
+            let found = format!("no workload's selector can be changed, and adoption would change {}", few(&told));
+            Finding::fail(CHECK, key.to_string(), found).fix(controller::SELECTS_REMEDY)
+        }
         Refusal::OtherRelease { key, release } => {
             Finding::fail(CHECK, key.to_string(), format!("its pods are of release {release}"))
                 .fix(format!("take it over with spec.version {release}, and upgrade then"))

@@ -53,7 +53,7 @@ pub use memory::Memory;
 pub use options::Options;
 pub use ports::usual_range;
 pub use preflight::no_way_back;
-pub use refusals::{field, other_release};
+pub use refusals::{SELECTS_REMEDY, field, other_release, selects};
 pub use releases::{PrepareReleasesError, Releases};
 pub use surroundings::{Surroundings, may_move, remake, resolve_for};
 

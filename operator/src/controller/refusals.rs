@@ -18,23 +18,24 @@ const LONGEST: usize = 80;
 /// ours. `None` where there is nothing, or only a namespace that is going.
 #[must_use]
 pub fn in_the_way(prepared: &Plan<Prepared>) -> Option<Blocker> {
-    let (mut foreign, mut changes, mut releases) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut foreign, mut changes, mut unchangeable) = (Vec::new(), Vec::new(), Vec::new());
     for refusal in &prepared.refusals {
         match refusal {
             Refusal::Foreign { key, holder: Some(holder) } => foreign.push(format!("{key} (of installation {holder})")),
             Refusal::Foreign { key, holder: None } => foreign.push(key.to_string()),
             Refusal::Differs { key, changes: of } => changes.extend(of.iter().map(|change| (key, change))),
-            Refusal::OtherRelease { key, release } => releases.push(other_release(key, &release.to_string())),
+            Refusal::OtherRelease { key, release } => unchangeable.push(other_release(key, &release.to_string())),
+            Refusal::Selects { key, changes: of } => unchangeable.push(selects(key, of)),
             Refusal::Terminating(_) => {}
         }
     }
     // What replaces pods is what people ask for first.
     changes.sort_by_key(|(_, change)| !lies_in(&change.path, POD_TEMPLATE));
     let changes: Vec<String> = changes.into_iter().map(|(key, change)| field(key, change)).collect();
-    let (reason, message) = match (foreign.as_slice(), releases.as_slice(), changes.as_slice()) {
+    let (reason, message) = match (foreign.as_slice(), unchangeable.as_slice(), changes.as_slice()) {
         ([], [], []) => return None,
         ([], [], _) => (Reason::AdoptionDiffers, format!("adoption would change {}; {DIFFERS_REMEDY}", few(&changes))),
-        ([], _, _) => (Reason::AdoptionDiffers, format!("{}; nothing was written", few(&releases))),
+        ([], _, _) => (Reason::AdoptionDiffers, format!("{}; nothing was written", few(&unchangeable))),
         _ => (
             Reason::ForeignObject,
             format!(
@@ -57,6 +58,17 @@ const DIFFERS_REMEDY: &str = "nothing was written: say so in the spec (meshwrigh
 pub fn other_release(key: &ObjectKey, release: &str) -> String {
     format!("{key} is of release {release}: take it over with that in spec.version, and upgrade then")
 }
+
+/// That a workload selects other pods than the spec's.
+#[must_use]
+pub fn selects(key: &ObjectKey, changes: &[FieldChange]) -> String {
+    let told: Vec<String> = changes.iter().map(|change| field(key, change)).collect();
+    format!("no workload's selector can be changed ({SELECTS_REMEDY}): {}", few(&told))
+}
+
+/// What to do where a workload selects other pods.
+pub const SELECTS_REMEDY: &str = "say it in the spec, of a gateway with values.labels; or take another name, or delete the \
+                                  workload first";
 
 /// One change of one field.
 #[must_use]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use meshwright_api::Adoption;
 use semver::Version;
 
-use super::fields::FieldChange;
+use super::fields::{FieldChange, lies_in};
 use super::kind::Kind;
 use super::live::{Drift, Facts, Live, LiveObjects};
 use super::object::{Component, Desired, ObjectKey, Owner};
@@ -101,6 +101,14 @@ pub enum Refusal {
         /// Which.
         key: ObjectKey,
         /// In what.
+        changes: Vec<FieldChange>,
+    },
+    /// Nobody's workload of that name selects other pods, which no workload ever changes: the API server would refuse it
+    /// when the Service already leads to the pods that it should have had.
+    Selects {
+        /// Which.
+        key: ObjectKey,
+        /// In what its selector differs.
         changes: Vec<FieldChange>,
     },
     /// The pods of nobody's workload of that name are of another release.
@@ -198,6 +206,9 @@ fn refusal(
     Some(Refusal::Foreign { key: desired.key.clone(), holder: live.marks.installation.clone() })
 }
 
+/// Where a workload says which pods are its own.
+const SELECTOR: &str = "spec.selector";
+
 /// Why an object that is nobody's can't become ours. The release that runs never changes on the way: that is an upgrade,
 /// with steps and gates, which a mesh of ours has. Gateways run what istiod injects, whichever chart made them.
 fn against_adoption(desired: &Desired, live: &Live, adoption: Adoption) -> Option<Refusal> {
@@ -209,6 +220,11 @@ fn against_adoption(desired: &Desired, live: &Live, adoption: Adoption) -> Optio
     let theirs = live.marks.release.as_ref().filter(|_| has_release);
     if let Some(release) = theirs.filter(|release| desired.release.as_ref() != Some(release)) {
         return Some(Refusal::OtherRelease { key, release: release.clone() });
+    }
+    let changes: Vec<FieldChange> =
+        live.differences.iter().filter(|change| lies_in(&change.path, SELECTOR)).cloned().collect();
+    if key.kind.makes_pods() && !changes.is_empty() {
+        return Some(Refusal::Selects { key, changes });
     }
     let differs = adoption == Adoption::Adopt && !live.differences.is_empty();
     differs.then(|| Refusal::Differs { key, changes: live.differences.clone() })

@@ -12,6 +12,7 @@ pub mod preflight;
 pub mod rollouts;
 
 use std::collections::BTreeSet;
+use std::slice;
 use std::sync::Arc;
 
 use meshwright_api::Adoption;
@@ -148,6 +149,11 @@ fn refused(refusal: &Refusal) -> Vec<Blocker> {
     let (reason, message) = match refusal {
         Refusal::Differs { key, changes } => {
             let told = |change| format!("adoption would change {}", controller::field(key, change));
+            let blocker = |change| Blocker { reason: Reason::AdoptionDiffers, message: told(change) };
+            return changes.iter().map(blocker).collect();
+        }
+        Refusal::Selects { key, changes } => {
+            let told = |change| controller::selects(key, slice::from_ref(change));
             let blocker = |change| Blocker { reason: Reason::AdoptionDiffers, message: told(change) };
             return changes.iter().map(blocker).collect();
         }

@@ -19,6 +19,8 @@ const ADMISSION: &str = "admissionregistration.k8s.io/v1";
 /// The webhook that answers for the default where istioctl installed, and the one of the chart, which it switches off.
 const STAND_IN: &str = "istio-revision-tag-default";
 const INJECTOR: &str = "istio-sidecar-injector";
+/// A gateway whose pods have labels that no chart would make of its name.
+const INTERNAL: &str = "istio-ingressgateway-internal";
 
 /// The manifests that istioctl of the release has in it: the module's, with the release's version in its charts, as
 /// Istio's release build puts it there.
@@ -34,11 +36,26 @@ async fn manifests(dir: &Path) -> TestResult {
     Ok(())
 }
 
-/// A mesh with both gateways of the demo profile, and a few values.
+/// The gateways for ingress, of which the profile has one.
+fn ingress() -> Value {
+    let gateways = json!([
+        {"name": GATEWAY, "enabled": true},
+        {"name": INTERNAL, "enabled": true, "label": {"istio": "internal"}},
+    ]);
+    json!({
+        "apiVersion": "install.istio.io/v1alpha1", "kind": "IstioOperator",
+        "spec": {"components": {"ingressGateways": gateways}},
+    })
+}
+
+/// A mesh with both gateways of the demo profile and another one, and a few values.
 async fn by_istioctl(lab: &Lab) -> TestResult {
     let dir = tempfile::tempdir()?;
     manifests(dir.path()).await?;
     let from = dir.path().display().to_string();
+    let gateways = dir.path().join("gateways.yaml");
+    fs::write(&gateways, ingress().to_string())?;
+    let file = gateways.display().to_string();
     let set = [
         "profile=demo",
         "meshConfig.accessLogFile=/dev/stdout",
@@ -47,7 +64,8 @@ async fn by_istioctl(lab: &Lab) -> TestResult {
         "values.global.proxy.logLevel=info",
     ];
     let set: Vec<&str> = set.iter().flat_map(|value| ["--set", *value]).collect();
-    tool(lab, "istioctl", &[&["install", "--skip-confirmation", "--manifests", &from][..], &set].concat()).await?;
+    let install = ["install", "--skip-confirmation", "--manifests", &from, "--filename", &file];
+    tool(lab, "istioctl", &[&install[..], &set].concat()).await?;
     Mesh::of(lab.client()).wait_strict().await?;
     Ok(())
 }
@@ -132,14 +150,33 @@ async fn the_default_is_ours(mesh: &Mesh) -> TestResult {
     Ok(())
 }
 
+/// No Deployment's selector can be changed: that is known before the Service leads to pods that never come.
+async fn another_selector_is_refused(lab: &Lab, mesh: &Mesh, mut spec: Value) -> TestResult {
+    let internal = spec["gateways"].as_array_mut().into_iter().flatten().find(|gateway| gateway["name"] == INTERNAL);
+    let removed = internal.and_then(Value::as_object_mut).and_then(|gateway| gateway.remove("values"));
+    assert_eq!(removed, Some(json!({"labels": {"app": GATEWAY, "istio": "internal"}})));
+    let mark = lab.settled_audit().await?.mark();
+    mesh.apply(NAME, spec).await?;
+    let told = stalled(mesh, "AdoptionDiffers").await?;
+    assert!(told.contains(r#"spec.selector.matchLabels.istio: "internal" -> "ingressgateway-internal""#), "{told}");
+    let audit = lab.settled_audit().await?;
+    assert_eq!(to_the_mesh(operator_writes(&audit, mark)), [""; 0]);
+    Ok(())
+}
+
 /// Their Services stay as they are, and istiod too.
 async fn gateways_are_replaced(lab: &Lab, mesh: &Mesh, spec: Value) -> TestResult {
     let services: Api<Service> = Api::namespaced(lab.client(), MESH);
     let place = async || -> TestResult<Value> {
-        let spec = services.get(GATEWAY).await?.spec.unwrap_or_default();
-        Ok(json!([spec.cluster_ip, spec.ports]))
+        let mut all = Vec::new();
+        for name in [GATEWAY, INTERNAL] {
+            let spec = services.get(name).await?.spec.unwrap_or_default();
+            all.push(json!([spec.cluster_ip, spec.ports, spec.selector]));
+        }
+        Ok(Value::Array(all))
     };
     let (address, before) = (place().await?, pods(lab).await?);
+    another_selector_is_refused(lab, mesh, spec.clone()).await?;
     mesh.apply(NAME, spec).await?;
     mesh.wait_ready(NAME).await?;
     assert_eq!(place().await?, address);
@@ -151,7 +188,11 @@ async fn gateways_are_replaced(lab: &Lab, mesh: &Mesh, spec: Value) -> TestResul
     })
     .await?;
     let all: Api<Pod> = Api::namespaced(lab.client(), MESH);
-    let injected = all.list(&ListParams::default().labels("istio=ingressgateway")).await?.items;
-    assert!(injected.iter().all(|pod| objects::proxy(pod).is_some_and(|proxy| proxy.image.as_deref() != Some("auto"))));
+    for label in ["ingressgateway", "internal"] {
+        let selected = ListParams::default().labels(&format!("app={GATEWAY},istio={label}"));
+        let injected = all.list(&selected).await?.items;
+        let has_proxy = |pod| objects::proxy(pod).is_some_and(|proxy| proxy.image.as_deref() != Some("auto"));
+        assert!(!injected.is_empty() && injected.iter().all(has_proxy), "{label}");
+    }
     Ok(())
 }

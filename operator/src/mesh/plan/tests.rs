@@ -107,6 +107,34 @@ fn nobodys_pods_of_another_release_are_not_taken_over_whatever_the_spec_says() {
 }
 
 #[test]
+fn nobodys_workload_that_selects_other_pods_is_not_taken_over_whatever_the_spec_says() {
+    for kind in ["Deployment", "DaemonSet"] {
+        let selector = |istio: &str| json!({"matchLabels": {"app": "edge", "istio": istio}});
+        let object = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "edge"},
+            "spec": {"minReadySeconds": 5, "selector": selector("edge")}});
+        let edge =
+            Arc::new(Desired::admit(object, &Component::Gateway("edge".into()), &owner(), "istio-system").unwrap());
+        let refused = |selector: Value, adoption: Adoption| {
+            let found = live_of(&edge, |o| {
+                o["metadata"] = json!({"name": "edge"});
+                o["spec"] = json!({"minReadySeconds": 9, "selector": selector});
+            });
+            adopting(&[Arc::clone(&edge)], vec![found], adoption).refusals
+        };
+        assert_eq!(refused(selector("edge"), Adoption::Overwrite), []);
+        for adoption in [Adoption::Adopt, Adoption::Overwrite] {
+            let refusals = refused(selector("foo"), adoption);
+            let [Refusal::Selects { changes, .. }] = refusals.as_slice() else { panic!("{refusals:?}") };
+            let told: Vec<_> = changes.iter().map(|c| (c.path.as_str(), c.old.clone(), c.new.clone())).collect();
+            assert_eq!(told, [("spec.selector.matchLabels.istio", Some(json!("foo")), Some(json!("edge")))]);
+            let more = json!({"matchLabels": {"app": "edge", "istio": "edge", "team": "a"}});
+            let refusals = refused(more, adoption);
+            assert!(matches!(refusals.as_slice(), [Refusal::Selects { .. }]), "{refusals:?}");
+        }
+    }
+}
+
+#[test]
 fn a_mark_of_a_living_installation_is_refused_and_one_of_a_dead_is_taken_over() {
     let map = desired("ConfigMap", "v1", "istio");
     let with_uid = |uid: &str| {
