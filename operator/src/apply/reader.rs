@@ -16,7 +16,7 @@ use crate::mesh::kind::Kind;
 use crate::mesh::live::{Drift, Live, LiveObjects};
 use crate::mesh::object::{Desired, ObjectKey};
 use crate::mesh::revisions::REVISION_LABEL;
-use crate::runtime::requests::within_deadline;
+use crate::runtime::requests::{pages, within_deadline};
 
 /// Reads at a time. CRDs are large; a few at a time keep the peak of memory low.
 const CONCURRENCY: usize = 3;
@@ -68,7 +68,7 @@ impl Reader {
     pub async fn look_at(&self, desired: &[Arc<Desired>]) -> Result<LiveObjects, ApplyError> {
         let reads = stream::iter(desired.iter().cloned()).map(|desired| async move {
             let key = desired.key.clone();
-            match api(&self.client, &key).get_opt(&key.name).await {
+            match within_deadline(api(&self.client, &key).get_opt(&key.name)).await {
                 Ok(Some(object)) => {
                     Ok(Some((key.clone(), Live::of(key.kind, &object.into_value(), Some(&desired), None))))
                 }
@@ -96,7 +96,7 @@ impl Reader {
 }
 
 const UNFINISHED: &str = "status.phase!=Succeeded,status.phase!=Failed";
-/// Namespaces and pods counted.
+/// Objects listed at a time; of namespaces and pods, those counted.
 const PAGE: u32 = 500;
 /// Namespaces named in a note.
 const NAMED: usize = 5;
@@ -143,11 +143,12 @@ impl Reader {
         for kind in [Kind::MutatingWebhookConfiguration, Kind::ValidatingWebhookConfiguration] {
             let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind.api_resource());
             let key = |name: String| ObjectKey { kind, namespace: None, name };
-            let listed = within_deadline(api.list(&ListParams::default())).await;
-            let listed =
-                listed.map_err(|source| ApplyError::Read { key: key("*".into()), source: Box::new(source) })?;
-            let theirs = listed.items.into_iter().filter(|object| depends_on(&object.data, services));
-            found.extend(theirs.map(|object| key(object.name_any())));
+            let listed = pages(&api, ListParams::default().limit(PAGE), |object| {
+                if depends_on(&object.data, services) {
+                    found.push(key(object.name_any()));
+                }
+            });
+            listed.await.map_err(|source| ApplyError::Read { key: key("*".into()), source: Box::new(source) })?;
         }
         Ok(found)
     }
@@ -171,5 +172,56 @@ impl Reader {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
         let published = within_deadline(api.get_opt("istio-ca-root-cert")).await.ok()??;
         crate::mesh::authority::read(published.data?.get("root-cert.pem")?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{Request, Response};
+    use kube::client::Body;
+    use semver::Version;
+    use serde_json::json;
+    use tower::BoxError;
+
+    use super::*;
+    use crate::mesh::object::{Component, Owner};
+
+    /// A reader of a server that answers like this, and never where it has no answer.
+    fn reader(answer: fn(&str) -> Option<serde_json::Value>) -> Reader {
+        let server = tower::service_fn(move |request: Request<Body>| async move {
+            let Some(answer) = answer(&request.uri().to_string()) else { return std::future::pending().await };
+            Ok::<_, BoxError>(Response::new(Body::from(answer.to_string().into_bytes())))
+        });
+        Reader::new(Client::new(server, "default"), Inventory::default())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_never_answers_holds_no_look_up() {
+        let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "istiod"}});
+        let owner = Owner { installation: "mesh".into(), uid: "u".into(), release: Version::new(1, 32, 0) };
+        let desired = Arc::new(Desired::admit(role, &Component::Istiod, &owner, "istio-system").unwrap());
+        let looked = tokio::time::timeout(std::time::Duration::from_mins(2), async {
+            reader(|_| None).look_at(&[desired]).await
+        });
+        assert!(looked.await.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn webhooks_are_listed_to_the_last_page() {
+        let reader = reader(|uri| {
+            let page = |name: &str, token: &str| {
+                let client = json!({"service": {"namespace": "istio-system", "name": "istiod"}});
+                json!({
+                    "apiVersion": "v1", "kind": "List", "metadata": {"continue": token},
+                    "items": [{"metadata": {"name": name}, "webhooks": [{"clientConfig": client}]}],
+                })
+            };
+            assert!(uri.contains("limit="), "{uri}");
+            Some(if uri.contains("continue=more") { page("second", "") } else { page("first", "more") })
+        });
+        let service = ObjectKey { kind: Kind::Service, namespace: Some("istio-system".into()), name: "istiod".into() };
+        let found = reader.webhooks_of(&[&service]).await.unwrap();
+        let names: Vec<&str> = found.iter().map(|key| key.name.as_str()).collect();
+        assert_eq!(names, ["first", "second", "first", "second"]);
     }
 }
