@@ -28,10 +28,15 @@ async fn operator(lab: &Lab) -> TestResult<Mesh> {
     Ok(Mesh::of(lab.client()))
 }
 
-/// Applies what is in no namespace, as somebody with the rights does it.
-async fn apply_cluster_objects(lab: &Lab, version: &str, args: &[&str]) -> TestResult {
+/// Applies all that is in no namespace, as somebody with the rights does it.
+async fn apply_all(lab: &Lab, version: &str) -> TestResult {
+    apply(lab, version, &["--scope", "definitions"]).await?;
+    apply(lab, version, &["--scope", "cluster"]).await
+}
+
+async fn apply(lab: &Lab, version: &str, args: &[&str]) -> TestResult {
     let (_dir, path) = file(NAME, &spec(version), &json!({}))?;
-    let args = [&["render", "-f", &path, "--scope", "cluster"], args].concat();
+    let args = [&["render", "-f", &path], args].concat();
     let ran = meshwright(Path::new("/nowhere/kubeconfig"), &args).await?;
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     lab.apply_yaml("meshwright render", &ran.out).await?;
@@ -81,12 +86,15 @@ fn cluster_objects_that_others_apply_are_waited_for_watched_and_left_and_never_w
 
         mesh.apply(NAME, spec(LAB_1_31)).await?;
         let waits = told(&mesh, "is missing").await?;
-        assert!(message(&waits).contains("meshwright render -f mesh.yaml --scope cluster | kubectl apply"));
+        for scope in ["definitions", "cluster"] {
+            let command = format!("meshwright render -f mesh.yaml --scope {scope} --kubernetes v");
+            assert!(message(&waits).contains(&command), "{}", message(&waits));
+        }
         assert!(is_true(&waits.status.clone().unwrap_or_default().conditions, ConditionType::Stalled));
         assert!(waits.finalizers().is_empty());
         assert_eq!(Inventory::of(&mesh.client(), NAME).await?.keys().next(), None, "nothing is written before");
 
-        apply_cluster_objects(lab, LAB_1_31, &[]).await?;
+        apply_all(lab, LAB_1_31).await?;
         mesh.wait_ready(NAME).await?;
 
         // Told and not healed, and in order again by itself.
@@ -95,6 +103,7 @@ fn cluster_objects_that_others_apply_are_waited_for_watched_and_left_and_never_w
         let policy = Patch::Json::<()>(serde_json::from_value(policy)?);
         injectors.patch(INJECTOR, &PatchParams::default(), &policy).await?;
         let changed = told(&mesh, "reinvocationPolicy").await?;
+        assert!(!message(&changed).contains("definitions"), "{}", message(&changed));
         assert!(is_true(&changed.status.unwrap_or_default().conditions, ConditionType::Available));
         // What is the operator's is healed meanwhile.
         let accounts = mesh.api("v1", "ServiceAccount", Some("istio-system"));
@@ -103,7 +112,7 @@ fn cluster_objects_that_others_apply_are_waited_for_watched_and_left_and_never_w
             accounts.get("istio-reader-service-account").await.map_err(|error| error.to_string())
         })
         .await?;
-        apply_cluster_objects(lab, LAB_1_31, &[]).await?;
+        apply(lab, LAB_1_31, &["--scope", "cluster"]).await?;
         mesh.wait_ready(NAME).await?;
 
         // istiod goes when nobody asks it any more.
@@ -137,7 +146,7 @@ fn cluster_objects_that_others_apply_are_waited_for_watched_and_left_and_never_w
 fn an_upgrade_is_begun_when_what_others_apply_is_right_for_both_releases() {
     run(LabOptions::default().audited(), async |lab| {
         let mesh = operator(lab).await?;
-        apply_cluster_objects(lab, LAB_1_31, &[]).await?;
+        apply_all(lab, LAB_1_31).await?;
         mesh.apply(NAME, spec(LAB_1_31)).await?;
         mesh.wait_ready(NAME).await?;
         let istiods = mesh.api("apps/v1", "Deployment", Some("istio-system"));
@@ -149,11 +158,11 @@ fn an_upgrade_is_begun_when_what_others_apply_is_right_for_both_releases() {
         assert!(is_true(&status.conditions, ConditionType::Stalled), "{}", picture(&refused));
         assert!(is_true(&status.conditions, ConditionType::Available), "{}", picture(&refused));
         // The new release's alone take from the running one what it needs.
-        apply_cluster_objects(lab, LAB_1_32, &[]).await?;
+        apply_all(lab, LAB_1_32).await?;
         told(&mesh, &format!("daemonsets.apps (for {LAB_1_31}, which runs)")).await?;
         assert_eq!(istiods.get("istiod").await?.metadata.generation, before, "nothing is begun");
 
-        apply_cluster_objects(lab, LAB_1_32, &["--with-roles-of", LAB_1_31]).await?;
+        apply(lab, LAB_1_32, &["--scope", "cluster", "--with-roles-of", LAB_1_31]).await?;
         let ready = mesh.wait_ready(NAME).await?;
         let running = ready.status.unwrap_or_default().version.running;
         assert_eq!(running.as_deref(), Some(LAB_1_32));

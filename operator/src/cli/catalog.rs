@@ -264,7 +264,7 @@ fn verify(catalog: &Catalog, out: &mut impl Write) -> io::Result<bool> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs;
 
     use clap::Parser;
@@ -286,7 +286,7 @@ mod tests {
         Ok((code, String::from_utf8(out).unwrap()))
     }
 
-    pub(super) fn with_release(version: &str) -> (TempDir, String) {
+    pub(in crate::cli) fn with_release(version: &str) -> (TempDir, String) {
         let source = source_tree();
         let catalog = TempDir::new().unwrap();
         let dir = catalog.path().to_str().unwrap().to_owned();

@@ -17,9 +17,9 @@ use serde_json::{Value, json};
 use super::directories::{self, Directories};
 use super::manifest::{self, ReadManifestError};
 use super::output::print;
-use crate::catalog::Facts;
 use crate::catalog::facts::{Minor, ParseFactsError, Refusal};
 use crate::catalog::store::OpenError;
+use crate::catalog::{Catalog, Facts};
 use crate::controller::{Accepted, Surroundings, resolve_for};
 use crate::mesh::health::Blocker;
 use crate::mesh::kind::Kind;
@@ -55,7 +55,8 @@ pub struct RenderArgs {
     /// Version of the cluster's API server, such as v1.36.3; the newest that the release supports if absent
     #[arg(long, value_name = "VERSION", value_parser = kubernetes_version)]
     kubernetes: Option<String>,
-    /// Which of them: all, or those in no namespace, which others apply for an operator with --cluster-objects preinstalled
+    /// Which of them: all, or a part of those in no namespace, which others apply for an operator with --cluster-objects
+    /// preinstalled. Of a part it is not asked whether the release is still supported: it may run already
     #[arg(long, value_enum, default_value_t = Scope::All, value_name = "WHICH")]
     scope: Scope,
     /// A release that runs and shall go on running: cluster roles also allow what they do in that one
@@ -76,8 +77,21 @@ enum Output {
 enum Scope {
     /// All objects
     All,
-    /// Those in no namespace
+    /// Those in no namespace, without definitions
     Cluster,
+    /// Definitions, which all meshes of a cluster share: those of the newest one are right for all
+    Definitions,
+}
+
+impl Scope {
+    fn has(self, kind: Kind) -> bool {
+        let definition = kind == Kind::CustomResourceDefinition;
+        match self {
+            Self::All => true,
+            Self::Cluster => !kind.namespaced() && !definition,
+            Self::Definitions => definition,
+        }
+    }
 }
 
 /// Nothing could be rendered.
@@ -125,27 +139,33 @@ fn rendered(args: &RenderArgs, installation: &MeshInstallation) -> Result<String
     };
     let capabilities = Capabilities::of_version(kube_version);
     let platforms = Platforms::bundled().map_err(RenderError::Platforms)?;
-    let surroundings = Surroundings {
-        catalog: &catalog,
-        platforms: &platforms,
-        capabilities,
-        platform: Detected::default(),
-        node_ports: Discovery::Unknown("no cluster was asked".to_owned()),
-        held: Vec::new(),
-        records: &[],
-        running: None,
-        proxies: Vec::new(),
+    let resolve = |installation: &MeshInstallation, running: Option<Version>| {
+        let surroundings = Surroundings {
+            catalog: &catalog,
+            platforms: &platforms,
+            capabilities: capabilities.clone(),
+            platform: Detected::default(),
+            node_ports: Discovery::Unknown("no cluster was asked".to_owned()),
+            held: Vec::new(),
+            records: &[],
+            running,
+            proxies: Vec::new(),
+        };
+        resolve_for(&surroundings, installation).map_err(RenderError::Refused)
     };
-    let mut accepted = resolve_for(&surroundings, installation).map_err(RenderError::Refused)?;
-    if let Some(version) = &args.with_roles_of {
+    // What others apply may be put right under a release that runs, and has come to its end.
+    let may_run = if args.scope == Scope::All { None } else { release_meant(&catalog, &installation.spec.version) };
+    let with_version = |version: &Version| {
         let mut running = installation.clone();
         running.spec.version = version.to_string();
-        let running = resolve_for(&surroundings, &running).map_err(RenderError::Refused)?;
+        resolve(&running, Some(version.clone()))
+    };
+    let running = args.with_roles_of.as_ref().map(with_version).transpose()?;
+    let mut accepted = resolve(installation, may_run)?;
+    if let Some(running) = running {
         join_roles(&mut accepted.desired, &running.desired).map_err(RenderError::Join)?;
     }
-    if args.scope == Scope::Cluster {
-        accepted.desired.retain(|desired| !desired.key.kind.namespaced());
-    }
+    accepted.desired.retain(|desired| args.scope.has(desired.key.kind));
     let objects = objects(&accepted);
     let head = format!(
         "MeshInstallation {}, Istio {}, Kubernetes {}; made by: meshwright render",
@@ -157,6 +177,12 @@ fn rendered(args: &RenderArgs, installation: &MeshInstallation) -> Result<String
         Output::Yaml => yaml(&head, &objects),
         Output::Json => format!("{:#}\n", json!({"apiVersion": "v1", "kind": "List", "items": objects})),
     })
+}
+
+/// The release that a version stands for, if the catalog has one.
+fn release_meant(catalog: &Catalog, version: &str) -> Option<Version> {
+    let request: VersionRequest = version.parse().ok()?;
+    Some(catalog.resolve(&request).ok()?.version().clone())
 }
 
 /// Has cluster roles allow what they do in another release too.
@@ -220,7 +246,47 @@ fn kubernetes_version(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::{Command, FromArgMatches as _};
+    use meshwright_api::conditions::Reason;
+
     use super::*;
+    use crate::cli::catalog::tests::with_release;
+
+    /// Why nothing is rendered of a mesh of this version.
+    fn refused(version: &str, catalog: &str, more: &[&str]) -> Option<Blocker> {
+        let words = [&["render", "--file=-", "--catalog", catalog], more].concat();
+        let matches = RenderArgs::augment_args(Command::new("render")).try_get_matches_from(words).unwrap();
+        let installation = MeshInstallation::new("mesh", serde_json::from_value(json!({"version": version})).unwrap());
+        match rendered(&RenderArgs::from_arg_matches(&matches).unwrap(), &installation) {
+            Ok(_) => None,
+            Err(RenderError::Refused(blocker)) => Some(blocker),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_releases_life_stands_in_the_way_of_nothing_that_runs() {
+        let unsupported = |refused: Option<Blocker>| refused.is_some_and(|b| b.reason == Reason::VersionNotSupported);
+        let (_catalog, old) = with_release("1.28.3");
+        assert!(unsupported(refused("1.28", &old, &[])));
+        for version in ["1.28", "1.28.3"] {
+            assert!(!unsupported(refused(version, &old, &["--scope=cluster"])), "{version}");
+            assert!(!unsupported(refused(version, &old, &["--scope=definitions", "--kubernetes=v1.36.0"])));
+        }
+        let (_other, new) = with_release("1.31.2");
+        let both = format!("{old}:{new}");
+        // The made-up charts come to no objects that are whole: what is refused for another reason was not refused for this.
+        assert!(!unsupported(refused("1.31.2", &both, &["--scope=cluster", "--with-roles-of=1.28.3"])));
+        assert!(!unsupported(refused("1.31.2", &both, &["--with-roles-of=1.28.3"])));
+    }
+
+    #[test]
+    fn a_scope_has_definitions_or_what_else_is_in_no_namespace() {
+        let kinds = [Kind::CustomResourceDefinition, Kind::ClusterRole, Kind::Deployment];
+        assert_eq!(kinds.map(|kind| Scope::All.has(kind)), [true, true, true]);
+        assert_eq!(kinds.map(|kind| Scope::Cluster.has(kind)), [false, true, false]);
+        assert_eq!(kinds.map(|kind| Scope::Definitions.has(kind)), [true, false, false]);
+    }
 
     #[test]
     fn a_kubernetes_version_may_be_short_and_keeps_what_a_provider_adds() {

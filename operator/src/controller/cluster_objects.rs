@@ -9,8 +9,9 @@ use meshwright_api::conditions::Reason;
 use super::accepted::Accepted;
 use super::context::Context;
 use super::error::ReconcileError;
+use super::releases::passes;
 use super::resolve::resolve_remembered;
-use crate::mesh::cluster_objects::{ClusterObjects, blocker, wanting};
+use crate::mesh::cluster_objects::{ClusterObjects, Wanting, blocker, wanting};
 use crate::mesh::health::{Blocker, Health, Injection, measure};
 use crate::mesh::kind::Kind;
 use crate::mesh::live::LiveObjects;
@@ -33,17 +34,26 @@ pub async fn are_there(
     let mut wrong = look(context, &accepted.preinstalled).await?;
     let other = standing.filter(|record| record.inputs.version != accepted.inputs.version);
     if let Some(record) = other
-        && let Ok(runs) = resolve_remembered(context, installation, record).await
+        && let Some(runs) = if_ever(resolve_remembered(context, installation, record).await)?
     {
         let roles: Vec<_> = runs.desired.iter().filter(|d| d.key.kind == Kind::ClusterRole).cloned().collect();
-        let lacks = look(context, &roles).await?;
-        wrong.extend(lacks.into_iter().map(|lack| format!("{lack} (for {}, which runs)", record.inputs.version)));
+        wrong.add(look(context, &roles).await?, &record.inputs.version);
     }
     let running = other.map(|record| &record.inputs.version);
-    blocker(&wrong, &accepted.inputs.version, running).map_or(Ok(()), Err)
+    blocker(&wrong, &accepted.inputs, running).map_or(Ok(()), Err)
 }
 
-async fn look(context: &Context, desired: &[Arc<Desired>]) -> Result<Vec<String>, Blocker> {
+/// What can be made now, or never: what a registry may bring yet is waited for. That it can't be made, and there is no way
+/// back therefore, is told elsewhere.
+fn if_ever<T>(made: Result<T, Blocker>) -> Result<Option<T>, Blocker> {
+    match made {
+        Ok(made) => Ok(Some(made)),
+        Err(lost) if passes(lost.reason) => Err(lost),
+        Err(_) => Ok(None),
+    }
+}
+
+async fn look(context: &Context, desired: &[Arc<Desired>]) -> Result<Wanting, Blocker> {
     let live = context.reader.look_at(desired).await.map_err(|error| failure(&error))?;
     Ok(wanting(desired, &live))
 }
@@ -52,7 +62,7 @@ async fn look(context: &Context, desired: &[Arc<Desired>]) -> Result<Vec<String>
 pub fn gauge(accepted: &Accepted, desired: &[Arc<Desired>], live: &LiveObjects, injection: &Injection) -> Health {
     let mut health = measure(&accepted.validated, desired, live, injection);
     let wrong = wanting(&accepted.preinstalled, live);
-    health.blockers.splice(..0, blocker(&wrong, &accepted.inputs.version, None));
+    health.blockers.splice(..0, blocker(&wrong, &accepted.inputs, None));
     health
 }
 
@@ -96,4 +106,18 @@ pub fn left_to_others(context: &Context, installation: &str) -> String {
     let live = context.inventory.snapshot(installation, &[]);
     let left: Vec<&ObjectKey> = live.keys().filter(|key| !key.kind.namespaced() && !key.kind.shared()).collect();
     if left.is_empty() { String::new() } else { format!("; left to those who applied them: {}", few(&left)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_that_a_registry_brings_later_is_waited_for_and_a_lost_one_is_not() {
+        let made = |reason| if_ever::<()>(Err(Blocker { reason, message: String::new() }));
+        assert_eq!(made(Reason::PullingRelease).unwrap_err().reason, Reason::PullingRelease);
+        assert_eq!(made(Reason::RegistryFailed).unwrap_err().reason, Reason::RegistryFailed);
+        assert_eq!(made(Reason::VersionNotInCatalog), Ok(None));
+        assert_eq!(if_ever(Ok(1)), Ok(Some(1)));
+    }
 }

@@ -15,8 +15,10 @@ use super::kind::Kind;
 use super::live::{Drift, Facts, Live, LiveObjects};
 use super::object::{AdmitObjectError, COMPONENT_LABEL, Desired, INSTALLATION_LABEL, ObjectKey};
 use super::problem::Problem;
+use super::revision::ResolvedInputs;
 use super::revisions::REVISION_LABEL;
 use super::words::few;
+use crate::platform::GENERIC;
 
 /// Who writes the objects of a mesh that are in no namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -24,8 +26,8 @@ pub enum ClusterObjects {
     /// The operator writes, heals and removes them
     #[default]
     Managed,
-    /// Somebody else applies them beforehand, as `meshwright render --scope cluster` prints them; the operator compares
-    /// them, and needs no right to write outside of namespaces that are named
+    /// Somebody else applies them beforehand, as `meshwright render` prints them with `--scope definitions` and `--scope
+    /// cluster`; the operator compares them, and needs no right to write outside of namespaces that are named
     Preinstalled,
 }
 
@@ -82,10 +84,68 @@ fn as_others_apply(desired: &Desired) -> Result<Desired, AdmitObjectError> {
     Ok(revised)
 }
 
-/// What is wrong with the objects that somebody else applies: which are missing, and in what the others differ.
+/// What is wrong with the objects that somebody else applies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanting {
+    /// Which are missing, and in what the others differ.
+    complaints: Vec<String>,
+    /// Definitions are missing or older.
+    definitions: bool,
+    /// Definitions are there that know more than the release's: of a newer one, whose mesh needs them.
+    newer: bool,
+    /// Other objects have to be applied.
+    others: bool,
+}
+
+impl Wanting {
+    /// Takes in what is wrong for another release, which runs.
+    pub fn add(&mut self, other: Self, runs: &Version) {
+        self.complaints.extend(other.complaints.into_iter().map(|lack| format!("{lack} (for {runs}, which runs)")));
+        self.definitions |= other.definitions;
+        self.newer |= other.newer;
+        self.others |= other.others;
+    }
+
+    /// The commands that mend it.
+    fn commands(&self, inputs: &ResolvedInputs, running: Option<&Version>) -> String {
+        let scope = |scope: &str, more: &str| {
+            format!(
+                "meshwright render -f mesh.yaml --scope {scope} --kubernetes {}{more} | kubectl apply --server-side \
+                 --force-conflicts -f -",
+                inputs.kubernetes
+            )
+        };
+        let mut commands = Vec::new();
+        if self.definitions {
+            let command = scope("definitions", "");
+            let kept = " (with the newest mesh's version in mesh.yaml, since definitions of a newer release are there)";
+            commands.push(if self.newer { command + kept } else { command });
+        }
+        if self.others {
+            let beside = running.map(|running| format!(" --with-roles-of {running}")).unwrap_or_default();
+            commands.push(scope("cluster", &beside));
+        }
+        commands.join(", then: ")
+    }
+}
+
+/// Compares what somebody else applies with what is desired.
 #[must_use]
-pub fn wanting(desired: &[Arc<Desired>], live: &LiveObjects) -> Vec<String> {
-    desired.iter().filter_map(|desired| complaint(&desired.key, live.get(&desired.key))).collect()
+pub fn wanting(desired: &[Arc<Desired>], live: &LiveObjects) -> Wanting {
+    let mut wanting = Wanting::default();
+    for desired in desired {
+        let found = live.get(&desired.key);
+        let definition = desired.key.kind == Kind::CustomResourceDefinition;
+        wanting.newer |= definition && found.is_some_and(|live| live.is_ahead || live.marks.release > desired.release);
+        let Some(complaint) = complaint(&desired.key, found) else { continue };
+        // What is going, or coming, has no use for an apply.
+        let settled =
+            found.is_none_or(|live| !live.deleting && !matches!(live.facts, Facts::Definition { established: false }));
+        wanting.definitions |= definition && settled;
+        wanting.others |= !definition;
+        wanting.complaints.push(complaint);
+    }
+    wanting
 }
 
 fn complaint(key: &ObjectKey, live: Option<&Live>) -> Option<String> {
@@ -95,25 +155,34 @@ fn complaint(key: &ObjectKey, live: Option<&Live>) -> Option<String> {
     }
     match (&live.facts, &live.drift) {
         (Facts::Definition { established: false }, _) => Some(format!("{key} is not served yet")),
+        // Definitions are never taken back to what an older release knows.
+        _ if live.is_ahead => None,
         (_, Drift::Fields(fields)) => Some(format!("{key} differs in {}", few(fields))),
         (_, Drift::Extras(fields)) => Some(format!("{key} has {} that must not be there", few(fields))),
         (_, Drift::None | Drift::Unchecked) => None,
     }
 }
 
-/// Says what is wrong with them, and the command that mends it; `None` where nothing is. `running` is the release that
+/// Says what is wrong with them, and the commands that mend it; `None` where nothing is. `running` is the release that
 /// runs, where another is to follow it.
 #[must_use]
-pub fn blocker(wanting: &[String], release: &Version, running: Option<&Version>) -> Option<Blocker> {
-    if wanting.is_empty() {
+pub fn blocker(wanting: &Wanting, inputs: &ResolvedInputs, running: Option<&Version>) -> Option<Blocker> {
+    if wanting.complaints.is_empty() {
         return None;
     }
-    let beside = running.map(|running| format!(" --with-roles-of {running}")).unwrap_or_default();
+    let commands = wanting.commands(inputs, running);
+    // Without a cluster nobody finds out what it is.
+    let found = (inputs.spec.platform.is_auto() && inputs.platform.name != GENERIC).then_some(&inputs.platform.name);
+    let platform = found.map(|name| format!(" and spec.platform: {name} in it")).unwrap_or_default();
+    let remedy = if commands.is_empty() {
+        "The API server has to be done with them first".to_owned()
+    } else {
+        format!("Somebody with the rights has to run, with the MeshInstallation in mesh.yaml{platform}: {commands}")
+    };
     let message = format!(
-        "objects in no namespace are not as Istio {release} needs them, and not the operator's to write: {}. Somebody with \
-         the rights has to run, with the MeshInstallation in mesh.yaml: meshwright render -f mesh.yaml --scope cluster\
-         {beside} | kubectl apply --server-side --force-conflicts -f -",
-        few(wanting)
+        "objects in no namespace are not as Istio {} needs them, and not the operator's to write: {}. {remedy}",
+        inputs.version,
+        few(&wanting.complaints)
     );
     Some(Blocker { reason: Reason::ClusterObjectsMissing, message })
 }
@@ -159,11 +228,37 @@ mod tests {
         })
     }
 
+    /// A definition that is served, with these fields.
+    fn definition(name: &str, fields: &[&str]) -> Value {
+        let properties: serde_json::Map<_, _> =
+            fields.iter().map(|field| ((*field).to_owned(), json!({"type": "string"}))).collect();
+        let schema = json!({"openAPIV3Schema": {"type": "object", "properties": properties}});
+        json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": name},
+            "spec": {"versions": [{"name": "v1", "served": true, "schema": schema}]},
+            "status": {"conditions": [{"type": "Established", "status": "True"}]},
+        })
+    }
+
+    fn compared(pairs: Vec<(Value, Option<Value>)>) -> Wanting {
+        let pairs: Vec<_> = pairs.into_iter().map(|(wanted, found)| (desired(wanted), found)).collect();
+        let live = pairs.iter().filter_map(|(wanted, found)| {
+            Some((wanted.key.clone(), Live::of(wanted.key.kind, found.as_ref()?, Some(wanted), None)))
+        });
+        let live = live.collect();
+        wanting(&pairs.into_iter().map(|(wanted, _)| wanted).collect::<Vec<_>>(), &live)
+    }
+
     /// What is wrong with the live object, for a mesh that wants the other.
     fn told(wanted: Value, found: Option<&Value>) -> Vec<String> {
-        let wanted = desired(wanted);
-        let live = found.map(|found| (wanted.key.clone(), Live::of(wanted.key.kind, found, Some(&wanted), None)));
-        wanting(std::slice::from_ref(&wanted), &live.into_iter().collect())
+        compared(vec![(wanted, found.cloned())]).complaints
+    }
+
+    fn message(wanting: &Wanting, spec: Value, platform: &str, running: Option<&Version>) -> String {
+        let inputs = json!({
+            "spec": spec, "version": "1.32.0", "charts": {}, "kubernetes": "v1.33.4-gke.1245000", "platform": {"name": platform},
+        });
+        blocker(wanting, &serde_json::from_value(inputs).unwrap(), running).unwrap().message
     }
 
     #[test]
@@ -175,9 +270,44 @@ mod tests {
             wrong[0].starts_with("MutatingWebhookConfiguration injector differs in webhooks[name=a.istio.io]"),
             "{wrong:?}"
         );
-        let message = blocker(&wrong, &Version::new(1, 32, 0), Some(&Version::new(1, 31, 2))).unwrap().message;
-        assert!(message.contains("--scope cluster --with-roles-of 1.31.2 | kubectl apply"), "{message}");
-        assert_eq!(blocker(&[], &Version::new(1, 32, 0), None), None);
+        let wrong = compared(vec![(hook("https://a"), Some(hook("https://b")))]);
+        let message = message(&wrong, json!({"version": "1.32"}), "generic", Some(&Version::new(1, 31, 2)));
+        let command = "in mesh.yaml: meshwright render -f mesh.yaml --scope cluster --kubernetes v1.33.4-gke.1245000 \
+                       --with-roles-of 1.31.2 | kubectl apply --server-side --force-conflicts -f -";
+        assert!(message.ends_with(command), "{message}");
+    }
+
+    #[test]
+    fn a_platform_that_was_found_out_is_to_be_named_where_there_is_no_cluster() {
+        let wrong = compared(vec![(hook("https://a"), None)]);
+        let named = "mesh.yaml and spec.platform: openshift in it: meshwright";
+        let message = |spec, platform| message(&wrong, spec, platform, None);
+        assert!(message(json!({"version": "1.32"}), "openshift").contains(named));
+        assert!(!message(json!({"version": "1.32", "platform": "openshift"}), "openshift").contains("spec.platform"));
+        assert!(!message(json!({"version": "1.32"}), "generic").contains("spec.platform"));
+    }
+
+    #[test]
+    fn definitions_are_asked_for_where_one_is_missing_or_older_and_never_taken_back() {
+        let said = |wrong: &Wanting| message(wrong, json!({"version": "1.32"}), "generic", None);
+        let wanted = || definition("a", &["b", "c"]);
+        let ahead = definition("a", &["b", "c", "d"]);
+        assert_eq!(told(wanted(), Some(&ahead)), Vec::<String>::new());
+        // A webhook is put right without them.
+        let wrong = compared(vec![(wanted(), Some(ahead.clone())), (hook("https://a"), None)]);
+        assert!(said(&wrong).contains("--scope cluster") && !said(&wrong).contains("definitions"), "{}", said(&wrong));
+        for found in [None, Some(definition("a", &["b"]))] {
+            let wrong = compared(vec![(wanted(), found)]);
+            let said = said(&wrong);
+            assert!(said.contains("--scope definitions --kubernetes") && !said.contains("cluster"), "{said}");
+            assert!(!said.contains("newest"), "{said}");
+        }
+        let mut marked = definition("x", &["b"]);
+        marked["metadata"]["annotations"] = json!({RELEASE_ANNOTATION: "1.33.0"});
+        for newer in [(wanted(), Some(ahead)), (definition("x", &["b", "c"]), Some(marked))] {
+            let wrong = compared(vec![newer, (definition("z", &["b"]), None)]);
+            assert!(said(&wrong).contains("with the newest mesh's version in mesh.yaml"), "{}", said(&wrong));
+        }
     }
 
     #[test]
@@ -214,7 +344,10 @@ mod tests {
     #[test]
     fn a_definition_that_is_not_served_and_what_is_going_are_told() {
         let crd = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "x"}});
-        assert_eq!(told(crd.clone(), Some(&crd)), ["CustomResourceDefinition x is not served yet"]);
+        let unserved = compared(vec![(crd.clone(), Some(crd))]);
+        assert_eq!(unserved.complaints, ["CustomResourceDefinition x is not served yet"]);
+        let said = message(&unserved, json!({"version": "1.32"}), "generic", None);
+        assert!(said.ends_with("The API server has to be done with them first"), "{said}");
         let mut going = hook("https://a");
         going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
         assert_eq!(told(hook("https://a"), Some(&going)), ["MutatingWebhookConfiguration injector is being deleted"]);
