@@ -254,7 +254,7 @@ mod tests {
         compared(vec![(wanted, found.cloned())]).complaints
     }
 
-    fn message(wanting: &Wanting, spec: Value, platform: &str, running: Option<&Version>) -> String {
+    fn message(wanting: &Wanting, spec: &Value, platform: &str, running: Option<&Version>) -> String {
         let inputs = json!({
             "spec": spec, "version": "1.32.0", "charts": {}, "kubernetes": "v1.33.4-gke.1245000", "platform": {"name": platform},
         });
@@ -271,7 +271,7 @@ mod tests {
             "{wrong:?}"
         );
         let wrong = compared(vec![(hook("https://a"), Some(hook("https://b")))]);
-        let message = message(&wrong, json!({"version": "1.32"}), "generic", Some(&Version::new(1, 31, 2)));
+        let message = message(&wrong, &json!({"version": "1.32"}), "generic", Some(&Version::new(1, 31, 2)));
         let command = "in mesh.yaml: meshwright render -f mesh.yaml --scope cluster --kubernetes v1.33.4-gke.1245000 \
                        --with-roles-of 1.31.2 | kubectl apply --server-side --force-conflicts -f -";
         assert!(message.ends_with(command), "{message}");
@@ -281,7 +281,7 @@ mod tests {
     fn a_platform_that_was_found_out_is_to_be_named_where_there_is_no_cluster() {
         let wrong = compared(vec![(hook("https://a"), None)]);
         let named = "mesh.yaml and spec.platform: openshift in it: meshwright";
-        let message = |spec, platform| message(&wrong, spec, platform, None);
+        let message = |spec: Value, platform| message(&wrong, &spec, platform, None);
         assert!(message(json!({"version": "1.32"}), "openshift").contains(named));
         assert!(!message(json!({"version": "1.32", "platform": "openshift"}), "openshift").contains("spec.platform"));
         assert!(!message(json!({"version": "1.32"}), "generic").contains("spec.platform"));
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn definitions_are_asked_for_where_one_is_missing_or_older_and_never_taken_back() {
-        let said = |wrong: &Wanting| message(wrong, json!({"version": "1.32"}), "generic", None);
+        let said = |wrong: &Wanting| message(wrong, &json!({"version": "1.32"}), "generic", None);
         let wanted = || definition("a", &["b", "c"]);
         let ahead = definition("a", &["b", "c", "d"]);
         assert_eq!(told(wanted(), Some(&ahead)), Vec::<String>::new());
@@ -346,7 +346,7 @@ mod tests {
         let crd = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "x"}});
         let unserved = compared(vec![(crd.clone(), Some(crd))]);
         assert_eq!(unserved.complaints, ["CustomResourceDefinition x is not served yet"]);
-        let said = message(&unserved, json!({"version": "1.32"}), "generic", None);
+        let said = message(&unserved, &json!({"version": "1.32"}), "generic", None);
         assert!(said.ends_with("The API server has to be done with them first"), "{said}");
         let mut going = hook("https://a");
         going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
