@@ -159,8 +159,10 @@ async fn another_selector_is_refused(lab: &Lab, mesh: &Mesh, mut spec: Value) ->
     mesh.apply(NAME, spec).await?;
     let told = stalled(mesh, "AdoptionDiffers").await?;
     assert!(told.contains(r#"spec.selector.matchLabels.istio: "internal" -> "ingressgateway-internal""#), "{told}");
-    let audit = lab.settled_audit().await?;
-    assert_eq!(to_the_mesh(operator_writes(&audit, mark)), [""; 0]);
+    // Gateways are taken over one after the other; nothing of this one is, its Service least of all.
+    let mut writes = operator_writes(&lab.settled_audit().await?, mark);
+    writes.retain(|write| write.contains(INTERNAL));
+    assert_eq!(writes, [""; 0]);
     Ok(())
 }
 
