@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::{Client, ResourceExt as _};
 use meshwright_api::CaStatus;
+use serde_json::Value;
 
 use super::error::{ApplyError, absent};
 use super::inventory::Inventory;
@@ -68,14 +69,8 @@ impl Reader {
     pub async fn look_at(&self, desired: &[Arc<Desired>]) -> Result<LiveObjects, ApplyError> {
         let reads = stream::iter(desired.iter().cloned()).map(|desired| async move {
             let key = desired.key.clone();
-            match within_deadline(api(&self.client, &key).get_opt(&key.name)).await {
-                Ok(Some(object)) => {
-                    Ok(Some((key.clone(), Live::of(key.kind, &object.into_value(), Some(&desired), None))))
-                }
-                Ok(None) => Ok(None),
-                Err(error) if absent(&error) => Ok(None),
-                Err(source) => Err(ApplyError::Read { key, source: Box::new(source) }),
-            }
+            let found = self.get(&key).await?;
+            Ok(found.map(|object| (key.clone(), Live::of(key.kind, &object, Some(&desired), None))))
         });
         let found: Vec<Option<_>> = reads.buffered(CONCURRENCY).try_collect().await?;
         Ok(found.into_iter().flatten().collect())
@@ -83,15 +78,21 @@ impl Reader {
 
     /// Of an object that is watched the end may be told before the answer that still shows it: then it stays gone.
     async fn read(&self, key: ObjectKey, watched: bool) -> Result<(), ApplyError> {
-        let found = api(&self.client, &key).get_opt(&key.name).await;
-        match found {
-            Ok(Some(object)) if watched => self.inventory.seen_again(&key, &object.into_value()),
-            Ok(Some(object)) => self.inventory.read(&key, &object.into_value()),
-            Ok(None) => self.inventory.vanished(&key),
-            Err(error) if absent(&error) => self.inventory.vanished(&key),
-            Err(source) => return Err(ApplyError::Read { key, source: Box::new(source) }),
+        match self.get(&key).await? {
+            Some(object) if watched => self.inventory.seen_again(&key, &object),
+            Some(object) => self.inventory.read(&key, &object),
+            None => self.inventory.vanished(&key),
         }
         Ok(())
+    }
+
+    /// An object as it is now; `None` where it, or its kind, isn't there.
+    async fn get(&self, key: &ObjectKey) -> Result<Option<Value>, ApplyError> {
+        match within_deadline(api(&self.client, key).get_opt(&key.name)).await {
+            Ok(found) => Ok(found.map(RawObject::into_value)),
+            Err(error) if absent(&error) => Ok(None),
+            Err(source) => Err(ApplyError::Read { key: key.clone(), source: Box::new(source) }),
+        }
     }
 }
 
@@ -187,7 +188,7 @@ mod tests {
     use crate::mesh::object::{Component, Owner};
 
     /// A reader of a server that answers like this, and never where it has no answer.
-    fn reader(answer: fn(&str) -> Option<serde_json::Value>) -> Reader {
+    fn reader(answer: fn(&str) -> Option<Value>) -> Reader {
         let server = tower::service_fn(move |request: Request<Body>| async move {
             let Some(answer) = answer(&request.uri().to_string()) else { return std::future::pending().await };
             Ok::<_, BoxError>(Response::new(Body::from(answer.to_string().into_bytes())))
