@@ -62,7 +62,7 @@ pub struct CheckArgs {
     #[arg(long, short, value_parser = namespace, requires = "workloads", value_name = "NAMESPACE")]
     namespace: Option<String>,
     /// Namespace of the control plane, where no file says it
-    #[arg(long, value_parser = namespace, default_value = "istio-system", conflicts_with = "file", value_name = "NAMESPACE")]
+    #[arg(long, value_parser = namespace, default_value = super::MESH_NAMESPACE, conflicts_with = "file", value_name = "NAMESPACE")]
     mesh_namespace: String,
     /// Namespace of the operator
     #[arg(long, value_parser = namespace, default_value = super::OPERATOR_NAMESPACE, value_name = "NAMESPACE")]

@@ -25,7 +25,7 @@ pub struct InstallArgs {
     #[arg(long = "catalog", value_name = "DIR")]
     catalogs: Vec<Directories>,
     /// Namespace of the mesh's control plane, for which the rights are
-    #[arg(long, value_parser = namespace, default_value = rbac::MESH_NAMESPACE, requires = "catalogs")]
+    #[arg(long, value_parser = namespace, default_value = super::MESH_NAMESPACE, requires = "catalogs")]
     namespace: String,
     /// File with values of Istio's charts, as spec.values has them, by which their roles may allow more; - reads
     /// standard input

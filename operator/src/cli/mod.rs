@@ -33,6 +33,8 @@ use crate::runtime::requests::told;
 
 /// Where the operator is, unless a flag names another namespace.
 const OPERATOR_NAMESPACE: &str = "meshwright-system";
+/// Where the control plane is, unless a flag names another namespace.
+const MESH_NAMESPACE: &str = "istio-system";
 
 /// Owns the life of an Istio service mesh on Kubernetes.
 #[derive(Debug, Parser)]

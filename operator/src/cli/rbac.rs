@@ -32,7 +32,7 @@ pub struct RbacArgs {
     #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", required = true, value_name = "DIR")]
     pub(super) catalogs: Vec<Directories>,
     /// Namespace of the mesh's control plane
-    #[arg(long, value_parser = namespace, default_value = MESH_NAMESPACE)]
+    #[arg(long, value_parser = namespace, default_value = super::MESH_NAMESPACE)]
     pub(super) namespace: String,
     /// Namespace of the operator
     #[arg(long, value_parser = namespace, default_value = super::OPERATOR_NAMESPACE, value_name = "NAMESPACE")]
@@ -94,8 +94,6 @@ pub enum RbacError {
     Print(#[source] io::Error),
 }
 
-/// Where the control plane is, unless a flag names another namespace.
-pub(super) const MESH_NAMESPACE: &str = "istio-system";
 /// A namespace that is not the control plane's: what a gateway needs there, it needs anywhere.
 const ELSEWHERE: &str = "gateways";
 /// Charts ask for no more than `major.minor`, and no role depends on it.
