@@ -1,4 +1,4 @@
-//! Lists the platforms that come with the operator: one file each, so that adding one needs no code.
+//! Generates the list of platform names from `bundled-manifests/platforms`, so that a new platform needs no code.
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -10,19 +10,19 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// A recipe is what a Containerfile from scratch says: what is copied where, and how it is run.
-type recipe struct {
-	copies []copied
+// A containerfile is a parsed Containerfile: what to copy, and the image's configuration.
+type containerfile struct {
+	copies []copyInstruction
 	config v1.Config
 }
 
-// A folder or file of the build's context, and its place in the image.
-type copied struct{ from, to string }
+// A copyInstruction has a directory or file of the build context and its path in the image.
+type copyInstruction struct{ from, to string }
 
-// parse reads a Containerfile. It knows the instructions that ours has, each on a line of its own, and refuses the rest:
-// an image that silently lacks something would be worse than none.
-func parse(file io.Reader) (recipe, error) {
-	found := recipe{config: v1.Config{Labels: map[string]string{}, ExposedPorts: map[string]struct{}{}}}
+// parse parses a Containerfile. It supports the instructions that ours uses, each on one line, and rejects others, since
+// ignoring them would produce an incomplete image.
+func parse(file io.Reader) (containerfile, error) {
+	parsed := containerfile{config: v1.Config{Labels: map[string]string{}, ExposedPorts: map[string]struct{}{}}}
 	lines := bufio.NewScanner(file)
 	for number := 1; lines.Scan(); number++ {
 		line := strings.TrimSpace(lines.Text())
@@ -30,53 +30,53 @@ func parse(file io.Reader) (recipe, error) {
 			continue
 		}
 		name, rest, _ := strings.Cut(line, " ")
-		if err := found.instruction(name, strings.TrimSpace(rest)); err != nil {
-			return recipe{}, fmt.Errorf("line %d, %s: %w", number, name, err)
+		if err := parsed.apply(name, strings.TrimSpace(rest)); err != nil {
+			return containerfile{}, fmt.Errorf("line %d, %s: %w", number, name, err)
 		}
 	}
-	return found, lines.Err()
+	return parsed, lines.Err()
 }
 
-func (r *recipe) instruction(name, rest string) error {
+func (c *containerfile) apply(name, rest string) error {
 	switch name {
 	case "FROM":
 		if rest != "scratch" {
-			return fmt.Errorf("the base is %q, not scratch", rest)
+			return fmt.Errorf("base image %q is not supported, only scratch", rest)
 		}
 	case "COPY":
 		words := strings.Fields(rest)
 		if len(words) != 2 || strings.HasPrefix(words[0], "-") {
-			return fmt.Errorf("%q is not one source and one place", rest)
+			return fmt.Errorf("%q must be one source and one destination", rest)
 		}
-		r.copies = append(r.copies, copied{from: words[0], to: words[1]})
+		c.copies = append(c.copies, copyInstruction{from: words[0], to: words[1]})
 	case "LABEL":
-		key, value, err := pair(rest)
+		key, value, err := keyValue(rest)
 		if err != nil {
 			return err
 		}
-		r.config.Labels[key] = value
+		c.config.Labels[key] = value
 	case "ENV":
-		key, value, err := pair(rest)
+		key, value, err := keyValue(rest)
 		if err != nil {
 			return err
 		}
-		r.config.Env = append(r.config.Env, key+"="+value)
+		c.config.Env = append(c.config.Env, key+"="+value)
 	case "USER":
-		r.config.User = rest
+		c.config.User = rest
 	case "EXPOSE":
-		r.config.ExposedPorts[rest] = struct{}{}
+		c.config.ExposedPorts[rest] = struct{}{}
 	case "ENTRYPOINT":
-		return json.Unmarshal([]byte(rest), &r.config.Entrypoint)
+		return json.Unmarshal([]byte(rest), &c.config.Entrypoint)
 	case "CMD":
-		return json.Unmarshal([]byte(rest), &r.config.Cmd)
+		return json.Unmarshal([]byte(rest), &c.config.Cmd)
 	default:
-		return fmt.Errorf("unknown instruction")
+		return fmt.Errorf("unsupported instruction")
 	}
 	return nil
 }
 
-// pair reads KEY=value or KEY="value".
-func pair(text string) (string, string, error) {
+// keyValue parses KEY=value or KEY="value".
+func keyValue(text string) (string, string, error) {
 	key, value, found := strings.Cut(text, "=")
 	if !found || key == "" {
 		return "", "", fmt.Errorf("%q is not KEY=value", text)
@@ -86,7 +86,7 @@ func pair(text string) (string, string, error) {
 			return "", "", fmt.Errorf("%q is not KEY=\"value\"", text)
 		}
 	} else if strings.ContainsAny(value, " $\\") {
-		return "", "", fmt.Errorf("%q needs quotes, or has a variable", text)
+		return "", "", fmt.Errorf("%q must be quoted, or has an unsupported variable", text)
 	}
 	return key, value, nil
 }

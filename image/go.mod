@@ -1,4 +1,4 @@
-// Makes the operator's image without a container engine.
+// Builds the operator's image without a container engine.
 module meshwright.dev/image
 
 go 1.26.0
@@ -21,5 +21,5 @@ require (
 	gotest.tools/v3 v3.5.2 // indirect
 )
 
-// To push it: go -C image tool crane push "$PWD/dist/image" REGISTRY/meshwright:TAG
+// To push the image: go -C image tool crane push "$PWD/dist/image" REGISTRY/meshwright:TAG
 tool github.com/google/go-containerregistry/cmd/crane

@@ -19,17 +19,17 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 )
 
-// context lays out a build's context as `make image-root` does, with the Containerfile of the repository, all files
-// with a time of their own.
-func context(t *testing.T, at time.Time) string {
+// buildContext creates a build context like `make image-root`, with the repository's Containerfile. All files have the
+// given modification time.
+func buildContext(t *testing.T, at time.Time) string {
 	t.Helper()
-	folder := t.TempDir()
-	recipe, err := os.ReadFile("../Containerfile")
+	directory := t.TempDir()
+	containerfile, err := os.ReadFile("../Containerfile")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
-		"Containerfile":                               string(recipe),
+		"Containerfile":                               string(containerfile),
 		"dist/root/catalog/1.0.0/release.yaml":        "version: 1.0.0\n",
 		"dist/root/catalog/1.0.0/charts/b/Chart.yaml": "name: b\n",
 		"dist/root/catalog/1.0.0/charts/a/Chart.yaml": "name: a\n",
@@ -37,7 +37,7 @@ func context(t *testing.T, at time.Time) string {
 		"dist/root/sbom/meshwright.cdx.json":          "{}\n",
 		"dist/root/bin/meshwright":                    "program",
 	} {
-		name = filepath.Join(folder, name)
+		name = filepath.Join(directory, name)
 		mode := os.FileMode(0o640)
 		if filepath.Base(name) == "meshwright" {
 			mode = 0o700
@@ -52,10 +52,10 @@ func context(t *testing.T, at time.Time) string {
 			t.Fatal(err)
 		}
 	}
-	return folder
+	return directory
 }
 
-func made(t *testing.T, context string) v1.Image {
+func mustBuild(t *testing.T, context string) v1.Image {
 	t.Helper()
 	image, err := build(context, "amd64", map[string]string{"org.opencontainers.image.version": "0.1.0"}, time.Unix(0, 0).UTC())
 	if err != nil {
@@ -73,21 +73,21 @@ func digest(t *testing.T, image v1.Image) string {
 	return digest.String()
 }
 
-func TestTheSameFilesGiveTheSameDigestWhereverAndWhenever(t *testing.T) {
-	one := made(t, context(t, time.Unix(1_000_000_000, 0)))
-	two := made(t, context(t, time.Unix(1_700_000_000, 0)))
+func TestDigestIsReproducible(t *testing.T) {
+	one := mustBuild(t, buildContext(t, time.Unix(1_000_000_000, 0)))
+	two := mustBuild(t, buildContext(t, time.Unix(1_700_000_000, 0)))
 	if digest(t, one) != digest(t, two) {
 		t.Errorf("%s and %s", digest(t, one), digest(t, two))
 	}
 }
 
-func TestAnotherProgramGivesAnotherDigestAndTheSameLayersBelow(t *testing.T) {
-	one := context(t, time.Unix(0, 0))
-	two := context(t, time.Unix(0, 0))
+func TestNewBinaryChangesLastLayerOnly(t *testing.T) {
+	one := buildContext(t, time.Unix(0, 0))
+	two := buildContext(t, time.Unix(0, 0))
 	if err := os.WriteFile(filepath.Join(two, "dist/root/bin/meshwright"), []byte("other"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	first, second := made(t, one), made(t, two)
+	first, second := mustBuild(t, one), mustBuild(t, two)
 	if digest(t, first) == digest(t, second) {
 		t.Error("the digests are equal")
 	}
@@ -101,37 +101,37 @@ func TestAnotherProgramGivesAnotherDigestAndTheSameLayersBelow(t *testing.T) {
 	}
 	for at := range manifests[0].Layers[:3] {
 		if manifests[0].Layers[at].Digest != manifests[1].Layers[at].Digest {
-			t.Errorf("layer %d has changed with the program, which is the last", at)
+			t.Errorf("layer %d changed, although only the last one has the binary", at)
 		}
 	}
 }
 
-func TestItRunsTheOperatorAsNobodyWithItsCatalog(t *testing.T) {
-	file, err := made(t, context(t, time.Unix(0, 0))).ConfigFile()
+func TestConfigRunsOperatorAsNonRoot(t *testing.T) {
+	file, err := mustBuild(t, buildContext(t, time.Unix(0, 0))).ConfigFile()
 	if err != nil {
 		t.Fatal(err)
 	}
 	config := file.Config
 	if config.User != "65532:65532" {
-		t.Errorf("it runs as %q", config.User)
+		t.Errorf("the user is %q", config.User)
 	}
 	if !slices.Equal(config.Entrypoint, []string{"/bin/meshwright"}) || !slices.Equal(config.Cmd, []string{"operator"}) {
-		t.Errorf("it runs %q %q", config.Entrypoint, config.Cmd)
+		t.Errorf("the command is %q %q", config.Entrypoint, config.Cmd)
 	}
 	if !slices.Contains(config.Env, "MESHWRIGHT_CATALOG=/catalog") {
-		t.Errorf("its environment is %q", config.Env)
+		t.Errorf("the environment is %q", config.Env)
 	}
 	if config.Labels["org.opencontainers.image.version"] != "0.1.0" || config.Labels["org.opencontainers.image.title"] == "" {
-		t.Errorf("its labels are %q", config.Labels)
+		t.Errorf("the labels are %q", config.Labels)
 	}
 	if file.OS != "linux" || file.Architecture != "amd64" {
-		t.Errorf("it is for %s/%s", file.OS, file.Architecture)
+		t.Errorf("the platform is %s/%s", file.OS, file.Architecture)
 	}
 }
 
-func TestItHoldsTheProgramTheCatalogAndTheBillOfMaterials(t *testing.T) {
+func TestImageHasBinaryCatalogAndSBOM(t *testing.T) {
 	modes := map[string]int64{}
-	archive := mutate.Extract(made(t, context(t, time.Unix(0, 0))))
+	archive := mutate.Extract(mustBuild(t, buildContext(t, time.Unix(0, 0))))
 	defer archive.Close()
 	for reader := tar.NewReader(archive); ; {
 		header, err := reader.Next()
@@ -143,7 +143,7 @@ func TestItHoldsTheProgramTheCatalogAndTheBillOfMaterials(t *testing.T) {
 		}
 		modes[header.Name] = header.Mode
 		if header.Uid != 0 || header.Gid != 0 || header.ModTime.Unix() != 0 {
-			t.Errorf("%s belongs to %d:%d and is of %s", header.Name, header.Uid, header.Gid, header.ModTime)
+			t.Errorf("%s has owner %d:%d and time %s", header.Name, header.Uid, header.Gid, header.ModTime)
 		}
 	}
 	for name, mode := range map[string]int64{
@@ -159,8 +159,8 @@ func TestItHoldsTheProgramTheCatalogAndTheBillOfMaterials(t *testing.T) {
 	}
 }
 
-func TestWhatIsWrittenIsAnImageByTheSpecificationInBothForms(t *testing.T) {
-	image, out := made(t, context(t, time.Unix(0, 0))), t.TempDir()
+func TestLayoutAndArchiveAreValid(t *testing.T) {
+	image, out := mustBuild(t, buildContext(t, time.Unix(0, 0))), t.TempDir()
 	tag, err := name.NewTag("meshwright:test")
 	if err != nil {
 		t.Fatal(err)
@@ -173,40 +173,40 @@ func TestWhatIsWrittenIsAnImageByTheSpecificationInBothForms(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := validate.Index(index); err != nil {
-		t.Error("the layout:", err)
+		t.Error("layout:", err)
 	}
 	archived, err := tarball.ImageFromPath(filepath.Join(out, "image.tar"), &tag)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := validate.Image(archived); err != nil {
-		t.Error("the archive:", err)
+		t.Error("archive:", err)
 	}
 	config, err := archived.ConfigFile()
 	if err != nil {
 		t.Fatal(err)
 	}
-	// One COPY, one layer, one line of history.
+	// Each COPY has one layer and one history entry.
 	layers, history := len(config.RootFS.DiffIDs), len(config.History)
 	if layers != 4 || history != layers {
-		t.Errorf("%d layers and %d lines of history", layers, history)
+		t.Errorf("%d layers and %d history entries", layers, history)
 	}
 	for _, line := range config.History {
 		if line.EmptyLayer || !strings.HasPrefix(line.CreatedBy, "COPY ") {
-			t.Errorf("history has %+v", line)
+			t.Errorf("unexpected history entry %+v", line)
 		}
 	}
 }
 
-func TestWhatTheContainerfileMustNotSayIsRefused(t *testing.T) {
-	for text, refusal := range map[string]string{
-		"FROM debian":            `line 1, FROM: the base is "debian", not scratch`,
-		"FROM scratch\nRUN true": "line 2, RUN: unknown instruction",
-		"COPY a b /c":            `line 1, COPY: "a b /c" is not one source and one place`,
-		"ENV PATH=$HOME/bin":     `line 1, ENV: "PATH=$HOME/bin" needs quotes, or has a variable`,
+func TestRejectsUnsupportedInstructions(t *testing.T) {
+	for text, message := range map[string]string{
+		"FROM debian":            `line 1, FROM: base image "debian" is not supported, only scratch`,
+		"FROM scratch\nRUN true": "line 2, RUN: unsupported instruction",
+		"COPY a b /c":            `line 1, COPY: "a b /c" must be one source and one destination`,
+		"ENV PATH=$HOME/bin":     `line 1, ENV: "PATH=$HOME/bin" must be quoted, or has an unsupported variable`,
 		"LABEL title":            `line 1, LABEL: "title" is not KEY=value`,
 	} {
-		if _, err := parse(strings.NewReader(text)); err == nil || err.Error() != refusal {
+		if _, err := parse(strings.NewReader(text)); err == nil || err.Error() != message {
 			t.Errorf("%q: %v", text, err)
 		}
 	}

@@ -17,9 +17,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// layer packs a folder or file of the context. Nothing of the machine gets into it: names are in order, all belongs to
-// root, times are the given one, and of the modes only whether a file can be run is kept.
-func layer(context string, item copied, at time.Time) (v1.Layer, error) {
+// layer packs a directory or file of the context reproducibly: sorted names, owner root, a fixed time, and of the modes only
+// the executable bit.
+func layer(context string, item copyInstruction, at time.Time) (v1.Layer, error) {
 	var packed bytes.Buffer
 	if err := pack(&packed, filepath.Join(context, item.from), item.to, at); err != nil {
 		return nil, fmt.Errorf("packing %s: %w", item.from, err)
@@ -28,17 +28,17 @@ func layer(context string, item copied, at time.Time) (v1.Layer, error) {
 	return tarball.LayerFromOpener(open, tarball.WithMediaType(types.OCILayer))
 }
 
-func pack(to io.Writer, from, place string, at time.Time) error {
+func pack(to io.Writer, from, destination string, at time.Time) error {
 	archive := tar.NewWriter(to)
-	// The folders above it. A name in an archive has no slash at its beginning.
-	place = strings.Trim(path.Clean(place), "/")
-	parts := strings.Split(place, "/")
+	// Adds the parent directories. Names in an archive have no leading slash.
+	destination = strings.Trim(path.Clean(destination), "/")
+	parts := strings.Split(destination, "/")
 	for depth := 1; depth < len(parts); depth++ {
 		if err := header(archive, path.Join(parts[:depth]...)+"/", 0o755, 0, at); err != nil {
 			return err
 		}
 	}
-	// WalkDir goes in the order of names.
+	// WalkDir visits names in lexical order.
 	err := filepath.WalkDir(from, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -47,7 +47,7 @@ func pack(to io.Writer, from, place string, at time.Time) error {
 		if err != nil {
 			return err
 		}
-		return one(archive, name, path.Join(place, filepath.ToSlash(within)), entry, at)
+		return addEntry(archive, name, path.Join(destination, filepath.ToSlash(within)), entry, at)
 	})
 	if err != nil {
 		return err
@@ -55,22 +55,22 @@ func pack(to io.Writer, from, place string, at time.Time) error {
 	return archive.Close()
 }
 
-func one(archive *tar.Writer, name, place string, entry fs.DirEntry, at time.Time) error {
+func addEntry(archive *tar.Writer, name, destination string, entry fs.DirEntry, at time.Time) error {
 	info, err := entry.Info()
 	if err != nil {
 		return err
 	}
 	switch {
 	case entry.IsDir():
-		return header(archive, place+"/", 0o755, 0, at)
+		return header(archive, destination+"/", 0o755, 0, at)
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s is neither a folder nor a file", name)
+		return fmt.Errorf("%s is neither a directory nor a regular file", name)
 	}
 	mode := int64(0o644)
 	if info.Mode()&0o100 != 0 {
 		mode = 0o755
 	}
-	if err := header(archive, place, mode, info.Size(), at); err != nil {
+	if err := header(archive, destination, mode, info.Size(), at); err != nil {
 		return err
 	}
 	file, err := os.Open(name)

@@ -1,5 +1,5 @@
-// Makes the operator's image from its Containerfile without a container engine, as a folder in the OCI layout and as an
-// archive that engines load. The same files give the same digest, wherever and whenever it is made.
+// Builds the operator's image from its Containerfile without a container engine, as an OCI layout and as an archive for
+// container engines. Builds are reproducible.
 package main
 
 import (
@@ -30,16 +30,16 @@ func main() {
 
 func run(args []string) error {
 	flags := flag.NewFlagSet("image", flag.ContinueOnError)
-	context := flags.String("context", ".", "folder with the Containerfile, which its sources are below")
-	out := flags.String("out", "dist", "folder for the layout (image/) and the archive (image.tar)")
-	tag := flags.String("tag", "", "name that the archive gives the image, such as meshwright:0.1.0")
-	arch := flags.String("arch", "amd64", "processor that the programs are for, by Go's name")
+	context := flags.String("context", ".", "directory with the Containerfile and its sources")
+	out := flags.String("out", "dist", "output directory for the layout (image/) and the archive (image.tar)")
+	tag := flags.String("tag", "", "name of the image in the archive, such as meshwright:0.1.0")
+	arch := flags.String("arch", "amd64", "architecture of the binaries, as Go names it")
 	labels := map[string]string{}
-	flags.Func("label", "KEY=value, beside those of the Containerfile", func(text string) error {
+	flags.Func("label", "additional label KEY=value", func(text string) error {
 		key, value, found := strings.Cut(text, "=")
 		labels[key] = value
 		if !found {
-			return errors.New("not KEY=value")
+			return errors.New("must be KEY=value")
 		}
 		return nil
 	})
@@ -61,7 +61,7 @@ func run(args []string) error {
 	return save(image, reference, *out)
 }
 
-// epoch is the time that everything in the image bears: SOURCE_DATE_EPOCH in seconds, else 1970.
+// epoch returns the timestamp of everything in the image: SOURCE_DATE_EPOCH in seconds, by default 1970-01-01.
 func epoch() (time.Time, error) {
 	text := os.Getenv("SOURCE_DATE_EPOCH")
 	if text == "" {
@@ -69,28 +69,28 @@ func epoch() (time.Time, error) {
 	}
 	seconds, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("SOURCE_DATE_EPOCH %q is no number of seconds", text)
+		return time.Time{}, fmt.Errorf("SOURCE_DATE_EPOCH %q must be a number of seconds", text)
 	}
 	return time.Unix(seconds, 0).UTC(), nil
 }
 
-// build makes the image: a layer for each COPY, in their order.
+// build builds the image, with one layer for each COPY, in order.
 func build(context, arch string, labels map[string]string, at time.Time) (v1.Image, error) {
 	file, err := os.Open(filepath.Join(context, "Containerfile"))
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	recipe, err := parse(file)
+	parsed, err := parse(file)
 	if err != nil {
 		return nil, fmt.Errorf("Containerfile: %w", err)
 	}
 	for key, value := range labels {
-		recipe.config.Labels[key] = value
+		parsed.config.Labels[key] = value
 	}
 
-	additions := make([]mutate.Addendum, 0, len(recipe.copies))
-	for _, item := range recipe.copies {
+	additions := make([]mutate.Addendum, 0, len(parsed.copies))
+	for _, item := range parsed.copies {
 		layer, err := layer(context, item, at)
 		if err != nil {
 			return nil, err
@@ -110,26 +110,26 @@ func build(context, arch string, labels map[string]string, at time.Time) (v1.Ima
 	config = config.DeepCopy()
 	config.Architecture, config.OS = arch, "linux"
 	config.Created = v1.Time{Time: at}
-	config.Config = recipe.config
+	config.Config = parsed.config
 	image, err = mutate.ConfigFile(image, config)
 	if err != nil {
 		return nil, err
 	}
-	// What registries show without reading the configuration.
-	annotated, ok := mutate.Annotations(image, recipe.config.Labels).(v1.Image)
+	// Registries show annotations without reading the configuration.
+	annotated, ok := mutate.Annotations(image, parsed.config.Labels).(v1.Image)
 	if !ok {
-		return nil, errors.New("annotating the manifest gave no image")
+		return nil, errors.New("can't annotate the manifest")
 	}
 	return annotated, nil
 }
 
-// save writes the layout and the archive anew, and says what they are.
+// save replaces the layout and the archive and prints their digest and paths.
 func save(image v1.Image, reference name.Tag, out string) error {
-	folder, archive := filepath.Join(out, "image"), filepath.Join(out, "image.tar")
-	if err := os.RemoveAll(folder); err != nil {
+	directory, archive := filepath.Join(out, "image"), filepath.Join(out, "image.tar")
+	if err := os.RemoveAll(directory); err != nil {
 		return err
 	}
-	index, err := layout.Write(folder, empty.Index)
+	index, err := layout.Write(directory, empty.Index)
 	if err != nil {
 		return err
 	}
@@ -156,6 +156,6 @@ func save(image v1.Image, reference name.Tag, out string) error {
 	for _, layer := range manifest.Layers {
 		size += layer.Size
 	}
-	fmt.Printf("%s %s, %d layers, %d bytes compressed: %s and %s\n", reference, digest, len(manifest.Layers), size, folder, archive)
+	fmt.Printf("%s %s, %d layers, %d bytes compressed: %s and %s\n", reference, digest, len(manifest.Layers), size, directory, archive)
 	return nil
 }

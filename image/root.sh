@@ -1,34 +1,34 @@
 #!/usr/bin/env bash
-# Lays out below dist/root what the image holds: the program, linked statically, a catalog of Istio releases, and the
-# software bill of materials. The same source, toolchain and catalog give the same bytes, wherever the checkout is.
-#   TARGET=...   what the program is for; x86_64-unknown-linux-gnu needs nothing but rustc and cc
-#   CATALOG=...  the catalog, as `meshwright catalog` makes it
-#   CERTIFICATES=...  certificates of authorities, for registries by TLS; a file in PEM
+# Creates the image's files in dist/root: the statically linked binary, a catalog of Istio releases, and the software bill
+# of materials. The result is reproducible, independent of the checkout's path.
+#   TARGET=...        rustc target; x86_64-unknown-linux-gnu needs only rustc and cc
+#   CATALOG=...       catalog created with `meshwright catalog`
+#   CERTIFICATES=...  PEM file with root certificates for registries
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 target=${TARGET:-x86_64-unknown-linux-gnu}
-catalog=${CATALOG:?the catalog that goes into the image}
+catalog=${CATALOG:?must be set to the catalog for the image}
 built=${CARGO_TARGET_DIR:-target}
 out=dist/root
 
-# Paths of this machine would make another program of the same source. Relocations are packed, since all of them are read
-# at every start: unpacked they are 0.7 MB of the program and of its resident set.
+# Remaps local paths, for reproducible builds. Packs relocations, which are all read at every start: unpacked, they add
+# 0.7 MB to the binary and to its resident set.
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 mkdir -p "$built"
 maps=("$cargo_home=/cargo" "$(realpath "$built")=/target" "$PWD=/source")
 RUSTFLAGS="-C target-feature=+crt-static ${maps[*]/#/--remap-path-prefix=}" CFLAGS="${maps[*]/#/-ffile-prefix-map=}" \
 	cargo rustc --locked --release --package meshwright --bin meshwright --target "$target" -- \
 	-C link-arg=-Wl,-z,pack-relative-relocs
-program=$built/$target/release/meshwright
-if readelf --program-headers "$program" | grep -q INTERP; then
-	echo "image: $program asks for a dynamic linker; an image from scratch has none" >&2
+binary=$built/$target/release/meshwright
+if readelf --program-headers "$binary" | grep -q INTERP; then
+	echo "image: $binary needs a dynamic linker, which an image from scratch doesn't have" >&2
 	exit 1
 fi
 
 rm -rf "$out"
 mkdir -p "$out/bin" "$out/catalog" "$out/certificates" "$out/sbom"
 [ -z "${CERTIFICATES:-}" ] || cp "$CERTIFICATES" "$out/certificates/ca-certificates.crt"
-cp "$program" "$out/bin/"
+cp "$binary" "$out/bin/"
 cp -R "$catalog/." "$out/catalog/"
 cargo run --quiet --locked --package meshwright --bin meshwright -- catalog verify --catalog "$out/catalog"
 ship/sbom.sh "$target" >"$out/sbom/meshwright.cdx.json"

@@ -1,4 +1,4 @@
-//! Takes the platforms and the add-ons into the program: files of their own, so that adding one needs little code.
+//! Embeds the platforms and the add-ons in the binary. They are separate files, so that adding one needs little code.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     write("add_ons.rs", files(&manifests.join("addons"))?.iter().map(|(path, file)| (path.clone(), file)))
 }
 
-/// All files below a folder, by their path in it.
+/// Returns all files in a directory, by relative path.
 fn files(root: &Path) -> Result<BTreeMap<String, PathBuf>, Box<dyn Error>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
@@ -32,7 +32,7 @@ fn files(root: &Path) -> Result<BTreeMap<String, PathBuf>, Box<dyn Error>> {
     Ok(found)
 }
 
-/// A table of names and texts.
+/// Writes a table of names and contents.
 fn write<'a>(name: &str, files: impl Iterator<Item = (String, &'a PathBuf)>) -> Result<(), Box<dyn Error>> {
     let mut table = "&[".to_owned();
     for (name, path) in files {

@@ -1,4 +1,4 @@
-//! `spec.addons`: tools that show what the mesh does.
+//! `spec.addons`: observability add-ons.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -6,38 +6,38 @@ use serde::{Deserialize, Serialize};
 
 use crate::FreeForm;
 
-/// A tool beside the mesh, in the control plane's namespace. It never keeps the mesh from being Ready.
+/// An observability add-on in the control plane's namespace. The condition Ready does not depend on add-ons.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AddOn {
-    /// Which: `prometheus` (metrics and alerts), `grafana` (dashboards), `kiali` (the mesh as a graph)
-    /// or `jaeger` (traces).
+    /// Name of the add-on: `prometheus` (metrics and alerts), `grafana` (dashboards), `kiali` (service graph)
+    /// or `jaeger` (distributed tracing).
     pub name: AddOnName,
-    /// Values of the add-on, which its own schema checks: one that it doesn't know, or of another
-    /// type, is refused by name, and nothing is applied. Example: `{retention: 7d}`.
+    /// Helm values of the add-on, validated against its schema. If a value is unknown or has the wrong type,
+    /// the operator reports it and applies nothing. Example: `{retention: 7d}`.
     #[serde(default, skip_serializing_if = "FreeForm::is_empty")]
     pub values: FreeForm,
 }
 
-/// The add-ons that come with the operator.
+/// The add-ons included in the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AddOnName {
-    /// Metrics and alerts.
+    /// Metrics and alerts (Prometheus).
     Prometheus,
-    /// Dashboards.
+    /// Dashboards of the mesh and of the operator (Grafana).
     Grafana,
-    /// The mesh as a graph.
+    /// Service graph (Kiali).
     Kiali,
-    /// Traces.
+    /// Distributed tracing (Jaeger).
     Jaeger,
 }
 
 impl AddOnName {
-    /// Every add-on.
+    /// All add-ons in the order of their declaration.
     pub const ALL: [Self; 4] = [Self::Prometheus, Self::Grafana, Self::Kiali, Self::Jaeger];
 
-    /// The name as the spec spells it.
+    /// Returns the name as it is written in the spec.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,18 +1,17 @@
-//! `spec.adoption`: what becomes of objects that somebody else made.
+//! `spec.adoption`: how to handle existing Istio resources.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What becomes of objects that are there already, without the operator's mark, under the names of the mesh's own.
+/// How to handle existing resources that have the names of the mesh's objects and are not managed by Meshwright.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Adoption {
-    /// They are left alone, and nothing is written while they are there.
+    /// Leave them unchanged and write nothing while they exist.
     #[default]
     Refuse,
-    /// They become the installation's as they are. Where that would change anything in them, nothing is written, and
-    /// what would change is told.
+    /// Take ownership without changing them. If the rendered objects differ, write nothing and report the differences.
     Adopt,
-    /// They become the installation's, and what differs is changed; pods whose template differs are replaced, and those of
-    /// gateways always.
+    /// Take ownership and overwrite differences. Pods whose template differs are replaced; gateway pods are always
+    /// replaced.
     Overwrite,
 }

@@ -1,30 +1,31 @@
-//! Condition types and reasons, and how a condition changes.
+//! Condition types and reasons, and functions that update conditions.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// The kinds of condition that a `MeshInstallation` has.
+/// Condition types of a MeshInstallation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ConditionType {
-    /// The mesh is as the spec says and works. Unknown while it is being brought there.
+    /// The mesh matches its spec and is healthy. Unknown while a rollout is in progress.
     Ready,
-    /// The operator is at work; absent when it isn't.
+    /// The operator is working towards the spec. Absent otherwise.
     Reconciling,
-    /// The operator can't go on without a person; absent when it can.
+    /// The operator can't make progress without user intervention. Absent otherwise.
     Stalled,
-    /// The mesh that runs serves, whatever becomes of the spec. The one to alert on.
+    /// The current revision of the mesh serves traffic and injects sidecars, even if the spec is not rolled out. Use
+    /// this condition for alerts.
     Available,
-    /// Pods have proxies of this mesh; says why a removal waits.
+    /// Pods use proxies of this mesh, which delays its removal.
     InUse,
-    /// The mesh may be moved to the next minor of Istio; absent where none runs.
+    /// The mesh can be upgraded to the next Istio minor version. Absent if no mesh is running.
     Upgradeable,
 }
 
 impl ConditionType {
-    /// Every type.
+    /// All types in the order of their declaration.
     pub const ALL: [Self; 6] =
         [Self::Ready, Self::Reconciling, Self::Stalled, Self::Available, Self::InUse, Self::Upgradeable];
 
-    /// The type as status spells it.
+    /// Returns the type as it is written in status.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -38,19 +39,19 @@ impl ConditionType {
     }
 }
 
-/// A condition's status.
+/// Status of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ConditionStatus {
-    /// It holds.
+    /// The condition is met.
     True,
-    /// It doesn't.
+    /// The condition is not met.
     False,
-    /// Not known, or not yet.
+    /// The operator can't determine whether the condition is met.
     Unknown,
 }
 
 impl ConditionStatus {
-    /// The status as Kubernetes spells it.
+    /// Returns the status as Kubernetes writes it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -62,26 +63,25 @@ impl ConditionStatus {
 }
 
 impl From<bool> for ConditionStatus {
-    fn from(holds: bool) -> Self {
-        if holds { Self::True } else { Self::False }
+    fn from(met: bool) -> Self {
+        if met { Self::True } else { Self::False }
     }
 }
 
-/// Declares [`Reason`] once: variants, their spelling and the list of them all can't drift apart.
+/// Declares [`Reason`], so that its variants, their names and `Reason::ALL` stay consistent.
 macro_rules! reasons {
     ($($(#[$doc:meta])+ $name:ident,)+) => {
-        /// Why a condition is as it is, and what an Event is about: one fixed word for tools to go
-        /// by. What differs from case to case is in the message.
+        /// Machine-readable reason of a condition or Event. Details are in the message.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
         pub enum Reason {
             $($(#[$doc])+ $name,)+
         }
 
         impl Reason {
-            /// Every reason, in the order of their declaration.
+            /// All reasons in the order of their declaration.
             pub const ALL: &'static [Self] = &[$(Self::$name,)+];
 
-            /// The reason as conditions, Events and metrics spell it.
+            /// Returns the reason as it is written in conditions, Events and metrics.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self {
@@ -93,120 +93,120 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// All is as the spec says.
+    /// The mesh matches its spec and is healthy.
     Healthy,
-    /// Objects of the spec are being written.
+    /// The operator is applying objects.
     Applying,
-    /// Objects are written; their pods aren't ready yet.
+    /// All objects are applied; their pods are not ready yet.
     WaitingForRollout,
-    /// CRDs are written; the API server doesn't serve them yet.
-    WaitingForCrds,
+    /// CRDs are applied; the API server doesn't serve them yet.
+    WaitingForCRDs,
     /// A webhook has no caBundle yet, so the API server can't call it.
-    WaitingForCaBundle,
-    /// A gateway's load balancer has no address yet, and the gateway requires one.
+    WaitingForCABundle,
+    /// A gateway with `requireAddress` waits for its load balancer's address.
     WaitingForAddress,
-    /// What the spec no longer asks for is being removed.
+    /// The operator is deleting objects that are no longer part of the spec.
     Pruning,
-    /// The namespace is being deleted; it can be made again when it is gone.
+    /// The namespace is being deleted; the operator recreates it afterwards.
     NamespaceTerminating,
-    /// A probe pod came back from the injector without a proxy.
+    /// The injection check's pod was admitted without a sidecar.
     NotInjected,
-    /// The API server could not call a webhook of the mesh, or the injector refuses pods.
+    /// The API server could not call a webhook of the mesh, or the injection webhook denied the pod.
     WebhookFailed,
-    /// Pod Security of the namespace refuses a component's pods.
-    PodSecurityTooStrict,
-    /// Something that isn't the mesh's (a quota, a policy, a label of the namespace) keeps the probe pod from telling.
-    ProbeRefused,
-    /// The spec says something that can't be done.
+    /// Pod Security of the namespace rejects a component's pods.
+    PodSecurityViolation,
+    /// Another admission plugin, a quota or a namespace label prevents the injection check.
+    InjectionCheckDenied,
+    /// The spec is invalid.
     InvalidSpec,
-    /// A node port that the spec asks for, or its range, is outside the API server's range.
+    /// A node port or the node port range in the spec is outside the API server's range.
     NodePortOutOfRange,
-    /// A node port that the spec asks for is one that it reserves.
+    /// A node port in the spec is also listed in `spec.nodePorts.reserved`.
     NodePortReserved,
-    /// A node port that the spec asks for is held by another Service, or asked for twice.
-    NodePortTaken,
+    /// A node port in the spec is used by another Service, or twice in the spec.
+    NodePortInUse,
     /// There are fewer free node ports than the gateways need.
     NodePortsExhausted,
-    /// The catalog has no such version.
+    /// The catalog doesn't contain the version.
     VersionNotInCatalog,
-    /// The version exists but can't run on this Kubernetes.
+    /// The version can't run on this Kubernetes version.
     VersionNotSupported,
-    /// The mesh that runs can't move to that version, or not in one go.
-    UpgradeRefused,
-    /// A running mesh is being moved to a changed spec, step by step.
+    /// The running mesh can't be upgraded to the version, or not in a single upgrade.
+    UpgradeNotAllowed,
+    /// A rollout of a changed spec is in progress.
     Upgrading,
-    /// A step failed, and what ran before is being brought back.
+    /// A step failed; a rollback to the last known good revision is in progress.
     RollingBack,
-    /// A step failed, and what ran before runs again.
+    /// A step failed; the mesh was rolled back to the last known good revision.
     RolledBack,
-    /// A step failed, and what ran before doesn't come up either.
+    /// A step failed, and the rollback failed too.
     RollbackFailed,
-    /// A step failed, and everything was left as it was then.
+    /// A step failed; the operator stopped the rollout without a rollback.
     Halted,
-    /// The release in the catalog isn't what its digests say.
-    CatalogDamaged,
-    /// The release is being pulled from a registry of the catalog.
+    /// The release in the catalog doesn't match its digests.
+    CatalogCorrupted,
+    /// The operator is pulling the release from a registry of the catalog.
     PullingRelease,
-    /// A registry of the catalog can't be reached, refuses, or has something else than it should; it is asked again.
-    RegistryFailed,
+    /// A registry of the catalog is unreachable, rejects requests or returns invalid content; the operator retries.
+    RegistryError,
     /// A chart of the release can't be rendered with these values.
     RenderFailed,
-    /// An object of that name is there and isn't this installation's.
-    ForeignObject,
-    /// Taking over what somebody else made would change it, or the release that runs.
-    AdoptionDiffers,
-    /// The cluster has another `MeshInstallation`, which came first.
-    AnotherInstallation,
-    /// Another installation has a revision tag that the spec lists.
-    TagTaken,
-    /// Somebody changes an object of the mesh back whenever it is put right.
-    Contested,
-    /// Objects in no namespace, which others apply for this operator, are missing or not as the release needs them.
-    ClusterObjectsMissing,
-    /// The operator lacks a right.
+    /// A resource with the name of one of the mesh's objects exists and is not managed by Meshwright.
+    UnmanagedResource,
+    /// Adopting existing resources would change them or the running Istio version.
+    AdoptionConflict,
+    /// Another, older MeshInstallation conflicts with this one.
+    InstallationConflict,
+    /// Another installation owns a revision tag that the spec lists.
+    TagConflict,
+    /// Another field manager keeps reverting the operator's changes to an object.
+    DriftLoop,
+    /// Externally managed cluster-scoped resources are missing or don't match the release.
+    ClusterScopedResourcesMissing,
+    /// The operator lacks a permission.
     Forbidden,
-    /// The API server refused an object as invalid.
-    ObjectRefused,
-    /// The API server could not be reached, or answered with an error that may pass.
-    ApiUnavailable,
-    /// `spec.paused` is set.
+    /// The API server rejected an object as invalid.
+    ObjectRejected,
+    /// The API server is unreachable or returned a transient error.
+    APIServerUnavailable,
+    /// Reconciliation is paused by `spec.paused`.
     Paused,
-    /// The mesh is being removed.
+    /// The operator is removing the mesh.
     Uninstalling,
-    /// Pods have proxies of this mesh.
+    /// Pods use proxies of this mesh.
     ProxiesPresent,
-    /// Pods have proxies so old that the next minor's control plane is not meant for them.
+    /// Pods use proxies that are too old for the control plane of the next minor version.
     ProxiesTooOld,
     /// The mesh is not Ready.
     NotReady,
-    /// Nothing that is known stands in the way.
-    NothingInTheWay,
-    /// istiod serves and injection works.
+    /// The operator knows of no issues that prevent an upgrade.
+    NoKnownIssues,
+    /// istiod is available and injection works.
     Serving,
-    /// istiod doesn't serve, or injection doesn't work.
+    /// istiod is unavailable or injection fails.
     NotServing,
-    /// What somebody else had made is the installation's now. An Event only.
+    /// The operator took ownership of an existing resource. Used in Events only.
     Adopted,
-    /// An object was changed or deleted by another and was put right. An Event only.
-    Healed,
-    /// A workload was restarted, since its proxies weren't of the mesh's version. An Event only.
+    /// The operator reverted drift in an object or recreated it. Used in Events only.
+    DriftReverted,
+    /// The operator restarted a workload with outdated proxies. Used in Events only.
     ProxyRestarted,
-    /// A node port that the operator had chosen was lost to another Service, and it chose another. An Event only.
-    NodePortMoved,
-    /// A revision tag was removed that namespaces or pods still ask for. An Event only.
+    /// Another Service took a node port that the operator had assigned, and the operator assigned another one. Used in
+    /// Events only.
+    NodePortReassigned,
+    /// A revision tag was removed that namespaces or pods still select. Used in Events only.
     TagInUse,
-    /// The mesh has been removed. An Event only.
+    /// The operator has removed the mesh. Used in Events only.
     Uninstalled,
-    /// The mesh was left running and the operator's marks taken off. An Event only.
+    /// The operator removed its ownership labels and annotations and left the mesh running. Used in Events only.
     Orphaned,
 }
 
-/// The longest message that the API server accepts in a condition, in bytes.
+/// Maximum length of a condition's message that the API server accepts, in bytes.
 const MAX_MESSAGE: usize = 32_768;
 
-/// Sets a condition. `lastTransitionTime` is kept while the status stays the same, so that it says
-/// since when; everything else is as given. The list stays sorted by type, so that the same state
-/// is the same list whatever led to it.
+/// Sets a condition. `lastTransitionTime` only changes with the status. The list stays sorted by type, so that equal
+/// states are equal lists.
 pub fn set(
     conditions: &mut Vec<Condition>,
     condition_type: ConditionType,
@@ -224,32 +224,32 @@ pub fn set(
         type_: condition_type.as_str().to_owned(),
         status: status.as_str().to_owned(),
         reason: reason.as_str().to_owned(),
-        message: shorten(message.into()),
+        message: truncate(message.into()),
         observed_generation: Some(generation),
         last_transition_time: since,
     });
     conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
 }
 
-/// Takes a condition out, if it is there.
+/// Removes the condition of a type, if present.
 pub fn remove(conditions: &mut Vec<Condition>, condition_type: ConditionType) {
     conditions.retain(|condition| condition.type_ != condition_type.as_str());
 }
 
-/// The condition of that type.
+/// Returns the condition of a type.
 #[must_use]
 pub fn get(conditions: &[Condition], condition_type: ConditionType) -> Option<&Condition> {
     conditions.iter().find(|condition| condition.type_ == condition_type.as_str())
 }
 
-/// Whether the condition of that type is there and True.
+/// Returns whether the condition of a type is present and True.
 #[must_use]
 pub fn is_true(conditions: &[Condition], condition_type: ConditionType) -> bool {
     get(conditions, condition_type).is_some_and(|condition| condition.status == ConditionStatus::True.as_str())
 }
 
-/// Cuts a message that the API server would refuse, at a character boundary.
-fn shorten(mut message: String) -> String {
+/// Truncates a message to the length that the API server accepts, at a character boundary.
+fn truncate(mut message: String) -> String {
     let end = message.floor_char_boundary(MAX_MESSAGE);
     message.truncate(end);
     message
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_transition_time_moves_only_with_the_status() {
+    fn keeps_transition_time_while_status_is_unchanged() {
         let mut conditions = Vec::new();
         ready(&mut conditions, ConditionStatus::Unknown, Reason::Applying, 1);
         ready(&mut conditions, ConditionStatus::Unknown, Reason::WaitingForRollout, 2);
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_state_is_the_same_list_whatever_came_first() {
+    fn order_of_updates_does_not_matter() {
         let types = [ConditionType::Stalled, ConditionType::Ready, ConditionType::Available];
         let build = |order: &mut dyn Iterator<Item = ConditionType>| {
             let mut conditions = Vec::new();
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_condition_is_gone_and_the_others_stay() {
+    fn removes_only_conditions_of_the_type() {
         let mut conditions = Vec::new();
         ready(&mut conditions, ConditionStatus::True, Reason::Healthy, 1);
         set(&mut conditions, ConditionType::Stalled, ConditionStatus::True, Reason::InvalidSpec, "", 1, &at(1));
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_longer_than_the_api_server_takes_is_cut_between_characters() {
+    fn truncates_messages_at_character_boundaries() {
         let mut conditions = Vec::new();
         let message = "x".to_owned() + &"é".repeat(MAX_MESSAGE);
         set(&mut conditions, ConditionType::Ready, ConditionStatus::False, Reason::RenderFailed, message, 1, &at(1));
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_is_what_kubernetes_accepts_as_one() {
+    fn reasons_are_valid_condition_reasons() {
         for reason in Reason::ALL {
             let text = reason.as_str();
             assert!(text.chars().all(|c| c.is_ascii_alphanumeric()), "{text}");

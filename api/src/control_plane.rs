@@ -8,20 +8,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Autoscaling, Resources, is_default, rules};
 
-/// The istiod Deployment. What is left out is as the profile and the chart have it.
+/// Configuration of the istiod Deployment. Unset fields keep the values of the profile and the chart.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::replicas_or_autoscaling("the control plane's"))]
 pub struct ControlPlane {
-    /// A fixed number of istiod pods; no autoscaler is made. Excludes `autoscaling`.
+    /// Fixed number of istiod pods, without a HorizontalPodAutoscaler. Mutually exclusive with `autoscaling`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub replicas: Option<i32>,
-    /// Let a `HorizontalPodAutoscaler` choose the number of istiod pods. Excludes `replicas`.
-    /// Default: as the profile has it (1 to 5 pods; the demo profile has one pod and no autoscaler).
+    /// HorizontalPodAutoscaler of istiod. Mutually exclusive with `replicas`.
+    /// Default: set by the profile (1 to 5 pods; `demo` and `minimal` run one pod without an autoscaler).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
-    /// CPU and memory of istiod. Example: `{requests: {cpu: 500m, memory: 2Gi}}`.
+    /// Resource requests and limits of istiod. Example: `{requests: {cpu: 500m, memory: 2Gi}}`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub resources: Resources,
     /// Environment variables of istiod. Example: `[{name: PILOT_ENABLE_STATUS, value: "true"}]`.
@@ -29,27 +29,27 @@ pub struct ControlPlane {
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<EnvVar>,
-    /// Labels that a node must have to run istiod. Example: `{kubernetes.io/os: linux}`.
+    /// Node selector of istiod's pods. Example: `{kubernetes.io/os: linux}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
-    /// Taints that istiod's pods accept.
+    /// Tolerations of istiod's pods.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<Toleration>,
-    /// Where istiod's pods should and shouldn't run, as in a pod's `spec.affinity`.
+    /// Affinity of istiod's pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
-    /// Annotations added to istiod's pods. A change restarts them.
+    /// Annotations added to istiod's pods. Changing them restarts the pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pod_annotations: BTreeMap<String, String>,
 }
 
-/// One environment variable.
+/// An environment variable of a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EnvVar {
-    /// The variable's name. Example: `PILOT_ENABLE_STATUS`.
+    /// Name of the environment variable. Example: `PILOT_ENABLE_STATUS`.
     #[schemars(length(max = 253), regex(pattern = "^[A-Za-z_][A-Za-z0-9_.-]*$"))]
     pub name: String,
-    /// Its value; quote numbers and booleans. Example: `"true"`.
+    /// Value of the environment variable. Quote numbers and booleans. Example: `"true"`.
     pub value: String,
 }

@@ -1,4 +1,4 @@
-//! The `CustomResourceDefinition` in the form that is committed and installed.
+//! Generation of the `MeshInstallation` CRD.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -8,23 +8,23 @@ use serde_json::{Number, Value, json};
 
 use crate::MeshInstallation;
 
-/// Why the CRD could not be written as YAML.
+/// The CRD could not be serialized as YAML.
 #[derive(Debug, thiserror::Error)]
 pub enum CrdYamlError {
-    /// The CRD's types could not be turned into plain data.
-    #[error("serializing the MeshInstallation CRD")]
+    /// Converting the CRD to JSON values failed.
+    #[error("can't serialize the MeshInstallation CRD")]
     Serialize(#[source] serde_json::Error),
-    /// The data could not be written as YAML.
-    #[error("writing the MeshInstallation CRD as YAML")]
+    /// Formatting the JSON values as YAML failed.
+    #[error("can't write the MeshInstallation CRD as YAML")]
     Write(#[source] serde_saphyr::ser::Error),
 }
 
-/// The CRD as the operator wants it in a cluster.
+/// Returns the CRD as it is installed in a cluster.
 ///
-/// It differs from the derived one: optional fields aren't nullable (the API server then drops an
-/// explicit null and fills in the default, where a nullable field would keep the null), status
-/// starts with an observedGeneration of -1, so that tools see an object which the operator hasn't
-/// looked at yet, and Kubernetes' own types inside are documented by name rather than at length.
+/// It differs from the derived CRD in three ways. Optional fields are not nullable, so that the API server drops an
+/// explicit null and applies the default. The default of status has an observedGeneration of -1, by which tools
+/// recognize an object that has not been reconciled yet. The schemas of embedded Kubernetes types have no
+/// descriptions.
 #[must_use]
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = MeshInstallation::crd();
@@ -40,10 +40,10 @@ pub fn crd() -> CustomResourceDefinition {
     crd
 }
 
-/// Tells a reader of the committed file where to change it.
+/// First line of the committed file.
 const HEADER: &str = "# Generated from the types in api/src; don't edit. To renew: make generate\n";
 
-/// [`crd`] as one YAML document, the same bytes each time.
+/// Serializes [`crd`] as a YAML document. The output is deterministic.
 pub fn crd_yaml() -> Result<String, CrdYamlError> {
     let mut value = serde_json::to_value(crd()).map_err(CrdYamlError::Serialize)?;
     whole_numbers(&mut value);
@@ -55,10 +55,10 @@ fn property<'a>(schema: &'a mut JSONSchemaProps, name: &str) -> Option<&'a mut J
     schema.properties.as_mut()?.get_mut(name)
 }
 
-/// Applies what [`crd`] says to a schema and everything below it.
+/// Adjusts a schema and its subschemas as documented at [`crd`].
 fn refine(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
-    // A title repeats the type's name at the root and is nowhere else.
+    // Only the root has a title, which repeats the type's name.
     schema.title = None;
     unwrap_description(schema);
     for child in children(schema) {
@@ -71,14 +71,15 @@ fn refine(schema: &mut JSONSchemaProps) {
     }
 }
 
-/// Doc comments are wrapped for the source; `kubectl explain` wraps for the terminal.
+/// Removes the line breaks of doc comments, because `kubectl explain` wraps descriptions itself.
 fn unwrap_description(schema: &mut JSONSchemaProps) {
     if let Some(description) = &mut schema.description {
         *description = description.replace('\n', " ");
     }
 }
 
-/// Kubernetes' own texts would be most of the CRD, and `kubectl explain pod.spec` has them.
+/// Removes the descriptions of embedded Kubernetes types, which would be most of the CRD. `kubectl explain pod.spec`
+/// shows them.
 fn strip_descriptions(schema: &mut JSONSchemaProps) {
     schema.description = None;
     children(schema).for_each(strip_descriptions);
@@ -101,7 +102,7 @@ fn children(schema: &mut JSONSchemaProps) -> impl Iterator<Item = &mut JSONSchem
         .chain(additional)
 }
 
-/// The typed schema holds bounds as floats; people write and read `minimum: 1`, not `1.0`.
+/// Converts bounds from floats to integers: the typed schema serializes `minimum: 1` as `1.0`.
 fn whole_numbers(value: &mut Value) {
     match value {
         Value::Number(number) => {

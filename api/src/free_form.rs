@@ -1,16 +1,16 @@
-//! Parts of the spec whose shape belongs to Istio, not to us.
+//! Parts of the spec whose schema is defined by Istio.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// A free-form object: any keys, any values, nulls included (in Helm values a null deletes a key).
+/// A free-form object with arbitrary keys and values. Nulls are kept, because in Helm values a null deletes a key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct FreeForm(pub Map<String, Value>);
 
 impl FreeForm {
-    /// Whether nothing was written.
+    /// Returns whether the object has no keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,4 +1,4 @@
-//! `spec.gateways`: Envoys at the edge of the mesh.
+//! `spec.gateways`: ingress, egress and east-west gateways.
 
 use std::collections::BTreeMap;
 
@@ -9,184 +9,183 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Autoscaling, FreeForm, Resources, is_default, rules};
 
-/// One gateway: a Deployment of Envoys and the Service before it.
+/// A gateway: a Deployment of Envoy proxies and its Service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = rules::replicas_or_autoscaling("the gateway's"),
-    validation = rules::node_port_fits_type(),
-    validation = rules::traffic_policy_fits_type(),
-    validation = rules::load_balancer_fields_fit_type(),
-    validation = rules::network_fits_direction(),
-    validation = rules::east_west_ports(),
-    validation = rules::required_address_fits_type()
+    validation = rules::node_port_matches_type(),
+    validation = rules::traffic_policy_matches_type(),
+    validation = rules::load_balancer_fields_match_type(),
+    validation = rules::network_matches_direction(),
+    validation = rules::east_west_port_names(),
+    validation = rules::require_address_matches_type()
 )]
 pub struct Gateway {
-    /// Name of the gateway's Deployment, Service and `ServiceAccount`; unique in this installation.
+    /// Name of the gateway's Deployment, Service and ServiceAccount; unique in this installation.
     /// Example: `istio-ingressgateway`.
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(
         validation = rules::is_service_name(),
-        validation = rules::is_no_component()
+        validation = rules::is_not_a_component()
     )]
     pub name: String,
-    /// `Ingress` (default): into the mesh, by default with a service of type `LoadBalancer`.
-    /// `Egress`: out of it, by default with a service of type `ClusterIP`.
-    /// `EastWest`: between the clusters of one mesh; needs `network`, and by default has a service of
-    /// type `LoadBalancer`.
+    /// Direction of the traffic. `Ingress` (default): traffic into the mesh; the Service's type defaults to
+    /// `LoadBalancer`. `Egress`: traffic out of the mesh; the type defaults to `ClusterIP`. `EastWest`: traffic
+    /// between the clusters of a multicluster mesh; requires `network`, and the type defaults to `LoadBalancer`.
     #[serde(default)]
-    pub direction: Direction,
-    /// Name of the network that an `EastWest` gateway leads into, as the label
-    /// `topology.istio.io/network` on the mesh's namespace names it. Only with `EastWest`, which needs
-    /// it. Example: `network1`.
+    pub direction: GatewayDirection,
+    /// Name of the network that an `EastWest` gateway serves: the value of the label `topology.istio.io/network` of the
+    /// control plane's namespace. Required with direction `EastWest`, not allowed otherwise. Example: `network1`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"))]
     pub network: Option<String>,
-    /// True: the mesh is Ready only when this gateway's load balancer has an address. Default: false;
-    /// a pending load balancer is told in status and holds nothing up. Only with type `LoadBalancer`.
+    /// Whether the mesh is Ready only when the load balancer of this gateway has an address. Default: false; a pending
+    /// load balancer is reported in status but does not block readiness. Only with type `LoadBalancer`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub require_address: bool,
-    /// Namespace of the gateway, made if it doesn't exist. Default: the installation's namespace.
+    /// Namespace of the gateway, created if it doesn't exist. Default: the control plane's namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = rules::is_dns_label("a gateway's namespace"))]
     pub namespace: Option<String>,
-    /// The Service before the gateway.
+    /// Configuration of the gateway's Service.
     #[serde(default, skip_serializing_if = "is_default")]
     pub service: GatewayService,
-    /// A fixed number of pods; no autoscaler is made. Excludes `autoscaling`.
+    /// Fixed number of pods, without a HorizontalPodAutoscaler. Mutually exclusive with `autoscaling`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub replicas: Option<i32>,
-    /// Let a `HorizontalPodAutoscaler` choose the number of pods. Excludes `replicas`.
-    /// Default: 1 to 5 pods.
+    /// HorizontalPodAutoscaler of the gateway. Mutually exclusive with `replicas`. Default: 1 to 5 pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
-    /// CPU and memory of the gateway's pods. Example: `{requests: {cpu: 100m, memory: 128Mi}}`.
+    /// Resource requests and limits of the gateway's pods. Example: `{requests: {cpu: 100m, memory: 128Mi}}`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub resources: Resources,
-    /// Labels that a node must have to run this gateway.
+    /// Node selector of the gateway's pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
-    /// Taints that the gateway's pods accept.
+    /// Tolerations of the gateway's pods.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<Toleration>,
-    /// Where the gateway's pods should and shouldn't run, as in a pod's `spec.affinity`.
+    /// Affinity of the gateway's pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
-    /// Annotations added to the gateway's pods. A change restarts them.
+    /// Annotations added to the gateway's pods. Changing them restarts the pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pod_annotations: BTreeMap<String, String>,
-    /// Further values for Istio's `gateway` chart, merged last. Keys that the operator must own are
-    /// refused. Example: `{terminationGracePeriodSeconds: 60}`.
+    /// Additional values for Istio's `gateway` chart. They take precedence over all other values. Keys that the
+    /// operator manages are rejected. Example: `{terminationGracePeriodSeconds: 60}`.
     #[serde(default, skip_serializing_if = "FreeForm::is_empty")]
     pub values: FreeForm,
 }
 
 impl Gateway {
-    /// The Service's type: what was written, else what fits the direction.
+    /// Returns the Service's type: the value in the spec or the default of the direction.
     #[must_use]
     pub fn service_type(&self) -> ServiceType {
         self.service_type_on(None)
     }
 
-    /// The Service's type where the platform has a type of its own for gateways that let traffic in. It doesn't
-    /// count where fields are set that only a load balancer has.
+    /// Returns the Service's type on a platform with its own default for ingress gateways. The platform's default does
+    /// not apply if fields are set that are only valid for load balancers.
     #[must_use]
     pub fn service_type_on(&self, platform: Option<ServiceType>) -> ServiceType {
         self.service.type_.unwrap_or(match self.direction {
-            Direction::Ingress if self.require_address || self.service.is_load_balancers() => ServiceType::LoadBalancer,
-            Direction::Ingress => platform.unwrap_or(ServiceType::LoadBalancer),
-            Direction::EastWest => ServiceType::LoadBalancer,
-            Direction::Egress => ServiceType::ClusterIp,
+            GatewayDirection::Ingress if self.require_address || self.service.has_load_balancer_fields() => {
+                ServiceType::LoadBalancer
+            }
+            GatewayDirection::Ingress => platform.unwrap_or(ServiceType::LoadBalancer),
+            GatewayDirection::EastWest => ServiceType::LoadBalancer,
+            GatewayDirection::Egress => ServiceType::ClusterIp,
         })
     }
 }
 
-/// Which way a gateway's traffic goes.
+/// Direction of a gateway's traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Direction {
-    /// Into the mesh.
+pub enum GatewayDirection {
+    /// Traffic into the mesh.
     #[default]
     Ingress,
-    /// Out of the mesh.
+    /// Traffic out of the mesh.
     Egress,
-    /// Between the clusters of one mesh.
+    /// Traffic between the clusters of a multicluster mesh.
     EastWest,
 }
 
-/// The Service before a gateway.
+/// Configuration of a gateway's Service.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayService {
-    /// `LoadBalancer` (default for ingress), `ClusterIP` (default for egress) or `NodePort` (default
-    /// for ingress on platforms without load balancers: minikube, tkgi, vmware-pks).
+    /// Type of the Service: `LoadBalancer` (default for ingress and east-west), `ClusterIP` (default for egress) or
+    /// `NodePort` (default for ingress on platforms without load balancers: minikube, tkgi, vmware-pks).
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ServiceType")]
     pub type_: Option<ServiceType>,
-    /// The Service's ports. Default: the chart's, which are status-port 15021, http2 80 and https
-    /// 443, or for `EastWest` status-port 15021, tls 15443, tls-istiod 15012 and tls-webhook 15017:
-    /// those names alone, each of which may get another port or a nodePort. Cloud load balancers check
-    /// the health of the first port, so a port named status-port is put there.
+    /// Ports of the Service. Default: the chart's ports, which are status-port 15021, http2 80 and https 443, or with
+    /// direction `EastWest` status-port 15021, tls 15443, tls-istiod 15012 and tls-webhook 15017. An `EastWest`
+    /// gateway can only have ports with these names; their numbers and node ports can be changed. Cloud load balancers
+    /// health-check the first port, so the operator moves a port named status-port to the first position.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(
         merge_strategy = ListMerge::Map(vec!["name".into()]),
-        validation = rules::ports_are_distinct(),
-        validation = rules::node_ports_are_distinct()
+        validation = rules::ports_are_unique(),
+        validation = rules::node_ports_are_unique()
     )]
     pub ports: Vec<GatewayPort>,
-    /// Annotations of the Service; cloud load balancers are configured by them.
+    /// Annotations of the Service, by which cloud load balancers are configured.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// Which load balancer implementation serves this Service. Only with type `LoadBalancer`.
+    /// Class of the load balancer implementation. Only with type `LoadBalancer`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 317))]
     #[x_kube(validation = rules::is_load_balancer_class())]
     pub load_balancer_class: Option<String>,
-    /// Client addresses that the load balancer lets in, as CIDRs. Default: all. Only with type
-    /// `LoadBalancer`. Example: `["203.0.113.0/24"]`.
+    /// CIDRs of the clients that the load balancer accepts. Default: all. Only with type `LoadBalancer`.
+    /// Example: `["203.0.113.0/24"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 64)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
-        validation = rules::are_ranges("loadBalancerSourceRanges")
+        validation = rules::are_cidrs("loadBalancerSourceRanges")
     )]
     pub load_balancer_source_ranges: Vec<String>,
-    /// `Cluster` (default) or `Local`, which keeps the client's address and sends traffic only to
-    /// nodes that run the gateway. Only with type `NodePort` or `LoadBalancer`.
+    /// External traffic policy of the Service: `Cluster` (default) or `Local`, which preserves the client's address and
+    /// routes traffic only to nodes that run a gateway pod. Only with type `NodePort` or `LoadBalancer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ExternalTrafficPolicy")]
     pub external_traffic_policy: Option<ExternalTrafficPolicy>,
-    /// False: the load balancer reaches pods without node ports, so none are taken. Default: true.
-    /// Only with type `LoadBalancer`.
+    /// Whether to allocate node ports for the load balancer. Set it to false if the load balancer routes traffic
+    /// directly to pods. Default: true. Only with type `LoadBalancer`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocate_load_balancer_node_ports: Option<bool>,
 }
 
 impl GatewayService {
-    /// Whether fields are set that only a Service of type `LoadBalancer` has.
-    fn is_load_balancers(&self) -> bool {
+    /// Returns whether a field is set that is only valid for type `LoadBalancer`.
+    fn has_load_balancer_fields(&self) -> bool {
         self.load_balancer_class.is_some()
             || !self.load_balancer_source_ranges.is_empty()
             || self.allocate_load_balancer_node_ports.is_some()
     }
 }
 
-/// How a Service is reached.
+/// Type of a Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ServiceType {
-    /// From outside, through a load balancer.
+    /// Exposed by a load balancer.
     LoadBalancer,
-    /// From outside, through a port of every node.
+    /// Exposed on a port of every node.
     NodePort,
-    /// From inside the cluster only.
+    /// Reachable from inside the cluster only.
     #[serde(rename = "ClusterIP")]
     ClusterIp,
 }
 
 impl ServiceType {
-    /// The type as a Service's `spec.type` spells it.
+    /// Returns the type as it is written in a Service's `spec.type`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -197,17 +196,17 @@ impl ServiceType {
     }
 }
 
-/// Which nodes take traffic for a Service.
+/// External traffic policy of a Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ExternalTrafficPolicy {
-    /// Every node, at the price of the client's address.
+    /// Every node accepts traffic; the client's address is lost.
     Cluster,
-    /// Nodes that run the gateway.
+    /// Only nodes with a gateway pod accept traffic; the client's address is preserved.
     Local,
 }
 
 impl ExternalTrafficPolicy {
-    /// The policy as a Service's spec spells it.
+    /// Returns the policy as it is written in a Service's spec.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -217,26 +216,26 @@ impl ExternalTrafficPolicy {
     }
 }
 
-/// One port of a gateway's Service.
+/// A port of a gateway's Service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayPort {
-    /// The port's name, unique in the gateway. Istio reads the protocol from it. Example: `http2`.
+    /// Name of the port, unique in the gateway. Istio derives the application protocol from it. Example: `http2`.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// The port that clients of the Service use, 1 to 65535.
+    /// Port of the Service, 1 to 65535.
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
-    /// The port of the gateway's pods, 1 to 65535. Default: `port`.
+    /// Port of the gateway's pods, 1 to 65535. Default: `port`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub target_port: Option<i32>,
-    /// The port of every node, inside the cluster's node port range. Default: chosen as
-    /// spec.nodePorts.assignment says. Only with type `NodePort` or `LoadBalancer`. Example: `30401`.
+    /// Node port, in the cluster's node port range. Default: allocated according to `spec.nodePorts.assignment`. Only
+    /// with type `NodePort` or `LoadBalancer`. Example: `30401`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub node_port: Option<i32>,
-    /// `TCP` (default) or `UDP`.
+    /// Transport protocol: `TCP` (default) or `UDP`.
     #[serde(default)]
     pub protocol: Protocol,
 }
@@ -245,15 +244,15 @@ pub struct GatewayPort {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Protocol {
-    /// TCP.
+    /// Transmission Control Protocol.
     #[default]
     Tcp,
-    /// UDP, which HTTP/3 uses.
+    /// User Datagram Protocol, used by HTTP/3.
     Udp,
 }
 
 impl Protocol {
-    /// The protocol as Kubernetes spells it.
+    /// Returns the protocol as Kubernetes writes it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

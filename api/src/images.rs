@@ -1,4 +1,4 @@
-//! Where images come from, how they are pulled, and which ones exactly.
+//! `spec.images`: registry, pull policy, pull secrets and digests of images.
 
 use std::collections::BTreeMap;
 
@@ -8,52 +8,64 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AddOnName, rules};
 
-/// Istio's images that a mesh can ask for, by the last part of their names. Those of add-ons are called as the add-ons are.
+/// Istio's images by the last path segment of their names. Images of add-ons have the names of the add-ons.
 pub const IMAGE_NAMES: [&str; 5] = ["agentgateway", "install-cni", "pilot", "proxyv2", "ztunnel"];
 
-/// Where images come from and how they are pulled.
+/// Registry, pull policy, pull secrets and digests of images.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Images {
-    /// Registry and path that hold the images, Istio's and those of add-ons, each by the last part of its name: `pilot`,
-    /// `prometheus`. Default: the release's own, and each add-on's. Example: `registry.example.com/istio`.
+    /// Registry and path of all images, those of Istio and those of add-ons. Each image is named by its last path
+    /// segment, such as `pilot` or `prometheus`. Default: the registry of the Istio release and of each add-on.
+    /// Example: `registry.example.com/istio`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = rules::is_registry())]
     pub registry: Option<String>,
-    /// When the nodes pull images. Default: Kubernetes' own, `IfNotPresent` for a fixed tag.
+    /// Image pull policy: `Always`, `IfNotPresent` or `Never`. Default: the default of Kubernetes, `IfNotPresent` for a
+    /// fixed tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "PullPolicy")]
     pub pull_policy: Option<PullPolicy>,
-    /// Names of Secrets with registry credentials; they must exist in every namespace that runs
-    /// istiod, a gateway or a sidecar. Example: `[registry-key]`.
+    /// References to Secrets with registry credentials. Each Secret must exist in every namespace with istiod, a
+    /// gateway or sidecars. Example: `[{name: registry-key}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
-    #[x_kube(merge_strategy = ListMerge::Set, validation = rules::are_secret_names())]
-    pub pull_secrets: Vec<String>,
-    /// Digests of images, by their names: pilot, proxyv2, install-cni, ztunnel, agentgateway, and those of add-ons:
-    /// prometheus, grafana, kiali, jaeger. Nodes pull exactly these. Istio's are those of one release, so version has to be an
-    /// exact one, and the tag stays in the name, for people.
-    /// Example: `{pilot: "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}`.
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub image_pull_secrets: Vec<ImagePullSecret>,
+    /// Digests by image name: pilot, proxyv2, install-cni, ztunnel and agentgateway for Istio; prometheus, grafana,
+    /// kiali and jaeger for add-ons. Nodes pull exactly these digests. Digests of Istio's images belong to one
+    /// release, so they require an exact `version`; the image reference keeps the tag for readability. Example:
+    /// `{pilot: "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "digests")]
-    #[x_kube(validation = rules::are_digests_of_images())]
+    #[x_kube(validation = rules::digests_have_known_images())]
     pub digests: BTreeMap<String, String>,
 }
 
-/// When a node pulls an image.
+/// A reference to a Secret with registry credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ImagePullSecret {
+    /// Name of the Secret. Example: `registry-key`.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::is_secret_name())]
+    pub name: String,
+}
+
+/// Image pull policy of containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PullPolicy {
-    /// Every time a pod starts.
+    /// The kubelet resolves the image on every container start.
     Always,
-    /// When the node hasn't got it.
+    /// The kubelet pulls the image if it isn't present on the node.
     IfNotPresent,
-    /// Never; the node must have it.
+    /// The kubelet never pulls the image; it must be present on the node.
     Never,
 }
 
 impl PullPolicy {
-    /// The policy as a container's `imagePullPolicy` spells it.
+    /// Returns the policy as it is written in a container's `imagePullPolicy`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

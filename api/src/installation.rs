@@ -1,4 +1,4 @@
-//! The custom resource itself and the parts of its spec that concern the whole installation.
+//! The custom resource `MeshInstallation` and the parts of its spec that concern the whole installation.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AddOn, Adoption, ControlPlane, FreeForm, Gateway, Images, Injector, MeshInstallationStatus, NodeAgent, NodePorts,
-    ObjectPatch, PlatformName, Proxy, RevisionTag, Upgrade, is_default, rules,
+    AddOn, Adoption, ControlPlane, FreeForm, Gateway, Images, Injector, MeshInstallationStatus, NodeComponent,
+    NodePorts, ObjectPatch, PlatformName, Proxy, RevisionTag, Upgrade, is_default, rules,
 };
 
-/// What the mesh should be. Everything but `version` has a default.
+/// Desired state of the mesh. All fields except `version` have defaults.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "meshwright.dev",
@@ -23,56 +23,56 @@ use crate::{
     category = "mesh",
     status = "MeshInstallationStatus",
     derive = "PartialEq",
-    doc = "MeshInstallation says which Istio mesh the cluster has. The operator installs it, keeps it as written here, and reports its state in status.",
+    doc = "MeshInstallation describes an Istio mesh in the cluster. The operator installs and upgrades it, reverts drift, and reports its health in status.",
     printcolumn(
         name = "Version",
         type_ = "string",
         json_path = ".status.version['running','resolved']",
-        description = "The version that runs or, before one does, the one being installed"
+        description = "Running Istio version, or the version being installed"
     ),
     printcolumn(
         name = "Profile",
         type_ = "string",
         json_path = ".spec.profile",
-        description = "The profile that the installation starts from"
+        description = "Configuration profile"
     ),
     printcolumn(
         name = "Phase",
         type_ = "string",
         json_path = ".status.phase",
-        description = "What the operator is doing"
+        description = "Current phase of the installation"
     ),
     printcolumn(
         name = "Ready",
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Ready')].status",
-        description = "Whether the mesh is as the spec says and works"
+        description = "Whether the mesh matches its spec and is healthy"
     ),
     printcolumn(
         name = "Message",
         type_ = "string",
         json_path = ".status.message",
-        description = "The state in one sentence"
+        description = "Summary of the current state"
     ),
     printcolumn(
         name = "Platform",
         type_ = "string",
         json_path = ".status.platform.name",
-        description = "The platform that the mesh is made for",
+        description = "Kubernetes platform of the cluster",
         priority = 1
     ),
     printcolumn(
         name = "Proxies",
         type_ = "string",
         json_path = ".status.proxies.versions",
-        description = "The versions of the proxies that run",
+        description = "Versions of running proxies",
         priority = 1
     ),
     printcolumn(
         name = "Outdated",
         type_ = "boolean",
         json_path = ".status.proxies.outdated",
-        description = "Whether a pod has a proxy of another version than the mesh",
+        description = "Whether the proxy version of any pod differs from the mesh's version",
         priority = 1
     ),
     printcolumn(
@@ -80,53 +80,51 @@ use crate::{
         type_ = "date",
         json_path = ".metadata.creationTimestamp"
     ),
-    validation = rules::name_fits_a_label(),
-    validation = rules::name_is_no_components(),
-    validation = rules::name_is_no_gateways(),
-    validation = rules::revision_stays(),
-    validation = rules::no_tag_is_the_revision(),
-    validation = rules::a_canary_has_no_revision_of_its_own(),
-    validation = rules::the_default_needs_no_tag(),
-    validation = rules::digests_are_of_one_release()
+    validation = rules::name_is_label_value(),
+    validation = rules::name_is_not_a_component(),
+    validation = rules::name_is_not_a_gateway(),
+    validation = rules::revision_is_immutable(),
+    validation = rules::tags_differ_from_revision(),
+    validation = rules::canary_excludes_revision(),
+    validation = rules::default_tag_requires_revision(),
+    validation = rules::digests_require_exact_version()
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MeshInstallationSpec {
-    /// The Istio version: a release such as `1.31.2`, or a minor such as `"1.31"`, which means the
-    /// newest patch of it that the operator's catalog has, never a pre-release. Quote a minor:
-    /// without quotes YAML reads a number. A minor is resolved again only when the spec changes;
-    /// status.version.resolved has the result.
+    /// Istio version: an exact release such as `1.31.2`, or a minor version such as `"1.31"`, which selects the newest
+    /// patch release in the operator's catalog, never a pre-release. Quote minor versions, because YAML parses them as
+    /// numbers otherwise. A minor version is only resolved again when the spec changes; `status.version.resolved`
+    /// shows the result.
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(
-        validation = rules::version_has_no_v(),
+        validation = rules::version_has_no_leading_v(),
         validation = rules::version_is_well_formed()
     )]
     pub version: String,
-    /// What the installation starts from: `default` for production, `demo` for trying Istio out
-    /// (small resources, access logs, every trace kept), `minimal` for a control plane alone,
-    /// `ambient` for a mesh without sidecars (with cni and ztunnel), `openshift` and
-    /// `openshift-ambient` for OpenShift (cni and ztunnel in kube-system), `stable` for Istio's
-    /// stable features only, `preview` for trying what comes next. No profile brings gateways: list
-    /// them in `gateways`. Default: `default`.
+    /// Configuration profile: `default` for production, `demo` for evaluation (small resource requests, access logs,
+    /// tracing of every request), `minimal` for a single small istiod, `ambient` for ambient mode (cni and ztunnel
+    /// instead of sidecars), `openshift` and `openshift-ambient` for OpenShift (cni and ztunnel in kube-system),
+    /// `stable` for stable features only, `preview` for features planned for future releases. No profile includes
+    /// gateways; define them in `gateways`. Default: `default`.
     #[serde(default)]
     pub profile: Profile,
-    /// The control plane's namespace, made if it doesn't exist. It can't be changed later.
-    /// Default: `istio-system`.
+    /// Namespace of the control plane, created if it doesn't exist. Immutable. Default: `istio-system`.
     #[serde(default = "istio_system")]
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(
         validation = rules::is_dns_label("namespace"),
-        validation = rules::namespace_stays()
+        validation = rules::namespace_is_immutable()
     )]
     pub namespace: String,
-    /// Labels put on the control plane's namespace.
+    /// Labels added to the control plane's namespace.
     /// Example: `{pod-security.kubernetes.io/enforce: baseline}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub namespace_labels: BTreeMap<String, String>,
-    /// The revision of the control plane, for a second mesh beside another: its objects are called
-    /// after it (`istiod-<revision>`), and it injects only pods and namespaces that ask for it by
-    /// the label `istio.io/rev`, or by a tag of it. It can't be set, changed or taken off later.
-    /// Default: none; the mesh is then the one that `istio-injection=enabled` means, unless another
-    /// has the tag `default`. Example: `canary`.
+    /// Revision of the control plane, required to install a second mesh in the cluster. The revision becomes part of
+    /// object names (`istiod-<revision>`), and only pods and namespaces that select it or one of its tags with the
+    /// label `istio.io/rev` are injected. Immutable; it can't be added or removed later. Default: none; the mesh then
+    /// injects namespaces with `istio-injection=enabled`, unless another mesh has the tag `default`. Example:
+    /// `canary`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 46))]
     #[x_kube(
@@ -134,86 +132,88 @@ pub struct MeshInstallationSpec {
         validation = rules::revision_is_not_default()
     )]
     pub revision: Option<String>,
-    /// Revision tags: further names by which pods and namespaces ask for this control plane, as
-    /// `istio.io/rev=<name>`. The tag `default` stands for `istio-injection=enabled` too. A tag
-    /// belongs to one installation at a time; it moves when the other has taken it off its list, and
-    /// is answered all the while. Default: none.
+    /// Revision tags: stable names that pods and namespaces can select with `istio.io/rev=<tag>` instead of the
+    /// revision. The tag `default` also selects namespaces with `istio-injection=enabled`. A tag belongs to one
+    /// installation at a time. To move it, list it in the new installation and remove it from the old one; injection
+    /// continues during the move. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub tags: Vec<RevisionTag>,
-    /// The platform that the cluster runs on, which shapes defaults: paths of the node's network
-    /// plugins, the type of a gateway's Service, the range of node ports. `auto` (default) looks at
-    /// nodes and API server, and stays `generic` when they don't show one for certain;
-    /// status.platform has the result and its evidence. Another value overrides what is found.
+    /// Kubernetes platform of the cluster. It determines defaults such as the paths of CNI plugins, the type of
+    /// gateway Services and the node port range. `auto` (default) detects the platform from the nodes and the API
+    /// server, and uses `generic` if the result is ambiguous; `status.platform` shows the result and its evidence.
+    /// Other values override the detection.
     #[serde(default)]
     pub platform: PlatformName,
-    /// The istiod Deployment: replicas, resources, environment, placement.
+    /// Configuration of the istiod Deployment: replicas, resources, environment variables and scheduling.
     #[serde(default, skip_serializing_if = "is_default")]
     pub control_plane: ControlPlane,
-    /// Which pods get a sidecar proxy.
+    /// Configuration of sidecar injection.
     #[serde(default, skip_serializing_if = "is_default")]
     pub injector: Injector,
-    /// The sidecar proxies: resources, logs, and which traffic goes through them.
+    /// Configuration of sidecar proxies: resources, logging, traffic redirection and restarts after upgrades.
     #[serde(default, skip_serializing_if = "is_default")]
     pub proxy: Proxy,
-    /// The node agent that redirects pods' traffic, so that pods need no privileges of their own for
-    /// it; ambient mode needs it.
+    /// Configuration of istio-cni, a DaemonSet that sets up traffic redirection so that application pods need no
+    /// elevated privileges. Required in ambient mode.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub cni: NodeAgent,
-    /// The node proxy of ambient mode. Where it is enabled, the mesh is ambient, whatever the
-    /// profile; it needs cni.
+    pub cni: NodeComponent,
+    /// Configuration of ztunnel, the node proxy of ambient mode. Enabling it makes the mesh ambient with any profile.
+    /// Requires cni.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub ztunnel: NodeAgent,
-    /// Gateways: Envoys at the edge of the mesh, each a Deployment and a Service. Default: none.
+    pub ztunnel: NodeComponent,
+    /// Ingress, egress and east-west gateways, each with a Deployment and a Service. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub gateways: Vec<Gateway>,
-    /// The node ports of gateways: the range, which of it to leave alone, and who chooses.
+    /// Node ports of gateways: range, reserved ports and assignment.
     #[serde(default, skip_serializing_if = "is_default")]
     pub node_ports: NodePorts,
-    /// Istio's `MeshConfig`, merged over the profile's. Example: `{enableTracing: true}`.
+    /// Istio's MeshConfig. It is merged over the MeshConfig of the profile. Example: `{enableTracing: true}`.
     #[serde(default, skip_serializing_if = "FreeForm::is_empty")]
     pub mesh_config: FreeForm,
-    /// Further values for Istio's charts, merged last. Keys that the operator must own are refused.
+    /// Additional values for Istio's charts. They take precedence over all other values. Keys that the operator
+    /// manages are rejected.
     #[serde(default, skip_serializing_if = "is_default")]
     pub values: ChartValues,
-    /// Tools that show what the mesh does, each installed where it is listed and removed where it no
-    /// longer is. Default: none. Example: `[{name: prometheus, values: {retention: 7d}}]`.
+    /// Observability add-ons. The operator installs each listed add-on and uninstalls it when it is removed from the
+    /// list. Default: none. Example: `[{name: prometheus, values: {retention: 7d}}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub addons: Vec<AddOn>,
-    /// Changes to objects of the mesh that no value can make, in the order of the list. One that
-    /// finds no such object or doesn't fit it is an error, and nothing is applied.
+    /// JSON patches for rendered objects, for changes that no chart value supports. They are applied in order. If a
+    /// target doesn't exist or a patch fails, the operator reports an error and applies nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub patches: Vec<ObjectPatch>,
-    /// Where images come from and how they are pulled.
+    /// Registry, pull policy, pull secrets and digests of images.
     #[serde(default, skip_serializing_if = "is_default")]
     pub images: Images,
-    /// How a running mesh moves to a changed spec: step by step, each with a deadline, and back
-    /// again where one fails.
+    /// How the operator rolls out spec changes to a running mesh: strategy, deadline of each step and behavior on
+    /// failure.
     #[serde(default, skip_serializing_if = "is_default")]
     pub upgrade: Upgrade,
-    /// What becomes of objects that Helm, istioctl or the Sail Operator made under the names of the mesh's own. `Refuse`
-    /// (default): nothing is written while they are there. `Adopt`: they become this installation's as they are, and no
-    /// pod is restarted; where anything in them would change, nothing is written and the condition Stalled says what
-    /// (`AdoptionDiffers`). `Overwrite`: they become this installation's, what differs is changed, and gateways get new
-    /// pods. Neither changes the release that runs. `meshwright adopt` prints the MeshInstallation for what is installed.
+    /// How to handle existing Istio resources created by Helm, istioctl or the Sail Operator. `Refuse` (default): the
+    /// operator writes nothing while they exist. `Adopt`: the operator takes ownership without changing them or
+    /// restarting pods; if the rendered objects differ, it writes nothing and reports the differences in the condition
+    /// Stalled (`AdoptionConflict`). `Overwrite`: the operator takes ownership, overwrites differences and replaces
+    /// gateway pods. Neither changes the running Istio version. `meshwright adopt` prints a MeshInstallation for
+    /// existing resources.
     #[serde(default, skip_serializing_if = "is_default")]
     pub adoption: Adoption,
-    /// True: the operator writes nothing but status, until this is false again. Default: false.
+    /// Whether reconciliation is paused. While it is true, the operator only updates status. Default: false.
     #[serde(default)]
     pub paused: bool,
-    /// What happens when this `MeshInstallation` is deleted.
+    /// What the operator does when this MeshInstallation is deleted.
     #[serde(default)]
     pub deletion: Deletion,
 }
 
 impl MeshInstallationSpec {
-    /// The namespace of a gateway of this installation: its own, or else the control plane's.
+    /// Returns the namespace of a gateway: its own or by default the control plane's.
     #[must_use]
     pub fn gateway_namespace<'a>(&'a self, gateway: &'a Gateway) -> &'a str {
         gateway.namespace.as_deref().unwrap_or(&self.namespace)
@@ -224,31 +224,31 @@ fn istio_system() -> String {
     "istio-system".to_owned()
 }
 
-/// What an installation starts from.
+/// Configuration profile: the default values that the spec starts from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Profile {
-    /// For production.
+    /// Istio's defaults, for production.
     #[default]
     Default,
-    /// For trying Istio out.
+    /// Evaluation: small resource requests, access logs and full tracing.
     Demo,
-    /// A control plane alone.
+    /// A single small istiod.
     Minimal,
-    /// Without sidecars.
+    /// Ambient mode: no sidecars.
     Ambient,
-    /// Stable features only.
+    /// Only Istio's stable features.
     Stable,
-    /// What comes next.
+    /// Features planned for future Istio releases.
     Preview,
-    /// For OpenShift.
+    /// Sidecar mode on OpenShift.
     Openshift,
-    /// For OpenShift, without sidecars.
+    /// Ambient mode on OpenShift.
     OpenshiftAmbient,
 }
 
 impl Profile {
-    /// Every profile.
+    /// All profiles in the order of their declaration.
     pub const ALL: [Self; 8] = [
         Self::Default,
         Self::Demo,
@@ -260,7 +260,7 @@ impl Profile {
         Self::OpenshiftAmbient,
     ];
 
-    /// The profile's name as the spec spells it.
+    /// Returns the profile's name as it is written in the spec.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -276,7 +276,7 @@ impl Profile {
     }
 }
 
-/// Values for Istio's charts, beside those that the operator makes from the rest of the spec.
+/// Additional values for Istio's charts. They take precedence over the values that the operator derives from the spec.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ChartValues {
@@ -294,49 +294,50 @@ pub struct ChartValues {
     pub ztunnel: FreeForm,
 }
 
-/// What happens when the `MeshInstallation` is deleted.
+/// What the operator does when the MeshInstallation is deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Deletion {
-    /// `Uninstall` (default) removes the mesh. `Orphan` leaves it running and only takes the
-    /// operator's marks off.
+    /// What happens to the mesh. `Uninstall` (default): the operator removes it. `Orphan`: the mesh keeps running, and
+    /// the operator only removes its ownership labels and annotations.
     #[serde(default)]
     pub policy: DeletionPolicy,
-    /// While pods still have proxies of this mesh: `Wait` (default) holds the removal and says so in
-    /// the condition `InUse`; `Proceed` removes the mesh all the same.
+    /// What happens while pods use proxies of this mesh. `Wait` (default): the operator delays the removal and reports
+    /// the pods in the condition `InUse`. `Proceed`: the operator removes the mesh anyway.
     #[serde(default)]
     pub while_in_use: InUsePolicy,
-    /// Istio's CRDs: `Keep` (default), or `Delete` them and every Istio object in the cluster.
+    /// What happens to Istio's CRDs. `Keep` (default): they stay. `Delete`: the operator deletes them, and with them
+    /// all Istio custom resources in the cluster.
     #[serde(default)]
     pub crds: CrdPolicy,
 }
 
-/// Whether the mesh goes with its `MeshInstallation`.
+/// What happens to the mesh when its MeshInstallation is deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
-    /// The mesh is removed.
+    /// The operator removes the mesh.
     #[default]
     Uninstall,
-    /// The mesh stays and is nobody's.
+    /// The mesh keeps running, unmanaged.
     Orphan,
 }
 
-/// Whether a mesh in use may be removed.
+/// Whether to remove a mesh that pods still use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum InUsePolicy {
-    /// Not before its last proxy is gone.
+    /// Wait until no pod uses a proxy of the mesh.
     #[default]
     Wait,
-    /// At once.
+    /// Remove the mesh immediately.
     Proceed,
 }
 
-/// Whether Istio's CRDs go with the mesh.
+/// What happens to Istio's CRDs when the mesh is removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CrdPolicy {
-    /// They stay, with every object of theirs.
+    /// Keep the CRDs and their custom resources.
     #[default]
     Keep,
-    /// They go, and every object of theirs with them.
+    /// Delete the CRDs and with them all their custom resources.
     Delete,
 }

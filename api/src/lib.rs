@@ -1,7 +1,7 @@
-//! The `MeshInstallation` API: its types, CRD, conditions and reasons.
+//! The `MeshInstallation` API: types, CRD, conditions and reasons.
 //!
-//! This crate is what another program needs to read or write a `MeshInstallation`. It has no
-//! client, does no I/O and reads no clock; callers pass the time in.
+//! Other programs can use this crate to read and write `MeshInstallations`. It contains no client, performs no I/O and
+//! does not read the clock; callers pass in the time.
 
 mod add_on;
 mod adoption;
@@ -13,7 +13,7 @@ mod gateway;
 mod images;
 mod injector;
 mod installation;
-mod node_agent;
+mod node_component;
 mod node_ports;
 mod patch;
 mod platform;
@@ -36,33 +36,35 @@ pub use adoption::Adoption;
 pub use control_plane::{ControlPlane, EnvVar};
 pub use crd::{CrdYamlError, crd, crd_yaml};
 pub use free_form::FreeForm;
-pub use gateway::{Direction, ExternalTrafficPolicy, Gateway, GatewayPort, GatewayService, Protocol, ServiceType};
-pub use images::{IMAGE_NAMES, Images, PullPolicy};
+pub use gateway::{
+    ExternalTrafficPolicy, Gateway, GatewayDirection, GatewayPort, GatewayService, Protocol, ServiceType,
+};
+pub use images::{IMAGE_NAMES, ImagePullSecret, Images, PullPolicy};
 pub use injector::Injector;
 pub use installation::{
     ChartValues, CrdPolicy, Deletion, DeletionPolicy, InUsePolicy, MeshInstallation, MeshInstallationSpec, Profile,
 };
-pub use node_agent::{ComponentMode, NodeAgent};
+pub use node_component::{ComponentMode, NodeComponent};
 pub use node_ports::{NodePortAssignment, NodePorts};
 pub use patch::{ObjectPatch, PatchOperation, PatchTarget, PatchVerb};
 pub use platform::PlatformName;
 pub use platform_status::{
-    LoadBalancers, NodePortRangeSource, NodePortRangeStatus, PlatformPermission, PlatformStatus,
+    LoadBalancerSupport, NodePortRangeSource, NodePortRangeStatus, PlatformPermission, PlatformStatus,
 };
 pub use pods::{Autoscaling, Resources};
 pub use proxy::{AccessLog, AccessLogEncoding, Proxy, ProxyLogLevel};
 pub use proxy_update::{MaintenanceWindow, PROXY_UPDATE, PROXY_UPDATE_RESTART, ProxyUpdate, ProxyUpdateMode, Weekday};
 pub use revision_tag::RevisionTag;
 pub use status::{
-    AddressType, CaSource, CaStatus, ComponentStatus, GatewayApiStatus, GatewayPortStatus, GatewayStatus,
+    CaSource, CaStatus, ComponentStatus, GatewayAddressType, GatewayApiStatus, GatewayPortStatus, GatewayStatus,
     MeshInstallationStatus, NodePortOrigin, NodePortStatus, Phase, ProxiesStatus, VersionStatus,
 };
 pub use upgrade::{
-    Allowance, OnFailure, Upgrade, UpgradeDirection, UpgradeOutcome, UpgradeStatus, UpgradeStep, UpgradeStrategy,
+    AllowedUpgrade, OnFailure, Upgrade, UpgradeDirection, UpgradeOutcome, UpgradeStatus, UpgradeStep, UpgradeStrategy,
 };
 
-/// True for a value that is its type's default: such fields are left out of what is written, so
-/// that an object read and written back is the one the user wrote.
+/// Used to omit fields with default values when serializing, so that reading and writing an object does not add fields
+/// that the user did not set.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

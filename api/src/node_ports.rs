@@ -1,4 +1,4 @@
-//! `spec.nodePorts`: which ports of the nodes the gateways may have, and who chooses them.
+//! `spec.nodePorts`: range and assignment of the gateways' node ports.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules;
 
-/// How the gateways come by their node ports.
+/// Range and assignment of the gateways' node ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodePorts {
-    /// The ports that gateways may have, first and last; it must lie inside the API server's range.
-    /// Default: the API server's range, which the operator finds out. Example: `30400-30449`.
+    /// Range of node ports for gateways, as first and last port. It must be inside the API server's node port range.
+    /// Default: the API server's range, which the operator discovers. Example: `30400-30449`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 11))]
     #[x_kube(validation = rules::is_port_range())]
     pub range: Option<String>,
-    /// Ports of the range that no gateway may have, single or as ranges.
+    /// Ports and ranges of ports that the operator must not assign to gateways.
     /// Example: `["30431", "30440-30444"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128), inner(length(max = 11)))]
@@ -25,19 +25,19 @@ pub struct NodePorts {
         validation = rules::are_ports_or_ranges("nodePorts.reserved")
     )]
     pub reserved: Vec<String>,
-    /// Who chooses the node ports that the gateways' ports don't name: `Stable` (default): the
-    /// operator, which writes them down and keeps them. `Kubernetes`: the API server, anew whenever
-    /// a Service is made again.
+    /// How node ports are assigned to gateway ports without `nodePort`. `Stable` (default): the operator chooses them
+    /// and keeps them when a Service is recreated. `Kubernetes`: the API server allocates them, possibly different
+    /// ones whenever a Service is recreated.
     #[serde(default)]
     pub assignment: NodePortAssignment,
 }
 
-/// Who chooses node ports.
+/// How node ports are assigned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum NodePortAssignment {
-    /// The operator, once.
+    /// The operator chooses node ports and keeps them.
     #[default]
     Stable,
-    /// The API server.
+    /// The API server allocates node ports.
     Kubernetes,
 }

@@ -1,73 +1,73 @@
-//! `spec.patches`: changes to objects that no value of a chart can make.
+//! `spec.patches`: JSON patches for rendered objects.
 
 use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A change to one object of the mesh, made after its chart was rendered and before it is applied.
+/// A JSON patch for one object of the mesh. The operator patches the rendered object before applying it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectPatch {
-    /// The object that is changed. It must be one that the mesh consists of.
+    /// Object to patch. It must be part of the mesh.
     pub target: PatchTarget,
-    /// What is changed, as a JSON patch (RFC 6902). It can't change which object it is, nor touch
-    /// labels and annotations that begin with `meshwright.dev/`.
+    /// Operations of a JSON patch (RFC 6902). They can't change the object's apiVersion, kind, name or namespace, nor
+    /// labels and annotations with the prefix `meshwright.dev/`.
     #[schemars(length(min = 1, max = 64))]
     pub patch: Vec<PatchOperation>,
 }
 
-/// One object of the mesh.
+/// Reference to an object of the mesh.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PatchTarget {
-    /// Its kind. Example: `Deployment`.
+    /// Kind of the object. Example: `Deployment`.
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
-    /// Its name. Example: `istiod`.
+    /// Name of the object. Example: `istiod`.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Its namespace; needed only where the mesh has two objects of that kind and name.
+    /// Namespace of the object. Required only if the mesh has several objects of this kind and name.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
 }
 
-/// One step of a JSON patch.
+/// An operation of a JSON patch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PatchOperation {
-    /// What is done at `path`.
+    /// Operation: `add`, `remove`, `replace`, `move`, `copy` or `test`.
     pub op: PatchVerb,
-    /// Where, as a JSON pointer; `~1` stands for a slash in a key, and `-` for the place behind the
-    /// last element of a list. Example: `/spec/template/spec/priorityClassName`.
+    /// JSON pointer to the target location. `~1` stands for a slash in a key, `-` for the position after the last
+    /// element of a list. Example: `/spec/template/spec/priorityClassName`.
     #[schemars(length(max = 1024))]
     pub path: String,
-    /// Where it is taken from, for `move` and `copy`.
+    /// JSON pointer to the source location, for `move` and `copy`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub from: Option<String>,
-    /// The value, for `add`, `replace` and `test`.
+    /// Value for `add`, `replace` and `test`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_value")]
     pub value: Option<Value>,
 }
 
-/// The operations of a JSON patch.
+/// Kind of a JSON patch operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PatchVerb {
-    /// Puts a value there.
+    /// Adds a value.
     Add,
-    /// Takes away what is there.
+    /// Removes a value.
     Remove,
-    /// Puts another value in place of what is there.
+    /// Replaces a value.
     Replace,
-    /// Moves what is at `from`.
+    /// Moves the value at `from`.
     Move,
-    /// Copies what is at `from`.
+    /// Copies the value at `from`.
     Copy,
-    /// Refuses the whole patch unless the value is there.
+    /// Fails the whole patch if the value differs.
     Test,
 }
 

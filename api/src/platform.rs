@@ -1,29 +1,29 @@
-//! `spec.platform`: what the cluster runs on.
+//! `spec.platform`: the Kubernetes platform of the cluster.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// The platforms that come with the operator, by the names of their files.
+/// Names of the platforms included in the operator, from their file names.
 const BUNDLED: &[&str] = include!(concat!(env!("OUT_DIR"), "/platforms.rs"));
-/// Stands for whatever is detected.
+/// The value that enables platform detection.
 const AUTO: &str = "auto";
 
-/// The name of a platform, or `auto`. The schema admits only those that the operator knows.
+/// Name of a platform or `auto`. The schema accepts only known platforms.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PlatformName(String);
 
 impl PlatformName {
-    /// Every platform that the operator knows, in alphabetical order; `auto` is none.
+    /// All known platforms in alphabetical order, without `auto`.
     pub const KNOWN: &'static [&'static str] = BUNDLED;
 
-    /// Whether the platform is to be detected.
+    /// Returns whether the operator detects the platform.
     #[must_use]
     pub fn is_auto(&self) -> bool {
         self.0 == AUTO
     }
 
-    /// The name as the spec spells it.
+    /// Returns the name as it is written in the spec.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

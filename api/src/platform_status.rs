@@ -1,83 +1,82 @@
-//! `status.platform`: what the cluster is, and how that is known.
+//! `status.platform`: the detected platform and its evidence.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the operator found out about the cluster.
+/// The platform of the cluster and its evidence.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlatformStatus {
-    /// The platform that the mesh is made for, as in spec.platform.
+    /// Platform that the mesh is configured for: the detected one or `spec.platform`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// By what it is known, the strongest evidence first; what spoke for another platform too.
+    /// Evidence for the platform, strongest first, followed by weaker evidence for other platforms.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
-    /// Whether Services of type `LoadBalancer` get an address there: `Provided`, `Absent` or
-    /// `Unknown`.
+    /// Whether Services of type `LoadBalancer` get an address on this platform: `Provided`, `Absent` or `Unknown`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "LoadBalancers")]
-    pub load_balancer: Option<LoadBalancers>,
-    /// Whether privileged pods, such as those of cni and ztunnel, may run there: `Allowed`,
-    /// `Forbidden` or `Unknown`.
+    #[schemars(with = "LoadBalancerSupport")]
+    pub load_balancer: Option<LoadBalancerSupport>,
+    /// Whether the platform allows privileged pods, such as those of cni and ztunnel: `Allowed`, `Forbidden` or
+    /// `Unknown`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "PlatformPermission")]
     pub privileged_pods: Option<PlatformPermission>,
-    /// What keeps parts of the mesh or its applications from working here, and what to change.
+    /// Problems of this cluster that prevent parts of the mesh or applications from working, each with a remedy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// The node ports that gateways may have.
+    /// Range of node ports for gateways.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_port_range: Option<NodePortRangeStatus>,
 }
 
-/// Whether a platform gives Services of type `LoadBalancer` an address.
+/// Whether Services of type `LoadBalancer` get an address on a platform.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum LoadBalancers {
-    /// It does.
+pub enum LoadBalancerSupport {
+    /// The platform includes a load balancer implementation.
     Provided,
-    /// It doesn't, unless somebody adds an implementation.
+    /// The platform includes no load balancer implementation; one can be installed.
     Absent,
-    /// That depends on how the cluster was made.
+    /// It depends on the configuration of the cluster.
     #[default]
     Unknown,
 }
 
-/// Whether a platform lets something run.
+/// Whether a platform allows a kind of pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PlatformPermission {
-    /// It does.
+    /// The platform allows it by default.
     Allowed,
-    /// It doesn't, unless whoever made the cluster allowed it.
+    /// The platform forbids it, unless the cluster was created with a different setting.
     Forbidden,
-    /// That depends on how the cluster was made.
+    /// It depends on the configuration of the cluster.
     #[default]
     Unknown,
 }
 
-/// A range of node ports and how it is known.
+/// A range of node ports and its source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodePortRangeStatus {
-    /// First and last port. Example: `30000-32767`.
+    /// First and last port of the range. Example: `30000-32767`.
     pub range: String,
-    /// `Discovered`: the API server said so. `Spec`: spec.nodePorts.range. `Platform`: what is
-    /// known of the platform. `Default`: Kubernetes' own.
+    /// Source of the range. `Discovered`: reported by the API server. `Spec`: `spec.nodePorts.range`. `Platform`: the
+    /// default of the platform. `Default`: the default of Kubernetes.
     pub source: NodePortRangeSource,
-    /// Why it is not the API server's word, where it isn't.
+    /// Why the range could not be discovered from the API server, if so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// How a range of node ports is known.
+/// Source of a node port range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum NodePortRangeSource {
-    /// The API server said so.
+    /// Reported by the API server.
     Discovered,
-    /// The spec says so.
+    /// Set in the spec.
     Spec,
-    /// The platform usually has this one.
+    /// Default of the platform.
     Platform,
-    /// Kubernetes has this one unless it is configured otherwise.
+    /// Default of Kubernetes.
     Default,
 }

@@ -1,4 +1,4 @@
-//! What every workload of the mesh can be given: resources and a number of pods.
+//! Settings shared by the workloads of the mesh: resources and autoscaling.
 
 use std::collections::BTreeMap;
 
@@ -9,34 +9,34 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules;
 
-/// CPU and memory of one container.
+/// Resource requests and limits of a container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
-    /// What the scheduler reserves. Example: `{cpu: 100m, memory: 128Mi}`.
+    /// Resources that the scheduler reserves. Example: `{cpu: 100m, memory: 128Mi}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "quantities")]
     pub requests: BTreeMap<String, Quantity>,
-    /// What the container can't exceed. Example: `{cpu: "2", memory: 1Gi}`.
+    /// Resources that the container can't exceed. Example: `{cpu: "2", memory: 1Gi}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "quantities")]
     pub limits: BTreeMap<String, Quantity>,
 }
 
-/// How far a `HorizontalPodAutoscaler` may go.
+/// Configuration of a HorizontalPodAutoscaler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = rules::min_up_to_max())]
+#[x_kube(validation = rules::min_replicas_up_to_max())]
 pub struct Autoscaling {
-    /// Fewest pods. Default: 1.
+    /// Minimum number of pods. Default: 1.
     #[serde(default = "one")]
     #[schemars(range(min = 1))]
-    pub min: i32,
-    /// Most pods.
+    pub min_replicas: i32,
+    /// Maximum number of pods.
     #[schemars(range(min = 1))]
-    pub max: i32,
-    /// Average CPU that the autoscaler aims at, in percent of the CPU request. Default: 80.
-    #[serde(default = "eighty", rename = "targetCPU")]
+    pub max_replicas: i32,
+    /// Target average CPU utilization over all pods, in percent of the CPU request. Default: 80.
+    #[serde(default = "eighty", rename = "targetCPUUtilizationPercentage")]
     #[schemars(range(min = 1))]
     pub target_cpu: i32,
 }
@@ -49,8 +49,8 @@ fn eighty() -> i32 {
     80
 }
 
-/// Quantities as Kubernetes itself takes them: a whole number or a string such as `500m` or `2Gi`.
-/// The pattern refuses at once what would only fail when the Deployment is applied.
+/// Schema of Kubernetes quantities: an integer or a string such as `500m` or `2Gi`. The pattern rejects invalid
+/// quantities at admission rather than when the Deployment is applied.
 fn quantities(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",

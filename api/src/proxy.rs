@@ -1,4 +1,4 @@
-//! `spec.proxy`: the Envoy beside each application.
+//! `spec.proxy`: configuration of sidecar proxies.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -6,47 +6,47 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ProxyUpdate, Resources, is_default, rules};
 
-/// The proxies of the mesh. What is left out is as the profile and the chart have it. Running pods
-/// keep what they were made with until they are restarted.
+/// Configuration of sidecar proxies. Unset fields keep the values of the profile and the chart. Running pods keep their
+/// configuration until they are restarted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Proxy {
-    /// CPU and memory of each sidecar. Example: `{requests: {cpu: 10m, memory: 40Mi}}`.
+    /// Resource requests and limits of each sidecar. Example: `{requests: {cpu: 10m, memory: 40Mi}}`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub resources: Resources,
-    /// How much the proxies log. Default: `warning`.
+    /// Log level of the proxies. Default: `warning`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ProxyLogLevel")]
     pub log_level: Option<ProxyLogLevel>,
-    /// Log every request. Default: off (the demo profile logs to /dev/stdout). `accessLog: {}`
-    /// logs to /dev/stdout as text.
+    /// Access log of the proxies. `accessLog: {}` logs every request to /dev/stdout as text. Default: disabled; the
+    /// `demo` profile logs to /dev/stdout.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_log: Option<AccessLog>,
-    /// Start the application only when its proxy is ready. Default: false.
+    /// Whether to start the application containers only when the proxy is ready. Default: false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold_application_until_proxy_starts: Option<bool>,
-    /// Run the proxy as a native sidecar (an init container that keeps running), so that jobs can
-    /// end and init containers have the network. Default: as the Istio release has it.
+    /// Whether to run the proxy as a native sidecar (an init container with restartPolicy `Always`), so that Jobs can
+    /// complete and init containers can use the network. Default: the default of the Istio release.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub native_sidecar: Option<bool>,
-    /// Outbound IP ranges that go through the proxy; `*` is all. Default: `["*"]`.
+    /// Outbound IP ranges that are redirected to the proxy; `*` selects all. Default: `["*"]`.
     /// Example: `["10.0.0.0/8"]`.
     #[serde(default, rename = "includeIPRanges", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 64)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
-        validation = rules::are_ranges_or_all("includeIPRanges")
+        validation = rules::are_cidrs_or_all("includeIPRanges")
     )]
     pub include_ip_ranges: Vec<String>,
-    /// Outbound IP ranges that don't go through the proxy. Example: `["169.254.169.254/32"]`.
+    /// Outbound IP ranges that bypass the proxy. Example: `["169.254.169.254/32"]`.
     #[serde(default, rename = "excludeIPRanges", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 64)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
-        validation = rules::are_ranges("excludeIPRanges")
+        validation = rules::are_cidrs("excludeIPRanges")
     )]
     pub exclude_ip_ranges: Vec<String>,
-    /// Inbound ports that go through the proxy; `*` is all. Default: `["*"]`.
+    /// Inbound ports that are redirected to the proxy; `*` selects all. Default: `["*"]`.
     /// Example: `["8080", "9090"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 5)))]
@@ -55,7 +55,7 @@ pub struct Proxy {
         validation = rules::are_ports_or_all("includeInboundPorts")
     )]
     pub include_inbound_ports: Vec<String>,
-    /// Inbound ports that don't go through the proxy. Example: `["9100"]`.
+    /// Inbound ports that bypass the proxy. Example: `["9100"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 5)))]
     #[x_kube(
@@ -63,8 +63,8 @@ pub struct Proxy {
         validation = rules::are_ports("excludeInboundPorts")
     )]
     pub exclude_inbound_ports: Vec<String>,
-    /// Outbound ports that go through the proxy even where `includeIPRanges` leaves the address
-    /// out. Example: `["3306"]`.
+    /// Outbound ports that are redirected to the proxy even for addresses outside `includeIPRanges`. Example:
+    /// `["3306"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 5)))]
     #[x_kube(
@@ -72,7 +72,7 @@ pub struct Proxy {
         validation = rules::are_ports("includeOutboundPorts")
     )]
     pub include_outbound_ports: Vec<String>,
-    /// Outbound ports that don't go through the proxy. Example: `["5432"]`.
+    /// Outbound ports that bypass the proxy. Example: `["5432"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 5)))]
     #[x_kube(
@@ -80,33 +80,33 @@ pub struct Proxy {
         validation = rules::are_ports("excludeOutboundPorts")
     )]
     pub exclude_outbound_ports: Vec<String>,
-    /// What happens to running pods whose proxy is not of the mesh's version.
+    /// How the operator handles running pods with an outdated proxy.
     #[serde(default, skip_serializing_if = "is_default")]
     pub update: ProxyUpdate,
 }
 
-/// How much Envoy logs.
+/// Log level of Envoy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ProxyLogLevel {
-    /// Everything.
+    /// Messages of all levels.
     Trace,
-    /// For debugging.
+    /// Debug messages and above.
     Debug,
-    /// What happens.
+    /// Informational messages and above.
     Info,
-    /// What may be wrong.
+    /// Warnings and above.
     Warning,
-    /// What is wrong.
+    /// Errors and above.
     Error,
-    /// What can't go on.
+    /// Critical errors only.
     Critical,
-    /// Nothing.
+    /// No log output.
     Off,
 }
 
 impl ProxyLogLevel {
-    /// The level as Envoy's command line and the charts spell it.
+    /// Returns the level as it is written in Envoy's command line and the charts.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -121,14 +121,14 @@ impl ProxyLogLevel {
     }
 }
 
-/// Where and how requests are logged.
+/// File and encoding of the access log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessLog {
-    /// The file in the proxy's container; empty switches the log off. Default: `/dev/stdout`.
+    /// Path of the log file in the proxy's container. An empty string disables the log. Default: `/dev/stdout`.
     #[serde(default = "stdout")]
     pub file: String,
-    /// `Text` (default) or `Json`, one object a line.
+    /// Encoding of the log: `Text` (default) or `Json`, one object per line.
     #[serde(default)]
     pub encoding: AccessLogEncoding,
 }
@@ -137,18 +137,18 @@ fn stdout() -> String {
     "/dev/stdout".to_owned()
 }
 
-/// How a request is written down.
+/// Encoding of the access log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AccessLogEncoding {
-    /// Envoy's text format.
+    /// The default text format of Envoy.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 impl AccessLogEncoding {
-    /// The encoding as Istio's `MeshConfig` spells it.
+    /// Returns the encoding as it is written in Istio's MeshConfig.
     #[must_use]
     pub fn as_mesh_config(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! `spec.proxy.update`: what happens to pods whose proxy is not of the mesh's version.
+//! `spec.proxy.update`: restarts of pods with an outdated proxy.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -6,34 +6,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules;
 
-/// Label of a namespace, label or annotation of a Deployment, StatefulSet or DaemonSet: whether it may be restarted for a
-/// new proxy. The workload's annotation goes before its label, and that before the namespace's.
+/// Key of the label (on a namespace or workload) or annotation (on a workload) that allows or forbids restarts for a
+/// new proxy. The workload's annotation takes precedence over its label, and its label over the namespace's.
 pub const PROXY_UPDATE: &str = "meshwright.dev/proxy-update";
-/// The value that allows it; every other one forbids it.
+/// The value that allows restarts; all other values forbid them.
 pub const PROXY_UPDATE_RESTART: &str = "restart";
 
-/// How the proxies of running pods come to the mesh's version: a pod keeps the proxy that it was
-/// made with until its workload is restarted. Nothing is restarted without consent: the label
-/// `meshwright.dev/proxy-update: restart` on the workload or its namespace. An annotation of that
-/// name on the workload goes before both; `never` exempts it.
+/// How the operator handles outdated proxies. A pod keeps its proxy version until its workload is restarted. The
+/// operator only restarts workloads that opt in with the label `meshwright.dev/proxy-update: restart` on the workload
+/// or its namespace. An annotation with the same key on the workload takes precedence; `never` excludes the workload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProxyUpdate {
-    /// `Report` (default): status.proxies tells what runs, and nothing is restarted. `Restart`:
-    /// Deployments, `StatefulSets` and `DaemonSets` with the label are restarted, one at a time in each
-    /// namespace, while the mesh is Ready; the other fields say when and how fast.
+    /// `Report` (default): the operator reports proxy versions in `status.proxies` and restarts nothing. `Restart`:
+    /// the operator restarts Deployments, `StatefulSets` and `DaemonSets` that opted in, one at a time per namespace,
+    /// while the mesh is Ready; the other fields control when and how fast.
     #[serde(default)]
     pub mode: ProxyUpdateMode,
-    /// When restarts may begin. Default: at any time.
+    /// Maintenance windows in which restarts may start. Default: any time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub windows: Vec<MaintenanceWindow>,
-    /// How many workloads are restarted in a minute at most, in the whole cluster. Default: 6.
+    /// Maximum number of workloads in the cluster that the operator restarts per minute. Default: 6.
     #[serde(default = "six")]
     #[schemars(range(min = 1, max = 600))]
     pub restarts_per_minute: i32,
-    /// As soon as so many restarted workloads don't come up again, no other is restarted, until one
-    /// of them has come up after all. Default: 3.
+    /// Number of failed restarts at which the operator stops restarting further workloads, until one of the failed
+    /// workloads becomes ready. Default: 3.
     #[serde(default = "three")]
     #[schemars(range(min = 1, max = 100))]
     pub max_failures: i32,
@@ -53,36 +52,35 @@ impl Default for ProxyUpdate {
     }
 }
 
-/// Whether workloads with an outdated proxy are restarted.
+/// Whether the operator restarts workloads with an outdated proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ProxyUpdateMode {
-    /// They are only told of.
+    /// Report outdated proxies in status only.
     #[default]
     Report,
-    /// Those that carry the label are.
+    /// Restart workloads that opted in.
     Restart,
 }
 
-/// A time of day at which restarts may begin. What has begun goes on past its end.
+/// A maintenance window in which restarts may start. Restarts in progress continue after its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::window_is_not_empty())]
 pub struct MaintenanceWindow {
-    /// The days on which the window opens. Default: every day. Example: `[Saturday, Sunday]`.
+    /// Days on which the window starts. Default: every day. Example: `[Saturday, Sunday]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 7))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub days: Vec<Weekday>,
-    /// When it opens, as hours and minutes. Example: `"22:00"`.
+    /// Start of the window as hours and minutes. Example: `"22:00"`.
     #[schemars(length(max = 5))]
     #[x_kube(validation = rules::is_time_of_day("start"))]
     pub start: String,
-    /// When it closes; a time that is not after `start` is the next day's. Example: `"04:30"`.
+    /// End of the window. If it is not after `start`, the window ends on the next day. Example: `"04:30"`.
     #[schemars(length(max = 5))]
     #[x_kube(validation = rules::is_time_of_day("end"))]
     pub end: String,
-    /// The time zone of both, by its name in the IANA database. Default: `UTC`.
-    /// Example: `Europe/Berlin`.
+    /// IANA time zone of `start` and `end`. Default: `UTC`. Example: `Europe/Berlin`.
     #[serde(default = "utc")]
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: String,
@@ -94,7 +92,7 @@ fn utc() -> String {
 
 /// A day of the week.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[allow(missing_docs, reason = "their names say it")]
+#[allow(missing_docs, reason = "the names are self-explanatory")]
 pub enum Weekday {
     Monday,
     Tuesday,

@@ -1,46 +1,39 @@
-//! Which conditions each situation shows. Tools such as kstatus, Argo CD and Flux read them, so
-//! there is one table and everything goes through it.
+//! The conditions Ready, Reconciling and Stalled of each situation. Tools such as kstatus, Argo CD and Flux rely on
+//! them, so all code paths use this one table.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::conditions::{ConditionStatus, ConditionType, Reason, remove, set};
 
-/// Where an installation stands.
+/// State of an installation, which determines its summary conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Situation {
-    /// New, or a changed spec is being brought about, or the mesh is being removed.
+    /// An installation, rollout or removal is in progress.
     Progressing,
-    /// As the spec says, and working.
+    /// The mesh matches its spec and is healthy.
     Healthy,
-    /// Was healthy and isn't; the operator is at it.
+    /// The mesh is no longer healthy and the operator is retrying.
     Retrying,
-    /// A person must change something first.
+    /// The operator needs user intervention.
     Stalled,
-    /// Paused with the present spec in place; health is still measured.
+    /// Paused after the current spec was applied. The operator still measures health.
     PausedApplied {
-        /// Whether the mesh works.
+        /// Whether the mesh is healthy.
         healthy: bool,
     },
-    /// Paused before the present spec was in place.
+    /// Paused before the current spec was applied.
     PausedNotApplied,
 }
 
-/// What a situation shows: the status of Ready, and whether Reconciling and Stalled are there
-/// (True) or absent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shown {
-    /// Status of the condition Ready.
-    pub ready: ConditionStatus,
-    /// Whether the condition Reconciling is there.
-    pub reconciling: bool,
-    /// Whether the condition Stalled is there.
-    pub stalled: bool,
+/// The status of Ready, and whether Reconciling and Stalled are True or absent.
+struct SummaryConditions {
+    ready: ConditionStatus,
+    reconciling: bool,
+    stalled: bool,
 }
 
 impl Situation {
-    /// The row of the table.
-    #[must_use]
-    pub fn shows(self) -> Shown {
+    fn summary(self) -> SummaryConditions {
         let (ready, reconciling, stalled) = match self {
             Self::Progressing => (ConditionStatus::Unknown, true, false),
             Self::Healthy => (ConditionStatus::True, false, false),
@@ -49,17 +42,17 @@ impl Situation {
             Self::PausedApplied { healthy } => (healthy.into(), false, false),
             Self::PausedNotApplied => (ConditionStatus::Unknown, false, false),
         };
-        Shown { ready, reconciling, stalled }
+        SummaryConditions { ready, reconciling, stalled }
     }
 
-    /// Writes Ready, Reconciling and Stalled as this situation has them, with one reason and one
-    /// message on each that is there. Other conditions are left alone.
+    /// Sets or removes Ready, Reconciling and Stalled, all with the same reason and message. Other conditions are not
+    /// changed.
     pub fn write(self, conditions: &mut Vec<Condition>, reason: Reason, message: &str, generation: i64, now: &Time) {
-        let shown = self.shows();
+        let summary = self.summary();
         let rows = [
-            (ConditionType::Ready, Some(shown.ready)),
-            (ConditionType::Reconciling, shown.reconciling.then_some(ConditionStatus::True)),
-            (ConditionType::Stalled, shown.stalled.then_some(ConditionStatus::True)),
+            (ConditionType::Ready, Some(summary.ready)),
+            (ConditionType::Reconciling, summary.reconciling.then_some(ConditionStatus::True)),
+            (ConditionType::Stalled, summary.stalled.then_some(ConditionStatus::True)),
         ];
         for (condition_type, status) in rows {
             match status {
@@ -75,11 +68,11 @@ mod tests {
     use super::*;
     use crate::conditions::get;
 
-    /// What a reader of status sees: Ready, Reconciling, Stalled, `-` for absent.
-    fn seen(situation: Situation) -> [String; 3] {
+    /// Statuses of Ready, Reconciling and Stalled, with `-` for absent ones.
+    fn statuses(situation: Situation) -> [String; 3] {
         let now = Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
         let mut conditions = Vec::new();
-        // Each row starts from the fullest state, so that what must vanish is seen to vanish.
+        // Start with all conditions present, so that the test notices missing removals.
         for condition_type in [ConditionType::Reconciling, ConditionType::Stalled] {
             set(&mut conditions, condition_type, ConditionStatus::True, Reason::Applying, "", 1, &now);
         }
@@ -89,38 +82,38 @@ mod tests {
     }
 
     #[test]
-    fn new_or_progressing_is_unknown_and_reconciling() {
-        assert_eq!(seen(Situation::Progressing), ["Unknown", "True", "-"]);
+    fn progressing_is_unknown_and_reconciling() {
+        assert_eq!(statuses(Situation::Progressing), ["Unknown", "True", "-"]);
     }
 
     #[test]
-    fn healthy_shows_ready_alone() {
-        assert_eq!(seen(Situation::Healthy), ["True", "-", "-"]);
+    fn healthy_is_ready() {
+        assert_eq!(statuses(Situation::Healthy), ["True", "-", "-"]);
     }
 
     #[test]
     fn retrying_is_not_ready_and_reconciling() {
-        assert_eq!(seen(Situation::Retrying), ["False", "True", "-"]);
+        assert_eq!(statuses(Situation::Retrying), ["False", "True", "-"]);
     }
 
     #[test]
     fn stalled_is_not_ready_and_stalled() {
-        assert_eq!(seen(Situation::Stalled), ["False", "-", "True"]);
+        assert_eq!(statuses(Situation::Stalled), ["False", "-", "True"]);
     }
 
     #[test]
-    fn paused_with_the_spec_applied_shows_what_is_measured() {
-        assert_eq!(seen(Situation::PausedApplied { healthy: true }), ["True", "-", "-"]);
-        assert_eq!(seen(Situation::PausedApplied { healthy: false }), ["False", "-", "-"]);
+    fn paused_after_apply_shows_measured_health() {
+        assert_eq!(statuses(Situation::PausedApplied { healthy: true }), ["True", "-", "-"]);
+        assert_eq!(statuses(Situation::PausedApplied { healthy: false }), ["False", "-", "-"]);
     }
 
     #[test]
-    fn paused_before_the_spec_was_applied_is_unknown() {
-        assert_eq!(seen(Situation::PausedNotApplied), ["Unknown", "-", "-"]);
+    fn paused_before_apply_is_unknown() {
+        assert_eq!(statuses(Situation::PausedNotApplied), ["Unknown", "-", "-"]);
     }
 
     #[test]
-    fn other_conditions_are_left_alone() {
+    fn keeps_other_conditions() {
         let now = Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
         let mut conditions = Vec::new();
         set(&mut conditions, ConditionType::Available, ConditionStatus::True, Reason::Serving, "", 1, &now);

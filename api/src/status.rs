@@ -1,4 +1,4 @@
-//! `status`: what the operator found and did, for people and for tools.
+//! `status`: the observed state of an installation.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
@@ -8,95 +8,94 @@ use serde::{Deserialize, Serialize};
 use crate::gateway::Protocol;
 use crate::{PlatformStatus, UpgradeStatus};
 
-/// The state of the installation, as last observed.
+/// Observed state of the mesh.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MeshInstallationStatus {
-    /// The metadata.generation that this status speaks of; -1 before the operator has seen the
-    /// object.
+    /// The `metadata.generation` that this status was computed from; -1 before the first reconciliation.
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
-    /// Ready, Reconciling, Stalled, Available, Upgradeable and `InUse`; Reconciling and Stalled are absent when all
-    /// is well.
+    /// Conditions of the installation: Ready, Reconciling, Stalled, Available, Upgradeable and `InUse`. Reconciling and
+    /// Stalled are absent unless they are True.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// What the operator is doing, in one word; read conditions for decisions.
+    /// Summary of the current state in one word. Programs should use conditions instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Phase")]
     pub phase: Option<Phase>,
-    /// The state in one sentence.
+    /// Summary of the current state in one sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// The versions concerned.
+    /// Desired, resolved, running and previous versions.
     #[serde(default, skip_serializing_if = "crate::is_default")]
     pub version: VersionStatus,
-    /// The way to a changed spec that is under way, or the last one.
+    /// The upgrade or rollback in progress, or the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<UpgradeStatus>,
-    /// What the cluster is, and how that is known.
+    /// The platform of the cluster and its evidence.
     #[serde(default, skip_serializing_if = "crate::is_default")]
     pub platform: PlatformStatus,
-    /// The parts of the mesh.
+    /// Components of the mesh.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub components: Vec<ComponentStatus>,
-    /// The gateways and how to reach them.
+    /// Gateways with their addresses and ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub gateways: Vec<GatewayStatus>,
-    /// The node ports that the mesh holds.
+    /// Node ports used by the mesh.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["port".into(), "protocol".into()]))]
     pub node_ports: Vec<NodePortStatus>,
-    /// The mesh's certificate authority.
+    /// Certificate authority of the mesh.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<CaStatus>,
-    /// The Kubernetes Gateway API in this cluster. Its CRDs are not Istio's; with them istiod serves
-    /// gateways of class `istio`, which the operator leaves alone.
+    /// Kubernetes Gateway API in this cluster. Istio doesn't include its CRDs. If they are installed, istiod manages
+    /// Gateways of class `istio`; the operator doesn't manage these.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway_api: Option<GatewayApiStatus>,
-    /// The proxies of running pods, gateways included; absent until they were looked at. It changes
-    /// once a minute at most.
+    /// Proxies of running pods, including gateways. Absent until the operator has counted them. Updated at most once
+    /// per minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxies: Option<ProxiesStatus>,
 }
 
-/// Which proxies run.
+/// Proxies of running pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProxiesStatus {
-    /// Their versions, each once; `Unknown` where the image doesn't tell. How many pods have which
-    /// is in the metric `meshwright_proxies` and in `meshwright status --proxies`.
+    /// Distinct versions of the proxies; `Unknown` if the image reference contains no version. The metric
+    /// `meshwright_proxies` and `meshwright status --proxies` show the number of pods by version.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub versions: Vec<String>,
-    /// Whether a pod has a proxy of another version than the mesh.
+    /// Whether the proxy version of any pod differs from the mesh's version.
     pub outdated: bool,
-    /// With `spec.proxy.update.mode: Restart`: what is being restarted, what waits, what failed, and
-    /// what only a person can restart.
+    /// With `spec.proxy.update.mode: Restart`: workloads that are restarting, waiting or failed, and those that must be
+    /// restarted manually.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// Whether the cluster has the Kubernetes Gateway API.
+/// The Kubernetes Gateway API in a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayApiStatus {
-    /// Its CRDs are there.
+    /// Whether the CRDs of the Gateway API are installed.
     pub installed: bool,
-    /// Their version, as their annotation `gateway.networking.k8s.io/bundle-version` says.
+    /// Version of the CRDs, from their annotation `gateway.networking.k8s.io/bundle-version`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
 }
 
-/// The generation of a status that speaks of none.
+/// The observedGeneration before the first reconciliation.
 fn unobserved() -> i64 {
     -1
 }
 
 impl Default for MeshInstallationStatus {
-    /// The status that the CRD's schema gives a new object.
+    /// Returns the default that the CRD's schema defines for new objects.
     fn default() -> Self {
         Self {
             observed_generation: unobserved(),
@@ -116,31 +115,31 @@ impl Default for MeshInstallationStatus {
     }
 }
 
-/// What the operator is doing.
+/// Phase of an installation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
-    /// Seen, nothing written yet.
+    /// The operator has applied nothing yet.
     Pending,
-    /// The first installation is under way.
+    /// The first installation is in progress.
     Installing,
-    /// A changed spec is being rolled out over a running mesh.
+    /// A rollout of a changed spec to a running mesh is in progress.
     Updating,
-    /// A changed spec has failed, and what ran before is being brought back.
+    /// A rollout failed and a rollback is in progress.
     RollingBack,
-    /// As the spec says, and working.
+    /// The mesh matches its spec and is healthy.
     Ready,
-    /// Was ready; something is missing or broken and the operator is at it.
+    /// The mesh is no longer healthy; the operator is retrying.
     Degraded,
-    /// The operator can't go on until a person changes something; the message says what.
+    /// The operator needs user intervention; the message describes it.
     Stalled,
-    /// Nothing is written, as `spec.paused` asks.
+    /// Reconciliation is paused by `spec.paused`.
     Paused,
-    /// The mesh is being removed.
+    /// The operator is removing the mesh.
     Uninstalling,
 }
 
 impl Phase {
-    /// The phase as status spells it.
+    /// Returns the phase as it is written in status.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -157,152 +156,152 @@ impl Phase {
     }
 }
 
-/// The versions that an installation goes through.
+/// Versions and revisions of an installation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VersionStatus {
-    /// What the spec asks for. Example: `1.31`.
+    /// Value of `spec.version`. Example: `1.31`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub desired: Option<String>,
-    /// The release that this means. Example: `1.31.2`.
+    /// Release that `spec.version` resolves to. Example: `1.31.2`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolved: Option<String>,
-    /// The release whose control plane serves.
+    /// Release of the active control plane.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub running: Option<String>,
-    /// The release that ran before.
+    /// Release of the previous control plane.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous: Option<String>,
-    /// The revision that the operator has named, with `spec.upgrade.strategy` `Canary`.
+    /// Revision of the active control plane, with `spec.upgrade.strategy: Canary`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// The revision that ran before, and is kept while proxies use it.
+    /// Previous revision, which is retained while proxies use it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retiring: Option<String>,
 }
 
-/// One part of the mesh.
+/// Status of a component of the mesh.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ComponentStatus {
-    /// The component. Example: `istiod`.
+    /// Name of the component. Example: `istiod`.
     pub name: String,
-    /// Where it runs; absent for one that has only cluster-wide objects.
+    /// Namespace of the component. Absent if all its objects are cluster-scoped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Its version.
+    /// Version of the component.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Pods that are ready, or for a component without pods the objects that are in place.
+    /// Number of ready pods. For a component without pods, the number of applied objects.
     pub ready: i32,
-    /// How many there should be.
+    /// Desired number of pods or objects.
     pub desired: i32,
-    /// What is wrong, if anything.
+    /// Why the component is not ready, if so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// One gateway and how to reach it.
+/// Status of a gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayStatus {
-    /// The gateway, as in spec.gateways.
+    /// Name of the gateway in `spec.gateways`.
     pub name: String,
-    /// Its namespace.
+    /// Namespace of the gateway.
     pub namespace: String,
-    /// Whether its pods are ready.
+    /// Whether the gateway's pods are ready.
     pub ready: bool,
-    /// What it lacks, if anything.
+    /// Why the gateway is not ready, if so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Addresses: of the load balancer, where it has given one; else of up to three ready nodes,
-    /// where the gateway has node ports; else the Service's name inside the cluster.
+    /// Addresses of the load balancer, if it has any; otherwise of up to three ready nodes, if the gateway has node
+    /// ports; otherwise the Service's DNS name in the cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
-    /// Whose addresses these are: `LoadBalancer`, `Node` or `Service`. A node's are to be used with
-    /// node ports.
+    /// Type of the addresses: `LoadBalancer`, `Node` or `Service`. Use addresses of nodes with node ports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "AddressType")]
-    pub address_type: Option<AddressType>,
-    /// Its ports.
+    #[schemars(with = "GatewayAddressType")]
+    pub address_type: Option<GatewayAddressType>,
+    /// Ports of the gateway.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub ports: Vec<GatewayPortStatus>,
 }
 
-/// Whose addresses a gateway's are.
+/// Type of a gateway's addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum AddressType {
-    /// The load balancer's, with the Service's ports.
+pub enum GatewayAddressType {
+    /// Addresses of the load balancer, to be used with the Service's ports.
     LoadBalancer,
-    /// Nodes', with node ports.
+    /// Addresses of nodes, to be used with node ports.
     Node,
-    /// The Service's, from inside the cluster.
+    /// The Service's DNS name, reachable from inside the cluster.
     Service,
 }
 
-/// One port of a gateway.
+/// Status of a gateway's port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayPortStatus {
-    /// The port's name.
+    /// Name of the port.
     pub name: String,
-    /// The Service's port.
+    /// Port of the Service.
     pub port: i32,
-    /// The node port, if it has one.
+    /// Node port, if allocated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_port: Option<i32>,
-    /// `TCP` or `UDP`.
+    /// Transport protocol: `TCP` or `UDP`.
     #[serde(default)]
     pub protocol: Protocol,
 }
 
-/// One node port that the mesh holds.
+/// A node port used by the mesh.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodePortStatus {
-    /// The port of every node.
+    /// Node port number.
     pub port: i32,
-    /// `TCP` or `UDP`.
+    /// Transport protocol: `TCP` or `UDP`.
     #[serde(default)]
     pub protocol: Protocol,
-    /// Namespace of the Service that holds it.
+    /// Namespace of the Service.
     pub namespace: String,
-    /// The Service that holds it.
+    /// Name of the Service.
     pub service: String,
-    /// The Service's port that it leads to, or `healthCheckNodePort`.
+    /// Name of the Service's port, or `healthCheckNodePort`.
     pub port_name: String,
-    /// Who chose it: `Spec`, `Assigned` (the operator) or `Cluster` (the API server).
+    /// Origin of the port: `Spec`, `Assigned` (by the operator) or `Cluster` (allocated by the API server).
     pub from: NodePortOrigin,
 }
 
-/// Who chose a node port.
+/// Origin of a node port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum NodePortOrigin {
-    /// The spec asks for it.
+    /// Set in the spec.
     Spec,
-    /// The operator chose it and keeps it.
+    /// Assigned by the operator, which keeps it.
     Assigned,
-    /// The API server allocated it.
+    /// Allocated by the API server.
     Cluster,
 }
 
-/// The mesh's certificate authority, as the root certificate handed to workloads shows it.
+/// Certificate authority of the mesh, according to the root certificate distributed to workloads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CaStatus {
-    /// `SelfSigned`: istiod made the root itself. `External`: it was given one.
+    /// Source of the root certificate. `SelfSigned`: generated by istiod. `External`: provided by the user or an
+    /// external CA.
     pub source: CaSource,
-    /// When the root certificate expires.
+    /// Expiry time of the root certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Time>,
 }
 
-/// Where the root certificate comes from.
+/// Source of the root certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CaSource {
-    /// istiod made it itself.
+    /// Generated by istiod.
     SelfSigned,
-    /// It was given to istiod, or another CA signs.
+    /// Provided to istiod, or an external CA signs certificates.
     External,
 }

@@ -1,4 +1,4 @@
-//! `spec.upgrade` and `status.upgrade`: how a running mesh moves to a changed spec, and how far it has come.
+//! `spec.upgrade` and `status.upgrade`: rollout of spec changes to a running mesh.
 
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -9,59 +9,60 @@ use serde::{Deserialize, Serialize};
 
 use crate::{is_default, rules};
 
-/// How a running mesh moves to a changed spec: a new version, or other values.
+/// How the operator rolls out spec changes, such as a new version or other values, to a running mesh.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Upgrade {
-    /// `InPlace` (default): istiod's pods are replaced by those of the changed spec. `Canary`: a
-    /// second control plane stands up beside the first, under a revision that the operator names
-    /// after the version; the tags, `default` among them, move when it is proved, then the gateways;
-    /// the first goes when no proxy uses it any longer. It leaves no room for `spec.revision`.
+    /// Upgrade strategy. `InPlace` (default): a rolling update of istiod. `Canary`: the operator installs a second
+    /// control plane with a revision derived from the version; when the injection check succeeds, it moves the tags,
+    /// including `default`, and then the gateways; it removes the old control plane when no proxy uses it any more.
+    /// `Canary` can't be combined with `spec.revision`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub strategy: UpgradeStrategy,
-    /// With `Canary`: how long a revision is kept that no proxy uses any longer. As
-    /// `progressDeadline` is written. Default: `5m`.
-    #[serde(default = "retire_after", skip_serializing_if = "is_usual_retirement")]
+    /// With strategy `Canary`: how long the operator retains an old revision after the last proxy has left it, in the
+    /// format of `progressDeadline`; at most 720h. Default: `5m`.
+    #[serde(default = "retire_after", skip_serializing_if = "is_default_retirement")]
     #[schemars(length(min = 2, max = 16))]
-    #[x_kube(validation = rules::is_retirement())]
+    #[x_kube(validation = rules::is_retire_after())]
     pub retire_after: String,
-    /// How long each step may take to become ready before it counts as failed. Minutes, seconds and
-    /// hours as in `10m`, `90s`, `1h30m`; from 5s to 24h. Default: `10m`.
-    #[serde(default = "progress_deadline", skip_serializing_if = "is_usual_deadline")]
+    /// Maximum duration of each step without progress, after which it counts as failed, such as `10m`, `90s` or `1h30m`;
+    /// from 5s to 24h. It restarts when more pods become ready. Default: `10m`.
+    #[serde(default = "progress_deadline", skip_serializing_if = "is_default_deadline")]
     #[schemars(length(min = 2, max = 16))]
     #[x_kube(validation = rules::is_progress_deadline())]
     pub progress_deadline: String,
-    /// What happens when a step fails: `Rollback` (default) brings the last spec back that was
-    /// Ready; `Halt` leaves all as it is then. Neither tries the failed spec again until it changes.
+    /// What the operator does when a step fails. `Rollback` (default): roll back to the last known good revision.
+    /// `Halt`: stop and leave the mesh in its current state. In both cases the failed spec is not retried until it
+    /// changes.
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_failure: OnFailure,
-    /// Moves that are refused otherwise: `Downgrade` to an older minor, `SkipMinor` to one more than
-    /// one minor ahead, `EndOfLife` to a release that Istio no longer repairs.
+    /// Upgrades that are rejected by default: `Downgrade` to an older minor version, `SkipMinor` over one or more minor
+    /// versions, `EndOfLife` to a release that Istio no longer supports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    pub allow: Vec<Allowance>,
+    pub allow: Vec<AllowedUpgrade>,
 }
 
-/// The default of `spec.upgrade.progressDeadline`, as it is written.
+/// Default of `spec.upgrade.progressDeadline`.
 const PROGRESS_DEADLINE: &str = "10m";
 
 fn progress_deadline() -> String {
     PROGRESS_DEADLINE.to_owned()
 }
 
-fn is_usual_deadline(text: &str) -> bool {
+fn is_default_deadline(text: &str) -> bool {
     text == PROGRESS_DEADLINE
 }
 
-/// The default of `spec.upgrade.retireAfter`, as it is written.
+/// Default of `spec.upgrade.retireAfter`.
 const RETIRE_AFTER: &str = "5m";
 
 fn retire_after() -> String {
     RETIRE_AFTER.to_owned()
 }
 
-fn is_usual_retirement(text: &str) -> bool {
+fn is_default_retirement(text: &str) -> bool {
     text == RETIRE_AFTER
 }
 
@@ -78,149 +79,156 @@ impl Default for Upgrade {
 }
 
 impl Upgrade {
-    /// [`Self::progress_deadline`] as a duration; the default's for a text that is none, which the schema refuses.
+    /// Returns [`Self::progress_deadline`] as a duration, or the default for invalid text, which the schema rejects.
     #[must_use]
     pub fn deadline(&self) -> SignedDuration {
         self.progress_deadline.parse().unwrap_or(SignedDuration::from_mins(10))
     }
 
-    /// [`Self::retire_after`] as a duration; the default's for a text that is none, which the schema refuses.
+    /// Returns [`Self::retire_after`] as a duration, or the default for invalid text, which the schema rejects.
     #[must_use]
     pub fn retirement(&self) -> SignedDuration {
         self.retire_after.parse().unwrap_or(SignedDuration::from_mins(5))
     }
 
-    /// Whether a move of this kind is allowed.
+    /// Returns whether upgrades of this kind are allowed.
     #[must_use]
-    pub fn allows(&self, allowance: Allowance) -> bool {
-        self.allow.contains(&allowance)
+    pub fn allows(&self, upgrade: AllowedUpgrade) -> bool {
+        self.allow.contains(&upgrade)
     }
 }
 
-/// How a changed spec takes the place of what runs.
+/// Upgrade strategy of the control plane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum UpgradeStrategy {
-    /// Pod by pod.
+    /// Rolling update of istiod.
     #[default]
     InPlace,
-    /// Beside it, under a revision of its own.
+    /// Second control plane with its own revision.
     Canary,
 }
 
-/// What happens when a step of an upgrade fails.
+/// What the operator does when a step of an upgrade fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnFailure {
-    /// The last spec that was Ready is brought back.
+    /// Roll back to the last known good revision.
     #[default]
     Rollback,
-    /// Everything stays as it is.
+    /// Stop and leave the mesh in its current state.
     Halt,
 }
 
-/// A move that is refused unless it is allowed.
+/// An upgrade that is rejected unless `spec.upgrade.allow` lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Allowance {
-    /// To an older minor.
+pub enum AllowedUpgrade {
+    /// Downgrade to an older minor version.
     Downgrade,
-    /// To a minor that is not the next one.
+    /// Upgrade over one or more minor versions.
     SkipMinor,
-    /// To a release that Istio no longer repairs.
+    /// Upgrade to a release that Istio no longer supports.
     EndOfLife,
 }
 
-/// How far a running mesh has come on its way to a changed spec, or how the last such way ended.
+/// Progress or outcome of the last upgrade or rollback.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpgradeStatus {
-    /// The release that the way leads from.
+    /// Release before the upgrade.
     pub from: String,
-    /// The release that it leads to; the same where only values change.
+    /// Target release; equal to `from` if only other parts of the spec changed.
     pub to: String,
-    /// `Forward`, to what the spec asks for, or `Back`.
+    /// `Forward` to the revision of the current spec, or `Rollback` to the last known good revision.
     pub direction: UpgradeDirection,
-    /// Name of the `ControllerRevision`, in the operator's namespace, that holds what it leads to.
-    pub record: String,
-    /// The step that is under way, or was the last.
+    /// Name of the ControllerRevision, in the operator's namespace, that stores the target revision.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub controller_revision: String,
+    /// Current or last step.
     pub step: UpgradeStep,
-    /// The gateway concerned, in the step `Gateway`.
+    /// Gateway of the step `Gateway`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<String>,
-    /// When the whole began.
+    /// Start time of the upgrade.
     pub started_at: Time,
-    /// When this step began.
+    /// Start time of the step.
     pub step_started_at: Time,
-    /// When this step fails unless it is done.
+    /// Time at which the step fails if it is not complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
-    /// How it ended; absent while it is under way.
+    /// Outcome of the upgrade; absent while it is in progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "UpgradeOutcome")]
     pub outcome: Option<UpgradeOutcome>,
-    /// When it ended.
+    /// End time of the upgrade.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Time>,
-    /// What the step waits for, or why it failed.
+    /// What the step is waiting for, or why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// Where a way leads.
+/// Direction of an upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum UpgradeDirection {
-    /// To what the spec asks for.
+    /// Upgrade to the revision of the current spec.
     Forward,
-    /// To what ran before.
-    Back,
+    /// Rollback to the last known good revision.
+    #[serde(alias = "Back")]
+    Rollback,
 }
 
-/// How a way ended.
+/// Outcome of an upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum UpgradeOutcome {
-    /// The mesh is as the spec says.
-    Done,
-    /// A step failed, and what ran before runs again.
+    /// The mesh matches the spec.
+    #[serde(alias = "Done")]
+    Succeeded,
+    /// A step failed and the mesh was rolled back.
     RolledBack,
-    /// A step failed, and everything was left as it was then.
+    /// A step failed and the operator left the mesh in its current state.
     Halted,
 }
 
-/// A step; each waits until what it has changed is ready.
+/// A step of an upgrade. Each step ends when the objects that it changed are ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum UpgradeStep {
-    /// Namespaces and CRDs; CRDs never go back.
-    Definitions,
-    /// Accounts and roles: those of both sides, while both run.
-    Rights,
-    /// istiod's pods.
+    /// Namespaces and CRDs. A rollback doesn't change CRDs.
+    #[serde(rename = "CRDs", alias = "Definitions")]
+    Crds,
+    /// Service accounts and RBAC objects, with the permissions of both releases while both control planes run.
+    #[serde(rename = "RBAC", alias = "Rights")]
+    Rbac,
+    /// The istiod Deployment.
     ControlPlane,
-    /// The mesh's and the injector's configuration, and webhooks.
+    /// Configuration of the mesh and of injection, and webhooks.
     Configuration,
-    /// The proof that pods get the right proxy.
-    Injection,
-    /// Revision tags, that of the default among them.
+    /// Injection check: a dry-run pod must be injected with the release's proxy.
+    #[serde(alias = "Injection")]
+    InjectionCheck,
+    /// Revision tags, including `default`.
     Tags,
-    /// The node agent.
+    /// The istio-cni DaemonSet.
+    #[serde(rename = "CNI", alias = "Cni")]
     Cni,
-    /// The node proxy.
+    /// The ztunnel DaemonSet.
     Ztunnel,
-    /// Gateways, one by one.
+    /// Gateways, one after the other.
     Gateway,
-    /// The removal of what is no longer needed.
+    /// Deletion of objects that are no longer needed.
     CleanUp,
 }
 
 impl UpgradeStep {
-    /// The step as status spells it.
+    /// Returns the step as it is written in status.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Definitions => "Definitions",
-            Self::Rights => "Rights",
+            Self::Crds => "CRDs",
+            Self::Rbac => "RBAC",
             Self::ControlPlane => "ControlPlane",
             Self::Configuration => "Configuration",
-            Self::Injection => "Injection",
+            Self::InjectionCheck => "InjectionCheck",
             Self::Tags => "Tags",
-            Self::Cni => "Cni",
+            Self::Cni => "CNI",
             Self::Ztunnel => "Ztunnel",
             Self::Gateway => "Gateway",
             Self::CleanUp => "CleanUp",

@@ -1,37 +1,37 @@
-//! What `spec.version` asks for, parsed.
+//! Parsing of `spec.version`.
 
 use std::{fmt, str::FromStr};
 
 use semver::Version;
 
-/// A version as a user writes it.
+/// A version as written in `spec.version`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum VersionRequest {
-    /// The newest patch of this minor, never a pre-release: `1.31`.
+    /// A minor version such as `1.31`: the newest patch release, never a pre-release.
     Minor {
-        /// The part before the dot.
+        /// Number before the dot.
         major: u64,
-        /// The part after it.
+        /// Number after the dot.
         minor: u64,
     },
-    /// This release and no other: `1.31.2`, `1.32.0-alpha.1`.
+    /// An exact release such as `1.31.2` or `1.32.0-alpha.1`.
     Exact(Version),
 }
 
 impl VersionRequest {
-    /// Whether a release is what was asked for. A minor takes every patch of it but no
-    /// pre-release; which of several is the newest is for the caller to say.
+    /// Returns whether a release satisfies the request. A minor version accepts all its patch releases but no
+    /// pre-release; the caller selects the newest.
     #[must_use]
     pub fn accepts(&self, release: &Version) -> bool {
         match self {
-            Self::Exact(wanted) => wanted == release,
+            Self::Exact(requested) => requested == release,
             Self::Minor { major, minor } => {
                 release.major == *major && release.minor == *minor && release.pre.is_empty()
             }
         }
     }
 
-    /// Major and minor, which is what support windows and known hazards go by.
+    /// Returns major and minor, by which support windows and known issues are looked up.
     #[must_use]
     pub fn minor(&self) -> (u64, u64) {
         match self {
@@ -41,30 +41,30 @@ impl VersionRequest {
     }
 }
 
-/// Why a text is no version.
+/// The text is not a valid version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseVersionError {
-    /// Git tags begin with a v, Istio's versions don't.
+    /// Istio's versions have no leading v, unlike those of many other projects.
     #[error("version {value:?} has a leading v: write {correct}")]
     LeadingV {
-        /// What was written.
+        /// The invalid text.
         value: String,
-        /// The same without the v.
+        /// The text without the v.
         correct: String,
     },
-    /// Build metadata has no place in an image tag.
-    #[error("version {value:?} has build metadata: leave out the part from + on")]
+    /// Image tags can't contain build metadata.
+    #[error("version {value:?} has build metadata: remove the + and everything after it")]
     BuildMetadata {
-        /// What was written.
+        /// The invalid text.
         value: String,
     },
-    /// Anything else.
+    /// The text has no version format.
     #[error(
         "version {value:?} is neither a minor such as 1.31, nor a release such as 1.31.2, \
          nor a pre-release such as 1.32.0-alpha.1"
     )]
     Malformed {
-        /// What was written.
+        /// The invalid text.
         value: String,
     },
 }
@@ -90,7 +90,7 @@ impl FromStr for VersionRequest {
     }
 }
 
-/// `1.31`, by the rule for each part of a full version: digits without a leading zero.
+/// Parses `1.31`. As in semantic versions, numbers must not have leading zeros.
 fn parse_minor(text: &str) -> Option<(u64, u64)> {
     let (major, minor) = text.split_once('.')?;
     Some((parse_part(major)?, parse_part(minor)?))
@@ -119,25 +119,25 @@ mod tests {
     }
 
     #[test]
-    fn every_form_comes_back_as_it_was_written() {
+    fn display_round_trips() {
         for text in ["1.31", "1.31.2", "1.32.0-alpha.eed52ebb66ad", "1.0.9", "0.0"] {
             assert_eq!(parse(text).unwrap().to_string(), text);
         }
     }
 
     #[test]
-    fn two_numbers_are_a_minor_and_three_a_release() {
+    fn distinguishes_minors_and_releases() {
         assert_eq!(parse("1.31"), Ok(VersionRequest::Minor { major: 1, minor: 31 }));
         assert_eq!(parse("1.31.2"), Ok(VersionRequest::Exact(Version::new(1, 31, 2))));
     }
 
     #[test]
-    fn a_leading_v_is_refused_with_the_right_spelling() {
+    fn rejects_leading_v_with_correction() {
         assert_eq!(parse("v1.31").unwrap_err().to_string(), "version \"v1.31\" has a leading v: write 1.31");
     }
 
     #[test]
-    fn what_is_no_version_is_refused_with_the_value_and_examples() {
+    fn rejects_malformed_versions_with_examples() {
         for text in ["", "1", "latest", "1.x", "1.031", "1.31.", "+1.31", "1.31.2.3", "vv1.31", " 1.31"] {
             let error = parse(text).unwrap_err();
             assert_eq!(error, ParseVersionError::Malformed { value: text.to_owned() });
@@ -146,12 +146,12 @@ mod tests {
     }
 
     #[test]
-    fn build_metadata_is_refused() {
+    fn rejects_build_metadata() {
         assert_eq!(parse("1.31.2+solo"), Err(ParseVersionError::BuildMetadata { value: "1.31.2+solo".to_owned() }));
     }
 
     #[test]
-    fn a_minor_takes_its_patches_but_no_pre_release() {
+    fn minor_accepts_patches_but_no_pre_release() {
         let minor = parse("1.32").unwrap();
         assert!(minor.accepts(&Version::new(1, 32, 7)));
         assert!(!minor.accepts(&Version::new(1, 31, 7)));
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exact_version_takes_only_itself() {
+    fn exact_version_accepts_only_itself() {
         let exact = parse("1.32.0-alpha.1").unwrap();
         assert!(exact.accepts(&Version::parse("1.32.0-alpha.1").unwrap()));
         assert!(!exact.accepts(&Version::new(1, 32, 0)));

@@ -1,14 +1,14 @@
-//! How long Istio's charts take to render, with parsed charts at hand and from files, and beside it what `helm
-//! template` takes for the same. Needs the lab (`make lab`).
+//! Measures rendering of Istio's charts, parsed ("warm") and from files ("cold"), in comparison with `helm template`.
+//! Needs the lab (`make lab`).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a failed expectation ends the run"
+    reason = "a failed expectation aborts the benchmark"
 )]
 
-#[allow(dead_code, reason = "the differential test uses the rest")]
+#[allow(dead_code, reason = "used by the differential test")]
 #[path = "../tests/lab/mod.rs"]
 mod lab;
 
@@ -23,18 +23,18 @@ fn render(chart: &Chart, name: &str, namespace: &str) -> usize {
     let rendered = chart
         .render(&release(name, namespace), &json!({}), &capabilities(KUBE_VERSION), &Limits::default())
         .expect("the chart renders");
-    rendered.iter().map(|one| one.text.len()).sum()
+    rendered.iter().map(|rendered| rendered.text.len()).sum()
 }
 
 fn main() {
     let lab = Lab::find();
     let mut criterion = Criterion::default().configure_from_args().sample_size(20);
-    let charts: Vec<Chart> = CHARTS.iter().map(|(_, folder, ..)| lab.chart(folder)).collect();
-    for (chart, (name, folder, release_name, namespace)) in charts.iter().zip(CHARTS) {
+    let charts: Vec<Chart> = CHARTS.iter().map(|(_, directory, ..)| lab.chart(directory)).collect();
+    for (chart, (name, directory, release_name, namespace)) in charts.iter().zip(CHARTS) {
         criterion
             .bench_function(&format!("{name} warm"), |b| b.iter(|| render(black_box(chart), release_name, namespace)));
         criterion.bench_function(&format!("{name} cold"), |b| {
-            b.iter(|| render(&lab.chart(black_box(folder)), release_name, namespace));
+            b.iter(|| render(&lab.chart(black_box(directory)), release_name, namespace));
         });
     }
     let installation =
@@ -49,10 +49,10 @@ fn main() {
     criterion.final_summary();
 
     let values = lab.write_values("none", &json!({}));
-    for (name, folder, release_name, namespace) in CHARTS {
+    for (name, directory, release_name, namespace) in CHARTS {
         let started = Instant::now();
         for _ in 0..10 {
-            lab.helm_template((name, folder, release_name, namespace, KUBE_VERSION), &values).expect("helm renders");
+            lab.helm_template((name, directory, release_name, namespace, KUBE_VERSION), &values).expect("helm renders");
         }
         println!("helm template {name}: {:.1} ms a run", started.elapsed().as_secs_f64() * 100.0);
     }

@@ -1,31 +1,31 @@
-//! What one render may use. Steps stand in for a deadline, so that the result never depends on a clock.
+//! Limits of one render. Counts steps instead of time, so that the result never depends on a clock.
 
 use std::cell::Cell;
 
 use crate::Limits;
 
-/// How deep templates, blocks and nested values may go; the stack of a worker thread holds it with room to spare.
+/// Maximum nesting of templates, blocks and values; fits easily on the stack of a worker thread.
 const MAX_DEPTH: usize = 200;
 
-/// Why evaluation ended early, before it is known where.
+/// An error of evaluation, without its location.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stop {
-    /// A template used a value in a way that Go would refuse.
+pub enum EvalError {
+    /// An operation that is an error in Go's templates.
     Failed(String),
-    /// The chart itself said no, by `fail` or `required`.
-    Refused(String),
+    /// An error raised by the chart, with `fail` or `required`.
+    Rejected(String),
     Steps,
     Output,
     Depth,
 }
 
-impl Stop {
+impl EvalError {
     pub fn failed(message: impl Into<String>) -> Self {
         Self::Failed(message.into())
     }
 }
 
-/// The steps, depth and bytes that remain.
+/// The remaining steps, depth and bytes.
 #[derive(Debug)]
 pub struct Budget {
     steps: Cell<u64>,
@@ -44,33 +44,33 @@ impl Budget {
         Self { steps: Cell::new(limits.max_steps), depth: Cell::new(0), max_bytes: limits.max_output_bytes }
     }
 
-    /// Takes steps, or stops when too few are left.
-    pub fn spend(&self, steps: u64) -> Result<(), Stop> {
-        let left = self.steps.get().checked_sub(steps).ok_or(Stop::Steps)?;
+    /// Consumes steps; fails if too few are left.
+    pub fn spend(&self, steps: u64) -> Result<(), EvalError> {
+        let left = self.steps.get().checked_sub(steps).ok_or(EvalError::Steps)?;
         self.steps.set(left);
         Ok(())
     }
 
-    /// Refuses a text longer than all output may be.
-    pub fn fits(&self, bytes: usize) -> Result<(), Stop> {
-        if bytes <= self.max_bytes { Ok(()) } else { Err(Stop::Output) }
+    /// Fails if a text exceeds the output limit.
+    pub fn fits(&self, bytes: usize) -> Result<(), EvalError> {
+        if bytes <= self.max_bytes { Ok(()) } else { Err(EvalError::Output) }
     }
 
-    /// Goes one level deeper until the guard is dropped.
-    pub fn enter(&self) -> Result<Level<'_>, Stop> {
+    /// Increases the depth until the guard is dropped.
+    pub fn enter(&self) -> Result<DepthGuard<'_>, EvalError> {
         let depth = self.depth.get() + 1;
         if depth > MAX_DEPTH {
-            return Err(Stop::Depth);
+            return Err(EvalError::Depth);
         }
         self.depth.set(depth);
-        Ok(Level(&self.depth))
+        Ok(DepthGuard(&self.depth))
     }
 }
 
-/// One level of depth, given back on drop.
-pub struct Level<'b>(&'b Cell<usize>);
+/// Decreases the depth on drop.
+pub struct DepthGuard<'b>(&'b Cell<usize>);
 
-impl Drop for Level<'_> {
+impl Drop for DepthGuard<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }

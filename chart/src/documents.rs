@@ -1,11 +1,11 @@
-//! Rendered text to YAML documents, one at a time.
+//! Parses rendered text into YAML documents, one at a time.
 
 use crate::{DocumentError, Rendered, yaml};
 
-/// Splits one rendered text at document marks and parses lazily, one document at a time: whoever goes through a
-/// large text of CRDs holds one of them. Blank documents are skipped.
+/// Splits a rendered text at document separators and parses lazily, so that only one of many large CRDs is in memory.
+/// Skips blank documents.
 pub fn documents(rendered: &Rendered) -> impl Iterator<Item = Result<serde_json::Value, DocumentError>> + '_ {
-    Split { rest: Some(&rendered.text), line: 1 }.filter_map(|(line, text)| match yaml::parse(text) {
+    DocumentSplitter { rest: Some(&rendered.text), line: 1 }.filter_map(|(line, text)| match yaml::parse(text) {
         Ok(serde_json::Value::Null) => None,
         Ok(document) => Some(Ok(document)),
         Err(error) => {
@@ -19,19 +19,19 @@ pub fn documents(rendered: &Rendered) -> impl Iterator<Item = Result<serde_json:
     })
 }
 
-/// Texts between document marks that hold more than comments, each with its first line.
-struct Split<'t> {
+/// Iterates over the documents with more than comments, each with the number of its first line.
+struct DocumentSplitter<'t> {
     rest: Option<&'t str>,
     line: usize,
 }
 
-impl<'t> Iterator for Split<'t> {
+impl<'t> Iterator for DocumentSplitter<'t> {
     type Item = (usize, &'t str);
 
     fn next(&mut self) -> Option<Self::Item> {
         while let Some(rest) = self.rest {
             let line = self.line;
-            let (text, next) = split_at_mark(rest);
+            let (text, next) = split_at_separator(rest);
             self.rest = next;
             self.line += text.bytes().filter(|byte| *byte == b'\n').count();
             if text.lines().any(|line| !(line.trim().is_empty() || line.trim_start().starts_with('#'))) {
@@ -42,14 +42,13 @@ impl<'t> Iterator for Split<'t> {
     }
 }
 
-/// Everything before the next `---` that begins a line, and everything after it; as in Helm, text may follow the
-/// mark at once.
-fn split_at_mark(text: &str) -> (&str, Option<&str>) {
+/// Splits at the next `---` at the start of a line; as in Helm, text may follow the separator directly.
+fn split_at_separator(text: &str) -> (&str, Option<&str>) {
     if let Some(rest) = text.strip_prefix("---") {
         return ("", Some(rest));
     }
     match text.find("\n---").and_then(|at| text.split_at_checked(at + 1)) {
-        Some((before, from_mark)) => (before, from_mark.strip_prefix("---")),
+        Some((before, from_separator)) => (before, from_separator.strip_prefix("---")),
         None => (text, None),
     }
 }
@@ -65,20 +64,20 @@ mod tests {
     }
 
     #[test]
-    fn blank_documents_and_comments_are_skipped() {
+    fn skips_blank_documents_and_comments() {
         let found = all("---\n# only words\n---\na: 1\n---  \n\n---b: 2\n---\nnull\n");
         let found: Vec<_> = found.into_iter().map(Result::unwrap).collect();
         assert_eq!(found, [json!({"a": 1}), json!({"b": 2})]);
     }
 
     #[test]
-    fn marks_inside_of_indented_text_do_not_split() {
+    fn ignores_indented_separators() {
         let found = all("a: |\n  ---\n  x\n");
         assert_eq!(found.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [json!({"a": "---\nx\n"})]);
     }
 
     #[test]
-    fn an_error_names_template_and_line_and_the_rest_goes_on() {
+    fn error_names_line_and_parsing_continues() {
         let found = all("a: 1\n---\n\nb: [\n---\nc: 3\n");
         let error = found.get(1).unwrap().as_ref().unwrap_err();
         assert_eq!(error.template, "c/templates/t.yaml");

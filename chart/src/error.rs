@@ -1,146 +1,146 @@
-//! What can go wrong, named after what was being done.
+//! Errors of loading and rendering.
 
 use std::{io, path::PathBuf};
 
-/// A chart that can't be used.
+/// A chart can't be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// A file or folder of the chart can't be read.
+    /// A file or directory of the chart can't be read.
     #[error("can't read {}", path.display())]
     Read {
-        /// The file or folder.
+        /// The file or directory.
         path: PathBuf,
-        /// The system's reason.
+        /// The I/O error.
         #[source]
         source: io::Error,
     },
-    /// A symbolic link leads out of the chart.
-    #[error("{} leads out of the chart; a chart must be complete in its folder", path.display())]
+    /// A symbolic link points out of the chart.
+    #[error("{} points out of the chart; a chart must be self-contained", path.display())]
     Escapes {
-        /// The link.
+        /// The symbolic link.
         path: PathBuf,
     },
-    /// `Chart.yaml` is missing or lacks what a chart needs.
+    /// `Chart.yaml` is missing or invalid.
     #[error("Chart.yaml: {problem}")]
     Metadata {
-        /// What is wrong with it.
+        /// The reason, in one sentence.
         problem: String,
     },
-    /// `values.yaml` is not a map in YAML.
+    /// `values.yaml` is not a YAML map.
     #[error("chart {chart}: values.yaml: {problem}")]
     Values {
-        /// Name of the chart.
+        /// The name of the chart.
         chart: String,
-        /// What is wrong with it.
+        /// The reason, in one sentence.
         problem: String,
     },
-    /// `values.schema.json` is no JSON schema, or asks for something that is not supported.
+    /// `values.schema.json` is not a JSON schema, or has an unsupported keyword.
     #[error("chart {chart}: values.schema.json: {problem}")]
     Schema {
-        /// Name of the chart.
+        /// The name of the chart.
         chart: String,
-        /// What is wrong with it.
+        /// The reason, in one sentence.
         problem: String,
     },
     /// A template is malformed.
     #[error("chart {chart}: {template}:{line}: {problem}")]
     Template {
-        /// Name of the chart.
+        /// The name of the chart.
         chart: String,
-        /// Name of the template file.
+        /// The name of the template file.
         template: String,
-        /// Line in it, from 1.
+        /// The line in the template, from 1.
         line: u32,
-        /// What is wrong there.
+        /// The reason, in one sentence.
         problem: String,
     },
-    /// A template calls a function that this crate does not have.
+    /// A template calls an unsupported function.
     #[error("chart {chart}: {template}:{line}: function {function:?} is not supported")]
     UnknownFunction {
-        /// Name of the chart.
+        /// The name of the chart.
         chart: String,
-        /// Name of the template file.
+        /// The name of the template file.
         template: String,
-        /// Line in it, from 1.
+        /// The line in the template, from 1.
         line: u32,
-        /// The name that was called.
+        /// The name of the function.
         function: String,
     },
-    /// The chart brings charts of its own.
-    #[error("chart {chart}: {path}: charts within charts are not supported; render each by itself")]
+    /// The chart has subcharts.
+    #[error("chart {chart}: {path}: subcharts are not supported; render each chart separately")]
     Subchart {
-        /// Name of the chart.
+        /// The name of the chart.
         chart: String,
-        /// The first file of the inner chart.
+        /// The first file of the subchart.
         path: String,
     },
 }
 
-/// Values and a chart that don't give a result.
+/// A chart can't be rendered with these values.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
-    /// The values break the chart's schema.
-    #[error("chart {chart}: values don't fit its schema: {}", problems.join("; "))]
+    /// The values violate the chart's schema.
+    #[error("chart {chart}: values violate the schema: {}", problems.join("; "))]
     Schema {
-        /// Name of the chart.
+        /// The name of the chart.
         chart: String,
-        /// One sentence for each place, beginning with its path (`service.ports[0].port`).
+        /// One sentence per violation, with its path first (`service.ports[0].port`).
         problems: Vec<String>,
     },
     /// The values are not a map.
     #[error("chart {chart}: values must be a map, but are {found}")]
     Values {
-        /// Name of the chart.
+        /// The name of the chart.
         chart: String,
-        /// What they are.
+        /// The type of the values.
         found: &'static str,
     },
-    /// The chart itself refuses the values, by `fail` or `required`.
+    /// The chart rejects the values, with `fail` or `required`.
     #[error("chart {chart}: {template}:{line}: {message}")]
-    Refused {
-        /// Name of the chart.
+    Rejected {
+        /// The name of the chart.
         chart: String,
-        /// Name of the template.
+        /// The name of the template.
         template: String,
-        /// Line in it, from 1; 0 where unknown.
+        /// The line in the template, from 1; 0 if unknown.
         line: u32,
-        /// The chart's own words.
+        /// The chart's message.
         message: String,
     },
-    /// A template does something with the values that Go's templates don't allow.
+    /// A template fails with these values.
     #[error("chart {chart}: {template}:{line}: {problem}")]
     Template {
-        /// Name of the chart.
+        /// The name of the chart.
         chart: String,
-        /// Name of the template.
+        /// The name of the template.
         template: String,
-        /// Line in it, from 1; 0 where unknown.
+        /// The line in the template, from 1; 0 if unknown.
         line: u32,
-        /// What went wrong.
+        /// The reason, in one sentence.
         problem: String,
     },
-    /// A limit of [`crate::Limits`], or the limit of depth, was reached.
+    /// A limit of [`crate::Limits`] or the depth limit was exceeded.
     #[error("chart {chart}: {template}:{line}: stopped after too {limit}")]
     Limit {
-        /// Name of the chart.
+        /// The name of the chart.
         chart: String,
-        /// Name of the template.
+        /// The name of the template.
         template: String,
-        /// Line in it, from 1; 0 where unknown.
+        /// The line in the template, from 1; 0 if unknown.
         line: u32,
-        /// Which limit: `many steps`, `much output`, `deep nesting`.
+        /// The limit: `many steps`, `much output` or `deep nesting`.
         limit: &'static str,
     },
 }
 
-/// A document of a rendered text that is no YAML.
+/// A rendered document is not YAML.
 #[derive(Debug, thiserror::Error)]
 #[error("{template}:{line}: {problem}")]
 pub struct DocumentError {
-    /// Name of the template that gave the text.
+    /// The name of the template that rendered it.
     pub template: String,
-    /// Line in the rendered text, from 1.
+    /// The line in the rendered text, from 1.
     pub line: usize,
-    /// The parser's words.
+    /// The parser's message.
     pub problem: String,
 }

@@ -1,31 +1,30 @@
-//! Go's `fmt` verbs, as far as templates use them, and `strconv.Quote`.
+//! The verbs of Go's `fmt` that templates use, and `strconv.Quote`.
 
 use std::fmt;
 
 use crate::{
-    budget::{Budget, Stop},
+    budget::{Budget, EvalError},
     number,
     value::Value,
 };
 
-/// Appends formatted text.
 pub fn put(out: &mut String, text: fmt::Arguments<'_>) {
     // Writing to a String can't fail.
     let _ = fmt::Write::write_fmt(out, text);
 }
 
-/// What Go prints for a missing value at the end of a pipeline; Helm takes it out of the finished text.
+/// Go's text for a missing value at the end of a pipeline; Helm removes it from the output.
 pub const NO_VALUE: &str = "<no value>";
 
 /// `%v` of a value: `<nil>` for nil, `map[a:1 b:2]`, `[1 2]`.
-pub fn display(value: &Value, budget: &Budget) -> Result<String, Stop> {
+pub fn display(value: &Value, budget: &Budget) -> Result<String, EvalError> {
     let mut out = String::new();
     write_value(&mut out, value, budget)?;
     Ok(out)
 }
 
-/// What an action writes into the output.
-pub fn printed(value: &Value, out: &mut String, budget: &Budget) -> Result<(), Stop> {
+/// Writes the value of an action to the output.
+pub fn print_action(value: &Value, out: &mut String, budget: &Budget) -> Result<(), EvalError> {
     match value {
         Value::Nil => out.push_str(NO_VALUE),
         value => write_value(out, value, budget)?,
@@ -33,7 +32,7 @@ pub fn printed(value: &Value, out: &mut String, budget: &Budget) -> Result<(), S
     Ok(())
 }
 
-fn write_value(out: &mut String, value: &Value, budget: &Budget) -> Result<(), Stop> {
+fn write_value(out: &mut String, value: &Value, budget: &Budget) -> Result<(), EvalError> {
     let _level = budget.enter()?;
     budget.spend(1)?;
     budget.fits(out.len())?;
@@ -65,13 +64,15 @@ fn write_value(out: &mut String, value: &Value, budget: &Budget) -> Result<(), S
             }
             out.push(']');
         }
-        Value::Host(_) => return Err(Stop::failed("an object of the engine can't be printed; name one of its fields")),
+        Value::Builtin(_) => {
+            return Err(EvalError::failed("a built-in object can't be printed; use one of its fields"));
+        }
     }
     Ok(())
 }
 
 /// `fmt.Sprint`: a space between two operands only when neither is a string.
-pub fn sprint(values: &[Value], budget: &Budget) -> Result<String, Stop> {
+pub fn sprint(values: &[Value], budget: &Budget) -> Result<String, EvalError> {
     let mut out = String::new();
     let mut after_text = true;
     for value in values {
@@ -86,7 +87,7 @@ pub fn sprint(values: &[Value], budget: &Budget) -> Result<String, Stop> {
 }
 
 /// `fmt.Sprintf` with the verbs `%s %v %d %q %t %%`, without flags or widths.
-pub fn sprintf(format: &str, values: &[Value], budget: &Budget) -> Result<String, Stop> {
+pub fn sprintf(format: &str, values: &[Value], budget: &Budget) -> Result<String, EvalError> {
     let mut out = String::new();
     let mut values = values.iter();
     let mut chars = format.chars();
@@ -102,7 +103,7 @@ pub fn sprintf(format: &str, values: &[Value], budget: &Budget) -> Result<String
                 None => put(&mut out, format_args!("%!{verb}(MISSING)")),
             },
             Some(verb) => {
-                return Err(Stop::failed(format!(
+                return Err(EvalError::failed(format!(
                     "printf: %{verb} in {format:?} is not supported; use one of %s %v %d %q %t"
                 )));
             }
@@ -123,7 +124,7 @@ pub fn sprintf(format: &str, values: &[Value], budget: &Budget) -> Result<String
     Ok(out)
 }
 
-fn write_verb(out: &mut String, verb: char, value: &Value, budget: &Budget) -> Result<(), Stop> {
+fn write_verb(out: &mut String, verb: char, value: &Value, budget: &Budget) -> Result<(), EvalError> {
     match (verb, value) {
         ('v', _)
         | ('s', Value::Str(_) | Value::List(_) | Value::Map(_))
@@ -144,7 +145,7 @@ fn write_verb(out: &mut String, verb: char, value: &Value, budget: &Budget) -> R
     }
 }
 
-/// `strconv.Quote`.
+/// Quotes like Go's `strconv.Quote`.
 pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
@@ -171,7 +172,7 @@ pub fn quote(text: &str) -> String {
 }
 
 fn is_printable(c: char) -> bool {
-    // Debug escapes exactly what Unicode calls unprintable, except that it also escapes a mark at the very start.
+    // `Debug` escapes exactly the unprintable characters, and also a combining mark at the very start.
     let debug = format!("{:?}", format_args!("x{c}").to_string());
     !debug.contains("\\u")
 }
@@ -198,14 +199,14 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_value_prints_the_mark_that_helm_takes_out() {
+    fn prints_placeholder_for_missing_value() {
         let mut out = String::new();
-        printed(&Value::Nil, &mut out, &budget()).unwrap();
+        print_action(&Value::Nil, &mut out, &budget()).unwrap();
         assert_eq!(out, "<no value>");
     }
 
     #[test]
-    fn print_puts_spaces_between_operands_that_are_no_strings() {
+    fn print_separates_operands_that_are_no_strings() {
         let values = [Value::text("zipkin."), Value::text("ns"), Value::text(":9411")];
         assert_eq!(sprint(&values, &budget()).unwrap(), "zipkin.ns:9411");
         let values = [Value::Int(1), Value::Int(2), Value::text("a"), Value::Bool(true)];
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn quote_escapes_as_strconv_does() {
+    fn quotes_like_strconv() {
         assert_eq!(quote("a\tb\n\"\\\u{1}\u{7f}é\u{a0}\u{1f600}"), "\"a\\tb\\n\\\"\\\\\\x01\\x7fé\\u00a0😀\"");
     }
 }

@@ -1,20 +1,20 @@
-//! JSON as Go's `json.MarshalIndent` writes it, HTML characters escaped.
+//! Writes JSON like Go's `json.MarshalIndent`, with HTML characters escaped.
 
 use crate::{
-    budget::{Budget, Stop},
+    budget::{Budget, EvalError},
     format::put,
     number,
     value::Value,
 };
 
-/// Two spaces a level, keys in order, as sprig's `toPrettyJson`.
-pub fn pretty(value: &Value, budget: &Budget) -> Result<String, Stop> {
+/// Writes JSON like sprig's `toPrettyJson`: sorted keys, indented by two spaces.
+pub fn pretty(value: &Value, budget: &Budget) -> Result<String, EvalError> {
     let mut out = String::new();
     write_value(&mut out, value, 0, budget)?;
     Ok(out)
 }
 
-fn write_value(out: &mut String, value: &Value, depth: usize, budget: &Budget) -> Result<(), Stop> {
+fn write_value(out: &mut String, value: &Value, depth: usize, budget: &Budget) -> Result<(), EvalError> {
     let _level = budget.enter()?;
     budget.spend(1)?;
     budget.fits(out.len())?;
@@ -24,7 +24,7 @@ fn write_value(out: &mut String, value: &Value, depth: usize, budget: &Budget) -
         Value::Int(value) => out.push_str(&value.to_string()),
         Value::Float(value) => out.push_str(
             &number::json_float(*value)
-                .ok_or_else(|| Stop::failed(format!("{value} has no form in JSON; use a finite number")))?,
+                .ok_or_else(|| EvalError::failed(format!("{value} can't be written as JSON; use a finite number")))?,
         ),
         Value::Str(value) => write_string(out, value),
         Value::List(list) if list.items().is_empty() => out.push_str("[]"),
@@ -49,8 +49,8 @@ fn write_value(out: &mut String, value: &Value, depth: usize, budget: &Budget) -
             end_lines(out, depth);
             out.push('}');
         }
-        Value::Host(_) => {
-            return Err(Stop::failed("an object of the engine has no form in JSON; name one of its fields"));
+        Value::Builtin(_) => {
+            return Err(EvalError::failed("a built-in object can't be written as JSON; use one of its fields"));
         }
     }
     Ok(())
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_indented_by_two_spaces_and_empty_collections_stay_short() {
+    fn indents_by_two_spaces() {
         assert_eq!(
             pretty_of(r#"{"b":[1,{"c":null}],"a":{},"d":[]}"#),
             "{\n  \"a\": {},\n  \"b\": [\n    1,\n    {\n      \"c\": null\n    }\n  ],\n  \"d\": []\n}"
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn html_characters_are_escaped_as_go_does() {
+    fn escapes_html_characters_like_go() {
         assert_eq!(pretty_of(r#""<a href='x'>&\u2028\u0001""#), r#""\u003ca href='x'\u003e\u0026\u2028\u0001""#);
     }
 }

@@ -1,23 +1,23 @@
-//! Loads and renders Helm charts in process, deterministically. No Kubernetes client, no I/O but loading.
+//! Loads and renders Helm charts in process, deterministically. Does no I/O except loading charts from disk.
 //!
-//! # Why an evaluator of our own
+//! # Why a custom evaluator
 //!
-//! Istio's charts overlay their defaults, a profile, the platform and the user's values *inside templates*, by
-//! changing maps in place (`set`, `unset`, `mustMergeOverwrite` on `.Values`); later templates see the result. The
-//! template engines to be had for Rust have maps that are values, so those templates would silently do nothing. Here
-//! maps are shared and mutable as in Go, and the charts run as they are. The function table holds what the charts
-//! use and nothing else: an unknown function is an error when the chart is loaded, never a false condition later.
+//! Istio's charts merge their defaults, a profile, the platform and the user's values *inside templates*, by changing
+//! maps in place (`set`, `unset`, `mustMergeOverwrite` on `.Values`); later templates see the result. Existing template
+//! engines for Rust copy maps, so these templates would silently do nothing. Here, maps are shared and mutable as in
+//! Go, and the charts run unmodified. The function table has only the functions that the charts use: an unknown
+//! function is an error when the chart is loaded.
 //!
-//! What "like Helm" means is settled by the differential test, which compares whole renders with `helm template`.
+//! A differential test compares the output with that of `helm template`.
 //!
-//! # Rooms
+//! # Modules
 //!
-//! - `load` reads a chart (the only I/O), `values` lays the user's values over the chart's, `schema` checks them,
-//!   `render` runs the templates, `documents` splits the text.
-//! - `template` is Go's text/template, `functions` what templates can call, `value` what they work on.
-//! - `yaml`, `json`, `number`, `format` write values exactly as the Go libraries behind Helm do.
-//! - [`yaml_text`] and [`Schema`] are for the operator's command line too, which writes and checks manifests.
-//! - `budget` bounds steps, depth and output, in place of a clock.
+//! - `load` reads a chart (the only I/O), `values` merges the user's values over the chart's, `schema` validates them,
+//!   `render` runs the templates, `documents` splits the output.
+//! - `template` implements Go's text/template, `functions` the template functions, `value` the values of templates.
+//! - `yaml`, `json`, `number`, `format` write values exactly like the Go libraries that Helm uses.
+//! - [`yaml_text`] and [`Schema`] are also used by the operator's command line to write and validate manifests.
+//! - `budget` limits steps, depth and output.
 
 mod budget;
 mod documents;
@@ -40,40 +40,40 @@ pub use documents::documents;
 pub use error::{DocumentError, LoadError, RenderError};
 pub use load::Chart;
 pub use schema::Schema;
-pub use yaml::yaml_text;
+pub use yaml::{YamlError, parse_yaml, yaml_text};
 
-/// What the templates learn about the release: always the first revision of an installation, by service `Helm`.
+/// The Helm release, as templates see it in `.Release`: always revision 1 of an installation by service `Helm`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
-    /// `.Release.Name`.
+    /// The value of `.Release.Name`.
     pub name: String,
-    /// `.Release.Namespace`.
+    /// The value of `.Release.Namespace`.
     pub namespace: String,
 }
 
-/// What the templates learn about the cluster.
+/// The cluster, as templates see it in `.Capabilities`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capabilities {
-    /// The server's version as it states it, for example `v1.36.3` or `v1.33.4-gke.1245000`.
+    /// The API server's version, for example `v1.36.3` or `v1.33.4-gke.1245000`.
     pub kube_version: String,
-    /// What `.Capabilities.APIVersions.Has` answers yes to: `apps/v1`, `apps/v1/Deployment`.
+    /// The values for which `.Capabilities.APIVersions.Has` is true: `apps/v1`, `apps/v1/Deployment`.
     pub api_versions: BTreeSet<String>,
 }
 
 impl Capabilities {
-    /// Those of a server of this version, of whose kinds nothing is said.
+    /// Creates capabilities with this version and without API versions.
     pub fn of_version(kube_version: impl Into<String>) -> Self {
         Self { kube_version: kube_version.into(), api_versions: BTreeSet::new() }
     }
 }
 
-/// What one call of [`Chart::render`] may use before it is stopped with an error.
+/// The limits of one call of [`Chart::render`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of all rendered texts together, and of any single text on the way there.
+    /// The bytes of the whole output, and of any intermediate text.
     pub max_output_bytes: usize,
-    /// Steps of evaluation: nodes visited, values copied, characters parsed. Istio's largest chart takes a few
-    /// millions.
+    /// The steps of evaluation: nodes visited, values copied, characters parsed. Istio's largest chart needs a few
+    /// million.
     pub max_steps: u64,
 }
 
@@ -83,11 +83,11 @@ impl Default for Limits {
     }
 }
 
-/// The text that one template gave.
+/// The output of one template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendered {
-    /// Name of the template with the chart's in front, for example `istiod/templates/deployment.yaml`.
+    /// The name of the template, prefixed with the chart's name, for example `istiod/templates/deployment.yaml`.
     pub template: String,
-    /// Its output: any number of YAML documents.
+    /// The output: any number of YAML documents.
     pub text: String,
 }

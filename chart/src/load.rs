@@ -1,4 +1,4 @@
-//! Reading charts. The only room of this crate that does I/O.
+//! Reads charts. The only module of this crate that does I/O.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use crate::{
     yaml,
 };
 
-/// A chart, ready to be rendered any number of times: parsed templates, default values and files.
+/// A loaded chart: parsed templates, default values and files. Can be rendered any number of times.
 #[derive(Debug)]
 pub struct Chart {
     metadata: Map<String, Value>,
@@ -27,27 +27,27 @@ pub struct Chart {
     pub(crate) schema: Option<Schema>,
     pub(crate) files: BTreeMap<String, Arc<str>>,
     pub(crate) templates: eval::Templates,
-    /// Names of the templates to run, in Helm's order.
+    /// The names of the templates to run, in Helm's order.
     pub(crate) order: Vec<Arc<str>>,
 }
 
 impl Chart {
-    /// Reads a chart from its folder.
+    /// Reads a chart from its directory.
     pub fn load(dir: &Path) -> Result<Self, LoadError> {
         let root = dir.canonicalize().map_err(|source| LoadError::Read { path: dir.into(), source })?;
         let mut files = BTreeMap::new();
-        let mut folders = vec![(root.clone(), String::new())];
-        while let Some((folder, prefix)) = folders.pop() {
-            for (path, name) in entries(&folder)? {
+        let mut directories = vec![(root.clone(), String::new())];
+        while let Some((directory, prefix)) = directories.pop() {
+            for (path, name) in entries(&directory)? {
                 let real = path.canonicalize().map_err(|source| LoadError::Read { path: path.clone(), source })?;
                 if !real.starts_with(&root) {
                     return Err(LoadError::Escapes { path });
                 }
                 let key = format!("{prefix}{name}");
                 if real.is_dir() {
-                    // A link to a folder above itself would never end.
-                    if !folder.starts_with(&real) {
-                        folders.push((real, format!("{key}/")));
+                    // Skips a link to a parent directory, which would recurse forever.
+                    if !directory.starts_with(&real) {
+                        directories.push((real, format!("{key}/")));
                     }
                 } else {
                     files.insert(key, fs::read(&real).map_err(|source| LoadError::Read { path, source })?);
@@ -57,7 +57,7 @@ impl Chart {
         Self::from_files(files)
     }
 
-    /// Makes a chart from its files; the keys are paths relative to the chart's folder, with `/` between the parts.
+    /// Creates a chart from its files; the keys are paths relative to the chart's directory, with `/` as separator.
     pub fn from_files(files: BTreeMap<String, Vec<u8>>) -> Result<Self, LoadError> {
         let mut files: BTreeMap<String, String> =
             files.into_iter().map(|(path, bytes)| (path, text_of(&bytes))).collect();
@@ -71,7 +71,7 @@ impl Chart {
             None => None,
         };
         let mut sources = BTreeMap::new();
-        let mut kept = BTreeMap::new();
+        let mut other_files = BTreeMap::new();
         for (path, text) in files {
             if path.starts_with("charts/") {
                 return Err(LoadError::Subchart { chart: name, path });
@@ -79,7 +79,7 @@ impl Chart {
             if path.starts_with("templates/") {
                 sources.insert(format!("{name}/{path}"), text);
             } else {
-                kept.insert(path, text.into());
+                other_files.insert(path, text.into());
             }
         }
         let (templates, order) = parse_templates(&name, &sources)?;
@@ -90,13 +90,13 @@ impl Chart {
             name,
             values,
             schema,
-            files: kept,
+            files: other_files,
             templates,
             order,
         })
     }
 
-    /// The chart's name as `Chart.yaml` has it.
+    /// The chart's name in `Chart.yaml`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -108,7 +108,7 @@ impl Chart {
         &self.version
     }
 
-    /// The version of what the chart installs; empty if it doesn't say.
+    /// The version of the application that the chart installs; may be empty.
     #[must_use]
     pub fn app_version(&self) -> &str {
         &self.app_version
@@ -119,17 +119,17 @@ impl Chart {
     }
 }
 
-fn entries(folder: &Path) -> Result<Vec<(PathBuf, String)>, LoadError> {
-    let read = |source| LoadError::Read { path: folder.into(), source };
+fn entries(directory: &Path) -> Result<Vec<(PathBuf, String)>, LoadError> {
+    let read = |source| LoadError::Read { path: directory.into(), source };
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).map_err(read)? {
+    for entry in fs::read_dir(directory).map_err(read)? {
         let entry = entry.map_err(read)?;
         found.push((entry.path(), entry.file_name().to_string_lossy().into_owned()));
     }
     Ok(found)
 }
 
-/// Text without a byte order mark; what is no UTF-8 could not be put into YAML anyway and is marked as such.
+/// Converts to text without a byte order mark; replaces invalid UTF-8, which YAML doesn't allow.
 fn text_of(bytes: &[u8]) -> String {
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     String::from_utf8_lossy(bytes).into_owned()
@@ -145,7 +145,7 @@ fn text_field(metadata: &Map<String, Value>, key: &str) -> String {
 
 fn metadata(text: Option<String>) -> Result<Map<String, Value>, LoadError> {
     let bad = |problem: String| LoadError::Metadata { problem };
-    let text = text.ok_or_else(|| bad("the file is missing; is this the folder of a chart?".into()))?;
+    let text = text.ok_or_else(|| bad("the file is missing; is this the directory of a chart?".into()))?;
     let parsed = yaml::parse(&text).map_err(|error| bad(error.to_string()))?;
     let Value::Object(metadata) = parsed else { return Err(bad("it must be a map".into())) };
     for key in ["name", "version"] {
@@ -170,8 +170,8 @@ fn values(chart: &str, text: Option<String>) -> Result<Map<String, Value>, LoadE
     }
 }
 
-/// Parses all templates. Helm goes by names in reverse, those in deeper folders first, both for parsing (the last
-/// definition of a name wins) and for running.
+/// Parses all templates. Like Helm, parses and runs them in reverse order of names, those in deeper directories first;
+/// the last definition of a name wins.
 fn parse_templates(
     chart: &str,
     sources: &BTreeMap<String, String>,
@@ -193,7 +193,7 @@ fn parse_templates(
         })?;
         eval::add_templates(&mut templates, parsed);
         let file = name.rsplit('/').next().unwrap_or(name);
-        // Partials only define.
+        // Partials only define named templates.
         if !file.starts_with('_') {
             order.push(Arc::from(name.as_str()));
         }

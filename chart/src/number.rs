@@ -1,20 +1,24 @@
-//! Numbers as Go prints them: `%v` and `'g'` for floats, and the form that encoding/json writes.
+//! Formats numbers like Go: `%v` and `'g'` for floats, and encoding/json.
 
-/// Digits and exponent of the shortest text that reads back as the same float: `0.d1d2d3... * 10^point`.
-struct Shortest {
+/// The shortest decimal that parses as the same float: `0.d1d2d3... * 10^point`.
+struct ShortestDecimal {
     negative: bool,
     digits: String,
     point: i32,
 }
 
-fn shortest(value: f64) -> Shortest {
+fn shortest(value: f64) -> ShortestDecimal {
     let text = format!("{:e}", value.abs());
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let digits = mantissa.replace('.', "");
-    Shortest { negative: value.is_sign_negative(), digits, point: exponent.parse::<i32>().unwrap_or_default() + 1 }
+    ShortestDecimal {
+        negative: value.is_sign_negative(),
+        digits,
+        point: exponent.parse::<i32>().unwrap_or_default() + 1,
+    }
 }
 
-fn scientific(number: &Shortest) -> String {
+fn scientific(number: &ShortestDecimal) -> String {
     let mut out = String::from(if number.negative { "-" } else { "" });
     let (first, rest) = number.digits.split_at_checked(1).unwrap_or((&number.digits, ""));
     out.push_str(first);
@@ -27,8 +31,8 @@ fn scientific(number: &Shortest) -> String {
     out + &format!("e{sign}{:02}", exponent.abs())
 }
 
-/// A float as `fmt.Print` and go-yaml write it: six digits before the point are the most that are written out,
-/// so a million is `1e+06`.
+/// Formats a float like `fmt.Print` and go-yaml: with an exponent from seven digits before the point, so one million is
+/// `1e+06`.
 pub fn go_float(value: f64) -> String {
     if value.is_nan() {
         return "NaN".into();
@@ -41,8 +45,7 @@ pub fn go_float(value: f64) -> String {
     if value != 0.0 && !(-4..6).contains(&exponent) { scientific(&number) } else { format!("{value}") }
 }
 
-/// A float as encoding/json writes it: plain digits below 1e21, and no padded exponent.
-/// `None` for what JSON has no number for.
+/// Formats a float like encoding/json: plain digits below 1e21, and no padded exponent. `None` for infinity and NaN.
 pub fn json_float(value: f64) -> Option<String> {
     if !value.is_finite() {
         return None;
@@ -54,7 +57,7 @@ pub fn json_float(value: f64) -> Option<String> {
     Some(scientific(&shortest(value)).replace("e-0", "e-"))
 }
 
-/// A float as `toYaml` writes it: through JSON, where whole numbers become integers if 64 bits hold them.
+/// Formats a float like `toYaml`: through JSON, where whole numbers that fit in 64 bits become integers.
 pub fn yaml_float(value: f64) -> Option<String> {
     let json = json_float(value)?;
     let whole = json.parse::<i64>().is_ok() || json.parse::<u64>().is_ok();
@@ -70,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn floats_print_as_in_go() {
+    fn formats_floats_like_go() {
         for (value, text) in [
             (0.0, "0"),
             (15020.0, "15020"),
@@ -88,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn json_keeps_digits_where_print_does_not() {
+    fn json_writes_large_numbers_without_exponent() {
         for (value, text) in [(1e6, "1000000"), (1e20, "100000000000000000000"), (1e21, "1e+21"), (1e-7, "1e-7")] {
             assert_eq!(json_float(value).as_deref(), Some(text));
         }

@@ -1,4 +1,4 @@
-//! Running a chart's templates in Helm's order over one shared set of values.
+//! Runs a chart's templates in Helm's order with one shared set of values.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -6,19 +6,18 @@ use serde_json::{Map as Object, Value as Json};
 
 use crate::{
     Capabilities, Chart, Limits, Release, RenderError, Rendered,
-    budget::{Budget, Stop},
+    budget::{Budget, EvalError},
     format,
     template::{
-        eval::{Engine, Hosts},
-        frame::Stopped,
+        eval::{BuiltinObjects, Engine},
+        frame::LocatedError,
     },
-    value::{Entries, Host, Map, Value},
+    value::{Builtin, Entries, Map, Value},
     values,
 };
 
 impl Chart {
-    /// Renders all templates. The texts come sorted by the name of their template; blank ones are left out.
-    /// The same arguments give the same bytes.
+    /// Renders all templates. The result is sorted by template name, without blank texts. The output is deterministic.
     pub fn render(
         &self,
         release: &Release,
@@ -27,23 +26,23 @@ impl Chart {
         limits: &Limits,
     ) -> Result<Vec<Rendered>, RenderError> {
         let values = self.coalesced(values)?;
-        let problems = self.refused(&values);
+        let problems = self.schema_problems(&values);
         if !problems.is_empty() {
             return Err(RenderError::Schema { chart: self.name().to_owned(), problems });
         }
         let root = self.root(release, &values);
         drop(values);
         let budget = Budget::new(limits);
-        let hosts = ChartHosts { files: &self.files, capabilities };
+        let builtins = ChartBuiltins { files: &self.files, capabilities };
         let mut rendered = Vec::new();
         let mut total = 0_usize;
         for name in &self.order {
-            let text = self.run(name, &root, &hosts, &budget).map_err(|stopped| self.error(stopped))?;
+            let text = self.run(name, &root, &builtins, &budget).map_err(|error| self.error(error))?;
             total = total.saturating_add(text.len());
-            if let Err(stop) = budget.fits(total) {
-                return Err(self.error(Stopped { template: name.clone(), line: 0, stop }));
+            if let Err(error) = budget.fits(total) {
+                return Err(self.error(LocatedError { template: name.clone(), line: 0, error }));
             }
-            // Notes are for people, but charts refuse values in them too.
+            // Notes are no manifests, but charts also call `fail` in them.
             if !(text.trim().is_empty() || name.ends_with("/NOTES.txt")) {
                 rendered.push(Rendered { template: name.to_string(), text });
             }
@@ -52,24 +51,30 @@ impl Chart {
         Ok(rendered)
     }
 
-    /// What the chart's schema has against these values: one sentence for each place, beginning with its path.
+    /// Validates values against the chart's schema; returns one sentence per violation, with its path first.
     pub fn problems(&self, values: &serde_json::Value) -> Result<Vec<String>, RenderError> {
-        Ok(self.refused(&self.coalesced(values)?))
+        Ok(self.schema_problems(&self.coalesced(values)?))
     }
 
-    fn refused(&self, coalesced: &Json) -> Vec<String> {
+    fn schema_problems(&self, coalesced: &Json) -> Vec<String> {
         self.schema.as_ref().map(|schema| schema.problems(coalesced)).unwrap_or_default()
     }
 
-    fn run(&self, name: &Arc<str>, root: &Map, hosts: &ChartHosts<'_>, budget: &Budget) -> Result<String, Stopped> {
-        let about = Entries::from([
+    fn run(
+        &self,
+        name: &Arc<str>,
+        root: &Map,
+        builtins: &ChartBuiltins<'_>,
+        budget: &Budget,
+    ) -> Result<String, LocatedError> {
+        let template = Entries::from([
             ("Name".into(), Value::Str(name.clone())),
             ("BasePath".into(), Value::text(format!("{}/templates", self.name()))),
         ]);
-        let stopped = |stop| Stopped { template: name.clone(), line: 0, stop };
-        root.set("Template".into(), Value::Map(Map::new(about)), budget).map_err(stopped)?;
+        let locate = |error| LocatedError { template: name.clone(), line: 0, error };
+        root.set("Template".into(), Value::Map(Map::new(template)), budget).map_err(locate)?;
         let mut out = String::new();
-        Engine::new(&self.templates, hosts, budget).run(name, &Value::Map(root.clone()), &mut out)?;
+        Engine::new(&self.templates, builtins, budget).run(name, &Value::Map(root.clone()), &mut out)?;
         Ok(if out.contains(format::NO_VALUE) { out.replace(format::NO_VALUE, "") } else { out })
     }
 
@@ -85,7 +90,7 @@ impl Chart {
         Err(RenderError::Values { chart: self.name().to_owned(), found })
     }
 
-    /// What `$` is. All templates share it, so what one of them sets, those after it see.
+    /// The value of `$`. All templates share it, so that later templates see the changes of earlier ones.
     fn root(&self, release: &Release, values: &Json) -> Map {
         let release = Entries::from([
             ("Name".into(), Value::text(release.name.as_str())),
@@ -96,21 +101,21 @@ impl Chart {
             ("Service".into(), Value::text("Helm")),
         ]);
         Map::new(Entries::from([
-            ("Chart".into(), Value::Map(Map::new(self.about_chart()))),
+            ("Chart".into(), Value::Map(Map::new(self.chart_fields()))),
             ("Release".into(), Value::Map(Map::new(release))),
             ("Values".into(), Value::from_json(values)),
             ("Subcharts".into(), Value::Map(Map::default())),
-            ("Files".into(), Value::Host(Host::Files)),
-            ("Capabilities".into(), Value::Host(Host::Capabilities)),
+            ("Files".into(), Value::Builtin(Builtin::Files)),
+            ("Capabilities".into(), Value::Builtin(Builtin::Capabilities)),
         ]))
     }
 
-    fn about_chart(&self) -> Entries {
+    fn chart_fields(&self) -> Entries {
         let text = |key: &str| match self.metadata().get(key) {
             Some(Json::String(text)) => Value::text(text.as_str()),
             _ => Value::text(""),
         };
-        let mut about: Entries = [
+        let mut fields: Entries = [
             ("APIVersion", "apiVersion"),
             ("Condition", "condition"),
             ("Description", "description"),
@@ -124,49 +129,49 @@ impl Chart {
         .map(|(field, key)| (field.into(), text(key)))
         .collect();
         for (field, key) in [("Annotations", "annotations"), ("Keywords", "keywords"), ("Sources", "sources")] {
-            about.insert(field.into(), self.metadata().get(key).map(Value::from_json).unwrap_or_default());
+            fields.insert(field.into(), self.metadata().get(key).map(Value::from_json).unwrap_or_default());
         }
-        about.insert("Name".into(), Value::text(self.name()));
-        about.insert("Version".into(), Value::text(self.version()));
-        about.insert("AppVersion".into(), Value::text(self.app_version()));
-        about.insert("Deprecated".into(), Value::Bool(self.metadata().get("deprecated") == Some(&Json::Bool(true))));
-        about.insert("IsRoot".into(), Value::Bool(true));
-        about
+        fields.insert("Name".into(), Value::text(self.name()));
+        fields.insert("Version".into(), Value::text(self.version()));
+        fields.insert("AppVersion".into(), Value::text(self.app_version()));
+        fields.insert("Deprecated".into(), Value::Bool(self.metadata().get("deprecated") == Some(&Json::Bool(true))));
+        fields.insert("IsRoot".into(), Value::Bool(true));
+        fields
     }
 
-    fn error(&self, Stopped { template, line, stop }: Stopped) -> RenderError {
+    fn error(&self, LocatedError { template, line, error }: LocatedError) -> RenderError {
         let (chart, template) = (self.name().to_owned(), template.to_string());
-        let limit = match stop {
-            Stop::Failed(problem) => return RenderError::Template { chart, template, line, problem },
-            Stop::Refused(message) => return RenderError::Refused { chart, template, line, message },
-            Stop::Steps => "many steps",
-            Stop::Output => "much output",
-            Stop::Depth => "deep nesting",
+        let limit = match error {
+            EvalError::Failed(problem) => return RenderError::Template { chart, template, line, problem },
+            EvalError::Rejected(message) => return RenderError::Rejected { chart, template, line, message },
+            EvalError::Steps => "many steps",
+            EvalError::Output => "much output",
+            EvalError::Depth => "deep nesting",
         };
         RenderError::Limit { chart, template, line, limit }
     }
 }
 
-/// Files and capabilities, as templates ask for them.
-struct ChartHosts<'a> {
+/// The built-in objects `.Files` and `.Capabilities`.
+struct ChartBuiltins<'a> {
     files: &'a BTreeMap<String, Arc<str>>,
     capabilities: &'a Capabilities,
 }
 
-impl Hosts for ChartHosts<'_> {
-    fn member(&self, host: Host, name: &str, arguments: &[Value]) -> Option<Value> {
+impl BuiltinObjects for ChartBuiltins<'_> {
+    fn member(&self, builtin: Builtin, name: &str, arguments: &[Value]) -> Option<Value> {
         let version = self.capabilities.kube_version.as_str();
-        match (host, name, arguments) {
-            // A file that isn't there is an empty text.
-            (Host::Files, "Get", [Value::Str(path)]) => {
+        match (builtin, name, arguments) {
+            // A missing file is an empty string.
+            (Builtin::Files, "Get", [Value::Str(path)]) => {
                 Some(Value::Str(self.files.get(&**path).cloned().unwrap_or_else(|| "".into())))
             }
-            (Host::Capabilities, "KubeVersion", []) => Some(Value::Host(Host::KubeVersion)),
-            (Host::Capabilities, "APIVersions", []) => Some(Value::Host(Host::ApiVersions)),
-            (Host::KubeVersion, "Version" | "GitVersion", []) => Some(Value::text(version)),
-            (Host::KubeVersion, "Major", []) => Some(version_part(version, 0)),
-            (Host::KubeVersion, "Minor", []) => Some(version_part(version, 1)),
-            (Host::ApiVersions, "Has", [Value::Str(wanted)]) => {
+            (Builtin::Capabilities, "KubeVersion", []) => Some(Value::Builtin(Builtin::KubeVersion)),
+            (Builtin::Capabilities, "APIVersions", []) => Some(Value::Builtin(Builtin::ApiVersions)),
+            (Builtin::KubeVersion, "Version" | "GitVersion", []) => Some(Value::text(version)),
+            (Builtin::KubeVersion, "Major", []) => Some(version_part(version, 0)),
+            (Builtin::KubeVersion, "Minor", []) => Some(version_part(version, 1)),
+            (Builtin::ApiVersions, "Has", [Value::Str(wanted)]) => {
                 Some(Value::Bool(self.capabilities.api_versions.contains(&**wanted)))
             }
             _ => None,

@@ -1,13 +1,13 @@
-//! JSON Schema, as far as the charts' `values.schema.json` goes. Keywords that would have to be obeyed but are not
-//! known here are refused when the chart is loaded; words that only describe are skipped.
+//! The subset of JSON Schema that the charts' `values.schema.json` use. Other validation keywords are rejected when the
+//! chart is loaded; annotations are ignored.
 
 use regex::Regex;
 use serde_json::{Map, Value};
 
-/// How deep references may lead into one another.
+/// The maximum depth of nested references.
 const MAX_DEPTH: usize = 64;
 
-/// Keywords that restrict values and that this validator does not implement.
+/// Validation keywords that are not implemented.
 const UNSUPPORTED: [&str; 21] = [
     "$dynamicRef",
     "$recursiveRef",
@@ -32,14 +32,14 @@ const UNSUPPORTED: [&str; 21] = [
     "unevaluatedProperties",
 ];
 
-/// A parsed schema.
+/// A parsed JSON schema.
 #[derive(Debug)]
 pub struct Schema {
     root: Value,
 }
 
 impl Schema {
-    /// Reads a schema and makes sure that every keyword in it can be obeyed.
+    /// Parses a schema; fails if it has unsupported keywords.
     pub fn parse(text: &str) -> Result<Self, String> {
         let root: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let schema = Self { root };
@@ -60,7 +60,7 @@ impl Schema {
             return Err(format!("{path}: keyword {word:?} is not supported"));
         }
         if let Some(Value::String(target)) = words.get("$ref") {
-            self.resolve(target).ok_or_else(|| format!("{path}: $ref {target:?} leads nowhere in this file"))?;
+            self.resolve(target).ok_or_else(|| format!("{path}: $ref {target:?} not found in this file"))?;
         }
         if let Some(pattern) = words.get("pattern").and_then(Value::as_str) {
             Regex::new(pattern).map_err(|error| format!("{path}: pattern {pattern:?}: {error}"))?;
@@ -87,43 +87,43 @@ impl Schema {
         self.root.pointer(target.strip_prefix('#')?)
     }
 
-    /// One sentence for each place where the values break the schema.
+    /// Validates values; returns one sentence per violation.
     #[must_use]
     pub fn problems(&self, values: &Value) -> Vec<String> {
-        let mut found = Problems { schema: self, list: Vec::new() };
-        found.look(&self.root, values, "", 0);
+        let mut found = Validator { schema: self, list: Vec::new() };
+        found.validate(&self.root, values, "", 0);
         found.list
     }
 
     fn fits(&self, schema: &Value, value: &Value, depth: usize) -> bool {
-        let mut found = Problems { schema: self, list: Vec::new() };
-        found.look(schema, value, "", depth);
+        let mut found = Validator { schema: self, list: Vec::new() };
+        found.validate(schema, value, "", depth);
         found.list.is_empty()
     }
 }
 
-struct Problems<'s> {
+struct Validator<'s> {
     schema: &'s Schema,
     list: Vec<String>,
 }
 
-impl Problems<'_> {
+impl Validator<'_> {
     fn add(&mut self, path: &str, problem: impl std::fmt::Display) {
-        let place = if path.is_empty() { "the values" } else { path };
-        self.list.push(format!("{place}: {problem}"));
+        let location = if path.is_empty() { "the values" } else { path };
+        self.list.push(format!("{location}: {problem}"));
     }
 
-    fn look(&mut self, schema: &Value, value: &Value, path: &str, depth: usize) {
+    fn validate(&mut self, schema: &Value, value: &Value, path: &str, depth: usize) {
         if depth > MAX_DEPTH {
-            return self.add(path, "the schema's references never end");
+            return self.add(path, "the schema's references are recursive");
         }
         let words = match schema {
             Value::Object(words) => words,
-            Value::Bool(false) => return self.add(path, "not allowed here"),
+            Value::Bool(false) => return self.add(path, "not allowed"),
             _ => return,
         };
         if let Some(target) = words.get("$ref").and_then(Value::as_str).and_then(|target| self.schema.resolve(target)) {
-            self.look(target, value, path, depth + 1);
+            self.validate(target, value, path, depth + 1);
         }
         self.kind(words, value, path);
         self.choices(words, value, path, depth);
@@ -161,15 +161,15 @@ impl Problems<'_> {
     fn choices(&mut self, words: &Map<String, Value>, value: &Value, path: &str, depth: usize) {
         let inner = |word: &str| words.get(word).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         for schema in inner("allOf") {
-            self.look(schema, value, path, depth + 1);
+            self.validate(schema, value, path, depth + 1);
         }
         let fitting = |word| inner(word).iter().filter(|one| self.schema.fits(one, value, depth + 1)).count();
         let (any, one) = (fitting("anyOf"), fitting("oneOf"));
         if !inner("anyOf").is_empty() && any == 0 {
-            self.add(path, format_args!("fits none of the forms allowed here, but is {value}"));
+            self.add(path, format_args!("must match one of the allowed forms, but is {value}"));
         }
         if !inner("oneOf").is_empty() && one != 1 {
-            self.add(path, format_args!("must fit exactly one of the forms allowed here, but fits {one}"));
+            self.add(path, format_args!("must match exactly one of the allowed forms, but matches {one}"));
         }
         if words.get("not").is_some_and(|not| self.schema.fits(not, value, depth + 1)) {
             self.add(path, format_args!("must not be {value}"));
@@ -185,13 +185,13 @@ impl Problems<'_> {
         }
         let properties = words.get("properties").and_then(Value::as_object);
         for (key, value) in entries {
-            let place = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            let key_path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             match (properties.and_then(|known| known.get(key)), words.get("additionalProperties")) {
                 (None, Some(Value::Bool(false))) => {
                     let known: Vec<_> = properties.into_iter().flat_map(Map::keys).map(String::as_str).collect();
-                    self.add(&place, format_args!("unknown; known here are {}", known.join(", ")));
+                    self.add(&key_path, format_args!("unknown field; known fields: {}", known.join(", ")));
                 }
-                (Some(schema), _) | (None, Some(schema)) => self.look(schema, value, &place, depth + 1),
+                (Some(schema), _) | (None, Some(schema)) => self.validate(schema, value, &key_path, depth + 1),
                 (None, None) => {}
             }
         }
@@ -200,14 +200,15 @@ impl Problems<'_> {
     fn array(&mut self, words: &Map<String, Value>, items: &[Value], path: &str, depth: usize) {
         self.count(words, ("minItems", "maxItems"), items.len(), "entries", path);
         if words.get("uniqueItems") == Some(&Value::Bool(true)) {
-            let twice = items.iter().enumerate().any(|(at, item)| items.iter().take(at).any(|other| same(item, other)));
-            if twice {
-                self.add(path, "has an entry twice");
+            let duplicate =
+                items.iter().enumerate().any(|(at, item)| items.iter().take(at).any(|other| same(item, other)));
+            if duplicate {
+                self.add(path, "has duplicate entries");
             }
         }
         for (index, item) in items.iter().enumerate() {
             if let Some(schema) = words.get("items") {
-                self.look(schema, item, &format!("{path}[{index}]"), depth + 1);
+                self.validate(schema, item, &format!("{path}[{index}]"), depth + 1);
             }
         }
     }
@@ -241,7 +242,7 @@ impl Problems<'_> {
     }
 }
 
-/// Numbers are equal by value, whether written with a fraction or not.
+/// Compares numbers by value, so that 1 equals 1.0.
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_names_its_path_and_what_would_be_right() {
+    fn names_path_and_expected_value() {
         let schema = json!({
             "$defs": {"port": {"type": "object", "required": ["port"], "properties": {"port": {"type": "integer"}}}},
             "properties": {"service": {"properties": {"ports": {"items": {"$ref": "#/$defs/port"}}}}}
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn each_keyword_accepts_and_refuses() {
+    fn validates_each_keyword() {
         for (schema, good, bad) in [
             (json!({"type": ["string", "null"]}), json!(null), json!(1)),
             (json!({"type": "integer"}), json!(80.0), json!(80.5)),
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn keywords_that_would_be_ignored_are_refused() {
+    fn rejects_unsupported_keywords() {
         for schema in [json!({"properties": {"a": {"if": {}}}}), json!({"$ref": "http://x/y"}), json!({"pattern": "("})]
         {
             assert!(Schema::parse(&schema.to_string()).is_err(), "{schema}");
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn references_that_never_end_are_reported() {
+    fn reports_recursive_references() {
         assert!(!problems(&json!({"$ref": "#"}), &json!({})).is_empty());
     }
 }

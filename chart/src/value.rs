@@ -1,4 +1,4 @@
-//! The values that templates work on, with Go's reference semantics: a map handed to two places is one map.
+//! The values of templates, with Go's reference semantics: copies of a map share their entries.
 
 use std::{
     cell::{Ref, RefCell},
@@ -7,16 +7,16 @@ use std::{
     sync::Arc,
 };
 
-use crate::budget::{Budget, Stop};
+use crate::budget::{Budget, EvalError};
 
-/// The entries of a map, in the order in which Go ranges over them.
+/// The entries of a map, in the order of Go's `range`.
 pub type Entries = BTreeMap<Arc<str>, Value>;
 
-/// A value as a template sees it. Numbers that come from YAML are floats, as in Helm; integers come from
-/// literals in templates and from functions such as `int` and `len`.
+/// A template value. As in Helm, numbers from YAML are floats; integers come from literals in templates and from
+/// functions such as `int` and `len`.
 #[derive(Clone, Debug, Default)]
 pub enum Value {
-    /// Go's untyped nil, and what a missing key gives.
+    /// Go's untyped nil; also the value of a missing key.
     #[default]
     Nil,
     Bool(bool),
@@ -25,13 +25,13 @@ pub enum Value {
     Str(Arc<str>),
     List(List),
     Map(Map),
-    /// An object of the engine with fields and methods of its own.
-    Host(Host),
+    /// One of Helm's built-in objects, with fields and methods.
+    Builtin(Builtin),
 }
 
-/// Objects that templates reach through the root and whose fields the evaluator answers itself.
+/// Helm's built-in objects that are no maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Host {
+pub enum Builtin {
     Files,
     Capabilities,
     KubeVersion,
@@ -43,7 +43,7 @@ impl Value {
         Self::Str(text.into())
     }
 
-    /// The name of the type as Go's error messages would have it.
+    /// The name of the type in Go's error messages.
     pub fn type_name(&self) -> &'static str {
         match self {
             Self::Nil => "nil",
@@ -53,11 +53,11 @@ impl Value {
             Self::Str(_) => "string",
             Self::List(_) => "[]interface {}",
             Self::Map(_) => "map[string]interface {}",
-            Self::Host(_) => "object",
+            Self::Builtin(_) => "object",
         }
     }
 
-    /// What `if` and `with` go by, and what `default` and `coalesce` take for unset.
+    /// The truth value, for `if` and `with`; `default` and `coalesce` treat false as unset.
     pub fn is_true(&self) -> bool {
         match self {
             Self::Nil => false,
@@ -67,11 +67,11 @@ impl Value {
             Self::Str(value) => !value.is_empty(),
             Self::List(value) => !value.items().is_empty(),
             Self::Map(value) => !value.borrow().is_empty(),
-            Self::Host(_) => true,
+            Self::Builtin(_) => true,
         }
     }
 
-    /// Turns parsed JSON or YAML into a template value; every number becomes a float, as Helm's do.
+    /// Converts parsed JSON or YAML; as in Helm, every number becomes a float.
     pub fn from_json(json: &serde_json::Value) -> Self {
         match json {
             serde_json::Value::Null => Self::Nil,
@@ -85,8 +85,8 @@ impl Value {
         }
     }
 
-    /// A copy that shares no map or list with the original.
-    pub fn deep_copy(&self, budget: &Budget) -> Result<Self, Stop> {
+    /// Returns a copy that shares no map or list with the original.
+    pub fn deep_copy(&self, budget: &Budget) -> Result<Self, EvalError> {
         let _level = budget.enter()?;
         budget.spend(1)?;
         Ok(match self {
@@ -96,24 +96,24 @@ impl Value {
             }
             Self::Map(map) => {
                 let copy = |(key, value): (&Arc<str>, &Self)| Ok((key.clone(), value.deep_copy(budget)?));
-                Self::Map(Map::new(map.borrow().iter().map(copy).collect::<Result<_, Stop>>()?))
+                Self::Map(Map::new(map.borrow().iter().map(copy).collect::<Result<_, EvalError>>()?))
             }
             scalar => scalar.clone(),
         })
     }
 
     /// Go's `reflect.DeepEqual`: an integer never equals a float.
-    pub fn deep_equal(&self, other: &Self, budget: &Budget) -> Result<bool, Stop> {
+    pub fn deep_equal(&self, other: &Self, budget: &Budget) -> Result<bool, EvalError> {
         let _level = budget.enter()?;
         budget.spend(1)?;
         Ok(match (self, other) {
             (Self::Nil, Self::Nil) => true,
             (Self::Bool(a), Self::Bool(b)) => a == b,
             (Self::Int(a), Self::Int(b)) => a == b,
-            #[expect(clippy::float_cmp, reason = "Go compares floats bit for bit here too")]
+            #[expect(clippy::float_cmp, reason = "Go's comparison is exact too")]
             (Self::Float(a), Self::Float(b)) => a == b,
             (Self::Str(a), Self::Str(b)) => a == b,
-            (Self::Host(a), Self::Host(b)) => a == b,
+            (Self::Builtin(a), Self::Builtin(b)) => a == b,
             (Self::List(a), Self::List(b)) => {
                 let (a, b) = (a.items(), b.items());
                 a.len() == b.len() && all_equal(a.iter().zip(b), budget)?
@@ -127,11 +127,11 @@ impl Value {
     }
 }
 
-fn all_equal<'v>(mut pairs: impl Iterator<Item = (&'v Value, &'v Value)>, budget: &Budget) -> Result<bool, Stop> {
+fn all_equal<'v>(mut pairs: impl Iterator<Item = (&'v Value, &'v Value)>, budget: &Budget) -> Result<bool, EvalError> {
     pairs.try_fold(true, |equal, (a, b)| Ok(equal && a.deep_equal(b, budget)?))
 }
 
-/// A list; templates have no function that changes one in place.
+/// A list, which no template function changes in place.
 #[derive(Clone, Debug)]
 pub struct List(Rc<Items>);
 
@@ -148,7 +148,7 @@ impl List {
     }
 }
 
-/// A map that all its holders share: what one changes, all see.
+/// A map with shared entries: a change is visible in all its clones.
 #[derive(Clone, Debug, Default)]
 pub struct Map(Rc<Cells>);
 
@@ -160,7 +160,7 @@ impl Map {
         Self(Rc::new(Cells(RefCell::new(entries))))
     }
 
-    /// The entries, to read. Nothing may be set while they are held.
+    /// Borrows the entries. Setting a key while they are borrowed panics.
     pub fn borrow(&self) -> Ref<'_, Entries> {
         self.0.0.borrow()
     }
@@ -173,10 +173,10 @@ impl Map {
         self.0.0.borrow_mut().remove(key);
     }
 
-    /// Sets a key. A value that holds this very map is refused: nothing could print or free the ring.
-    pub fn set(&self, key: Arc<str>, value: Value, budget: &Budget) -> Result<(), Stop> {
+    /// Sets a key. Rejects a value that contains this map: a cycle could be neither printed nor freed.
+    pub fn set(&self, key: Arc<str>, value: Value, budget: &Budget) -> Result<(), EvalError> {
         if value.reaches(self, budget)? {
-            return Err(Stop::failed(format!("setting {key:?} would make the map contain itself")));
+            return Err(EvalError::failed(format!("setting {key:?} would make the map contain itself")));
         }
         self.0.0.borrow_mut().insert(key, value);
         Ok(())
@@ -188,7 +188,7 @@ impl Map {
 }
 
 impl Value {
-    fn reaches(&self, target: &Map, budget: &Budget) -> Result<bool, Stop> {
+    fn reaches(&self, target: &Map, budget: &Budget) -> Result<bool, EvalError> {
         let mut pending: Vec<Value> = vec![self.clone()];
         while let Some(value) = pending.pop() {
             budget.spend(1)?;
@@ -207,7 +207,7 @@ impl Value {
     }
 }
 
-/// Frees nested collections in a loop: a chain that a template built a million levels deep must not recurse.
+/// Frees nested collections iteratively, because recursion would overflow the stack for very deep values.
 fn free(first: impl IntoIterator<Item = Value>) {
     let mut pending: Vec<Value> = first.into_iter().filter(Value::is_collection).collect();
     while let Some(value) = pending.pop() {
@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_map_held_twice_is_one_map() {
+    fn clones_of_map_share_entries() {
         let map = Map::default();
         let same = map.clone();
         same.set("a".into(), Value::Int(1), &Budget::default()).unwrap();
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_cannot_be_put_into_itself() {
+    fn rejects_map_that_contains_itself() {
         let (outer, inner) = (Map::default(), Map::default());
         let budget = Budget::default();
         outer.set("inner".into(), Value::Map(inner.clone()), &budget).unwrap();
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_very_deep_chain_is_freed_without_recursion() {
+    fn frees_deep_values_without_recursion() {
         let mut chain = Value::Nil;
         for level in 0..200_000 {
             chain = if level % 2 == 0 {
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deep_copy_shares_nothing() {
+    fn deep_copy_shares_nothing() {
         let budget = Budget::default();
         let inner = Map::default();
         let copy = Value::Map(Map::new(Entries::from([("inner".into(), Value::Map(inner.clone()))])))

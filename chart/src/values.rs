@@ -1,8 +1,8 @@
-//! The user's values over the chart's, by Helm's rules: maps merge, null takes a key away, anything else replaces.
+//! Merges the user's values over the chart's by Helm's rules: maps merge, null removes a key, other values replace.
 
 use serde_json::{Map, Value};
 
-/// The values that a chart's templates see. Consumes the user's values and reads the chart's.
+/// Returns the values for a chart's templates.
 pub fn coalesce(user: Map<String, Value>, chart: &Map<String, Value>) -> Map<String, Value> {
     let mut result = user;
     for (key, default) in chart {
@@ -21,7 +21,7 @@ pub fn coalesce(user: Map<String, Value>, chart: &Map<String, Value>) -> Map<Str
     result
 }
 
-/// A null that the user gives removes the chart's key, and stays where the chart has none.
+/// A null in the user's values removes the chart's key, and is kept if the chart has no such key.
 fn coalesce_tables(given: &mut Map<String, Value>, defaults: &Map<String, Value>) {
     for (key, default) in defaults {
         match (given.get_mut(key), default) {
@@ -40,7 +40,7 @@ fn clean(value: &Value) -> Value {
     }
 }
 
-/// A chart's own nulls mean "not set" and never reach the templates; lists are left as they are.
+/// Removes nulls, which in a chart's values mean "not set". Lists are not changed.
 fn without_nulls(entries: &Map<String, Value>) -> Map<String, Value> {
     entries.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), clean(value))).collect()
 }
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn null_removes_the_charts_key_and_stays_elsewhere() {
+    fn null_removes_keys_of_the_chart_only() {
         assert_eq!(
             coalesced(
                 &json!({"a": null, "b": {"c": null, "e": null}, "x": null}),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_charts_own_nulls_are_not_set() {
+    fn nulls_in_chart_values_are_unset() {
         assert_eq!(
             coalesced(&json!({"b": {}}), &json!({"a": null, "b": {"c": null, "d": [null]}, "e": {"f": null}})),
             json!({"b": {"d": [null]}, "e": {}})
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_map_replaces_a_map_and_the_other_way_round() {
+    fn maps_and_scalars_replace_each_other() {
         assert_eq!(
             coalesced(&json!({"a": 1, "b": {"x": 1}}), &json!({"a": {"k": 1}, "b": 2})),
             json!({"a": 1, "b": {"x": 1}})

@@ -1,12 +1,12 @@
-//! Whole charts rendered here and by `helm template`, every chart with every chart profile, platform and value file, and
-//! with every compatibility version: the same objects, and the same text to the last character. Needs the lab
-//! (`make lab`). `--nocapture` shows how many there are.
+//! Compares rendered charts with `helm template`: every chart with every chart profile, platform and values file, and
+//! with every compatibility version. Objects and text must be identical. Needs the lab (`make lab`); `--nocapture`
+//! prints the number of renders.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a failed expectation ends the run"
+    reason = "a failed expectation fails the test"
 )]
 
 mod lab;
@@ -28,8 +28,8 @@ const PROFILES: [&str; 5] = ["ambient", "demo", "preview", "remote", "stable"];
 const PLATFORMS: [&str; 6] = ["gke", "k3d", "k3s", "microk8s", "minikube", "openshift"];
 const COMPATIBILITY: [&str; 6] = ["1.25", "1.26", "1.27", "1.28", "1.29", "1.30"];
 
-/// One render to compare.
-struct Case {
+/// A render to compare.
+struct RenderCase {
     label: String,
     chart: usize,
     kube_version: &'static str,
@@ -37,9 +37,9 @@ struct Case {
 }
 
 #[test]
-fn every_chart_renders_as_helm_renders_it() {
+fn charts_render_as_in_helm() {
     let lab = Lab::find();
-    let charts: Vec<Chart> = CHARTS.iter().map(|(_, folder, ..)| lab.chart(folder)).collect();
+    let charts: Vec<Chart> = CHARTS.iter().map(|(_, directory, ..)| lab.chart(directory)).collect();
     let cases = cases();
     let (next, rendered, differences) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
@@ -47,8 +47,8 @@ fn every_chart_renders_as_helm_renders_it() {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     match compare(&lab, &charts[case.chart], case) {
-                        Ok(Alike::Rendered) => _ = rendered.fetch_add(1, Ordering::Relaxed),
-                        Ok(Alike::Refused) => {}
+                        Ok(Agreement::Rendered) => _ = rendered.fetch_add(1, Ordering::Relaxed),
+                        Ok(Agreement::Rejected) => {}
                         Err(difference) => {
                             differences.lock().unwrap().push(format!("{}:\n{difference}", case.label));
                         }
@@ -61,20 +61,17 @@ fn every_chart_renders_as_helm_renders_it() {
     let shown = differences.iter().take(20).map(String::as_str).collect::<Vec<_>>().join("\n\n");
     assert!(differences.is_empty(), "{} of {} renders differ\n{shown}", differences.len(), cases.len());
     let (equal, all) = (rendered.into_inner(), cases.len());
-    println!(
-        "{all} renders as helm template has them: {equal} equal to the last character, {} refused by both",
-        all - equal
-    );
+    println!("{all} renders match helm template: {equal} with identical text, {} rejected by both", all - equal);
     assert!(equal > 2000, "only {equal} of {all} cases render");
 }
 
 #[test]
-fn rendering_twice_gives_the_same_bytes() {
+fn output_is_deterministic() {
     let lab = Lab::find();
-    for (name, folder, release_name, namespace) in CHARTS {
+    for (name, directory, release_name, namespace) in CHARTS {
         let values = value_files().remove("awkward").and_then(|all| all.get(name).cloned()).unwrap_or(json!({}));
         let render = || {
-            lab.chart(folder)
+            lab.chart(directory)
                 .render(&release(release_name, namespace), &values, &capabilities(KUBE_VERSION), &Limits::default())
                 .unwrap()
         };
@@ -83,19 +80,19 @@ fn rendering_twice_gives_the_same_bytes() {
 }
 
 #[test]
-fn what_the_charts_refuse_is_refused_in_their_words() {
+fn rejects_values_with_messages_of_charts() {
     let lab = Lab::find();
-    let refused = value_files().remove("refused").unwrap();
-    for (name, folder, release_name, namespace) in CHARTS {
-        let values = &refused[name];
+    let rejected = value_files().remove("rejected").unwrap();
+    for (name, directory, release_name, namespace) in CHARTS {
+        let values = &rejected[name];
         let file = lab.write_values(name, values);
-        let helm = lab.helm_template((name, folder, release_name, namespace, KUBE_VERSION), &file).unwrap_err();
+        let helm = lab.helm_template((name, directory, release_name, namespace, KUBE_VERSION), &file).unwrap_err();
         let own = lab
-            .chart(folder)
+            .chart(directory)
             .render(&release(release_name, namespace), values, &capabilities(KUBE_VERSION), &Limits::default())
             .unwrap_err();
         match own {
-            RenderError::Refused { message, .. } => assert!(helm.contains(message.trim()), "{helm}\n{message}"),
+            RenderError::Rejected { message, .. } => assert!(helm.contains(message.trim()), "{helm}\n{message}"),
             RenderError::Schema { problems, .. } => assert!(helm.contains("schema"), "{helm}\n{problems:?}"),
             RenderError::Template { problem, .. } => assert!(helm.contains(&problem), "{helm}\n{problem}"),
             other => panic!("{name}: {other}"),
@@ -103,19 +100,19 @@ fn what_the_charts_refuse_is_refused_in_their_words() {
     }
 }
 
-/// Every chart by chart profile, by platform, by value file (and none), and every compatibility version. Istio's
-/// definitions, which take most of the time, know of no platform: they are left out where there is one.
-fn cases() -> Vec<Case> {
+/// Every chart with every chart profile, platform and values file (and none), and every compatibility version. Istio's
+/// CRDs take most of the time and don't depend on the platform: they are omitted in renders with one.
+fn cases() -> Vec<RenderCase> {
     let mut cases = Vec::new();
     let files = value_files();
-    assert!(files.len() >= 10, "only {} value files", files.len());
+    assert!(files.len() >= 10, "only {} values files", files.len());
     for (chart, (name, ..)) in CHARTS.iter().enumerate() {
         let mut add = |label: String, values: Value| {
             let kube_version = if label.contains("gke") { "v1.33.4-gke.1245000" } else { KUBE_VERSION };
-            cases.push(Case { label: format!("{name} {label}"), chart, kube_version, values });
+            cases.push(RenderCase { label: format!("{name} {label}"), chart, kube_version, values });
         };
-        // What is refused has a test of its own.
-        let own = files.iter().filter(|(file, _)| *file != "refused");
+        // Rejected values have their own test.
+        let own = files.iter().filter(|(file, _)| *file != "rejected");
         let own = own.filter_map(|(file, all)| Some((file.as_str(), all.get(*name)?.clone())));
         let files: Vec<(&str, Value)> = std::iter::once(("none", json!({}))).chain(own).collect();
         for profile in optional(&PROFILES) {
@@ -154,32 +151,32 @@ fn with<const N: usize>(mut values: Value, settings: [(&str, Option<&str>); N]) 
     values
 }
 
-/// The committed value files: below the name of a chart what that chart is given.
+/// The committed values files, with the values of each chart under its name.
 fn value_files() -> BTreeMap<String, Map<String, Value>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/values");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/values");
     let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
+    for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
         let rendered = Rendered { template: path.display().to_string(), text };
         let Value::Object(values) = documents(&rendered).next().unwrap().unwrap() else {
-            panic!("{} is no map", path.display())
+            panic!("{} is not a map", path.display())
         };
         files.insert(path.file_stem().unwrap().to_string_lossy().into_owned(), values);
     }
     files
 }
 
-/// How both agree.
-enum Alike {
+/// How both renderers agree.
+enum Agreement {
     Rendered,
-    Refused,
+    Rejected,
 }
 
-fn compare(lab: &Lab, chart: &Chart, case: &Case) -> Result<Alike, String> {
-    let (name, folder, release_name, namespace) = CHARTS[case.chart];
+fn compare(lab: &Lab, chart: &Chart, case: &RenderCase) -> Result<Agreement, String> {
+    let (name, directory, release_name, namespace) = CHARTS[case.chart];
     let file = lab.write_values(&case.label.replace(|c: char| !c.is_alphanumeric(), "-"), &case.values);
-    let helm = lab.helm_template((name, folder, release_name, namespace, case.kube_version), &file);
+    let helm = lab.helm_template((name, directory, release_name, namespace, case.kube_version), &file);
     let own = chart.render(
         &release(release_name, namespace),
         &case.values,
@@ -187,10 +184,10 @@ fn compare(lab: &Lab, chart: &Chart, case: &Case) -> Result<Alike, String> {
         &Limits::default(),
     );
     match (helm, own) {
-        (Err(_), Err(_)) => Ok(Alike::Refused),
-        (Ok(_), Err(error)) => Err(format!("only Helm renders this; here: {error}")),
-        (Err(error), Ok(_)) => Err(format!("only Helm refuses this: {error}")),
-        (Ok(helm), Ok(own)) => compare_outputs(&helm, &own).map(|()| Alike::Rendered),
+        (Err(_), Err(_)) => Ok(Agreement::Rejected),
+        (Ok(_), Err(error)) => Err(format!("only Helm renders this; own error: {error}")),
+        (Err(error), Ok(_)) => Err(format!("only Helm rejects this: {error}")),
+        (Ok(helm), Ok(own)) => compare_outputs(&helm, &own).map(|()| Agreement::Rendered),
     }
 }
 
@@ -201,17 +198,17 @@ fn compare_outputs(helm: &str, own: &[Rendered]) -> Result<(), String> {
         let (source, found) = (&rendered.template, own_documents(&rendered.text));
         let mut wanted = expected.get(source).cloned().unwrap_or_default();
         seen += usize::from(!wanted.is_empty());
-        // Helm sorts by kind what comes out of one file; within it nothing else is changed.
+        // Helm sorts the documents of one file by kind and changes nothing else.
         let mut found = found;
         wanted.sort();
         found.sort();
         if wanted != found {
-            // What the objects differ in says more than the text does, if they do.
+            // Differing objects are more informative than differing text.
             compare_objects(source, &wanted, &found)?;
             return Err(format!("{source}: text differs\n{}", diff(&wanted.join("\n---\n"), &found.join("\n---\n"))));
         }
     }
-    if seen == expected.len() { Ok(()) } else { Err("Helm has output of templates that gave none here".into()) }
+    if seen == expected.len() { Ok(()) } else { Err("Helm renders templates that have no output here".into()) }
 }
 
 fn compare_objects(source: &str, wanted: &[String], found: &[String]) -> Result<(), String> {
@@ -228,7 +225,7 @@ fn compare_objects(source: &str, wanted: &[String], found: &[String]) -> Result<
     ))
 }
 
-/// The objects of one template, in an order of their own.
+/// The objects of one template, in a canonical order.
 fn objects(source: &str, texts: &[String]) -> Result<Vec<Value>, String> {
     let rendered = Rendered { template: source.to_owned(), text: texts.join("\n---\n") };
     let mut objects: Vec<Value> = documents(&rendered).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
@@ -238,7 +235,7 @@ fn objects(source: &str, texts: &[String]) -> Result<Vec<Value>, String> {
 
 fn diff(wanted: &str, found: &str) -> String {
     let diff = similar::TextDiff::from_lines(wanted, found);
-    let text = diff.unified_diff().header("helm", "here").to_string();
+    let text = diff.unified_diff().header("helm", "own").to_string();
     let cut = |line: &str| line.chars().take(200).collect::<String>();
     text.lines().take(40).map(cut).collect::<Vec<_>>().join("\n")
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Imports Istio's charts, as its Go module embeds them, into a catalog. Does nothing when the release is there, unless
-# its digests no longer fit or this operator reads another layout.
+# Imports the charts embedded in Istio's Go module into a catalog. Skips an existing release if `catalog verify`
+# succeeds.
 #   catalog.sh VERSION CATALOG
 set -euo pipefail
 version=$1 catalog=$2

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes every committed file that is generated. A test fails when one of them differs from what this makes.
+# Generates the committed files. A test fails if one of them is out of date.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 meshwright=${MESHWRIGHT_BIN:-${CARGO_TARGET_DIR:-$root/target}/debug/meshwright}
@@ -7,13 +7,15 @@ meshwright=${MESHWRIGHT_BIN:-${CARGO_TARGET_DIR:-$root/target}/debug/meshwright}
 "$meshwright" crd --document >"$root/docs/reference.md"
 "$meshwright" rbac >"$root/config/rbac/rbac.yaml"
 "$meshwright" rbac --document >"$root/config/rbac/README.md"
-"$meshwright" rbac --cluster-objects preinstalled >"$root/config/overlays/namespaced-rights/rbac.yaml"
-# The add-on's alerts, by groups, for those who have the Prometheus Operator: FILE NAME NAMESPACE GROUP.
+"$meshwright" rbac --cluster-scoped-resources external >"$root/config/overlays/namespaced-permissions/rbac.yaml"
+# The types of istiod's configuration, from Istio's own modules.
+"$("$root/e2e/lab/build.sh" --print)/export-schema" >"$root/bundled-manifests/schemas/istiod.json"
+# Writes an alert group of the add-on as a PrometheusRule: FILE NAME NAMESPACE GROUP.
 rule() {
 	local alerts=bundled-manifests/addons/prometheus/files/alerts.yml
 	{
 		cat <<-END
-		# Generated from $alerts; don't edit. To renew: make generate
+		# Generated from $alerts; don't edit. To update: make generate
 		apiVersion: monitoring.coreos.com/v1
 		kind: PrometheusRule
 		metadata:

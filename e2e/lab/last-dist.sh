@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Prints the operator of the last dist: the program that the tests of an upgrade of the operator begin with. Built once from
-# the repository's own history, at the commit that e2e/last-dist names, and kept in the cache.
-# Exit status 3: this copy of the repository doesn't have that commit. No commit is fetched; cargo may fetch crates.
-#   MESHWRIGHT_LAST_BIN=...  another older operator
+# Prints the path of the last dist's operator, from which tests upgrade. Builds it once from the repository's history,
+# at the commit in e2e/last-dist, and caches it.
+# Exit status 3: the commit is not in this clone. The script fetches no commits; cargo may fetch crates.
+#   MESHWRIGHT_LAST_BIN=...  use another older operator
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 if [ -n "${MESHWRIGHT_LAST_BIN-}" ]; then
@@ -18,15 +18,15 @@ fi
 
 built=${CARGO_TARGET_DIR:-$root/target}
 mkdir -p "$built" "$kept"
-# What a run that was killed has left behind.
+# Deletes directories of interrupted runs.
 find "$built" -maxdepth 1 -name 'last-dist.??????' -mmin +60 -exec rm -rf {} +
 work=$(mktemp -d "$built/last-dist.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-if ! GIT_NO_LAZY_FETCH=1 git -c safe.directory="$root" -C "$root" archive --output "$work/source.tar" "$commit" 2>"$work/said"; then
+if ! GIT_NO_LAZY_FETCH=1 git -c safe.directory="$root" -C "$root" archive --output "$work/source.tar" "$commit" 2>"$work/stderr"; then
 	rule=$(printf '=%.0s' {1..100})
-	printf '%s\n' "$rule" 'LEFT OUT: the upgrade of the operator from the last dist is NOT tested.' \
-		"It takes commit $commit of this repository; git: $(<"$work/said")" \
-		'Get the whole history (git fetch --unshallow), or name an older operator: MESHWRIGHT_LAST_BIN=/path/to/meshwright' \
+	printf '%s\n' "$rule" 'SKIPPED: the upgrade of the operator from the last dist is NOT tested.' \
+		"Commit $commit is not in this clone; git: $(<"$work/stderr")" \
+		'Fetch the whole history (git fetch --unshallow), or set MESHWRIGHT_LAST_BIN=/path/to/meshwright to an older operator.' \
 		"$rule" >&2
 	exit 3
 fi
@@ -34,8 +34,8 @@ echo "last dist: building the operator of $commit (once)" >&2
 mkdir "$work/source"
 tar -xf "$work/source.tar" -C "$work/source"
 
-# What was compiled of other people's crates serves here too; the crates of this repository have the same names at both
-# commits, and cargo tells them apart by the times of files alone.
+# Reuses compiled dependencies, but not the crates of this repository: they have the same names at both commits, and
+# cargo distinguishes them only by file times.
 profile=$work/target/debug
 mkdir -p "$profile"
 for part in deps build .fingerprint; do
@@ -44,7 +44,7 @@ for part in deps build .fingerprint; do
 	find "$profile/$part" -mindepth 1 -maxdepth 1 \( -name 'meshwright*' -o -name 'libmeshwright*' \) -exec rm -r {} +
 done
 env -u CARGO_BUILD_TARGET CARGO_TARGET_DIR="$work/target" cargo build --quiet --locked --package meshwright --manifest-path "$work/source/Cargo.toml"
-# Moved when it is whole, so that an interrupted build leaves nothing that looks finished.
+# Renamed after the copy, so that an interruption leaves no incomplete program.
 mv "$profile/meshwright" "$kept/.meshwright.partial"
 mv "$kept/.meshwright.partial" "$kept/meshwright"
 echo "$kept/meshwright"

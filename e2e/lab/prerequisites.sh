@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks what a machine needs to build and run the lab, and names what is missing with the command that installs it.
-# On a CI runner (CI=true, root) the missing Debian packages are installed.
+# Checks the requirements for building and running the lab, and prints how to install missing ones.
+# On a CI runner (CI=true, as root) it installs missing Debian packages.
 set -euo pipefail
 
 # command:debian package
@@ -18,14 +18,14 @@ if [ ${#missing[@]} -gt 0 ]; then
 		exit 1
 	fi
 fi
-# tool, its version, the oldest that will do, where to get it
-newer() {
-	[ "$(printf '%s\n' "$3" "$2" | sort -V | head -n1)" = "$3" ] || { echo "$1 is $2; $3 or newer is needed: $4" >&2; exit 1; }
+# require_version TOOL VERSION MINIMUM REMEDY
+require_version() {
+	[ "$(printf '%s\n' "$3" "$2" | sort -V | head -n1)" = "$3" ] || { echo "$1 is version $2; version $3 or newer is required: $4" >&2; exit 1; }
 }
 command -v cargo >/dev/null 2>&1 || { echo "missing: cargo; install Rust 1.95 or newer with rustup" >&2; exit 1; }
-newer cargo "$(cargo --version | cut -d' ' -f2)" 1.95 "rustup update"
+require_version cargo "$(cargo --version | cut -d' ' -f2)" 1.95 "rustup update"
 for part in fmt clippy; do
 	cargo "$part" --version >/dev/null 2>&1 || { echo "missing: cargo $part; install with: rustup component add rustfmt clippy" >&2; exit 1; }
 done
 command -v go >/dev/null 2>&1 || { echo "missing: go; install Go 1.26 or newer" >&2; exit 1; }
-newer go "$(go env GOVERSION | sed 's/^go//')" 1.26 "install it, or let Go fetch it with: go env -w GOTOOLCHAIN=auto"
+require_version go "$(go env GOVERSION | sed 's/^go//')" 1.26 "install it, or let Go fetch it with: go env -w GOTOOLCHAIN=auto"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes the releases of releases.txt, between which tests upgrade, from the charts of Istio's Go module. They are the same
-# charts under other versions, but for what istiod's chart gets here, so that an upgrade has something to order. Does
-# nothing when they are there, unless this operator reads another layout.
+# Creates the releases in releases.txt for upgrade tests from the charts of Istio's Go module. The charts are the same
+# under other versions, except for the changes to istiod's chart below, which make the order of an upgrade observable.
+# Skips existing releases if `catalog verify` succeeds.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 meshwright=${MESHWRIGHT_BIN:-${CARGO_TARGET_DIR:-$here/../../target}/debug/meshwright}
@@ -16,7 +16,7 @@ if [ -z "$missing" ] && "$meshwright" catalog verify --catalog "$catalog" >/dev/
 	exit 0
 fi
 
-# Puts text before or after the first line that is exactly as given; a chart without that line is an error.
+# Inserts text before or after the first exact match of a line; fails if there is none.
 insert() { # before|after, file, line, text
 	awk -v where="$1" -v line="$3" -v text="$4" '
 		$0 == line && !done { done = 1; if (where == "before") print text; print; if (where == "after") print text; next }
@@ -25,7 +25,7 @@ insert() { # before|after, file, line, text
 	mv "$2.new" "$2"
 }
 
-# 1.31 has a rule in istiod's ClusterRole that 1.32 lacks, and an object that 1.32 no longer has.
+# 1.31 has a rule in istiod's ClusterRole and a ConfigMap that 1.32 lacks.
 of_1_31() { # istiod's chart
 	insert after "$1/templates/clusterrole.yaml" 'rules:' \
 		'  - {apiGroups: ["apps"], resources: ["daemonsets"], verbs: ["get", "watch", "list"]}'
@@ -42,8 +42,8 @@ of_1_31() { # istiod's chart
 	END
 }
 
-# 1.32 has another rule, and an injection template that asks for what only an istiod of 1.32 has: an older one refuses
-# every pod, as 1.30's does with the template of the real 1.31, which asks for .ProxyInitImage.
+# 1.32 has another rule, and an injection template with a field that only istiod 1.32 has, so that an older istiod
+# rejects every pod. Likewise, istiod 1.30 rejects pods with the template of the real 1.31, which uses .ProxyInitImage.
 of_1_32() { # istiod's chart
 	insert after "$1/templates/clusterrole.yaml" 'rules:' \
 		'  - {apiGroups: ["apps"], resources: ["deployments"], verbs: ["get", "watch", "list"]}'

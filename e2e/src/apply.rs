@@ -1,4 +1,4 @@
-//! Server-side apply of manifests, in the order that a cluster needs.
+//! Server-side apply of manifests: namespaces, then CRDs, then everything else.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use kube::{Client, ResourceExt as _};
 use crate::wait;
 use crate::{Lab, LabError};
 
-/// The field manager of what tests and the demo apply.
-pub const MANAGER: &str = "meshwright-lab";
+/// Field manager that tests and the demo apply with.
+pub const FIELD_MANAGER: &str = "meshwright-lab";
 
 impl Lab {
-    /// Applies every YAML document of the files in directories: namespaces first, then `CustomResourceDefinitions`, then
-    /// the rest, in the order of the directories and of the files' names.
+    /// Applies every YAML document in the given directories: namespaces first, then CRDs, then
+    /// the rest, ordered by directory and file name.
     pub async fn apply_dirs(&self, paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<(), LabError> {
         let mut objects = Vec::new();
         for path in paths {
@@ -28,13 +28,13 @@ impl Lab {
         apply_all(&self.client(), objects).await
     }
 
-    /// Applies every document of a YAML text; `origin` names it in errors.
+    /// Applies every document of a YAML text; `origin` identifies the text in errors.
     pub async fn apply_yaml(&self, origin: &str, text: &str) -> Result<(), LabError> {
         apply_all(&self.client(), parse(origin, text)?).await
     }
 }
 
-/// The YAML files of a directory, by name.
+/// YAML files of a directory, sorted by name.
 fn manifests(path: &Path) -> Result<Vec<PathBuf>, LabError> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path).map_err(LabError::file(path))? {
@@ -45,7 +45,7 @@ fn manifests(path: &Path) -> Result<Vec<PathBuf>, LabError> {
     Ok(files)
 }
 
-/// The objects of a YAML text, the items of Lists among them; empty documents and kustomizations are left out.
+/// Parses the objects of a YAML text and expands Lists; skips empty documents and kustomizations.
 pub fn parse(origin: &str, text: &str) -> Result<Vec<DynamicObject>, LabError> {
     let failed = |detail: String| LabError::Manifest { origin: origin.to_owned(), detail };
     let options = serde_saphyr::options! { legacy_octal_numbers: true };
@@ -67,16 +67,16 @@ pub fn parse(origin: &str, text: &str) -> Result<Vec<DynamicObject>, LabError> {
     Ok(objects)
 }
 
-/// Applies objects: namespaces, `CustomResourceDefinitions`, then the rest, each in the order given.
+/// Applies objects: namespaces, CRDs, then the rest, each group in the given order.
 pub async fn apply_all(client: &Client, mut objects: Vec<DynamicObject>) -> Result<(), LabError> {
     objects.sort_by_key(|object| match kind(object) {
         "Namespace" => 0,
         "CustomResourceDefinition" => 1,
         _ => 2,
     });
-    let mut known = HashMap::new();
+    let mut discovered = HashMap::new();
     for object in &objects {
-        apply(client, object, &mut known).await?;
+        apply(client, object, &mut discovered).await?;
     }
     Ok(())
 }
@@ -84,32 +84,32 @@ pub async fn apply_all(client: &Client, mut objects: Vec<DynamicObject>) -> Resu
 async fn apply(
     client: &Client,
     object: &DynamicObject,
-    known: &mut HashMap<GroupVersionKind, (ApiResource, Scope)>,
+    discovered: &mut HashMap<GroupVersionKind, (ApiResource, Scope)>,
 ) -> Result<(), LabError> {
     let name = object.name_any();
-    let what = format!("{} {name}", kind(object));
-    let unknown = |detail: String| LabError::Manifest { origin: what.clone(), detail };
-    let types = object.types.as_ref().ok_or_else(|| unknown("no kind".to_owned()))?;
-    let gvk = GroupVersionKind::try_from(types).map_err(|error| unknown(error.to_string()))?;
-    let (resource, scope) = if let Some(found) = known.get(&gvk) {
+    let description = format!("{} {name}", kind(object));
+    let invalid = |detail: String| LabError::Manifest { origin: description.clone(), detail };
+    let types = object.types.as_ref().ok_or_else(|| invalid("no kind".to_owned()))?;
+    let gvk = GroupVersionKind::try_from(types).map_err(|error| invalid(error.to_string()))?;
+    let (resource, scope) = if let Some(found) = discovered.get(&gvk) {
         found.clone()
     } else {
         let found = resolve(client, &gvk).await?;
-        known.insert(gvk, found.clone());
+        discovered.insert(gvk, found.clone());
         found
     };
     let namespace = object.namespace().unwrap_or_else(|| "default".to_owned());
     let api: Api<DynamicObject> = Api::dynamic(client.clone(), &resource, &scope).constrain(&namespace);
-    api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object))
+    api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object))
         .await
-        .map_err(LabError::api(format!("apply {what}")))?;
+        .map_err(LabError::api(format!("apply {description}")))?;
     Ok(())
 }
 
-/// A kind whose definition was applied a moment ago is served a little later.
+/// Waits for discovery: the API server serves a new CRD's kind with a short delay.
 async fn resolve(client: &Client, gvk: &GroupVersionKind) -> Result<(ApiResource, Scope), LabError> {
     let what = format!("the kind {} of {} to be served", gvk.kind, gvk.api_version());
-    wait::until(wait::PATIENCE, what, async || {
+    wait::until(wait::TIMEOUT, what, async || {
         let found = discovery::pinned_kind(client, gvk).await.map_err(|error| error.to_string())?;
         Ok((found.0, found.1.scope))
     })

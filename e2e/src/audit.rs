@@ -1,11 +1,11 @@
-//! What the API server's audit log says about who did what.
+//! Parser for the API server's audit log.
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
-/// One request.
+/// One request to the API server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct AuditEntry {
     /// For example `system:serviceaccount:meshwright-system:meshwright`.
     pub user: String,
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`.
@@ -14,117 +14,118 @@ pub struct Entry {
     pub group: String,
     /// Version of the API group.
     pub version: String,
-    /// Plural resource name, with the subresource after a slash: `deployments/status`. Empty for paths such as `/readyz`.
+    /// Plural resource name, with the subresource after a slash: `deployments/status`. Empty for paths such as
+    /// `/readyz`.
     pub resource: String,
     /// Namespace, empty for cluster-scoped objects.
     pub namespace: String,
-    /// Object's name, empty where the request names none (lists, and creations by generated name).
+    /// The name in `ObjectRef`, empty where the request names none (lists, and creations by generated name).
     pub name: String,
-    /// The whole path with its query.
+    /// Request path including the query.
     pub uri: String,
-    /// HTTP status of the answer.
+    /// HTTP status of the response.
     pub code: i32,
-    /// When the server had the request.
+    /// When the server received the request.
     pub received: Timestamp,
-    /// When it had answered; for a watch, when it began to.
-    pub answered: Timestamp,
+    /// When the server sent the response; for a watch, when it started to.
+    pub completed: Timestamp,
 }
 
-impl Entry {
-    /// Whether it was to change something that is kept: dry runs, and reviews of tokens and rights, don't.
+impl AuditEntry {
+    /// Whether the request persists a change. Dry runs, token requests and access reviews don't.
     #[must_use]
     pub fn is_write(&self) -> bool {
         let changes = ["create", "update", "patch", "delete", "deletecollection"].contains(&self.verb.as_str());
-        let question = matches!(self.group.as_str(), "authentication.k8s.io" | "authorization.k8s.io")
+        let review = matches!(self.group.as_str(), "authentication.k8s.io" | "authorization.k8s.io")
             || self.resource == "serviceaccounts/token";
-        changes && !question && !self.uri.contains("dryRun=All")
+        changes && !review && !self.uri.contains("dryRun=All")
     }
 }
 
-/// The entries of an audit log, in the order in which they were answered.
+/// The entries of an audit log, in the order of their responses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Audit {
-    entries: Vec<Entry>,
+    entries: Vec<AuditEntry>,
 }
 
-/// A place in the audit log.
+/// Number of audit entries that a caller has already read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Mark(usize);
+pub struct AuditPosition(usize);
 
 impl Audit {
-    /// Reads a log: one JSON event a line. A last line that is still being written is left out.
+    /// Parses a log with one JSON event per line. Skips an incomplete last line.
     #[must_use]
     pub fn parse(log: &str) -> Self {
         let mut entries = Vec::new();
-        let mut watching = std::collections::BTreeSet::new();
-        for event in log.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok()) {
-            // A watch is named when it starts and again when it ends.
-            let again = event.stage == "ResponseComplete" && watching.remove(&event.audit_id);
+        let mut watches = std::collections::BTreeSet::new();
+        for event in log.lines().filter_map(|line| serde_json::from_str::<AuditEvent>(line).ok()) {
+            // The log has two events for a watch: at its start and at its end.
+            let duplicate = event.stage == "ResponseComplete" && watches.remove(&event.audit_id);
             if event.stage == "ResponseStarted" {
-                watching.insert(event.audit_id.clone());
+                watches.insert(event.audit_id.clone());
             }
-            if !again {
+            if !duplicate {
                 entries.push(event.into());
             }
         }
         Self { entries }
     }
 
-    /// Everything that was asked of the server.
+    /// All requests, reads and writes.
     #[must_use]
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[AuditEntry] {
         &self.entries
     }
 
-    /// The end of what has been read, to be given to [`Self::since`] on a later reading.
+    /// The current end of the log, for [`Self::since`] on a later read.
     #[must_use]
-    pub fn mark(&self) -> Mark {
-        Mark(self.entries.len())
+    pub fn position(&self) -> AuditPosition {
+        AuditPosition(self.entries.len())
     }
 
-    /// Only what came after `mark`.
+    /// Only the entries after `position`.
     #[must_use]
-    pub fn since(&self, mark: Mark) -> Self {
-        Self { entries: self.entries.iter().skip(mark.0).cloned().collect() }
+    pub fn since(&self, position: AuditPosition) -> Self {
+        Self { entries: self.entries.iter().skip(position.0).cloned().collect() }
     }
 
-    /// The requests of one user, for example a ServiceAccount.
-    pub fn by<'a>(&'a self, user: &'a str) -> impl Iterator<Item = &'a Entry> {
+    /// Requests of one user, for example a ServiceAccount.
+    pub fn by<'a>(&'a self, user: &'a str) -> impl Iterator<Item = &'a AuditEntry> {
         self.entries.iter().filter(move |entry| entry.user == user)
     }
 
-    /// The writes of one user that the server accepted, without those to Leases, by which leaders are elected.
-    pub fn writes<'a>(&'a self, user: &'a str) -> impl Iterator<Item = &'a Entry> {
+    /// Accepted writes of one user, without leader election's Leases.
+    pub fn writes<'a>(&'a self, user: &'a str) -> impl Iterator<Item = &'a AuditEntry> {
         self.by(user).filter(|entry| entry.is_write() && entry.code < 300 && entry.resource != "leases")
     }
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Event {
+struct AuditEvent {
     #[serde(rename = "auditID")]
     audit_id: String,
     stage: String,
     #[serde(rename = "requestURI")]
     request_uri: String,
     verb: String,
-    user: Identity,
-    object_ref: Option<Object>,
-    response_status: Option<Answer>,
+    user: UserInfo,
+    object_ref: Option<ObjectRef>,
+    response_status: Option<ResponseStatus>,
     #[serde(default, rename = "requestReceivedTimestamp")]
     received: Timestamp,
     #[serde(default, rename = "stageTimestamp")]
-    answered: Timestamp,
+    completed: Timestamp,
 }
 
 #[derive(Deserialize)]
-struct Identity {
+struct UserInfo {
     username: String,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
-struct Object {
+struct ObjectRef {
     resource: String,
     subresource: String,
     api_group: String,
@@ -134,13 +135,13 @@ struct Object {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct ResponseStatus {
     #[serde(default)]
     code: i32,
 }
 
-impl From<Event> for Entry {
-    fn from(event: Event) -> Self {
+impl From<AuditEvent> for AuditEntry {
+    fn from(event: AuditEvent) -> Self {
         let object = event.object_ref.unwrap_or_default();
         let resource = if object.subresource.is_empty() {
             object.resource
@@ -158,7 +159,7 @@ impl From<Event> for Entry {
             uri: event.request_uri,
             code: event.response_status.map_or(0, |answer| answer.code),
             received: event.received,
-            answered: event.answered,
+            completed: event.completed,
         }
     }
 }
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_counts_once() {
+    fn counts_watch_once() {
         let log = [
             line("1", "ResponseStarted", "watch", "a", "pods", "/api/v1/pods?watch=true", 200),
             line("1", "ResponseComplete", "watch", "a", "pods", "/api/v1/pods?watch=true", 200),
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn dry_runs_leases_refusals_and_other_users_are_no_writes() {
+    fn excludes_dry_runs_leases_and_rejected_writes() {
         let log = [
             line("1", "ResponseComplete", "create", "a", "pods", "/api/v1/namespaces/shop/pods?dryRun=All", 201),
             line("2", "ResponseComplete", "patch", "a", "leases", "/x", 200),
@@ -200,11 +201,11 @@ mod tests {
     }
 
     #[test]
-    fn what_came_before_the_mark_is_left_out() {
+    fn since_skips_earlier_entries() {
         let first = line("1", "ResponseComplete", "patch", "a", "services", "/x", 200);
         let second = line("2", "ResponseComplete", "patch", "a", "pods", "/x", 200);
-        let mark = Audit::parse(&first).mark();
-        let later = Audit::parse(&format!("{first}\n{second}\n{{\"unfinished")).since(mark);
+        let position = Audit::parse(&first).position();
+        let later = Audit::parse(&format!("{first}\n{second}\n{{\"unfinished")).since(position);
         assert_eq!(later.entries().len(), 1);
         assert_eq!(later.entries()[0].resource, "pods");
     }

@@ -1,4 +1,4 @@
-//! The API server's keys: made for each lab, known to nobody else.
+//! Certificates and keys of the API server, created for each lab.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use crate::workdir::WorkDir;
 use crate::{LabError, net};
 
-/// Paths of the files that the control plane is started with.
+/// Paths of the certificate and key files of the control plane.
 #[derive(Debug)]
 pub(crate) struct Certificates {
     pub(crate) authority: PathBuf,
@@ -18,7 +18,7 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
-    /// Makes them all and writes them into the lab's directory.
+    /// Creates all files in the lab's directory.
     pub(crate) fn create(dir: &WorkDir) -> Result<Self, LabError> {
         let failed = |source| LabError::Certificates { source };
         let mut authority = CertificateParams::new(Vec::new()).map_err(failed)?;

@@ -1,4 +1,4 @@
-//! Who talks to the API server, and the kubeconfigs for it.
+//! Users of the lab's API server and their kubeconfigs.
 
 use std::path::{Path, PathBuf};
 
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use crate::{Lab, LabError, TestResult, net};
 
-/// The port of every lab's API server: each lab has a network of its own.
+/// API server port of every lab; each lab has its own network namespace.
 pub(crate) const PORT: u16 = 6443;
 
-/// Longer than any lab lives.
+/// Exceeds the lifetime of any lab.
 const TOKEN_SECONDS: i64 = 7 * 24 * 3600;
 
 /// A user of the lab's API server.
@@ -25,16 +25,16 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// The person or test that works with the lab.
+    /// The user or test that works with the lab.
     pub(crate) const ADMIN: Self = Self { name: "lab-admin", group: "system:masters" };
-    /// The pod runner; a user of its own, so that the audit log tells its writes apart.
+    /// The pod runner has a separate user so that its writes can be filtered in the audit log.
     pub(crate) const RUNNER: Self = Self { name: "lab-runner", group: "system:masters" };
     pub(crate) const KWOK: Self = Self { name: "lab-kwok", group: "system:masters" };
     pub(crate) const CONTROLLERS: Self = Self { name: "system:kube-controller-manager", group: "" };
     pub(crate) const SCHEDULER: Self = Self { name: "system:kube-scheduler", group: "" };
     const ALL: [Self; 5] = [Self::ADMIN, Self::RUNNER, Self::KWOK, Self::CONTROLLERS, Self::SCHEDULER];
 
-    /// Tokens guard nothing here: nobody outside the lab's network can reach its server.
+    /// Predictable on purpose: the server is reachable only inside the lab's network namespace.
     fn token(self) -> String {
         format!("{}-token", self.name.replace(':', "-"))
     }
@@ -46,7 +46,7 @@ pub(crate) fn token_file() -> String {
     User::ALL.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// A kubeconfig for one of the users.
+/// Kubeconfig for one of the users.
 pub(crate) fn kubeconfig(user: User, authority: &Path) -> String {
     render(user.name, authority, &json!({"token": user.token()}))
 }
@@ -56,7 +56,7 @@ pub(crate) fn kubeconfig_with_token_file(user: &str, authority: &Path, token: &P
     render(user, authority, &json!({"tokenFile": token}))
 }
 
-/// JSON, which every reader of kubeconfigs takes, being YAML.
+/// Renders JSON, which is valid YAML.
 fn render(user: &str, authority: &Path, credentials: &Value) -> String {
     let server = format!("https://{}:{PORT}", net::SERVER);
     let config = json!({
@@ -71,13 +71,13 @@ fn render(user: &str, authority: &Path, credentials: &Value) -> String {
 }
 
 impl Lab {
-    /// The lab's kubeconfig, but with the rights of a ServiceAccount.
+    /// Kubeconfig with the permissions of a ServiceAccount.
     pub async fn kubeconfig_of(&self, namespace: &str, account: &str) -> TestResult<String> {
         let spec = TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
         let request = TokenRequest { spec, ..TokenRequest::default() };
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), namespace);
-        let granted = accounts.create_token_request(account, &PostParams::default(), &request).await?;
-        let token = granted.status.ok_or("the API server granted no token")?.token;
+        let response = accounts.create_token_request(account, &PostParams::default(), &request).await?;
+        let token = response.status.ok_or("the TokenRequest response has no token")?.token;
         let text = std::fs::read_to_string(self.kubeconfig()).map_err(LabError::file(self.kubeconfig()))?;
         let mut kubeconfig: Value = serde_saphyr::from_str(&text)?;
         let user = kubeconfig.pointer_mut("/users/0/user").ok_or("the lab's kubeconfig has no user")?;
@@ -86,7 +86,7 @@ impl Lab {
     }
 }
 
-/// A client from a kubeconfig. It doesn't retry by itself: what the server said is what the caller sees.
+/// Creates a client without retries, so that the caller sees every response of the server.
 pub(crate) async fn client(path: &Path) -> Result<Client, LabError> {
     let failed =
         |error: &dyn std::fmt::Display| LabError::Kubeconfig { path: PathBuf::from(path), detail: error.to_string() };

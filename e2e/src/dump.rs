@@ -1,4 +1,4 @@
-//! What a person would ask for when a test has failed.
+//! Dump of the cluster state for failed tests.
 
 use std::fmt::Write as _;
 
@@ -10,11 +10,11 @@ use kube::{Client, ResourceExt as _};
 
 use crate::{Lab, objects};
 
-/// Enough of a log to see why something failed.
+/// Bytes of each log that the dump includes.
 const LOG_BYTES: u64 = 12 * 1024;
 
 impl Lab {
-    /// The installations, Deployments, Pods, events, and the ends of the logs of the operator and of istiod, as text.
+    /// MeshInstallations, Deployments, Pods, Events, and the last log lines of the operator and istiod, as text.
     pub async fn dump(&self) -> String {
         let mut text = String::new();
         section(&mut text, "MeshInstallations", installations(&self.client()).await);
@@ -61,7 +61,7 @@ async fn deployments(client: &Client) -> Result<String, kube::Error> {
 }
 
 async fn pods(client: &Client) -> Result<String, kube::Error> {
-    // A test with thousands of Pods wants to know about the first few, and about those that aren't well.
+    // Some tests create thousands of Pods.
     let list = Api::<Pod>::all(client.clone()).list(&ListParams::default().limit(200)).await?;
     Ok(list.iter().map(pod_line).collect())
 }
@@ -78,10 +78,10 @@ fn pod_line(pod: &Pod) -> String {
     );
     for container in status.container_statuses.unwrap_or_default() {
         let state = container.state.unwrap_or_default();
-        let why = state.waiting.map(|waiting| format!(" {} {}", text(waiting.reason), text(waiting.message)));
+        let reason = state.waiting.map(|waiting| format!(" {} {}", text(waiting.reason), text(waiting.message)));
         let ready = if container.ready { "ready" } else { "not ready" };
-        let why = why.unwrap_or_default();
-        let _ = write!(line, "  [{} {ready}, restarts {}{why}]", container.name, container.restart_count);
+        let reason = reason.unwrap_or_default();
+        let _ = write!(line, "  [{} {ready}, restarts {}{reason}]", container.name, container.restart_count);
     }
     for condition in status.conditions.unwrap_or_default() {
         if condition.status != "True" {
@@ -95,7 +95,7 @@ fn pod_line(pod: &Pod) -> String {
 async fn events(client: &Client) -> Result<String, kube::Error> {
     let mut list = Api::<Event>::all(client.clone()).list(&ListParams::default()).await?.items;
     list.sort_by_key(|event| event.metadata.creation_timestamp.clone());
-    // What matters happened last; the API server keeps an hour of them.
+    // The API server keeps an hour of Events; the latest ones explain the failure.
     let skip = list.len().saturating_sub(150);
     let line = |event: &Event| {
         let object = &event.involved_object;

@@ -1,140 +1,140 @@
-//! What can go wrong while a lab starts or is worked with.
+//! Errors of the lab.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::errno::Errno;
 
-/// Why the lab could not do what it was asked for.
+/// Error of a lab operation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LabError {
-    /// The programs that the lab runs aren't there.
+    /// The programs that the lab runs are missing.
     #[error("the lab's programs are missing: {detail}; build them with: make lab")]
     Programs {
-        /// What was looked for, and where.
+        /// Missing program and the searched path.
         detail: String,
     },
-    /// The operator can't run.
+    /// The operator's program or catalog is missing.
     #[error("the lab can't run the operator: {detail}")]
     Operator {
-        /// What is missing, and how to get it.
+        /// What is missing and how to get it.
         detail: String,
     },
     /// The kernel refused a network namespace.
-    #[error("no network namespace ({errno}); as an ordinary user run the command under: unshare --map-root-user")]
+    #[error(
+        "could not create a network namespace ({errno}); as a non-root user, run the command under: unshare --map-root-user"
+    )]
     Namespace {
-        /// The kernel's answer.
+        /// Error code of the system call.
         errno: Errno,
     },
     /// `ip` (of iproute2) failed.
-    #[error("ip could not carry out {batch:?}: {detail}")]
+    #[error("ip -batch failed for {batch:?}: {detail}")]
     Address {
-        /// The commands that it was given.
+        /// Commands passed to `ip -batch`.
         batch: String,
-        /// What it said.
+        /// Standard error of `ip`.
         detail: String,
     },
     /// A file or directory of the lab could not be read or written.
     #[error("{path}: {source}", path = path.display())]
     File {
-        /// Which.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// Why.
+        /// Underlying I/O error.
         #[source]
         source: std::io::Error,
     },
     /// A program could not be started.
     #[error("{program} could not be started: {source}")]
     Spawn {
-        /// Which.
+        /// Path or name of the program.
         program: String,
-        /// Why.
+        /// Error of the spawn call.
         #[source]
         source: std::io::Error,
     },
-    /// The server's certificates could not be made.
-    #[error("the lab's certificates could not be made: {source}")]
+    /// The server's certificates could not be created.
+    #[error("could not create the lab's certificates: {source}")]
     Certificates {
-        /// Why.
+        /// Error of the certificate library.
         #[source]
         source: rcgen::Error,
     },
-    /// A program ended, or never became ready.
-    #[error("{program} was not ready after {} s ({detail}); the end of its log:\n{log}", after.as_secs())]
+    /// A program exited or didn't become ready before the deadline.
+    #[error("{program} was not ready after {} s ({detail}); last log lines:\n{log}", after.as_secs())]
     NotReady {
-        /// Which.
+        /// Name of the program.
         program: &'static str,
-        /// How long it was waited for.
+        /// Time spent waiting.
         after: Duration,
-        /// What was seen last.
+        /// Last observed state or error.
         detail: String,
-        /// The end of its log.
+        /// Last lines of the program's log.
         log: String,
     },
-    /// No client could be made from a kubeconfig.
-    #[error("no client from the kubeconfig {path}: {detail}", path = path.display())]
+    /// A client could not be created from a kubeconfig.
+    #[error("could not create a client from kubeconfig {path}: {detail}", path = path.display())]
     Kubeconfig {
-        /// Which.
+        /// Path of the kubeconfig.
         path: PathBuf,
-        /// Why.
+        /// Message of the client library.
         detail: String,
     },
-    /// The API server refused something that the lab needs.
+    /// A request to the API server failed.
     #[error("{action}: {source}")]
     Api {
-        /// What was tried.
+        /// Attempted action, for example `create the Node node-1`.
         action: String,
-        /// Why not.
+        /// Error of the client.
         #[source]
         source: Box<kube::Error>,
     },
-    /// A manifest is not what the API server could take.
+    /// A manifest is invalid.
     #[error("{origin}: {detail}")]
     Manifest {
-        /// The file, or what the text was called.
+        /// File name or description of the manifest.
         origin: String,
-        /// What is wrong with it.
+        /// Parse or validation error.
         detail: String,
     },
-    /// Asked of a lab on somebody else's cluster, where the lab has no such power.
-    #[error(
-        "{power} needs a lab of our own; this one is an external cluster (declare it with LabOptions::needs_own_lab)"
-    )]
+    /// The feature isn't available on an external cluster.
+    #[error("{feature} is not available on an external cluster; declare the test with LabOptions::needs_own_lab")]
     External {
-        /// What was asked for.
-        power: &'static str,
+        /// What the test requested.
+        feature: &'static str,
     },
-    /// No process runs for that Pod.
-    #[error("no process runs for the Pod {namespace}/{pod}; there are processes for: {known}")]
+    /// The Pod has no process.
+    #[error("Pod {namespace}/{pod} has no process; Pods with a process: {known}")]
     NoProcess {
         /// The Pod's namespace.
         namespace: String,
         /// The Pod's name.
         pod: String,
-        /// The Pods that have one.
+        /// Pods that have a process.
         known: String,
     },
     /// A signal could not be sent.
-    #[error("process {pid} of the Pod {pod}: {errno}")]
+    #[error("could not signal process {pid} of Pod {pod}: {errno}")]
     Signal {
-        /// The process.
+        /// Process ID of the program.
         pid: i32,
-        /// `namespace/name`.
+        /// Pod, as `namespace/name`.
         pod: String,
-        /// The kernel's answer.
+        /// Error code of the system call.
         errno: Errno,
     },
-    /// A Pod's process didn't answer.
-    #[error("{address} gave no answer: {source}")]
+    /// A Pod's process didn't respond.
+    #[error("no response from {address}: {source}")]
     Http {
-        /// Where it was asked.
+        /// Address of the request.
         address: String,
-        /// Why not.
+        /// Underlying I/O error.
         #[source]
         source: std::io::Error,
     },
-    /// Something that was waited for didn't come.
+    /// An awaited condition didn't occur before the deadline.
     #[error(transparent)]
     Waited(Box<crate::wait::WaitError>),
 }

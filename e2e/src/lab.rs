@@ -1,29 +1,30 @@
-//! One lab: a control plane of our own, or somebody else's cluster.
+//! A lab: its own control plane, or an external cluster.
 
 use std::path::{Path, PathBuf};
 
 use kube::Client;
 
 use crate::audit::Audit;
-use crate::plane::ControlPlane;
-use crate::runner::{Fault, PodProcess, Runner, Settings};
+use crate::control_plane::ControlPlane;
+use crate::runner::{Fault, PodProcess, Runner, RunnerSettings};
 use crate::workdir::WorkDir;
 use crate::{LabError, LabOptions, credentials, net, objects, process};
 
-/// A cluster to work with. Made by [`crate::run`] and [`crate::with_lab`].
+/// A cluster for a test; [`crate::run`] and [`crate::with_lab`] create it.
 pub struct Lab {
     client: Client,
     kubeconfig: PathBuf,
-    own: Option<Own>,
+    own: Option<ManagedCluster>,
 }
 
-/// What only a lab of our own has. Dropped in this order: the Pods' processes before the API server they talk to.
+/// State of a lab with its own control plane. Field order is drop order: processes of Pods stop before their API
+/// server.
 #[derive(Debug)]
-struct Own {
+struct ManagedCluster {
     runner: Runner,
-    plane: ControlPlane,
+    control_plane: ControlPlane,
     dir: WorkDir,
-    /// Whether the operator can run.
+    /// Error if the operator's program or catalog is missing.
     operator: Result<(), LabError>,
 }
 
@@ -40,7 +41,7 @@ impl Lab {
         std::env::var("MESHWRIGHT_LAB").is_ok_and(|value| value == "external")
     }
 
-    /// Starts on the calling thread, which it moves into a network of its own.
+    /// Starts a lab on the calling thread and moves the thread into a new network namespace.
     pub(crate) async fn start(options: LabOptions) -> Result<Self, LabError> {
         if Self::is_external() { Self::external().await } else { Self::own(options).await }
     }
@@ -54,57 +55,58 @@ impl Lab {
     async fn own(options: LabOptions) -> Result<Self, LabError> {
         let dir = WorkDir::create()?;
         net::enter()?;
-        let (plane, kubeconfig, client) = ControlPlane::start(&dir, &options).await?;
+        let (control_plane, kubeconfig, client) = ControlPlane::start(&dir, &options).await?;
         for (n, node) in options.nodes.iter().enumerate() {
             let address = net::node_address(n);
             net::add_address(address)?;
             objects::node(&client, node, address).await?;
         }
-        let settings = Settings::new(&options, dir.path(), &plane.certificates().authority)?;
-        let operator = settings.operator_is_complete();
+        let settings = RunnerSettings::new(&options, dir.path(), &control_plane.certificates().authority)?;
+        let operator = settings.check_operator_files();
         let runner = Runner::start(settings)?;
-        Ok(Self { client, kubeconfig, own: Some(Own { runner, plane, dir, operator }) })
+        Ok(Self { client, kubeconfig, own: Some(ManagedCluster { runner, control_plane, dir, operator }) })
     }
 
-    /// A client with all rights.
+    /// Client with cluster-admin permissions.
     #[must_use]
     pub fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// A kubeconfig with all rights; in a lab of our own it is of use only to programs in the lab's network.
+    /// Kubeconfig with cluster-admin permissions. With its own control plane, the server is reachable only inside the
+    /// lab's network namespace.
     #[must_use]
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// A process in the lab's network: `nsenter -t PID -n` puts a shell there. `None` for an external cluster.
+    /// ID of a process in the lab's network namespace, for `nsenter -t PID -n`. `None` for an external cluster.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.own.as_ref().map(|own| own.plane.pid())
+        self.own.as_ref().map(|own| own.control_plane.pid())
     }
 
-    /// The directory of the lab's logs: one for each program, and in `logs/pods` one for each Pod with a process.
+    /// Directory of the lab's logs: one file per program, and one per Pod with a process in `logs/pods`.
     pub fn logs_dir(&self) -> Result<PathBuf, LabError> {
-        Ok(self.power("a directory of logs")?.dir.path().join("logs"))
+        Ok(self.managed("the log directory")?.dir.path().join("logs"))
     }
 
-    /// What the API server has been asked so far. An answer is written down a moment after it was given, so a caller
-    /// that counts first makes a request of its own, by [`Self::settled_audit`].
+    /// Reads the audit log. The API server logs a response with a short delay; to count requests, use
+    /// [`Self::settled_audit`].
     pub fn audit(&self) -> Result<Audit, LabError> {
-        let path = self.power("the audit log")?.dir.path().join("audit.log");
+        let path = self.managed("the audit log")?.dir.path().join("audit.log");
         Ok(Audit::parse(&std::fs::read_to_string(&path).map_err(LabError::file(&path))?))
     }
 
-    /// Like [`Self::audit`], and sure to hold everything that was answered before this call.
+    /// Like [`Self::audit`], but includes every request completed before this call.
     pub async fn settled_audit(&self) -> Result<Audit, LabError> {
-        let own = self.power("the audit log")?;
+        let own = self.managed("the audit log")?;
         let marker = own.dir.marker();
         let path = format!("/version?marker={marker}");
         let request = http::Request::get(&path).body(Vec::new());
         let request = request.map_err(|error| LabError::Manifest { origin: path, detail: error.to_string() })?;
         self.client.request_text(request).await.map_err(LabError::api("write a marker into the audit log"))?;
-        let settled = crate::wait::until(crate::wait::PATIENCE, "the marker in the audit log", async || {
+        let settled = crate::wait::until(crate::wait::TIMEOUT, "the marker in the audit log", async || {
             let audit = self.audit().map_err(|error| error.to_string())?;
             let last = audit.entries().iter().rev().take(1000).any(|entry| entry.uri.ends_with(&marker));
             if last { Ok(audit) } else { Err(format!("{} entries without it", audit.entries().len())) }
@@ -112,31 +114,31 @@ impl Lab {
         settled.await.map_err(|error| LabError::Waited(Box::new(error)))
     }
 
-    /// Ends the API server and starts it again with another range of node ports, for example `30400-30449`.
+    /// Restarts the API server with another node port range, for example `30400-30449`.
     pub async fn restart_api_server(&mut self, node_port_range: &str) -> Result<(), LabError> {
         let client = self.client.clone();
-        let Some(own) = &mut self.own else { return Err(LabError::External { power: "restarting the API server" }) };
-        own.plane.restart_api_server(&own.dir, &client, node_port_range).await
+        let Some(own) = &mut self.own else { return Err(LabError::External { feature: "restarting the API server" }) };
+        own.control_plane.restart_api_server(&own.dir, &client, node_port_range).await
     }
 
-    /// The process that runs for a Pod whose image is `pilot` or `meshwright`.
+    /// Process of a Pod whose image is `pilot` or `meshwright`.
     pub fn process(&self, namespace: &str, pod: &str) -> Result<PodProcess, LabError> {
-        self.power("the processes of Pods")?.runner.process(namespace, pod)
+        self.managed("the processes of Pods")?.runner.process(namespace, pod)
     }
 
     pub(crate) fn set_fault(&self, tag: &str, fault: Option<Fault>) -> Result<(), LabError> {
-        self.power("the faults of istiod")?.runner.set_fault(tag, fault);
+        self.managed("the faults of istiod")?.runner.set_fault(tag, fault);
         Ok(())
     }
 
-    /// All that the processes of a Pod of that name have written so far; also after the Pod is gone.
+    /// Log of all processes of a Pod, also after the Pod was deleted.
     pub fn logs(&self, namespace: &str, pod: &str) -> Result<String, LabError> {
-        let own = self.power("the logs of Pods")?;
+        let own = self.managed("the logs of Pods")?;
         let path = own.runner.log(namespace, pod);
         std::fs::read(&path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).map_err(LabError::file(&path))
     }
 
-    /// The ends of the logs of all Pods with a process, with their names.
+    /// Last log lines of all Pods with a process, by Pod.
     pub(crate) fn log_tails(&self, bytes: u64) -> Vec<(String, String)> {
         let Some(own) = &self.own else { return Vec::new() };
         let Ok(entries) = std::fs::read_dir(own.dir.path().join("logs/pods")) else { return Vec::new() };
@@ -146,27 +148,27 @@ impl Lab {
         paths.iter().map(|path| (name(path), process::tail(path, bytes))).collect()
     }
 
-    /// The first program of the control plane that ended by itself, with the end of its log.
+    /// The first program of the control plane that exited unexpectedly, with its last log lines.
     pub(crate) fn ended_program(&mut self) -> Option<String> {
-        self.own.as_mut().and_then(|own| own.plane.ended())
+        self.own.as_mut().and_then(|own| own.control_plane.ended())
     }
 
-    /// Ends everything. Dropping does the same; this way the Pods' processes are waited for without blocking.
+    /// Stops everything. Dropping does the same, but blocks until the processes of Pods have exited.
     pub(crate) async fn stop(self) {
         if let Some(own) = self.own {
-            let Own { runner, plane, dir, operator: _ } = own;
+            let ManagedCluster { runner, control_plane, dir, operator: _ } = own;
             runner.stop().await;
-            drop(plane);
+            drop(control_plane);
             drop(dir);
         }
     }
 
-    /// Fails when a Pod with the operator's image could not run, saying what is missing.
-    pub(crate) fn can_run_operator(&self) -> Result<(), &LabError> {
+    /// Fails if the operator's program or catalog is missing.
+    pub(crate) fn check_operator(&self) -> Result<(), &LabError> {
         self.own.as_ref().map_or(Ok(()), |own| own.operator.as_ref().copied())
     }
 
-    fn power(&self, power: &'static str) -> Result<&Own, LabError> {
-        self.own.as_ref().ok_or(LabError::External { power })
+    fn managed(&self, feature: &'static str) -> Result<&ManagedCluster, LabError> {
+        self.own.as_ref().ok_or(LabError::External { feature })
     }
 }

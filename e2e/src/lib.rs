@@ -1,15 +1,16 @@
-//! The lab: a real API server and a real istiod on one machine, and what tests need to work with it.
+//! The lab: a real API server and a real istiod on one machine, and helpers for tests.
 //!
-//! [`run`] gives a test a cluster of its own: etcd, kube-apiserver, kube-controller-manager, kube-scheduler and kwok as
-//! plain processes in a network namespace of their own, and a pod runner that plays kubelet for Pods whose image is
-//! `pilot` or `meshwright`, so that those run as real processes with their own ServiceAccount. Labs run side by side
-//! with the same ports, and nothing that they start outlives the thread of the test.
+//! [`run`] gives each test its own cluster: etcd, kube-apiserver, kube-controller-manager, kube-scheduler and kwok as
+//! plain processes in a network namespace, and a pod runner that acts as the kubelet for Pods whose image is `pilot` or
+//! `meshwright`: they run as real processes with their own ServiceAccount. Labs run in parallel on the same ports, and
+//! their processes end with the thread of the test.
 //!
-//! Everything here does I/O, but for [`audit`]'s parsing and the runner's `resolve`, `probe` and `status`.
+//! Everything here does I/O except [`audit`]'s parsing and the runner's `resolve`, `probe` and `status`.
 
 pub mod apply;
 pub mod audit;
 mod certificates;
+mod control_plane;
 pub mod crash;
 mod credentials;
 mod dump;
@@ -21,16 +22,15 @@ mod lab;
 pub mod mesh;
 mod net;
 pub mod objects;
-pub mod obstacle;
 mod options;
-mod plane;
 mod process;
 pub mod programs;
+pub mod recorder;
 pub mod registry;
+pub mod restriction;
 mod run;
 mod runner;
 pub mod wait;
-pub mod witness;
 mod workdir;
 
 pub use error::LabError;
@@ -38,4 +38,4 @@ pub use lab::Lab;
 pub use options::{LabOptions, NodeSpec};
 pub use programs::Programs;
 pub use run::{TestResult, run, run_without_cluster, with_lab};
-pub use runner::{Fault, Memory, PodProcess, Times};
+pub use runner::{Fault, PodProcess, ProcessMemory, ProcessTimes};

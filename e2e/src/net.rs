@@ -1,4 +1,4 @@
-//! The lab's network namespace: entered by one thread, inherited by all that this thread starts.
+//! The lab's network namespace. One thread enters it; its child processes inherit it.
 
 use std::io::Write as _;
 use std::net::Ipv4Addr;
@@ -8,49 +8,49 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::LabError;
 
-/// Where the API server listens and what it advertises (it takes no loopback address for that).
+/// Address that the API server listens on and advertises; it rejects loopback addresses for advertising.
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
 
-/// The address of the n-th Node, counted from 0.
+/// Address of the n-th Node, counted from 0.
 pub(crate) fn node_address(n: usize) -> Ipv4Addr {
     numbered(Ipv4Addr::new(10, 98, 1, 0), n)
 }
 
-/// The address of the n-th Pod that runs as a real process.
+/// Address of the n-th Pod that runs as a process, counted from 0.
 pub(crate) fn pod_address(n: usize) -> Ipv4Addr {
     numbered(Ipv4Addr::new(10, 99, 0, 0), n)
 }
 
 fn numbered(base: Ipv4Addr, n: usize) -> Ipv4Addr {
-    // One address past the network's own; a lab never comes near the end of a /16.
+    // Skips the network address; no lab exhausts a /16.
     let offset = u32::try_from(n % 0xFFFE).unwrap_or_default() + 1;
     Ipv4Addr::from(u32::from(base) + offset)
 }
 
 /// Moves the calling thread into a new, empty network namespace and brings up `lo` with the lab's addresses.
 pub(crate) fn enter() -> Result<(), LabError> {
-    leave_for_new()?;
+    unshare_network()?;
     ip(&format!("link set lo up\naddr add {SERVER}/32 dev lo\n"))
 }
 
-/// Moves the calling thread into a new network namespace that has nothing at all.
-pub(crate) fn leave_for_new() -> Result<(), LabError> {
+/// Moves the calling thread into a new network namespace without interfaces.
+pub(crate) fn unshare_network() -> Result<(), LabError> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| LabError::Namespace { errno })
 }
 
-/// Joins the namespace of the thread `tid` to ours by a pair of interfaces, with a route for `address`.
-/// Our end vanishes with the other namespace.
-pub(crate) fn join(tid: i32, address: Ipv4Addr) -> Result<(), LabError> {
+/// Connects the namespace of thread `tid` to the current one by a veth pair, with a route to `address`.
+/// The kernel removes the pair together with the other namespace.
+pub(crate) fn connect_pod(tid: i32, address: Ipv4Addr) -> Result<(), LabError> {
     let [_, _, c, d] = address.octets();
-    let ours = format!("pod{c}-{d}");
+    let link = format!("pod{c}-{d}");
     ip(&format!(
-        "link add name {ours} type veth peer name eth0 netns {tid}\nlink set {ours} up\n\
-         route add {address}/32 dev {ours} src {SERVER}\n"
+        "link add name {link} type veth peer name eth0 netns {tid}\nlink set {link} up\n\
+         route add {address}/32 dev {link} src {SERVER}\n"
     ))
 }
 
-/// The other half of [`join`], called by the thread in the new namespace.
-pub(crate) fn joined(address: Ipv4Addr) -> Result<(), LabError> {
+/// Configures the Pod's end of [`connect_pod`]'s veth pair; the thread in the new namespace calls it.
+pub(crate) fn configure_pod_link(address: Ipv4Addr) -> Result<(), LabError> {
     ip(&format!(
         "link set lo up\naddr add {address}/32 dev eth0\nlink set eth0 up\nroute add default dev eth0 src {address}\n"
     ))
@@ -69,7 +69,7 @@ fn ip(batch: &str) -> Result<(), LabError> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| failed(format!("{error}; it comes with the package iproute2")))?;
+        .map_err(|error| failed(format!("{error}; install the package iproute2")))?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(batch.as_bytes()).map_err(|error| failed(error.to_string()))?;
     }

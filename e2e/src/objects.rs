@@ -1,4 +1,4 @@
-//! Small objects that tests need over and over.
+//! Helpers for objects that many tests use.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use serde_json::json;
 use crate::wait::{self, WaitError};
 use crate::{LabError, NodeSpec, TestResult};
 
-/// Pods that come and go and are there at the same time.
+/// Number of Pods that [`churn_pods`] creates before it deletes them.
 const BATCH: usize = 50;
 
-/// Makes a namespace with the given labels, and waits until Pods can be created in it.
+/// Creates a namespace with the given labels and waits until Pods can be created in it.
 pub async fn namespace(client: &Client, name: &str, labels: &[(&str, &str)]) -> Result<(), LabError> {
     let labels: BTreeMap<_, _> = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let mut namespace = Namespace::default();
@@ -23,9 +23,9 @@ pub async fn namespace(client: &Client, name: &str, labels: &[(&str, &str)]) -> 
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let created = namespaces.create(&PostParams::default(), &namespace).await;
     created.map_err(LabError::api(format!("create the namespace {name}")))?;
-    // Admission refuses Pods until the controller has made the namespace's default ServiceAccount.
+    // Admission rejects Pods until the controller has created the namespace's default ServiceAccount.
     let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::namespaced(client.clone(), name);
-    wait::until(wait::PATIENCE, format!("the default ServiceAccount of {name}"), async || {
+    wait::until(wait::TIMEOUT, format!("the default ServiceAccount of {name}"), async || {
         accounts.get("default").await.map_err(|error| error.to_string())
     })
     .await
@@ -33,7 +33,7 @@ pub async fn namespace(client: &Client, name: &str, labels: &[(&str, &str)]) -> 
     Ok(())
 }
 
-/// A Deployment of `replicas` plain Pods, which kwok makes ready; the Pods carry the label `app: <name>`.
+/// A Deployment with `replicas` Pods labelled `app: <name>`; kwok reports them as ready.
 #[must_use]
 pub fn deployment(name: &str, replicas: i32) -> Deployment {
     let labels = json!({"app": name});
@@ -46,7 +46,7 @@ pub fn deployment(name: &str, replicas: i32) -> Deployment {
             "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
         },
     });
-    // The shape is fixed above; a mistake in it would leave an empty object, which the server refuses.
+    // If the JSON above were invalid, the API server would reject the empty object.
     serde_json::from_value(deployment).unwrap_or_default()
 }
 
@@ -59,7 +59,7 @@ pub fn pod(name: &str, labels: &[(&str, &str)]) -> Pod {
     serde_json::from_value(pod).unwrap_or_default()
 }
 
-/// The proxy in a Pod, if it was injected.
+/// The istio-proxy container of a Pod.
 #[must_use]
 pub fn proxy(pod: &Pod) -> Option<&Container> {
     let spec = pod.spec.as_ref()?;
@@ -67,26 +67,26 @@ pub fn proxy(pod: &Pod) -> Option<&Container> {
     all.find(|container| container.name == "istio-proxy")
 }
 
-/// Creates `count` Pods and deletes them again, [`BATCH`] at a time; answers how many of them were injected.
-pub async fn come_and_go(client: &Client, count: usize, namespace: &str) -> TestResult<usize> {
+/// Creates and deletes `count` Pods in batches; returns how many were injected.
+pub async fn churn_pods(client: &Client, count: usize, namespace: &str) -> TestResult<usize> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let mut injected = 0;
     for first in (0..count).step_by(BATCH) {
         for n in first..count.min(first + BATCH) {
-            let made = pods.create(&PostParams::default(), &pod(&format!("p-{n}"), &[("app", "p")])).await?;
-            injected += usize::from(proxy(&made).is_some());
+            let created = pods.create(&PostParams::default(), &pod(&format!("p-{n}"), &[("app", "p")])).await?;
+            injected += usize::from(proxy(&created).is_some());
         }
         pods.delete_collection(&DeleteParams::default().grace_period(0), &ListParams::default()).await?;
-        wait::until(wait::PATIENCE, "the batch to be gone", async || {
+        wait::until(wait::TIMEOUT, "deletion of the batch", async || {
             let left = pods.list_metadata(&ListParams::default()).await.map_err(|e| e.to_string())?.items.len();
-            if left == 0 { Ok(()) } else { Err(format!("{left} are left")) }
+            if left == 0 { Ok(()) } else { Err(format!("{left} remain")) }
         })
         .await?;
     }
     Ok(injected)
 }
 
-/// Creates `count` Deployments of one Pod each, `workload-0` and so on, and waits until all their Pods are ready.
+/// Creates `count` Deployments with one Pod each, named `workload-0` and so on, and waits until all Pods are ready.
 pub async fn workload(client: &Client, count: usize, namespace: &str) -> Result<(), LabError> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     for n in 0..count {
@@ -94,10 +94,10 @@ pub async fn workload(client: &Client, count: usize, namespace: &str) -> Result<
         let created = deployments.create(&PostParams::default(), &deployment(&name, 1)).await;
         created.map_err(LabError::api(format!("create the Deployment {namespace}/{name}")))?;
     }
-    wait::until(wait::PATIENCE, format!("{count} Deployments in {namespace} to be ready"), async || {
+    wait::until(wait::TIMEOUT, format!("{count} Deployments in {namespace} to be ready"), async || {
         let list = deployments.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
         let ready = list.iter().filter(|deployment| rolled_out(deployment).is_ok()).count();
-        if ready >= count { Ok(()) } else { Err(format!("{ready} are")) }
+        if ready >= count { Ok(()) } else { Err(format!("{ready} are ready")) }
     })
     .await
     .map_err(|error| LabError::Waited(Box::new(error)))
@@ -106,7 +106,7 @@ pub async fn workload(client: &Client, count: usize, namespace: &str) -> Result<
 /// Waits until a Deployment is rolled out and all its Pods are ready.
 pub async fn deployment_ready(client: &Client, namespace: &str, name: &str) -> Result<Deployment, WaitError> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    wait::until(wait::PATIENCE, format!("the Deployment {namespace}/{name} to be ready"), async || {
+    wait::until(wait::TIMEOUT, format!("the Deployment {namespace}/{name} to be ready"), async || {
         let deployment = deployments.get(name).await.map_err(|error| error.to_string())?;
         rolled_out(&deployment)?;
         Ok(deployment)
@@ -114,21 +114,24 @@ pub async fn deployment_ready(client: &Client, namespace: &str, name: &str) -> R
     .await
 }
 
-/// Whether a Deployment's controller has seen its latest generation and every Pod is of it and ready; else what is.
+/// Checks that the Deployment's controller has observed the latest generation and all Pods are updated and ready. The
+/// error describes the current state.
 pub fn rolled_out(deployment: &Deployment) -> Result<(), String> {
-    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let desired = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let status = deployment.status.clone().unwrap_or_default();
     let (updated, ready) = (status.updated_replicas.unwrap_or(0), status.ready_replicas.unwrap_or(0));
     let total = status.replicas.unwrap_or(0);
-    let seen = status.observed_generation >= deployment.metadata.generation;
-    if seen && updated == wanted && ready == wanted && total == wanted {
+    let observed = status.observed_generation >= deployment.metadata.generation;
+    if observed && updated == desired && ready == desired && total == desired {
         Ok(())
     } else {
-        Err(format!("{ready} ready and {updated} updated of {total}, {wanted} wanted, latest generation seen: {seen}"))
+        Err(format!(
+            "{ready} ready and {updated} updated of {total}, {desired} desired, latest generation observed: {observed}"
+        ))
     }
 }
 
-/// The names of the Pods with a label, sorted.
+/// Sorted names of the Pods that match a label selector.
 pub async fn pod_names(client: &Client, namespace: &str, selector: &str) -> Result<Vec<String>, LabError> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let list = pods.list(&ListParams::default().labels(selector)).await;
@@ -138,7 +141,7 @@ pub async fn pod_names(client: &Client, namespace: &str, selector: &str) -> Resu
     Ok(names)
 }
 
-/// Makes a Node as a kubelet registers one; kwok makes it Ready.
+/// Creates a Node like a kubelet; kwok reports it as Ready.
 pub(crate) async fn node(client: &Client, spec: &NodeSpec, address: std::net::Ipv4Addr) -> Result<(), LabError> {
     let mut labels = spec.labels.clone();
     for (key, value) in [("hostname", spec.name.as_str()), ("os", "linux"), ("arch", "amd64")] {

@@ -1,23 +1,23 @@
-//! What a lab is to be like.
+//! Options of a lab.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// One Node of the lab.
+/// A simulated Node of the lab.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeSpec {
-    /// The Node's name.
+    /// `metadata.name` of the Node.
     pub name: String,
-    /// Labels beside `kubernetes.io/hostname`, `kubernetes.io/os` and `kubernetes.io/arch`, which every Node gets.
+    /// Labels in addition to `kubernetes.io/hostname`, `kubernetes.io/os` and `kubernetes.io/arch`.
     pub labels: BTreeMap<String, String>,
-    /// `spec.providerID`, by which a platform shows itself.
+    /// `spec.providerID`, which identifies a platform.
     pub provider_id: Option<String>,
     /// Capacity and allocatable resources, as quantities.
     pub allocatable: BTreeMap<String, String>,
 }
 
 impl NodeSpec {
-    /// A Node with 16 CPUs, 64 GiB and room for 20,000 Pods.
+    /// Creates a Node with 16 CPUs, 64 GiB of memory and a limit of 20,000 Pods.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
         let allocatable = [("cpu", "16"), ("memory", "64Gi"), ("pods", "20000"), ("ephemeral-storage", "100Gi")];
@@ -30,20 +30,21 @@ impl NodeSpec {
     }
 }
 
-/// How a lab is started. `LabOptions::default()` is one Node and Kubernetes' usual range of node ports.
+/// Options of a lab. The default is one Node and Kubernetes' default node port range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabOptions {
     /// `--service-node-port-range` of the API server.
     pub node_port_range: String,
-    /// The Nodes that are there from the start.
+    /// Nodes that exist from the start.
     pub nodes: Vec<NodeSpec>,
     /// Whether the API server writes an audit log, which [`crate::Lab::audit`] reads.
     pub audit: bool,
-    /// Directory with Istio releases, as the operator's image carries one; default: `MESHWRIGHT_CATALOG`.
+    /// Catalog directory for the operator; default: `MESHWRIGHT_CATALOG`.
     pub catalog: Option<PathBuf>,
-    /// The program that Pods with the image `meshwright` run; default: `MESHWRIGHT_BIN`, else what cargo built beside us.
+    /// Program for Pods with the image `meshwright`; default: `MESHWRIGHT_BIN`, else the one in cargo's target
+    /// directory.
     pub operator: Option<PathBuf>,
-    /// Whether istiod's Pods run the real istiod; else kwok makes them ready, and nothing answers for them.
+    /// Whether istiod's Pods run the real istiod; otherwise kwok reports them as ready, and no webhook responds.
     pub real_istiod: bool,
     pub(crate) own: bool,
 }
@@ -63,29 +64,29 @@ impl Default for LabOptions {
 }
 
 impl LabOptions {
-    /// Declares that the test uses powers that only a lab of our own has: the audit log, the port range, or the
-    /// processes of Pods. It is then left out, by name, where tests run against somebody else's cluster.
+    /// Declares that the test uses features that an external cluster lacks: the audit log, the node port range, or the
+    /// processes of Pods. The test is then skipped on external clusters.
     #[must_use]
     pub fn needs_own_lab(mut self) -> Self {
         self.own = true;
         self
     }
 
-    /// With another range of node ports; needs a lab of our own.
+    /// Sets the node port range; not available on external clusters.
     #[must_use]
     pub fn node_port_range(mut self, range: impl Into<String>) -> Self {
         self.node_port_range = range.into();
         self.needs_own_lab()
     }
 
-    /// Without a real istiod: kwok plays its Pods, so what waits for a webhook waits for ever. Needs a lab of our own.
+    /// Simulates istiod's Pods by kwok, so that waiting for a webhook never ends; not available on external clusters.
     #[must_use]
-    pub fn istiod_by_kwok(mut self) -> Self {
+    pub fn fake_istiod(mut self) -> Self {
         self.real_istiod = false;
         self.needs_own_lab()
     }
 
-    /// With an audit log; needs a lab of our own.
+    /// Enables the audit log; not available on external clusters.
     #[must_use]
     pub fn audited(mut self) -> Self {
         self.audit = true;

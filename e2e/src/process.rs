@@ -1,4 +1,4 @@
-//! Processes that can't outlive the thread that started them.
+//! Processes that end with the thread that started them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -8,15 +8,15 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use crate::LabError;
 
-/// A command that the kernel kills when the calling thread ends, however it ends. It gets a process group of its own,
-/// so that a Ctrl-C on the terminal reaches us first.
+/// Builds a command that the kernel kills when the calling thread ends. It runs in its own process group, so that
+/// Ctrl-C reaches only the lab, which then stops its processes in order.
 pub(crate) fn bound_to_this_thread(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(program).stdin(Stdio::null()).process_group(0);
     command
 }
 
-/// Sends a command's output to the end of a file.
+/// Appends a command's output to a file.
 pub(crate) fn log_to(command: &mut Command, log: &Path) -> Result<(), LabError> {
     let file = OpenOptions::new().create(true).append(true).open(log).map_err(LabError::file(log))?;
     let copy = file.try_clone().map_err(LabError::file(log))?;
@@ -24,7 +24,7 @@ pub(crate) fn log_to(command: &mut Command, log: &Path) -> Result<(), LabError> 
     Ok(())
 }
 
-/// One program of the control plane; killed when dropped.
+/// A program of the control plane; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Daemon {
     name: &'static str,
@@ -33,7 +33,7 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `program` in `dir`, with nothing of our environment but `PATH`.
+    /// Starts `program` in `dir`. The program inherits only `PATH` from the environment.
     pub(crate) fn start(
         name: &'static str,
         program: &Path,
@@ -59,19 +59,19 @@ impl Daemon {
         self.child.id()
     }
 
-    /// How it ended, if it has.
+    /// Exit status, if the program has exited.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Kills it and waits until it is gone.
+    /// Kills the program and waits until it has exited.
     pub(crate) fn stop(&mut self) {
-        // There is nothing to save: what must outlast an API server lies in etcd, and etcd's data goes with the lab.
+        // SIGKILL loses nothing: the API server is stateless, and etcd's data is deleted with the lab.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// The end of its log.
+    /// Last lines of the program's log.
     pub(crate) fn log_tail(&self) -> String {
         tail(&self.log, 4 * 1024)
     }
@@ -83,7 +83,7 @@ impl Drop for Daemon {
     }
 }
 
-/// The last `bytes` of a file, from the start of a line; empty if it can't be read.
+/// Returns at most the last `bytes` of a file, from the start of a line; empty if the file can't be read.
 pub(crate) fn tail(path: &Path, bytes: u64) -> String {
     let read = || -> std::io::Result<(bool, Vec<u8>)> {
         let mut file = File::open(path)?;

@@ -1,4 +1,4 @@
-//! A container registry that holds Istio's charts as `helm push` leaves them, on a network of the test's own.
+//! An OCI registry in the test's network namespace, to which helm pushes Istio's charts.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -10,85 +10,85 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 
 use crate::process::Daemon;
-use crate::wait::PATIENCE;
+use crate::wait::TIMEOUT;
 use crate::workdir::WorkDir;
 use crate::{LabError, Programs};
 
-/// Where it listens. Each test has a network of its own, so that all can have the same port.
+/// Address of the registry. Each test has its own network namespace, so all can use the same port.
 pub const ADDRESS: &str = "127.0.0.1:5000";
-/// Where Pods find it.
+/// Address of the registry for Pods.
 pub const ADDRESS_FOR_PODS: &str = "10.98.0.1:5000";
-/// The host of [`ADDRESS_FOR_PODS`].
+/// Host of [`ADDRESS_FOR_PODS`].
 pub const HOST_FOR_PODS: &str = "10.98.0.1";
-/// On all addresses of the test's network.
-const LISTENS: &str = ":5000";
-/// Where the charts are.
+/// Listens on all addresses of the network namespace.
+const LISTEN_ADDRESS: &str = ":5000";
+/// Repository of the charts.
 pub const CHARTS: &str = "oci://127.0.0.1:5000/istio/charts";
-/// The name that its certificate has besides the address.
+/// DNS name in the registry's certificate.
 pub const NAME: &str = "registry.lab.example";
-/// Who may use a registry that asks who it is.
+/// User of a registry with basic authentication.
 pub const USER: &str = "lab";
-/// The password of [`USER`].
+/// Password of [`USER`].
 pub const PASSWORD: &str = "s3cret";
-/// That password as `htpasswd` keeps it; cheap to compare, since it guards nothing.
+/// [`USER`] and [`PASSWORD`] in htpasswd format, with the lowest bcrypt cost.
 const HTPASSWD: &str = "lab:$2b$04$abcdefghijklmnopqrstuuLZYjhNQAOdpbzt4WxWlUHjv1wsyH5DG\n";
 
-/// The charts that a release has.
-const ALL: [&str; 5] = ["base", "istiod", "gateway", "cni", "ztunnel"];
+/// Charts of a release.
+const CHART_NAMES: [&str; 5] = ["base", "istiod", "gateway", "cni", "ztunnel"];
 
-/// What a registry asks of those who come.
+/// Authentication and transport of a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
-    /// Nothing, by plain HTTP.
-    Open,
-    /// User and password, by plain HTTP.
-    Password,
-    /// Nothing, by TLS.
+pub enum RegistryAccess {
+    /// Anonymous access over plain HTTP.
+    Anonymous,
+    /// Basic authentication over plain HTTP.
+    BasicAuth,
+    /// Anonymous access over TLS.
     Tls,
 }
 
-/// A registry that runs; it ends with the test.
+/// A running registry; it ends with the test.
 #[derive(Debug)]
 pub struct Registry {
     daemon: Daemon,
     dir: WorkDir,
     programs: Programs,
-    door: Door,
+    access: RegistryAccess,
 }
 
 impl Registry {
-    /// Starts one, empty, and waits until it answers.
-    pub fn start(door: Door) -> Result<Self, LabError> {
+    /// Starts an empty registry and waits until it accepts connections.
+    pub fn start(access: RegistryAccess) -> Result<Self, LabError> {
         let programs = Programs::find()?;
         let dir = WorkDir::create()?;
-        dir.write("registry.yaml", &config(door, &dir)?.to_string())?;
+        dir.write("registry.yaml", &config(access, &dir)?.to_string())?;
         let daemon = serve(&programs, &dir)?;
-        Ok(Self { daemon, dir, programs, door })
+        Ok(Self { daemon, dir, programs, access })
     }
 
-    /// Starts it again, with what it holds, after [`Self::stop`].
-    pub fn start_again(&mut self) -> Result<(), LabError> {
+    /// Starts the registry again after [`Self::stop`]; its content is preserved.
+    pub fn restart(&mut self) -> Result<(), LabError> {
         self.daemon = serve(&self.programs, &self.dir)?;
         Ok(())
     }
 
-    /// Packs the charts of a release of the catalog and pushes them.
+    /// Packages and pushes the charts of a release in the catalog.
     pub fn push_release(&self, catalog: &Path, version: &str) -> Result<(), LabError> {
         self.push_release_as(catalog, version, version)
     }
 
-    /// The same under another version; hub and tag of the images stay.
-    pub fn push_release_as(&self, catalog: &Path, version: &str, name: &str) -> Result<(), LabError> {
+    /// Like [`Self::push_release`] under another version; the images' hub and tag stay the same.
+    pub fn push_release_as(&self, catalog: &Path, version: &str, pushed_version: &str) -> Result<(), LabError> {
         let charts = catalog.join(version).join("charts");
-        ALL.iter().try_for_each(|chart| self.push_chart_as(&charts.join(chart), Some(name)))
+        CHART_NAMES.iter().try_for_each(|chart| self.push_chart_as(&charts.join(chart), Some(pushed_version)))
     }
 
-    /// Packs one chart and pushes it under its own version.
+    /// Packages and pushes one chart.
     pub fn push_chart(&self, folder: &Path) -> Result<(), LabError> {
         self.push_chart_as(folder, None)
     }
 
-    /// Packs one chart and pushes it, under another version than its own if there is one.
+    /// Packages and pushes one chart, optionally under another version.
     pub fn push_chart_as(&self, folder: &Path, version: Option<&str>) -> Result<(), LabError> {
         let packed = tempdir_in(&self.dir)?;
         let (folder, destination) = (folder.display().to_string(), packed.display().to_string());
@@ -98,29 +98,29 @@ impl Registry {
         for entry in std::fs::read_dir(&packed).map_err(LabError::file(&packed))?.flatten() {
             let archive = entry.path().display().to_string();
             let mut args = vec!["push", archive.as_str(), CHARTS];
-            match self.door {
-                Door::Open => args.push("--plain-http"),
-                Door::Password => args.extend(["--plain-http", "--username", USER, "--password", PASSWORD]),
-                Door::Tls => args.push("--insecure-skip-tls-verify"),
+            match self.access {
+                RegistryAccess::Anonymous => args.push("--plain-http"),
+                RegistryAccess::BasicAuth => args.extend(["--plain-http", "--username", USER, "--password", PASSWORD]),
+                RegistryAccess::Tls => args.push("--insecure-skip-tls-verify"),
             }
             self.helm(&args)?;
         }
         Ok(())
     }
 
-    /// The authority that signed its certificate, in PEM.
+    /// CA certificate of the registry, as a PEM file.
     #[must_use]
     pub fn authority(&self) -> PathBuf {
         self.dir.path().join("registry-ca.crt")
     }
 
-    /// The files in which it keeps what it was given: `docker/registry/v2/blobs/sha256/...`.
+    /// Storage directory of the registry, with `docker/registry/v2/blobs/sha256/...`.
     #[must_use]
     pub fn storage(&self) -> PathBuf {
         self.dir.path().join("storage")
     }
 
-    /// The file of a blob, by its digest.
+    /// File of the blob with this digest.
     #[must_use]
     pub fn blob(&self, digest: &str) -> PathBuf {
         let hex = digest.trim_start_matches("sha256:");
@@ -128,7 +128,7 @@ impl Registry {
         self.storage().join("docker/registry/v2/blobs/sha256").join(start).join(hex).join("data")
     }
 
-    /// The file of the archive that a chart's tag means.
+    /// File of the chart archive with this tag.
     pub fn archive(&self, chart: &str, tag: &str) -> Result<PathBuf, LabError> {
         let read = |path: PathBuf| std::fs::read_to_string(&path).map_err(LabError::file(&path));
         let tags =
@@ -139,7 +139,7 @@ impl Registry {
         Ok(self.blob(digest))
     }
 
-    /// Ends it; what it holds stays until it is dropped.
+    /// Stops the registry; its content stays until the value is dropped.
     pub fn stop(&mut self) {
         self.daemon.stop();
     }
@@ -157,29 +157,29 @@ impl Registry {
     }
 }
 
-/// A folder of its own below the registry's, which goes with it.
+/// Creates a new directory below the registry's, which is deleted together with it.
 fn tempdir_in(dir: &WorkDir) -> Result<PathBuf, LabError> {
     let path = dir.path().join(dir.marker());
     std::fs::create_dir_all(&path).map_err(LabError::file(&path))?;
     Ok(path)
 }
 
-/// JSON, which is YAML.
-fn config(door: Door, dir: &WorkDir) -> Result<Value, LabError> {
+/// Builds the configuration as JSON, which is valid YAML.
+fn config(access: RegistryAccess, dir: &WorkDir) -> Result<Value, LabError> {
     let mut config = json!({
         "version": "0.1",
         "log": {"level": "info"},
         "storage": {"filesystem": {"rootdirectory": dir.path().join("storage")}},
-        "http": {"addr": LISTENS},
+        "http": {"addr": LISTEN_ADDRESS},
     });
-    let fields = match door {
-        Door::Open => json!({}),
-        Door::Password => {
+    let fields = match access {
+        RegistryAccess::Anonymous => json!({}),
+        RegistryAccess::BasicAuth => {
             json!({"auth": {"htpasswd": {"realm": "lab", "path": dir.write("htpasswd", HTPASSWD)?}}})
         }
-        Door::Tls => {
+        RegistryAccess::Tls => {
             let (certificate, key) = certificate(dir)?;
-            json!({"http": {"addr": LISTENS, "tls": {"certificate": certificate, "key": key}}})
+            json!({"http": {"addr": LISTEN_ADDRESS, "tls": {"certificate": certificate, "key": key}}})
         }
     };
     if let (Some(config), Value::Object(fields)) = (config.as_object_mut(), fields) {
@@ -204,11 +204,11 @@ fn certificate(dir: &WorkDir) -> Result<(PathBuf, PathBuf), LabError> {
 fn serve(programs: &Programs, dir: &WorkDir) -> Result<Daemon, LabError> {
     let args = ["serve".to_owned(), dir.path().join("registry.yaml").display().to_string()];
     let mut daemon = Daemon::start("registry", &programs.path("registry"), &args, dir.path(), dir.log("registry"))?;
-    answers(&mut daemon)?;
+    wait_until_listening(&mut daemon)?;
     Ok(daemon)
 }
 
-fn answers(daemon: &mut Daemon) -> Result<(), LabError> {
+fn wait_until_listening(daemon: &mut Daemon) -> Result<(), LabError> {
     let start = Instant::now();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 5000));
     loop {
@@ -218,12 +218,12 @@ fn answers(daemon: &mut Daemon) -> Result<(), LabError> {
             Err(error) => format!("{error:?}"),
         };
         let ended = daemon.ended();
-        if ended.is_some() || start.elapsed() > PATIENCE {
+        if ended.is_some() || start.elapsed() > TIMEOUT {
             let detail = ended.map_or(refused, |status| status.to_string());
             let (after, log) = (start.elapsed(), daemon.log_tail());
             return Err(LabError::NotReady { program: "registry", after, detail, log });
         }
-        // Between two looks, of which the deadline above ends the last.
+        // Poll interval; the deadline is checked above.
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -1,4 +1,4 @@
-//! Runs a test in a lab of its own, on a thread of its own.
+//! Runs each test in its own lab on its own thread.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use crate::{Lab, LabError, LabOptions, net};
 
-/// What the body of a test returns: any error, by `?`.
+/// Result of a test's body.
 pub type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Runs a test in a lab. An error, a panic, or a program of the control plane that died fails the calling test,
-/// after a dump of what a person would ask for.
+/// Runs a test in a lab. An error, a panic, or an unexpected exit of a control plane program fails the calling test and
+/// prints a dump of the cluster state.
 ///
 /// ```no_run
 /// use meshwright_e2e::{LabOptions, run};
@@ -24,7 +24,7 @@ where
     F: AsyncFnOnce(&mut Lab) -> TestResult + Send,
 {
     if Lab::is_external() && options.own {
-        eprintln!("not for external clusters: this test needs a lab of its own");
+        eprintln!("skipped: not available on external clusters");
         return;
     }
     let outcome = on_own_thread(|| {
@@ -38,7 +38,7 @@ where
         };
         if failure.is_some() {
             let dump = runtime.block_on(async { tokio::time::timeout(Duration::from_mins(1), lab.dump()).await });
-            eprintln!("{}", dump.unwrap_or_else(|_| "the API server didn't answer in time for a dump".to_owned()));
+            eprintln!("{}", dump.unwrap_or_else(|_| "the API server didn't respond in time for a dump".to_owned()));
         }
         runtime.block_on(lab.stop());
         failure.map_or(Ok(()), Err)
@@ -46,8 +46,7 @@ where
     fail_with(outcome);
 }
 
-/// Runs a test on a network of its own, in which nothing can be reached but what the test starts, and without a cluster.
-/// An error or a panic fails the calling test.
+/// Runs a test without a cluster, in its own network namespace. An error or a panic fails the calling test.
 pub fn run_without_cluster<F>(test: F)
 where
     F: AsyncFnOnce() -> TestResult + Send,
@@ -60,7 +59,7 @@ where
     fail_with(outcome);
 }
 
-/// Runs `work` in a lab and returns what it returned; for programs, such as the demo, that aren't tests.
+/// Runs `work` in a lab and returns its result; for programs such as the demo.
 pub fn with_lab<F, T>(options: LabOptions, work: F) -> TestResult<T>
 where
     F: AsyncFnOnce(&mut Lab) -> TestResult<T> + Send,
@@ -79,7 +78,7 @@ where
     })
 }
 
-/// Fails the calling test, unless all went well.
+/// Fails the calling test if `outcome` is an error.
 fn fail_with(outcome: Result<(), Failure>) {
     match outcome {
         Ok(()) => {}
@@ -102,26 +101,25 @@ impl From<String> for Failure {
     }
 }
 
-/// A network namespace belongs to a thread. One that is the lab's alone leaves the caller's as it was, and its end is
-/// what the kernel takes the lab's processes away for.
+/// Runs `work` on a new thread, because network namespaces belong to threads: the caller's stays unchanged, and the
+/// kernel kills the lab's processes when the thread ends.
 fn on_own_thread<T: Send>(work: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {
     std::thread::scope(|scope| {
         let name = std::thread::current().name().unwrap_or("lab").to_owned();
         let thread = std::thread::Builder::new().name(name).spawn_scoped(scope, work);
         match thread {
             Ok(thread) => thread.join().unwrap_or_else(|panic| Err(Failure::Panic(panic))),
-            Err(error) => Err(Failure::Error(format!("no thread for the lab: {error}"))),
+            Err(error) => Err(Failure::Error(format!("could not start the lab's thread: {error}"))),
         }
     })
 }
 
-/// One thread only: its blocking helpers are started by it and inherit its network.
+/// Creates a current-thread runtime: its blocking threads inherit the network namespace.
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| format!("no runtime for the lab: {error}"))
+    runtime.map_err(|error| format!("could not start the lab's runtime: {error}"))
 }
 
-/// So that a failed start reads like any other failure.
 impl From<LabError> for Failure {
     fn from(error: LabError) -> Self {
         Self::Error(error.to_string())

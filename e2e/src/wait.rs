@@ -1,29 +1,29 @@
-//! Waiting for a condition, with a deadline and a last word on what was seen.
+//! Polling for a condition with a deadline.
 
 use std::time::{Duration, Instant};
 
-/// Long enough for anything in the lab on a slow machine; tests fail by it only when something is broken.
-pub const PATIENCE: Duration = Duration::from_mins(2);
+/// Default deadline. It allows for slow machines, so a test reaches it only on failure.
+pub const TIMEOUT: Duration = Duration::from_mins(2);
 
-/// The condition didn't come.
+/// The condition didn't occur before the deadline.
 #[derive(Debug, thiserror::Error)]
 #[error("waited {} s for {what}; last seen: {seen}", after.as_secs())]
 pub struct WaitError {
-    /// What was waited for.
+    /// Description of the condition.
     pub what: String,
-    /// How long.
+    /// Time spent waiting.
     pub after: Duration,
-    /// What the last attempt saw instead.
+    /// Message of the last attempt.
     pub seen: String,
 }
 
-/// Tries until `attempt` returns `Ok`, which it passes on. `Err` says what was seen instead, for the message when
-/// `deadline` has passed; an attempt that hangs is cut off there too.
+/// Calls `attempt` until it returns `Ok`, and returns that value. Its last `Err` describes the observed state in the
+/// error after `deadline`, which also interrupts a hanging attempt.
 ///
 /// ```no_run
 /// # async fn example(pods: kube::Api<k8s_openapi::api::core::v1::Pod>) -> Result<(), meshwright_e2e::wait::WaitError> {
 /// use meshwright_e2e::wait;
-/// wait::until(wait::PATIENCE, "the pod web to be gone", async || match pods.get_opt("web").await {
+/// wait::until(wait::TIMEOUT, "deletion of pod web", async || match pods.get_opt("web").await {
 ///     Ok(None) => Ok(()),
 ///     Ok(Some(pod)) => Err(format!("{:?}", pod.status)),
 ///     Err(error) => Err(error.to_string()),
@@ -43,7 +43,7 @@ where
                 Ok(value) => return value,
                 Err(now) => seen = now,
             }
-            // A moment between two tries, so that what is waited for has the machine to itself.
+            // Leaves the CPU to the awaited process.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_last_attempt_saw_is_in_the_message() {
+    fn error_includes_last_attempts_message() {
         let mut tries = 0;
         let never = until(Duration::from_millis(1), "rain", async || -> Result<(), String> {
             tries += 1;
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_hangs_is_cut_off_at_the_deadline() {
+    fn interrupts_hanging_attempt_at_deadline() {
         let hangs =
             until(Duration::from_millis(1), "rain", async || -> Result<(), String> { std::future::pending().await });
         assert_eq!(block_on(hangs).unwrap_err().seen, "nothing yet");

@@ -1,4 +1,4 @@
-//! The lab's directory on disk, gone with the lab, and at the latest swept by the next one.
+//! The lab's directory on disk. It is deleted with the lab, or by the next lab if the process was killed.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ pub(crate) struct WorkDir {
 }
 
 impl WorkDir {
-    /// A new one below `MESHWRIGHT_LAB_DIR`, else the system's place for temporary files.
+    /// Creates a directory below `MESHWRIGHT_LAB_DIR`, else below the system's directory for temporary files.
     pub(crate) fn create() -> Result<Self, LabError> {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let root = std::env::var_os("MESHWRIGHT_LAB_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
@@ -30,12 +30,12 @@ impl WorkDir {
         &self.path
     }
 
-    /// The log file of one of the lab's own programs.
+    /// Log file of one of the lab's programs.
     pub(crate) fn log(&self, program: &str) -> PathBuf {
         self.path.join("logs").join(format!("{program}.log"))
     }
 
-    /// A text that no earlier call returned.
+    /// Returns a unique text.
     pub(crate) fn marker(&self) -> String {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let lab = self.path.file_name().unwrap_or_default().to_string_lossy();
@@ -53,13 +53,13 @@ impl WorkDir {
 impl Drop for WorkDir {
     fn drop(&mut self) {
         if std::env::var_os("MESHWRIGHT_LAB_KEEP").is_none() {
-            // Whatever can't be removed now is swept by the next lab.
+            // The next lab deletes what can't be deleted now.
             let _ = std::fs::remove_dir_all(&self.path);
         }
     }
 }
 
-/// Removes the directories whose owner is gone: it was killed, or kept them for a person who has now started again.
+/// Deletes directories whose process has ended: it was killed, or `MESHWRIGHT_LAB_KEEP` was set.
 fn sweep(root: &Path) {
     let Ok(entries) = std::fs::read_dir(root) else { return };
     for entry in entries.flatten() {

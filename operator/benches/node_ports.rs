@@ -1,43 +1,46 @@
-//! What a choice of node ports costs: 200 gateways on Kubernetes' usual range, all of which is used in the end.
+//! Measures node port allocation for 200 gateways in Kubernetes' default range, when the range becomes full.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros make undocumented items; a bench may panic")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros lack documentation; benchmarks may panic")]
 
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use meshwright::nodeports::{Held, KnownRange, Pins, PortRange, Question, Slot, Want, allocate, wanted};
+use meshwright::nodeports::{
+    AllocationInput, KnownRange, Pins, PortKey, PortRange, PortRequest, UsedPort, allocate, port_requests,
+};
 use meshwright_api::{MeshInstallationSpec, NodePortRangeSource};
 use serde_json::json;
 
 const GATEWAYS: usize = 200;
 
-fn gateways() -> Vec<Want> {
+fn gateways() -> Vec<PortRequest> {
     let gateways: Vec<_> = (0..GATEWAYS)
         .map(|n| json!({"name": format!("gw-{n}"), "service": {"externalTrafficPolicy": "Local"}}))
         .collect();
     let spec: MeshInstallationSpec = serde_json::from_value(json!({"version": "1.31", "gateways": gateways})).unwrap();
-    wanted(&spec, None)
+    port_requests(&spec, None)
 }
 
-/// Strangers that leave exactly as many ports as the gateways need.
-fn strangers(range: PortRange, needed: usize) -> Vec<Held> {
+/// Ports of other Services, which leave exactly as many as the gateways need.
+fn other_services(range: PortRange, needed: usize) -> Vec<UsedPort> {
     let free = range.size() - needed;
-    let slot = |port: u16| Slot { namespace: "shop".into(), service: format!("web-{port}"), port_name: "http".into() };
-    range.ports().take(free).map(|port| Held { port, slot: slot(port), ours: false }).collect()
+    let key =
+        |port: u16| PortKey { namespace: "shop".into(), service: format!("web-{port}"), port_name: "http".into() };
+    range.ports().take(free).map(|port| UsedPort { port, key: key(port), own: false }).collect()
 }
 
-fn choices(criterion: &mut Criterion) {
+fn allocation(criterion: &mut Criterion) {
     let range = KnownRange { range: PortRange::KUBERNETES, source: NodePortRangeSource::Default, note: None };
-    let wanted = gateways();
-    let held = strangers(range.range, 4 * GATEWAYS);
-    let question = |remembered| Question { range: &range, reserved: &[], wanted: &wanted, remembered, held: &held };
-    let nothing = Pins::default();
-    let pins = allocate(&question(&nothing)).unwrap();
+    let requests = gateways();
+    let held = other_services(range.range, 4 * GATEWAYS);
+    let input = |previous| AllocationInput { range: &range, reserved: &[], requests: &requests, previous, used: &held };
+    let no_pins = Pins::default();
+    let pins = allocate(&input(&no_pins)).unwrap();
     let mut group = criterion.benchmark_group("node ports, 200 gateways, full range");
-    group.bench_function("first choice", |bench| bench.iter(|| allocate(black_box(&question(&nothing)))));
-    group.bench_function("all remembered", |bench| bench.iter(|| allocate(black_box(&question(&pins)))));
+    group.bench_function("first allocation", |bench| bench.iter(|| allocate(black_box(&input(&no_pins)))));
+    group.bench_function("all pinned", |bench| bench.iter(|| allocate(black_box(&input(&pins)))));
     group.finish();
 }
 
-criterion_group!(benches, choices);
+criterion_group!(benches, allocation);
 criterion_main!(benches);

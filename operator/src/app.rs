@@ -1,4 +1,4 @@
-//! The composition root: makes the parts, runs them as one set of tasks, and ends the process when one of them ends.
+//! Creates the operator's components, runs them as tasks, and ends the process when one of them ends.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,66 +11,71 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::apply::{
-    Applier, Changes, GatewayApi, GatewayPods, Inventory, Nodes, OwnRights, Prober, Reader, Revisions, Surveyor,
-    Symptoms, watch_all,
+    Applier, Changes, ClusterDetector, GatewayApi, GatewayPods, InjectionChecker, Inventory, Nodes, OwnPermissions,
+    PodDiagnostics, Reader, RevisionHistory, watch_all,
 };
-use crate::controller::{self, Context, EventSink, Options, PrepareReleasesError, Releases};
+use crate::controller::{self, Context, EventSink, OperatorOptions, PrepareReleaseStoreError, ReleaseStore};
 use crate::nodeports::NodePortServer;
 use crate::platform::{LoadPlatformError, Platforms};
-use crate::proxies::{Proxies, Restarts};
+use crate::proxies::{ProxyWatcher, WorkloadRestarter};
 use crate::runtime::admin::{Admin, AdminArgs, AdminError, AdminServer, Heartbeat};
 use crate::runtime::client::{Clients, ConnectError};
 use crate::runtime::leader::{Leader, LeaderArgs, LeaderConfig, LeaderState, LeaseLostError};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::ready::Readiness;
-use crate::runtime::shutdown::{InstallSignalsError, Outcome, Signals};
+use crate::runtime::shutdown::{GuardOutcome, InstallSignalsError, Signals};
 use crate::runtime::telemetry::{self, InitLogsError, LogArgs};
 
-/// The loop that proves the process alive goes round this often; three rounds missed are a failure.
-const BEAT: Duration = Duration::from_secs(10);
-/// Threads: two serve the watches and the API; rendering has its own.
-const THREADS: usize = 2;
+/// Interval of the liveness heartbeat; three missed beats fail the liveness probe.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
+/// Worker threads for watches and requests; rendering uses the blocking pool.
+const WORKER_THREADS: usize = 2;
 
-/// The operator could not start, or had to end.
+/// The operator could not start, or ended with an error.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// Logging could not be set up.
-    #[error("setting up logs failed")]
+    #[error("setting up logging failed")]
     Logs(#[source] InitLogsError),
-    /// The async runtime could not be made.
+    /// The async runtime could not be created.
     #[error("starting the async runtime failed")]
     Runtime(#[source] std::io::Error),
-    /// Signals could not be taken over.
-    #[error("taking over signals failed")]
+    /// Signal handlers could not be installed.
+    #[error("installing signal handlers failed")]
     Signals(#[source] InstallSignalsError),
-    /// No cluster.
+    /// The kubeconfig or the in-cluster configuration is unusable.
     #[error("connecting to the cluster failed")]
     Connect(#[source] ConnectError),
-    /// The API server didn't tell its version.
-    #[error("asking the API server for its version failed")]
+    /// The API server's version could not be read.
+    #[error("reading the API server's version failed")]
     ServerVersion(#[source] Box<kube::Error>),
-    /// The platforms that come with the program can't be read.
-    #[error("reading the platforms failed")]
+    /// A bundled platform file is invalid.
+    #[error("reading the bundled platforms failed")]
     Platforms(#[source] LoadPlatformError),
-    /// The admin server failed.
+    /// The server for probes and metrics failed.
     #[error("the admin server failed")]
     Admin(#[source] AdminError),
-    /// Leadership was lost.
+    /// Another replica holds the Lease.
     #[error("leadership was lost")]
     Lease(#[source] LeaseLostError),
-    /// The catalogs can't be used.
+    /// A catalog is unusable.
     #[error("preparing the catalogs failed")]
-    Releases(#[source] PrepareReleasesError),
-    /// A task ended that should have gone on.
-    #[error("a part of the operator ended unexpectedly: {0}")]
+    Catalogs(#[source] PrepareReleaseStoreError),
+    /// A task ended that must run as long as the process.
+    #[error("a task ended unexpectedly: {0}")]
     TaskEnded(&'static str),
 }
 
-/// Runs the operator until a signal, a lost lease or the end of one of its parts.
-pub fn run(options: Options, admin: &AdminArgs, leader: &LeaderArgs, log: &LogArgs) -> Result<ExitCode, RunError> {
+/// Runs the operator until a signal, a lost Lease or the end of one of its tasks.
+pub fn run(
+    options: OperatorOptions,
+    admin: &AdminArgs,
+    leader: &LeaderArgs,
+    log: &LogArgs,
+) -> Result<ExitCode, RunError> {
     telemetry::init(log).map_err(RunError::Logs)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
+        .worker_threads(WORKER_THREADS)
         .enable_all()
         .build()
         .map_err(RunError::Runtime)?;
@@ -79,23 +84,23 @@ pub fn run(options: Options, admin: &AdminArgs, leader: &LeaderArgs, log: &LogAr
         let drain = CancellationToken::new();
         Ok(signals.guard(drain.clone(), Box::pin(operate(options, admin, leader, drain))).await)
     })?;
-    // Tasks that hang in a request must not hold the process up.
+    // Tasks blocked in a request must not delay the exit.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match outcome {
-        Outcome::Finished(result) => result.map(|()| ExitCode::SUCCESS),
-        Outcome::Aborted(signal) => Ok(ExitCode::from(signal.exit_code())),
+        GuardOutcome::Finished(result) => result.map(|()| ExitCode::SUCCESS),
+        GuardOutcome::Aborted(signal) => Ok(ExitCode::from(signal.exit_code())),
     }
 }
 
-/// Everything between the first and the last request.
+/// Connects to the cluster, waits for leadership and runs the controller.
 async fn operate(
-    options: Options,
+    options: OperatorOptions,
     admin: &AdminArgs,
     leader: &LeaderArgs,
     drain: CancellationToken,
 ) -> Result<(), RunError> {
     let changed = Changes::default();
-    let releases = Releases::prepare(&options, changed.clone()).map_err(RunError::Releases)?;
+    let releases = ReleaseStore::prepare(&options, changed.clone()).map_err(RunError::Catalogs)?;
     let clients = Clients::infer().await.map_err(RunError::Connect)?;
     let readiness = Readiness::new(drain.clone());
     let metrics = Metrics::new();
@@ -115,17 +120,17 @@ async fn operate(
     let (election, leadership) = Leader::new(&clients, config);
     let election_over = CancellationToken::new();
     let mut election = tokio::spawn(election.run(election_over.clone()));
-    state.watch(beat(inventory.clone(), metrics.clone(), drain.clone()));
+    state.set_heartbeat(start_heartbeat(inventory.clone(), metrics.clone(), drain.clone()));
 
     let lead = async {
-        if !leads(leadership, &metrics, &drain).await {
+        if !wait_for_leadership(leadership, &metrics, &drain).await {
             return Ok(());
         }
         info!(identity, "leading");
         let (events, write_events) = EventSink::new(clients.requests.clone(), Some(identity.clone()));
         let events_task = tokio::spawn(write_events);
-        let proxies = Proxies::default();
-        // Only who leads tells of proxies; pods are many, and their lists are not waited for.
+        let proxies = ProxyWatcher::default();
+        // Only the leader reports proxies. Listing pods takes long, so reconciles do not wait for it.
         let mut background = JoinSet::new();
         background.spawn(proxies.clone().watch(
             clients.watches.clone(),
@@ -133,13 +138,13 @@ async fn operate(
             changed.clone(),
             metrics.clone(),
         ));
-        let live = Live { inventory, gateway_api, proxies, releases, changed: changed.clone() };
-        let context = context(options, &clients, &namespace, live, &metrics, events).await?;
+        let components = Components { inventory, gateway_api, proxies, releases, changed: changed.clone() };
+        let context = context(options, &clients, &namespace, components, &metrics, events).await?;
         tokio::select! {
             () = controller::run(context, changed, drain.clone()) => {}
-            _ = background.join_next() => return Err(RunError::TaskEnded("the watch of proxies")),
+            _ = background.join_next() => return Err(RunError::TaskEnded("the watch for proxies")),
         }
-        // The controller and its sink are gone: what was noted is written, if that doesn't take too long.
+        // The controller has ended: publish the queued Events, within a limit.
         let _ = tokio::time::timeout(Duration::from_secs(2), events_task).await;
         if drain.is_cancelled() { Ok(()) } else { Err(RunError::TaskEnded("the controller")) }
     };
@@ -152,9 +157,9 @@ async fn operate(
         _ = watches.join_next() => Err(RunError::TaskEnded("a watch")),
     };
     if let Err(failure) = &result {
-        error!(error = %failure, "ending");
+        error!(error = %failure, "shutting down");
     }
-    // The lease is given back last, when nothing writes any more.
+    // Release the Lease last, when nothing writes any more.
     election_over.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(5), election).await;
     finished.cancel();
@@ -162,8 +167,12 @@ async fn operate(
     result
 }
 
-/// Waits for leadership; false when the process is told to stop first.
-async fn leads(mut leadership: watch::Receiver<LeaderState>, metrics: &Metrics, drain: &CancellationToken) -> bool {
+/// Waits for leadership; false if the process receives a stop signal first.
+async fn wait_for_leadership(
+    mut leadership: watch::Receiver<LeaderState>,
+    metrics: &Metrics,
+    drain: &CancellationToken,
+) -> bool {
     loop {
         let state = leadership.borrow_and_update().clone();
         metrics.set_leader(&state);
@@ -177,72 +186,73 @@ async fn leads(mut leadership: watch::Receiver<LeaderState>, metrics: &Metrics, 
     }
 }
 
-/// A heartbeat that stops when the runtime or the inventory hangs. With each beat it is told how much the inventory holds.
-fn beat(inventory: Inventory, metrics: Metrics, drain: CancellationToken) -> Heartbeat {
-    let heartbeat = Heartbeat::new(BEAT * 3);
-    let beating = heartbeat.clone();
+/// A heartbeat that stops when the runtime or the inventory deadlocks. Each beat updates the metric of watched objects.
+fn start_heartbeat(inventory: Inventory, metrics: Metrics, drain: CancellationToken) -> Heartbeat {
+    let heartbeat = Heartbeat::new(HEARTBEAT_INTERVAL * 3);
+    let handle = heartbeat.clone();
     tokio::spawn(async move {
-        while drain.run_until_cancelled(tokio::time::sleep(BEAT)).await.is_some() {
+        while drain.run_until_cancelled(tokio::time::sleep(HEARTBEAT_INTERVAL)).await.is_some() {
             for (kind, objects) in inventory.counts() {
                 metrics.set_watched(kind.name(), objects);
             }
-            beating.beat();
+            handle.beat();
         }
     });
     heartbeat
 }
 
-/// What the watches keep, the releases, and by which both call for a reconcile.
-struct Live {
+/// The components that exist before leadership.
+struct Components {
     inventory: Inventory,
     gateway_api: GatewayApi,
-    proxies: Proxies,
-    releases: Releases,
+    proxies: ProxyWatcher,
+    releases: ReleaseStore,
     changed: Changes,
 }
 
 async fn context(
-    options: Options,
+    options: OperatorOptions,
     clients: &Clients,
     namespace: &str,
-    live: Live,
+    components: Components,
     metrics: &Metrics,
     events: EventSink,
 ) -> Result<Context, RunError> {
-    let Live { inventory, gateway_api, proxies, releases, changed } = live;
+    let Components { inventory, gateway_api, proxies, releases, changed } = components;
     let requests = clients.requests.clone();
     let node_ports = NodePortServer::new(requests.clone(), namespace);
-    // Both at a time: the first reconcile waits for them.
+    // Concurrently, since the first reconcile waits for both.
     let (version, _) = tokio::join!(requests.apiserver_version(), node_ports.range());
     let version = version.map_err(|e| RunError::ServerVersion(Box::new(e)))?;
     info!(kubernetes = version.git_version, "connected");
     let nodes = Nodes::new(requests.clone());
-    let prober = Prober::new(requests.clone(), options.probe_interval, changed.clone(), metrics.clone());
+    let injection_checker =
+        InjectionChecker::new(requests.clone(), options.injection_check_interval, changed.clone(), metrics.clone());
     let platforms = Arc::new(Platforms::bundled().map_err(RunError::Platforms)?);
-    let surveyor = Surveyor::new(requests.clone(), platforms, version.git_version.clone());
+    let detector = ClusterDetector::new(requests.clone(), platforms, version.git_version.clone());
     Ok(Context {
         capabilities: Capabilities::of_version(version.git_version),
         reader: Reader::new(requests.clone(), inventory.clone()),
         applier: Applier::new(requests.clone(), inventory.clone(), metrics.clone()),
-        rights: OwnRights::new(requests.clone(), namespace),
+        permissions: OwnPermissions::new(requests.clone(), namespace),
         gateway_api,
         gateway_pods: GatewayPods::new(requests.clone(), metrics.clone()),
-        symptoms: Symptoms::new(requests.clone()),
-        restarts: Restarts::new(requests.clone(), metrics.clone()),
+        pod_diagnostics: PodDiagnostics::new(requests.clone()),
+        restarts: WorkloadRestarter::new(requests.clone(), metrics.clone()),
         proxies,
-        revisions: Revisions::new(requests, namespace),
+        revision_history: RevisionHistory::new(requests, namespace),
         node_ports,
         nodes,
         clients: clients.clone(),
         metrics: metrics.clone(),
         changes: changed,
         releases,
-        memory: controller::Memory::default(),
+        cache: controller::ReconcileCache::default(),
         store: None,
         options,
         inventory,
-        prober,
-        surveyor,
+        injection_checker,
+        detector,
         events,
     })
 }

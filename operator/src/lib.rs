@@ -1,9 +1,11 @@
-//! Meshwright: a Kubernetes operator that owns the life of a service mesh.
+//! Meshwright: a Kubernetes operator that manages the lifecycle of Istio.
 //!
-//! The way through the code is that of a reconcile: `controller` observes and drives, `mesh` is the pure middle (spec to
-//! validated inputs, objects, plan and status), `apply` reads and writes live objects. `catalog` knows the releases,
-//! `platform` knows what clusters run on, `check` looks at a cluster before anything is installed, `planning` tells what a
-//! change would do, `adopting` proposes an installation for a mesh that is there, `runtime` is the process around it all, `app` puts them together, and `cli` has one file per subcommand.
+//! A reconcile starts in `controller`, which calls pure functions in `mesh` (spec to validated inputs, objects, plan
+//! and status); `apply` reads and writes live objects. `catalog` has the Istio releases, `platform` detects the
+//! Kubernetes distribution, `nodeports` assigns node ports, and `proxies` restarts workloads with outdated proxies. For
+//! the CLI, `check` runs pre-install checks, `planning` computes what a change would do, and `adopting` generates a
+//! MeshInstallation for an existing mesh. `runtime` has the process's infrastructure, `app` wires everything together,
+//! and `cli` has one file per subcommand.
 
 pub mod adopting;
 pub mod app;

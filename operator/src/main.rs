@@ -1,12 +1,12 @@
-//! The `meshwright` binary: reads the command line and hands over to its subcommand.
+//! The `meshwright` binary: parses the command line and runs the subcommand.
 
 use std::process::ExitCode;
 
 use dlmalloc::GlobalDlmalloc;
 use meshwright::cli::Cli;
 
-/// One heap for all threads, given back to the system when it shrinks: the peaks of parsing CRDs then don't stay with
-/// each thread that ever had one, which with the C library's allocator doubles the resident set.
+/// One heap for all threads, which returns freed memory to the system. With the C library's allocator each thread would
+/// retain its peak of parsing CRDs, which doubles the resident set.
 #[global_allocator]
 static HEAP: GlobalDlmalloc = GlobalDlmalloc;
 

@@ -1,4 +1,4 @@
-//! The program as a shell runs it: what a reader that has gone away makes of it.
+//! Exit codes of the binary when its output is a closed pipe.
 
 use std::io::pipe;
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ fn meshwright(args: &[&str]) -> Command {
 }
 
 #[test]
-fn a_reader_that_went_away_is_no_failure() {
+fn closed_stdout_is_not_an_error() {
     let catalog = tempfile::tempdir().unwrap();
     let catalog = format!("--catalog={}", catalog.path().display());
     for args in [&["install"][..], &["crd"], &["catalog", "list", &catalog]] {
@@ -22,7 +22,7 @@ fn a_reader_that_went_away_is_no_failure() {
 }
 
 #[test]
-fn an_error_that_nobody_reads_ends_the_program_as_one_that_somebody_does() {
+fn closed_stderr_keeps_the_exit_code() {
     let (reader, writer) = pipe().unwrap();
     drop(reader);
     let status = meshwright(&["catalog", "list", "--catalog=/nowhere"]).stderr(writer).status().unwrap();

@@ -1,11 +1,11 @@
-//! What a release ships beside the operator.
+//! Builds release artifacts other than the operator itself.
 //!
-//! | room | what for |
+//! | module | purpose |
 //! |---|---|
-//! | [`bundle`] | the `OperatorHub` bundle, made from `config/`, and the rules that catalogs judge it by |
-//! | [`sbom`] | the software bill of materials, made from what cargo knows |
+//! | [`bundle`] | the `OperatorHub` bundle, generated from `config/`, and the catalogs' validation rules |
+//! | [`sbom`] | the software bill of materials, generated from cargo's metadata |
 //!
-//! Both are pure, from texts to texts; `bundle::sources` reads files and `main` reads and writes them.
+//! Both are pure, except that `bundle::sources` reads files; `main` reads and writes files.
 
 pub mod bundle;
 pub mod sbom;

@@ -1,4 +1,4 @@
-//! `meshwright-ship`: makes what a release ships beside the operator.
+//! `meshwright-ship`: builds release artifacts other than the operator itself.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use std::{fs, io};
 
 use clap::{Args, Parser, Subcommand};
-use meshwright_ship::bundle::rules::{Severity, all, judge};
+use meshwright_ship::bundle::rules::{Severity, all_rules, validate};
 use meshwright_ship::bundle::sources::{ReadError, Sources};
-use meshwright_ship::bundle::{Bundle, Files, Maintainer, MakeError, ParseError, Publication, make};
-use meshwright_ship::sbom::{Inputs, SbomError, sbom};
+use meshwright_ship::bundle::{Bundle, Files, Maintainer, MakeError, ParseError, PublicationSettings, make};
+use meshwright_ship::sbom::{SbomError, SbomInputs, sbom};
 
-/// Makes what a release ships beside the operator.
+/// Builds release artifacts other than the operator itself.
 #[derive(Debug, Parser)]
 #[command(name = "meshwright-ship", version)]
 struct Cli {
@@ -21,7 +21,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make the `OperatorHub` bundle and judge it by the catalogs' rules
+    /// Generate the `OperatorHub` bundle and validate it against the catalogs' rules
     Bundle(BundleArgs),
     /// Print the software bill of materials
     Sbom(SbomArgs),
@@ -29,41 +29,41 @@ enum Command {
 
 #[derive(Args, Debug)]
 struct BundleArgs {
-    /// The folder that it is made from
+    /// The directory with the manifests
     #[arg(long, default_value = "config", value_name = "DIR")]
     config: PathBuf,
-    /// The folder with the add-ons' charts
+    /// The directory with the add-ons' charts
     #[arg(long, default_value = "bundled-manifests/addons", value_name = "DIR")]
     add_ons: PathBuf,
-    /// The folder that it is written to
+    /// The output directory
     #[arg(long, default_value = "config/olm", value_name = "DIR")]
     out: PathBuf,
     /// The operator's image, with registry and tag or digest
     #[arg(long)]
     image: Option<String>,
-    /// Address of the page where the source is and flaws are reported
+    /// URL of the source repository and issue tracker
     #[arg(long, value_name = "URL")]
     repository: Option<String>,
-    /// Whom users may write to, as in `Name <address>`
+    /// Contact for users, in the form `Name <address>`
     #[arg(long, value_parser = maintainer, value_name = "MAINTAINER")]
     maintainer: Option<Maintainer>,
 }
 
 #[derive(Args, Debug)]
 struct SbomArgs {
-    /// What `cargo metadata` printed
+    /// Output of `cargo metadata`
     #[arg(long, value_name = "FILE")]
     metadata: PathBuf,
-    /// What `cargo tree` printed of all that is compiled
+    /// Output of `cargo tree` for all compiled crates
     #[arg(long, value_name = "FILE")]
     compiled: PathBuf,
-    /// What `cargo tree` printed of all that is linked
+    /// Output of `cargo tree` for the linked crates
     #[arg(long, value_name = "FILE")]
     linked: PathBuf,
     /// The lock file
     #[arg(long, default_value = "Cargo.lock", value_name = "FILE")]
     lock: PathBuf,
-    /// The package whose program it is
+    /// The package of the binary
     #[arg(long, default_value = "meshwright")]
     package: String,
 }
@@ -71,34 +71,34 @@ struct SbomArgs {
 /// A command failed.
 #[derive(Debug, thiserror::Error)]
 enum ShipError {
-    #[error("reading what the bundle is made from failed")]
+    #[error("can't read the sources of the bundle")]
     Sources(#[source] ReadError),
-    #[error("making the bundle failed")]
+    #[error("can't generate the bundle")]
     Make(#[source] MakeError),
-    #[error("reading the bundle that was made failed")]
+    #[error("can't parse the generated bundle")]
     Parse(#[source] ParseError),
-    #[error("reading {path} failed")]
+    #[error("can't read {path}")]
     Read {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    #[error("writing {path} failed")]
+    #[error("can't write {path}")]
     Write {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    #[error("making the software bill of materials failed")]
+    #[error("can't generate the software bill of materials")]
     Sbom(#[source] SbomError),
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let result = match Cli::parse().command {
         Command::Bundle(args) => bundle(args),
-        Command::Sbom(args) => bill(&args),
+        Command::Sbom(args) => print_sbom(&args),
     };
-    done.unwrap_or_else(|error| {
+    result.unwrap_or_else(|error| {
         eprint!("meshwright-ship: {error}");
         let mut cause = error.source();
         while let Some(error) = cause {
@@ -110,17 +110,18 @@ fn main() -> ExitCode {
     })
 }
 
-/// Writes nothing when the bundle would not be taken.
+/// Writes nothing if the bundle violates a rule of severity error.
 fn bundle(args: BundleArgs) -> Result<ExitCode, ShipError> {
     let sources = Sources::read(&args.config, &args.add_ons).map_err(ShipError::Sources)?;
-    let publication = Publication { image: args.image, repository: args.repository, maintainer: args.maintainer };
+    let publication =
+        PublicationSettings { image: args.image, repository: args.repository, maintainer: args.maintainer };
     let files = make(sources, publication, env!("CARGO_PKG_VERSION")).map_err(ShipError::Make)?;
-    let findings = judge(&Bundle::try_from(&files).map_err(ShipError::Parse)?);
-    for finding in &findings {
-        println!("{finding}");
+    let violations = validate(&Bundle::try_from(&files).map_err(ShipError::Parse)?);
+    for violation in &violations {
+        println!("{violation}");
     }
-    let errors = findings.iter().filter(|finding| finding.rule.severity == Severity::Error).count();
-    println!("{} rules: {errors} errors, {} warnings", all().count(), findings.len() - errors);
+    let errors = violations.iter().filter(|violation| violation.rule.severity == Severity::Error).count();
+    println!("{} rules: {errors} errors, {} warnings", all_rules().count(), violations.len() - errors);
     if errors > 0 {
         return Ok(ExitCode::FAILURE);
     }
@@ -128,7 +129,7 @@ fn bundle(args: BundleArgs) -> Result<ExitCode, ShipError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the files, and removes those of an older bundle.
+/// Writes the files and removes those of an older bundle.
 fn write(out: &Path, files: &Files) -> Result<(), ShipError> {
     for part in ["manifests", "metadata", "tests"] {
         let path = out.join(part);
@@ -139,14 +140,14 @@ fn write(out: &Path, files: &Files) -> Result<(), ShipError> {
     }
     for (name, text) in files {
         let path = out.join(name);
-        let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
-        folder.and_then(|()| fs::write(&path, text)).map_err(|source| ShipError::Write { path, source })?;
+        let directory = path.parent().map_or(Ok(()), fs::create_dir_all);
+        directory.and_then(|()| fs::write(&path, text)).map_err(|source| ShipError::Write { path, source })?;
     }
     Ok(())
 }
 
-fn bill(args: &SbomArgs) -> Result<ExitCode, ShipError> {
-    let inputs = Inputs {
+fn print_sbom(args: &SbomArgs) -> Result<ExitCode, ShipError> {
+    let inputs = SbomInputs {
         metadata: &read(&args.metadata)?,
         compiled: &read(&args.compiled)?,
         linked: &read(&args.linked)?,
@@ -161,12 +162,12 @@ fn read(path: &Path) -> Result<String, ShipError> {
     fs::read_to_string(path).map_err(|source| ShipError::Read { path: path.to_owned(), source })
 }
 
-/// A maintainer can't be read.
+/// The maintainer has the wrong form.
 #[derive(Debug, thiserror::Error)]
-#[error("it is not as in `A Team <team@example.com>`")]
+#[error("must have the form `A Team <team@example.com>`")]
 struct MaintainerError;
 
-/// Reads `Name <address>`.
+/// Parses `Name <address>`.
 fn maintainer(text: &str) -> Result<Maintainer, MaintainerError> {
     let (name, email) = text.strip_suffix('>').and_then(|text| text.split_once('<')).ok_or(MaintainerError)?;
     Ok(Maintainer { name: name.trim().to_owned(), email: email.trim().to_owned() })
@@ -179,25 +180,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn a_maintainer_has_a_name_and_an_address() {
+    fn maintainer_has_name_and_address() {
         let read = maintainer("A Team <team@example.com>").unwrap();
         assert_eq!((read.name.as_str(), read.email.as_str()), ("A Team", "team@example.com"));
         assert!(maintainer("team@example.com").is_err());
     }
 
     #[test]
-    fn a_bundle_is_written_anew_and_what_an_older_one_had_goes() {
-        let folder = tempfile::tempdir().unwrap();
+    fn replaces_files_of_older_bundle() {
+        let directory = tempfile::tempdir().unwrap();
         let old = Files::from([("manifests/old.yaml".to_owned(), "a".to_owned())]);
-        write(folder.path(), &old).unwrap();
+        write(directory.path(), &old).unwrap();
         let new = Files::from([("manifests/new.yaml".to_owned(), "b".to_owned())]);
-        write(folder.path(), &new).unwrap();
-        assert!(!folder.path().join("manifests/old.yaml").exists());
-        assert_eq!(fs::read_to_string(folder.path().join("manifests/new.yaml")).unwrap(), "b");
+        write(directory.path(), &new).unwrap();
+        assert!(!directory.path().join("manifests/old.yaml").exists());
+        assert_eq!(fs::read_to_string(directory.path().join("manifests/new.yaml")).unwrap(), "b");
     }
 }

@@ -1,5 +1,5 @@
-//! The software bill of materials, as `CycloneDX` 1.6 in JSON, from what cargo knows. The same inputs give the same text:
-//! there is no time in it, and its serial number follows from its content. Pure.
+//! Generates the software bill of materials (SBOM), as `CycloneDX` 1.6 in JSON, from cargo's metadata. The output is
+//! reproducible: it has no timestamp, and its serial number is derived from its content. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,116 +7,117 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// What the bill is made from.
+/// The inputs of the SBOM.
 #[derive(Clone, Copy, Debug)]
-pub struct Inputs<'a> {
-    /// What `cargo metadata --format-version 1 --filter-platform TARGET` printed.
+pub struct SbomInputs<'a> {
+    /// The output of `cargo metadata --format-version 1 --filter-platform TARGET`.
     pub metadata: &'a str,
-    /// What `cargo tree --edges normal,build --prefix none --format {p}` printed: all that is compiled.
+    /// The output of `cargo tree --edges normal,build --prefix none --format {p}`: all compiled crates.
     pub compiled: &'a str,
-    /// What it printed with `--edges normal,no-proc-macro`: what ends in the program.
+    /// The output with `--edges normal,no-proc-macro`: the crates linked into the binary.
     pub linked: &'a str,
     /// `Cargo.lock`, for the checksums.
     pub lock: &'a str,
-    /// The package whose program it is.
+    /// The package of the binary.
     pub package: &'a str,
 }
 
-/// The bill can't be made.
+/// The SBOM can't be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum SbomError {
-    /// Cargo's metadata isn't as expected.
-    #[error("reading cargo's metadata failed")]
+    /// Cargo's metadata has an unexpected format.
+    #[error("can't parse cargo's metadata")]
     Metadata(#[source] serde_json::Error),
-    /// The package isn't among them.
-    #[error("there is no package {0}")]
+    /// The package doesn't exist.
+    #[error("package {0} not found")]
     NoPackage(String),
-    /// A crate that is compiled isn't in the metadata.
-    #[error("{0} is compiled, and cargo's metadata doesn't know it")]
+    /// A compiled crate is missing in the metadata.
+    #[error("{0} is compiled but missing in cargo's metadata")]
     Unknown(String),
-    /// The bill can't be written.
-    #[error("writing the bill failed")]
+    /// The SBOM can't be serialized.
+    #[error("can't serialize the SBOM")]
     Write(#[source] serde_json::Error),
 }
 
 #[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-    resolve: Resolve,
+struct CargoMetadata {
+    packages: Vec<CargoPackage>,
+    resolve: DependencyGraph,
 }
 
 #[derive(Deserialize)]
-struct Package {
+struct CargoPackage {
     id: String,
     name: String,
     version: String,
     license: Option<String>,
     description: Option<String>,
     repository: Option<String>,
-    /// Where it is from; nothing for the workspace's own.
+    /// The registry; `None` for crates of the workspace.
     source: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Resolve {
-    nodes: Vec<Node>,
+struct DependencyGraph {
+    nodes: Vec<ResolvedPackage>,
 }
 
 #[derive(Deserialize)]
-struct Node {
+struct ResolvedPackage {
     id: String,
     dependencies: Vec<String>,
 }
 
-/// Name and version.
-type Key = (String, String);
+/// The name and version of a crate.
+type CrateKey = (String, String);
 
-/// Makes the bill.
-pub fn sbom(inputs: Inputs<'_>) -> Result<String, SbomError> {
-    let metadata: Metadata = serde_json::from_str(inputs.metadata).map_err(SbomError::Metadata)?;
-    let packages: BTreeMap<Key, &Package> = metadata.packages.iter().map(|package| (package.key(), package)).collect();
+/// Generates the SBOM.
+pub fn sbom(inputs: SbomInputs<'_>) -> Result<String, SbomError> {
+    let metadata: CargoMetadata = serde_json::from_str(inputs.metadata).map_err(SbomError::Metadata)?;
+    let packages: BTreeMap<CrateKey, &CargoPackage> =
+        metadata.packages.iter().map(|package| (package.key(), package)).collect();
     let (compiled, linked) = (crates(inputs.compiled), crates(inputs.linked));
     if let Some((name, version)) = compiled.iter().find(|key| !packages.contains_key(*key)) {
         return Err(SbomError::Unknown(format!("{name} {version}")));
     }
-    let whole = compiled.iter().find(|(name, _)| name == inputs.package);
-    let whole =
-        whole.and_then(|key| packages.get(key)).ok_or_else(|| SbomError::NoPackage(inputs.package.to_owned()))?;
+    let application = compiled.iter().find(|(name, _)| name == inputs.package);
+    let application =
+        application.and_then(|key| packages.get(key)).ok_or_else(|| SbomError::NoPackage(inputs.package.to_owned()))?;
 
     let checksums = checksums(inputs.lock);
-    let part = |key: &Key| {
-        let package = packages.get(key).filter(|package| package.id != whole.id)?;
+    let part = |key: &CrateKey| {
+        let package = packages.get(key).filter(|package| package.id != application.id)?;
         Some(package.component("library", linked.contains(key), checksums.get(key)))
     };
-    let bill = json!({
+    let sbom = json!({
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "version": 1,
         "metadata": {
-            "component": whole.component("application", true, None),
+            "component": application.component("application", true, None),
             "properties": [{"name": "cdx:reproducible", "value": "true"}],
         },
         "components": compiled.iter().filter_map(part).collect::<Vec<_>>(),
         "dependencies": dependencies(&metadata, &compiled),
     });
-    let number = serial_number(&bill.to_string());
-    let bill = with(bill, "serialNumber", Some(number));
-    serde_json::to_string_pretty(&bill).map(|text| text + "\n").map_err(SbomError::Write)
+    let number = serial_number(&sbom.to_string());
+    let sbom = with(sbom, "serialNumber", Some(number));
+    serde_json::to_string_pretty(&sbom).map(|text| text + "\n").map_err(SbomError::Write)
 }
 
-impl Package {
-    fn key(&self) -> Key {
+impl CargoPackage {
+    fn key(&self) -> CrateKey {
         (self.name.clone(), self.version.clone())
     }
 
-    /// What it is called in the bill: by its package URL where it is from a registry.
+    /// The reference in the SBOM: the package URL for crates from a registry.
     fn reference(&self) -> String {
         let (scheme, Self { name, version, .. }) = (if self.source.is_some() { "pkg:cargo/" } else { "" }, self);
         format!("{scheme}{name}@{version}")
     }
 
-    /// What isn't in the program, but made it, has the scope `excluded`.
+    /// Builds the component. Crates that are compiled but not linked have the scope `excluded`.
     fn component(&self, kind: &str, linked: bool, checksum: Option<&String>) -> Value {
         let component = json!({
             "type": kind,
@@ -126,7 +127,7 @@ impl Package {
             "scope": if linked { "required" } else { "excluded" },
         });
         let component = with(component, "purl", self.source.as_ref().map(|_| self.reference()));
-        // The form with a slash is older than SPDX expressions in manifests.
+        // Older manifests have a slash in place of an SPDX expression.
         let license = self.license.as_ref().map(|license| json!([{"expression": license.replace('/', " OR ")}]));
         let component = with(component, "licenses", license);
         let description = self.description.as_ref();
@@ -139,7 +140,7 @@ impl Package {
     }
 }
 
-/// An object with a further field, if there is a value for it.
+/// Adds a field to an object if it has a value.
 fn with(mut object: Value, field: &str, value: Option<impl Into<Value>>) -> Value {
     if let (Some(fields), Some(value)) = (object.as_object_mut(), value) {
         fields.insert(field.to_owned(), value.into());
@@ -147,8 +148,8 @@ fn with(mut object: Value, field: &str, value: Option<impl Into<Value>>) -> Valu
     object
 }
 
-/// Who needs whom, among those that are compiled.
-fn dependencies(metadata: &Metadata, compiled: &BTreeSet<Key>) -> Vec<Value> {
+/// The dependencies between compiled crates.
+fn dependencies(metadata: &CargoMetadata, compiled: &BTreeSet<CrateKey>) -> Vec<Value> {
     let used: BTreeMap<&str, String> = metadata
         .packages
         .iter()
@@ -158,15 +159,15 @@ fn dependencies(metadata: &Metadata, compiled: &BTreeSet<Key>) -> Vec<Value> {
     let mut all: BTreeMap<&String, BTreeSet<&String>> = BTreeMap::new();
     for node in &metadata.resolve.nodes {
         if let Some(reference) = used.get(node.id.as_str()) {
-            let needed = node.dependencies.iter().filter_map(|id| used.get(id.as_str()));
-            all.entry(reference).or_default().extend(needed);
+            let depends_on = node.dependencies.iter().filter_map(|id| used.get(id.as_str()));
+            all.entry(reference).or_default().extend(depends_on);
         }
     }
-    all.into_iter().map(|(reference, needed)| json!({"ref": reference, "dependsOn": needed})).collect()
+    all.into_iter().map(|(reference, depends_on)| json!({"ref": reference, "dependsOn": depends_on})).collect()
 }
 
-/// The crates of `cargo tree`'s lines, as `name vVERSION`, with more behind it.
-fn crates(tree: &str) -> BTreeSet<Key> {
+/// Parses the lines of `cargo tree`, which start with `name vVERSION`.
+fn crates(tree: &str) -> BTreeSet<CrateKey> {
     let key = |line: &str| {
         let mut words = line.split_whitespace();
         Some((words.next()?.to_owned(), words.next()?.strip_prefix('v')?.to_owned()))
@@ -174,8 +175,8 @@ fn crates(tree: &str) -> BTreeSet<Key> {
     tree.lines().filter_map(key).collect()
 }
 
-/// The checksums of a lock file's packages.
-fn checksums(lock: &str) -> BTreeMap<Key, String> {
+/// Parses the checksums in a lock file.
+fn checksums(lock: &str) -> BTreeMap<CrateKey, String> {
     let package = |block: &str| {
         let field = |name: &str| {
             let line = block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "))?;
@@ -186,7 +187,7 @@ fn checksums(lock: &str) -> BTreeMap<Key, String> {
     lock.split("[[package]]").filter_map(package).collect()
 }
 
-/// A UUID of version 8, made from a text's SHA-256.
+/// A version 8 UUID, derived from the SHA-256 of a text.
 fn serial_number(text: &str) -> String {
     let mut hex: Vec<char> = Sha256::digest(text)
         .iter()
@@ -194,8 +195,8 @@ fn serial_number(text: &str) -> String {
         .take(32)
         .collect();
     for (at, digit) in [(12, '8'), (16, 'a')] {
-        if let Some(place) = hex.get_mut(at) {
-            *place = digit;
+        if let Some(slot) = hex.get_mut(at) {
+            *slot = digit;
         }
     }
     let hex: String = hex.into_iter().collect();
@@ -232,60 +233,57 @@ mod tests {
         .to_string()
     }
 
-    fn made(compiled: &str, package: &str) -> Result<Value, SbomError> {
-        let inputs = Inputs { metadata: &metadata(), compiled, linked: LINKED, lock: LOCK, package };
+    fn generate(compiled: &str, package: &str) -> Result<Value, SbomError> {
+        let inputs = SbomInputs { metadata: &metadata(), compiled, linked: LINKED, lock: LOCK, package };
         sbom(inputs).map(|text| serde_json::from_str(&text).unwrap())
     }
 
     #[test]
-    fn what_is_linked_is_required_and_what_only_helped_to_compile_is_excluded() {
-        let bill = made(COMPILED, "app").unwrap();
-        let scopes: Vec<(&str, &str)> = bill["components"]
+    fn linked_crates_are_required_and_others_excluded() {
+        let sbom = generate(COMPILED, "app").unwrap();
+        let scopes: Vec<(&str, &str)> = sbom["components"]
             .as_array()
             .unwrap()
             .iter()
             .map(|it| (it["bom-ref"].as_str().unwrap(), it["scope"].as_str().unwrap()))
             .collect();
         assert_eq!(scopes, [("pkg:cargo/log@0.4.1", "required"), ("pkg:cargo/serde_derive@1.0.2", "excluded")]);
-        assert_eq!(bill["metadata"]["component"]["bom-ref"], "app@0.1.0");
+        assert_eq!(sbom["metadata"]["component"]["bom-ref"], "app@0.1.0");
     }
 
     #[test]
-    fn a_crate_has_its_licence_as_an_expression_and_its_checksum() {
-        let bill = made(COMPILED, "app").unwrap();
-        let log = &bill["components"][0];
+    fn components_have_license_expression_and_checksum() {
+        let sbom = generate(COMPILED, "app").unwrap();
+        let log = &sbom["components"][0];
         assert_eq!(log["licenses"], json!([{"expression": "MIT OR Apache-2.0"}]));
         assert_eq!(log["hashes"], json!([{"alg": "SHA-256", "content": "abc"}]));
     }
 
     #[test]
-    fn tests_dependencies_are_not_in_the_bill() {
-        let bill = made(COMPILED, "app").unwrap();
+    fn omits_dev_dependencies() {
+        let sbom = generate(COMPILED, "app").unwrap();
         assert_eq!(
-            bill["dependencies"][0],
+            sbom["dependencies"][0],
             json!({"ref": "app@0.1.0", "dependsOn": ["pkg:cargo/log@0.4.1", "pkg:cargo/serde_derive@1.0.2"]})
         );
-        assert!(!bill.to_string().contains("proptest"));
+        assert!(!sbom.to_string().contains("proptest"));
     }
 
     #[test]
-    fn the_same_inputs_give_the_same_bill_and_others_another_serial_number() {
-        let bill = made(COMPILED, "app").unwrap();
-        assert_eq!(bill, made(COMPILED, "app").unwrap());
-        let other = made(LINKED, "app").unwrap();
-        assert_ne!(bill["serialNumber"], other["serialNumber"]);
-        let number = bill["serialNumber"].as_str().unwrap();
+    fn serial_number_depends_on_inputs_only() {
+        let sbom = generate(COMPILED, "app").unwrap();
+        assert_eq!(sbom, generate(COMPILED, "app").unwrap());
+        let other = generate(LINKED, "app").unwrap();
+        assert_ne!(sbom["serialNumber"], other["serialNumber"]);
+        let number = sbom["serialNumber"].as_str().unwrap();
         assert_eq!((number.len(), number.get(23..24)), (45, Some("8")), "{number}");
-        assert_eq!(bill["metadata"].get("timestamp"), None);
+        assert_eq!(sbom["metadata"].get("timestamp"), None);
     }
 
     #[test]
-    fn crates_that_the_metadata_lacks_are_refused() {
-        let refusal = |compiled, package| made(compiled, package).unwrap_err().to_string();
-        assert_eq!(
-            refusal("app v0.1.0\nrand v9.0.0", "app"),
-            "rand 9.0.0 is compiled, and cargo's metadata doesn't know it"
-        );
-        assert_eq!(refusal(COMPILED, "other"), "there is no package other");
+    fn rejects_crates_missing_in_metadata() {
+        let error = |compiled, package| generate(compiled, package).unwrap_err().to_string();
+        assert_eq!(error("app v0.1.0\nrand v9.0.0", "app"), "rand 9.0.0 is compiled but missing in cargo's metadata");
+        assert_eq!(error(COMPILED, "other"), "package other not found");
     }
 }

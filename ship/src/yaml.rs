@@ -1,4 +1,4 @@
-//! YAML as Kubernetes' own tools read it.
+//! Parses YAML like Kubernetes' own tools.
 
 use serde::de::DeserializeOwned;
 

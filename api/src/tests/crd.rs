@@ -1,4 +1,4 @@
-//! The CRD as it is committed and installed.
+//! Tests of the committed CRD.
 
 use std::{fs, path::Path};
 
@@ -8,28 +8,28 @@ use serde_json::{Value, json};
 use super::{schema, yaml};
 use crate::{MeshInstallationStatus, PlatformName, crd_yaml};
 
-/// Calls `check` with every schema below this one and its path.
+/// Calls `check` with a schema, all its subschemas and their paths.
 fn each_schema(path: &str, schema: &Value, check: &mut dyn FnMut(&str, &Value)) {
     check(path, schema);
     for (name, child) in schema["properties"].as_object().into_iter().flatten() {
         each_schema(&format!("{path}.{name}"), child, check);
     }
-    for (key, mark) in [("items", "[]"), ("additionalProperties", "{}")] {
+    for (key, suffix) in [("items", "[]"), ("additionalProperties", "{}")] {
         if schema[key].is_object() {
-            each_schema(&format!("{path}{mark}"), &schema[key], check);
+            each_schema(&format!("{path}{suffix}"), &schema[key], check);
         }
     }
 }
 
 #[test]
-fn the_committed_crd_is_the_one_that_the_types_make() {
+fn committed_crd_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/crd/meshinstallations.yaml");
     let committed = fs::read_to_string(&path).unwrap_or_default();
     assert!(committed == crd_yaml().unwrap(), "config/crd/meshinstallations.yaml is out of date; run: make generate");
 }
 
 #[test]
-fn names_and_scope_never_change() {
+fn names_and_scope_are_stable() {
     let crd = yaml(&crd_yaml().unwrap());
     assert_eq!(crd["metadata"]["name"], "meshinstallations.meshwright.dev");
     assert_eq!(crd["spec"]["scope"], "Cluster");
@@ -45,7 +45,7 @@ fn names_and_scope_never_change() {
 }
 
 #[test]
-fn the_columns_are_those_that_a_person_looks_for() {
+fn has_expected_printer_columns() {
     let crd = yaml(&crd_yaml().unwrap());
     let columns = crd["spec"]["versions"][0]["additionalPrinterColumns"].as_array().unwrap();
     let names: Vec<_> = columns.iter().map(|column| column["name"].as_str().unwrap()).collect();
@@ -55,26 +55,26 @@ fn the_columns_are_those_that_a_person_looks_for() {
 }
 
 #[test]
-fn it_fits_into_the_annotation_of_a_client_side_apply() {
+fn fits_into_last_applied_annotation() {
     assert!(crd_yaml().unwrap().len() < 200_000);
 }
 
 #[test]
-fn a_new_object_shows_that_nobody_has_looked_at_it() {
+fn new_objects_have_unobserved_generation() {
     let default = &schema()["properties"]["status"]["default"];
     assert_eq!(default, &json!({ "observedGeneration": -1 }));
     assert_eq!(serde_json::to_value(MeshInstallationStatus::default()).unwrap(), *default);
 }
 
 #[test]
-fn an_explicit_null_means_the_default() {
+fn no_field_is_nullable() {
     each_schema("", &schema(), &mut |path, schema| {
         assert!(schema.get("nullable").is_none(), "{path} is nullable");
     });
 }
 
 #[test]
-fn no_integer_has_a_format_that_the_api_server_warns_of() {
+fn integers_have_no_unsigned_format() {
     each_schema("", &schema(), &mut |path, schema| {
         let format = schema["format"].as_str().unwrap_or_default();
         assert!(!format.starts_with("uint"), "{path} has format {format}");
@@ -82,7 +82,7 @@ fn no_integer_has_a_format_that_the_api_server_warns_of() {
 }
 
 #[test]
-fn every_field_of_ours_says_what_it_does() {
+fn all_fields_have_descriptions() {
     let kubernetes = ["affinity", "tolerations", "neverInjectSelector", "alwaysInjectSelector"];
     each_schema("", &schema()["properties"]["spec"], &mut |path, schema| {
         let inside =
@@ -93,7 +93,7 @@ fn every_field_of_ours_says_what_it_does() {
 }
 
 #[test]
-fn an_optional_choice_is_described_by_its_field() {
+fn optional_enums_have_field_descriptions() {
     let service = &schema()["properties"]["spec"]["properties"]["gateways"]["items"]["properties"]["service"];
     let described = service["properties"]["type"]["description"].as_str().unwrap();
     assert!(described.contains("default for ingress"), "{described}");
@@ -101,7 +101,7 @@ fn an_optional_choice_is_described_by_its_field() {
 }
 
 #[test]
-fn free_form_parts_keep_what_we_do_not_know() {
+fn free_form_parts_preserve_unknown_fields() {
     let spec = &schema()["properties"]["spec"]["properties"];
     let parts = [
         &spec["meshConfig"],
@@ -116,7 +116,7 @@ fn free_form_parts_keep_what_we_do_not_know() {
 }
 
 #[test]
-fn lists_that_people_patch_are_keyed_by_name() {
+fn patchable_lists_are_keyed_by_name() {
     let spec = &schema()["properties"]["spec"]["properties"];
     let gateway = &spec["gateways"]["items"]["properties"];
     let lists = [
@@ -132,7 +132,7 @@ fn lists_that_people_patch_are_keyed_by_name() {
 }
 
 #[test]
-fn bounds_are_written_as_whole_numbers() {
+fn bounds_are_integers() {
     let crd = yaml(&crd_yaml().unwrap());
     let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
     let port =
@@ -141,24 +141,24 @@ fn bounds_are_written_as_whole_numbers() {
 }
 
 #[test]
-fn quantities_are_what_kubernetes_takes() {
+fn quantities_match_kubernetes() {
     let spec = &schema()["properties"]["spec"]["properties"];
     let quantity = &spec["controlPlane"]["properties"]["resources"]["properties"]["requests"]["additionalProperties"];
     assert_eq!(quantity["x-kubernetes-int-or-string"], true);
-    // The CEL engine is the regular expression engine at hand.
+    // Uses the CEL engine, because the crate has no other regular expression engine.
     let rule = format!("self.matches({})", quantity["pattern"]);
     let matcher = json!({ "type": "string", "x-kubernetes-validations": [{ "rule": rule }] });
     let accepts = |text: &str| Validator::new().validate(&matcher, &json!(text), None).is_ok();
-    for right in ["1", "500m", "0.5", "2Gi", "128Mi", "1e3", "100k", "1.5Gi", "250u"] {
-        assert!(accepts(right), "{right}");
+    for valid in ["1", "500m", "0.5", "2Gi", "128Mi", "1e3", "100k", "1.5Gi", "250u"] {
+        assert!(accepts(valid), "{valid}");
     }
-    for wrong in ["", "1x", "2GB", "-1", "1 Gi", "Gi", "1e", "1,5"] {
-        assert!(!accepts(wrong), "{wrong}");
+    for invalid in ["", "1x", "2GB", "-1", "1 Gi", "Gi", "1e", "1,5"] {
+        assert!(!accepts(invalid), "{invalid}");
     }
 }
 
 #[test]
-fn every_platform_that_has_a_file_can_be_asked_for() {
+fn schema_lists_all_platforms() {
     let platform = &schema()["properties"]["spec"]["properties"]["platform"];
     let offered: Vec<_> = platform["enum"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
     assert_eq!(offered[0], "auto");

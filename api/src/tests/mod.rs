@@ -1,5 +1,4 @@
-//! Tests of the CRD, of each of its rules, and of the samples. They read files of the repository
-//! and nothing else.
+//! Tests of the CRD, its rules and the samples. They only read files of the repository.
 
 mod crd;
 mod rules;
@@ -10,19 +9,18 @@ use serde_json::{Value, json};
 
 use crate::{MeshInstallation, crd as final_crd};
 
-/// The schema as the API server gets it, so that the rules that are tested are the installed ones.
+/// The schema of the installed CRD.
 fn schema() -> Value {
     let crd = final_crd();
     serde_json::to_value(crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap()).unwrap()
 }
 
-/// YAML as a user would write it.
+/// Parses YAML as kubectl does.
 fn yaml(text: &str) -> Value {
     serde_saphyr::from_str_with_options(text, serde_saphyr::options! { legacy_octal_numbers: true }).unwrap()
 }
 
-/// An installation of that name and spec; the version is filled in if the spec has none. It goes
-/// through the types, which fill in defaults as the API server does.
+/// Returns an installation with a default for the version. Deserializing it sets defaults as the API server does.
 fn installation(name: &str, spec: &str) -> MeshInstallation {
     let mut spec = if spec.is_empty() { json!({}) } else { yaml(spec) };
     spec.as_object_mut().unwrap().entry("version").or_insert_with(|| json!("1.31"));
@@ -33,8 +31,8 @@ fn installation(name: &str, spec: &str) -> MeshInstallation {
     }
 }
 
-/// What the API server would say to a new object, or to the change from an old one.
-fn complaints(new: &MeshInstallation, old: Option<&MeshInstallation>) -> Vec<String> {
+/// Returns the messages of the rules that a new object, or the update of an old one, violates.
+fn violations(new: &MeshInstallation, old: Option<&MeshInstallation>) -> Vec<String> {
     let new = serde_json::to_value(new).unwrap();
     let old = old.map(|old| serde_json::to_value(old).unwrap());
     match Validator::new().validate(&schema(), &new, old.as_ref()) {

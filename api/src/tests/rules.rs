@@ -1,4 +1,4 @@
-//! Every CEL rule, both ways.
+//! Tests of all CEL rules with accepted and rejected specs.
 
 mod gateways;
 mod mesh;
@@ -8,69 +8,68 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{complaints, installation, schema};
+use super::{installation, schema, violations};
 use crate::version::VersionRequest;
 
-/// A rule, by its message, with specs that it lets pass and specs that it alone refuses.
-struct Case {
+/// A rule, identified by its message, with specs that it accepts and specs that only this rule rejects.
+struct RuleCase {
     message: &'static str,
-    passes: &'static [&'static str],
-    refuses: &'static [&'static str],
+    accepted: &'static [&'static str],
+    rejected: &'static [&'static str],
 }
 
-/// All of them, by what they are about.
-fn cases() -> impl Iterator<Item = &'static Case> {
+fn cases() -> impl Iterator<Item = &'static RuleCase> {
     [mesh::CASES, gateways::CASES, proxies::CASES].into_iter().flatten()
 }
 
-/// Rules that need more than a spec; each has a test of its own below.
+/// Messages of rules that depend on more than the spec. Each has its own test.
 const NAME_TOO_LONG: &str =
-    "metadata.name must have at most 63 characters: it becomes a label value on every object of the mesh";
-const NAME_OF_COMPONENT: &str = "metadata.name must not be base, cni, istiod, istio-base, istio-cni or ztunnel: tools that read app.kubernetes.io/instance would mix it up with that component";
-const NAME_OF_GATEWAY: &str = "metadata.name must not be the name of one of its gateways: tools that read app.kubernetes.io/instance would mix them up";
-const REVISION_IMMUTABLE: &str = "revision can't be changed; make a new MeshInstallation for another revision";
-const NAMESPACE_IMMUTABLE: &str = "namespace can't be changed; make a new MeshInstallation for another namespace";
+    "metadata.name must have at most 63 characters, because it is a label value on every object of the mesh";
+const NAME_OF_COMPONENT: &str = "metadata.name must not be base, cni, istiod, istio-base, istio-cni or ztunnel, because tools that track objects by app.kubernetes.io/instance would confuse it with that component";
+const NAME_OF_GATEWAY: &str = "metadata.name must not be the name of a gateway in spec.gateways, because tools that track objects by app.kubernetes.io/instance would confuse them";
+const REVISION_IMMUTABLE: &str = "revision is immutable; create a new MeshInstallation for another revision";
+const NAMESPACE_IMMUTABLE: &str = "namespace is immutable; create a new MeshInstallation for another namespace";
 
 fn new(name: &str, spec: &str) -> Vec<String> {
-    complaints(&installation(name, spec), None)
+    violations(&installation(name, spec), None)
 }
 
 #[test]
-fn each_rule_lets_pass_what_is_right() {
+fn rules_accept_valid_specs() {
     for case in cases() {
-        for spec in case.passes {
+        for spec in case.accepted {
             assert_eq!(new("mesh", spec), Vec::<String>::new(), "{spec}");
         }
     }
 }
 
 #[test]
-fn each_rule_refuses_what_is_wrong_and_says_what_would_be_right() {
+fn rules_reject_invalid_specs_with_their_message() {
     for case in cases() {
-        for spec in case.refuses {
-            let complaints = new("mesh", spec);
-            assert!(complaints.iter().any(|complaint| complaint == case.message), "{spec}: {complaints:?}");
+        for spec in case.rejected {
+            let violations = new("mesh", spec);
+            assert!(violations.iter().any(|violation| violation == case.message), "{spec}: {violations:?}");
         }
     }
 }
 
 #[test]
-fn nothing_but_the_rule_meant_refuses() {
+fn invalid_specs_violate_a_single_rule() {
     for case in cases() {
-        for spec in case.refuses {
+        for spec in case.rejected {
             assert_eq!(new("mesh", spec).len(), 1, "{spec}");
         }
     }
 }
 
 #[test]
-fn a_name_longer_than_a_label_value_is_refused() {
+fn rejects_names_longer_than_label_values() {
     assert_eq!(new(&"m".repeat(63), ""), Vec::<String>::new());
     assert_eq!(new(&"m".repeat(64), ""), [NAME_TOO_LONG]);
 }
 
 #[test]
-fn a_name_that_is_a_components_is_refused() {
+fn rejects_names_of_components() {
     assert_eq!(new("istiod-prod", ""), Vec::<String>::new());
     for name in ["base", "cni", "istiod", "istio-base", "istio-cni", "ztunnel"] {
         assert_eq!(new(name, ""), [NAME_OF_COMPONENT], "{name}");
@@ -78,39 +77,39 @@ fn a_name_that_is_a_components_is_refused() {
 }
 
 #[test]
-fn a_name_that_is_also_a_gateways_is_refused() {
+fn rejects_names_of_gateways() {
     assert_eq!(new("mesh", "gateways: [{name: edge}]"), Vec::<String>::new());
     assert_eq!(new("edge", "gateways: [{name: other}, {name: edge}]"), [NAME_OF_GATEWAY]);
 }
 
 #[test]
-fn the_namespace_stays_as_it_was_made() {
-    let made = installation("mesh", "namespace: istio-system");
+fn namespace_is_immutable() {
+    let created = installation("mesh", "namespace: istio-system");
     let same = installation("mesh", "{namespace: istio-system, profile: demo}");
     let moved = installation("mesh", "namespace: mesh-system");
-    assert_eq!(complaints(&same, Some(&made)), Vec::<String>::new());
-    assert_eq!(complaints(&moved, Some(&made)), [NAMESPACE_IMMUTABLE]);
+    assert_eq!(violations(&same, Some(&created)), Vec::<String>::new());
+    assert_eq!(violations(&moved, Some(&created)), [NAMESPACE_IMMUTABLE]);
 }
 
 #[test]
-fn the_namespace_cannot_be_set_on_an_object_that_left_it_out() {
-    let made = installation("mesh", "");
-    assert_eq!(complaints(&installation("mesh", "namespace: other"), Some(&made)), [NAMESPACE_IMMUTABLE]);
+fn default_namespace_is_immutable() {
+    let created = installation("mesh", "");
+    assert_eq!(violations(&installation("mesh", "namespace: other"), Some(&created)), [NAMESPACE_IMMUTABLE]);
 }
 
 #[test]
-fn the_revision_stays_as_it_was_made() {
-    let made = |revision: &str| installation("mesh", revision);
-    let complaints = |new: &str, old: &str| complaints(&made(new), Some(&made(old)));
-    assert_eq!(complaints("{revision: a, profile: demo}", "revision: a"), Vec::<String>::new());
-    assert_eq!(complaints("profile: demo", ""), Vec::<String>::new());
+fn revision_is_immutable() {
+    let with = |revision: &str| installation("mesh", revision);
+    let violations = |new: &str, old: &str| violations(&with(new), Some(&with(old)));
+    assert_eq!(violations("{revision: a, profile: demo}", "revision: a"), Vec::<String>::new());
+    assert_eq!(violations("profile: demo", ""), Vec::<String>::new());
     for (new, old) in [("revision: b", "revision: a"), ("", "revision: a"), ("revision: a", "")] {
-        assert_eq!(complaints(new, old), [REVISION_IMMUTABLE], "{new} after {old}");
+        assert_eq!(violations(new, old), [REVISION_IMMUTABLE], "{new} after {old}");
     }
 }
 
 #[test]
-fn the_schema_and_the_parser_agree_on_what_a_version_is() {
+fn schema_and_parser_accept_the_same_versions() {
     let texts = [
         "1.31",
         "1.31.2",
@@ -151,7 +150,7 @@ fn the_schema_and_the_parser_agree_on_what_a_version_is() {
 }
 
 #[test]
-fn no_rule_is_without_a_case() {
+fn every_rule_has_test_cases() {
     let mut expected: BTreeSet<String> = cases().map(|case| case.message.to_owned()).collect();
     expected.extend(
         [NAME_TOO_LONG, NAME_OF_COMPONENT, NAME_OF_GATEWAY, NAMESPACE_IMMUTABLE, REVISION_IMMUTABLE].map(str::to_owned),

@@ -1,10 +1,10 @@
-//! The samples that people copy.
+//! Tests of the samples in `config/samples`.
 
 use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use super::{complaints, yaml};
+use super::{violations, yaml};
 use crate::{MeshInstallation, Profile, ServiceType};
 
 fn samples() -> Vec<(String, Value)> {
@@ -24,33 +24,34 @@ fn sample(name: &str) -> MeshInstallation {
     serde_json::from_value(value).unwrap()
 }
 
-/// Where `kept` lacks something of `written`; the types drop fields that they don't know.
-fn lost(path: &str, written: &Value, kept: &Value) -> Option<String> {
-    match (written, kept) {
-        (Value::Object(written), Value::Object(kept)) => written.iter().find_map(|(key, value)| {
+/// Returns the path of the first field that differs. Deserialization drops unknown fields.
+fn first_lost_field(path: &str, written: &Value, parsed: &Value) -> Option<String> {
+    match (written, parsed) {
+        (Value::Object(written), Value::Object(parsed)) => written.iter().find_map(|(key, value)| {
             let path = format!("{path}.{key}");
-            kept.get(key).map_or_else(|| Some(path.clone()), |kept| lost(&path, value, kept))
+            parsed.get(key).map_or_else(|| Some(path.clone()), |parsed| first_lost_field(&path, value, parsed))
         }),
-        (Value::Array(written), Value::Array(kept)) if written.len() == kept.len() => {
-            written.iter().zip(kept).find_map(|(written, kept)| lost(&format!("{path}[]"), written, kept))
-        }
-        _ => (written != kept).then(|| path.to_owned()),
+        (Value::Array(written), Value::Array(parsed)) if written.len() == parsed.len() => written
+            .iter()
+            .zip(parsed)
+            .find_map(|(written, parsed)| first_lost_field(&format!("{path}[]"), written, parsed)),
+        _ => (written != parsed).then(|| path.to_owned()),
     }
 }
 
 #[test]
-fn every_sample_is_valid_and_has_no_unknown_field() {
+fn samples_are_valid_without_unknown_fields() {
     let samples = samples();
     assert!(samples.len() >= 3);
     for (path, value) in samples {
         let parsed: MeshInstallation = serde_json::from_value(value.clone()).unwrap();
-        assert_eq!(complaints(&parsed, None), Vec::<String>::new(), "{path}");
-        assert_eq!(lost("", &value, &serde_json::to_value(&parsed).unwrap()), None, "{path}");
+        assert_eq!(violations(&parsed, None), Vec::<String>::new(), "{path}");
+        assert_eq!(first_lost_field("", &value, &serde_json::to_value(&parsed).unwrap()), None, "{path}");
     }
 }
 
 #[test]
-fn the_demo_has_the_ports_that_its_description_promises() {
+fn demo_sample_has_documented_ports() {
     let spec = sample("demo.yaml").spec;
     assert_eq!(spec.profile, Profile::Demo);
     let gateway = &spec.gateways[0];
@@ -61,7 +62,7 @@ fn the_demo_has_the_ports_that_its_description_promises() {
 }
 
 #[test]
-fn node_ports_of_the_samples_are_inside_the_range_they_are_meant_for() {
+fn node_ports_of_samples_are_in_range() {
     for name in ["demo.yaml", "vmware-pks.yaml"] {
         let ports = sample(name).spec.gateways.into_iter().flat_map(|gateway| gateway.service.ports);
         for port in ports.filter_map(|port| port.node_port) {

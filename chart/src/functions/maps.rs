@@ -1,23 +1,23 @@
-//! Dictionaries. `set`, `unset` and the merges change their first argument in place, as in sprig.
+//! Dictionaries. As in sprig, `set`, `unset` and the merge functions change their first argument in place.
 
 use std::sync::Arc;
 
 use super::mismatch;
 use crate::{
-    budget::{Budget, Stop},
+    budget::{Budget, EvalError},
     format,
     value::{Entries, List, Map, Value},
 };
 
-type Result = std::result::Result<Value, Stop>;
+type Result = std::result::Result<Value, EvalError>;
 
-/// There is no cluster here: an empty map, as `helm template` gives.
-#[expect(clippy::unnecessary_wraps, reason = "all functions of the table have one type")]
+/// Returns an empty map, like `helm template` without a cluster.
+#[expect(clippy::unnecessary_wraps, reason = "all functions in the table have this signature")]
 pub fn lookup(_: &[Value], _: &Budget) -> Result {
     Ok(Value::Map(Map::default()))
 }
 
-/// Keys and values in turn; a last key without a value gets an empty string.
+/// Takes alternating keys and values; a last key without a value gets an empty string.
 pub fn dict(values: &[Value], budget: &Budget) -> Result {
     let mut entries = Entries::new();
     for pair in values.chunks(2) {
@@ -31,18 +31,18 @@ pub fn dict(values: &[Value], budget: &Budget) -> Result {
     Ok(Value::Map(Map::new(entries)))
 }
 
-/// `dig "a" "b" fallback map`: the keys first, the map last.
+/// `dig "a" "b" fallback map`: keys first, map last.
 pub fn dig(values: &[Value], _: &Budget) -> Result {
     let [keys @ .., fallback, Value::Map(map)] = values else {
-        return Err(Stop::failed("dig needs keys, a default and, last, a map"));
+        return Err(EvalError::failed("dig needs keys, a default and, as last argument, a map"));
     };
     let mut at = Value::Map(map.clone());
     if keys.is_empty() {
-        return Err(Stop::failed("dig needs at least three arguments"));
+        return Err(EvalError::failed("dig needs at least three arguments"));
     }
     for key in keys {
         let (Value::Str(key), Value::Map(map)) = (key, &at) else {
-            return Err(Stop::failed(format!("dig can't look for a {} in a {}", key.type_name(), at.type_name())));
+            return Err(EvalError::failed(format!("dig can't look up a {} in a {}", key.type_name(), at.type_name())));
         };
         let Some(next) = map.get(key) else { return Ok(fallback.clone()) };
         at = next;
@@ -60,7 +60,7 @@ pub fn has_key(values: &[Value], _: &Budget) -> Result {
     Ok(Value::Bool(map.borrow().contains_key(&**key)))
 }
 
-/// A new map of those of the keys that are there; the values are shared.
+/// Returns a new map with the given keys, if present; the values are shared.
 pub fn pick(values: &[Value], _: &Budget) -> Result {
     let [Value::Map(map), keys @ ..] = values else { return mismatch() };
     let mut picked = Entries::new();
@@ -102,11 +102,11 @@ fn merge_all(values: &[Value], overwrite: bool, budget: &Budget) -> Result {
     Ok(Value::Map(target.clone()))
 }
 
-/// Sprig's merges are mergo's. With `overwrite` the source wins, null and empty values included; without it the
-/// source only fills what is missing or empty. Maps on both sides merge in place; lists are never joined.
-fn merge_into(target: &Map, source: &Map, overwrite: bool, budget: &Budget) -> std::result::Result<(), Stop> {
+/// Merges like mergo, which sprig uses. With `overwrite`, the source wins, even with null and empty values; without it,
+/// the source only fills missing or empty keys. Maps merge in place; lists are replaced.
+fn merge_into(target: &Map, source: &Map, overwrite: bool, budget: &Budget) -> std::result::Result<(), EvalError> {
     let _level = budget.enter()?;
-    // The source may be the target, or lie within it.
+    // A copy: the source may be the target or nested in it.
     let entries: Vec<(Arc<str>, Value)> = source.borrow().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     for (key, value) in entries {
         budget.spend(1)?;
@@ -127,13 +127,13 @@ fn merge_into(target: &Map, source: &Map, overwrite: bool, budget: &Budget) -> s
     Ok(())
 }
 
-/// The parts of a text, as a map with keys `_0`, `_1` and so on.
+/// Returns parts of a text as a map with keys `_0`, `_1` and so on.
 pub fn numbered<'t>(parts: impl Iterator<Item = &'t str>) -> Value {
     let entries = parts.enumerate().map(|(at, part)| (format!("_{at}").into(), Value::text(part)));
     Value::Map(Map::new(entries.collect()))
 }
 
-/// Parts of a text as a list.
+/// Returns parts of a text as a list.
 pub fn listed<'t>(parts: impl Iterator<Item = &'t str>) -> Value {
     Value::List(List::new(parts.map(Value::text).collect()))
 }

@@ -1,5 +1,5 @@
-//! The functions that templates may call: what Istio's charts use of Go's, sprig's and Helm's, and no more.
-//! Pure: values in, a value out. A name that is not in the table is an error when a chart is loaded.
+//! The template functions: those of Go, sprig and Helm that Istio's charts use. Pure. Unknown names are an error when a
+//! chart is loaded.
 
 mod logic;
 mod maps;
@@ -7,14 +7,14 @@ mod text;
 mod yaml;
 
 use crate::{
-    budget::{Budget, Stop},
+    budget::{Budget, EvalError},
     value::Value,
 };
 
 pub use text::parse_int;
 pub use yaml::from_yaml;
 
-/// The type of an argument, checked as Go's reflection does: a float is no int, nil is no string.
+/// The type of a parameter, checked like Go's reflection: a float is not an int, nil is not a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Param {
     Any,
@@ -36,29 +36,29 @@ impl Param {
     }
 }
 
-/// A function by the name that templates know it by.
+/// A template function.
 #[derive(Debug)]
 pub struct Function {
     pub name: &'static str,
     pub fixed: &'static [Param],
-    /// The type of further arguments, if there may be any.
+    /// The type of variadic arguments, if allowed.
     pub rest: Option<Param>,
-    pub body: Body,
+    pub body: FunctionBody,
 }
 
-/// What a plain function is: arguments in, a value out. The arguments have been checked against the table.
-pub type Plain = fn(&[Value], &Budget) -> Result<Value, Stop>;
+/// A function that needs only its arguments, whose types are already checked.
+pub type PlainFunction = fn(&[Value], &Budget) -> Result<Value, EvalError>;
 
-/// Who runs the function.
+/// The implementation of a function.
 #[derive(Debug, Clone, Copy)]
-pub enum Body {
-    Plain(Plain),
-    Special(Special),
+pub enum FunctionBody {
+    Plain(PlainFunction),
+    Special(SpecialFunction),
 }
 
-/// Functions that need the evaluator: they run templates, don't evaluate all of their arguments, or remember.
+/// Functions implemented by the evaluator, because they run templates, evaluate arguments lazily, or use a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Special {
+pub enum SpecialFunction {
     And,
     Or,
     Include,
@@ -66,30 +66,30 @@ pub enum Special {
     FromYaml,
 }
 
-/// The function of that name.
+/// Returns a function by name.
 pub fn find(name: &str) -> Option<&'static Function> {
     TABLE.iter().find(|function| function.name == name)
 }
 
-const fn plain(name: &'static str, fixed: &'static [Param], body: Plain) -> Function {
-    Function { name, fixed, rest: None, body: Body::Plain(body) }
+const fn plain(name: &'static str, fixed: &'static [Param], body: PlainFunction) -> Function {
+    Function { name, fixed, rest: None, body: FunctionBody::Plain(body) }
 }
 
-const fn variadic(name: &'static str, fixed: &'static [Param], rest: Param, body: Plain) -> Function {
-    Function { name, fixed, rest: Some(rest), body: Body::Plain(body) }
+const fn variadic(name: &'static str, fixed: &'static [Param], rest: Param, body: PlainFunction) -> Function {
+    Function { name, fixed, rest: Some(rest), body: FunctionBody::Plain(body) }
 }
 
-const fn special(name: &'static str, fixed: &'static [Param], rest: Option<Param>, body: Special) -> Function {
-    Function { name, fixed, rest, body: Body::Special(body) }
+const fn special(name: &'static str, fixed: &'static [Param], rest: Option<Param>, body: SpecialFunction) -> Function {
+    Function { name, fixed, rest, body: FunctionBody::Special(body) }
 }
 
 use Param::{Any, Bool, Int, Map, Str};
 
 static TABLE: &[Function] = &[
-    special("and", &[Any], Some(Any), Special::And),
-    special("or", &[Any], Some(Any), Special::Or),
-    special("include", &[Str, Any], None, Special::Include),
-    special("tpl", &[Str, Any], None, Special::Tpl),
+    special("and", &[Any], Some(Any), SpecialFunction::And),
+    special("or", &[Any], Some(Any), SpecialFunction::Or),
+    special("include", &[Str, Any], None, SpecialFunction::Include),
+    special("tpl", &[Str, Any], None, SpecialFunction::Tpl),
     plain("not", &[Any], logic::not),
     variadic("eq", &[Any], Any, logic::eq),
     plain("ne", &[Any, Any], logic::ne),
@@ -132,14 +132,14 @@ static TABLE: &[Function] = &[
     plain("trimPrefix", &[Str, Str], text::trim_prefix),
     plain("trimSuffix", &[Str, Str], text::trim_suffix),
     plain("trunc", &[Int, Str], text::trunc),
-    special("fromYaml", &[Str], None, Special::FromYaml),
+    special("fromYaml", &[Str], None, SpecialFunction::FromYaml),
     plain("toYaml", &[Any], yaml::to_yaml),
     plain("toPrettyJson", &[Any], yaml::to_pretty_json),
 ];
 
-/// The table has checked the arguments; this only says so to the compiler.
-fn mismatch<T>() -> Result<T, Stop> {
-    Err(Stop::failed("arguments of other types than the table of functions allows"))
+/// The error for arguments that don't match the table, which can't happen: the evaluator checks them.
+fn mismatch<T>() -> Result<T, EvalError> {
+    Err(EvalError::failed("argument types don't match the function table"))
 }
 
 #[cfg(test)]

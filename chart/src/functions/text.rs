@@ -4,14 +4,14 @@ use regex::RegexBuilder;
 
 use super::{maps, mismatch};
 use crate::{
-    budget::{Budget, Stop},
+    budget::{Budget, EvalError},
     format,
     value::Value,
 };
 
-type Result = std::result::Result<Value, Stop>;
+type Result = std::result::Result<Value, EvalError>;
 
-/// Compiled patterns beyond this size are refused, in bytes.
+/// The size limit of compiled patterns, in bytes.
 const MAX_PATTERN: usize = 1 << 20;
 
 pub fn print(values: &[Value], budget: &Budget) -> Result {
@@ -23,12 +23,12 @@ pub fn printf(values: &[Value], budget: &Budget) -> Result {
     Ok(Value::text(format::sprintf(format, values, budget)?))
 }
 
-/// The arguments with spaces between them, nil left out.
+/// Joins the arguments with spaces; skips nil.
 pub fn cat(values: &[Value], budget: &Budget) -> Result {
     joined(values, |value| format::display(value, budget))
 }
 
-/// Each argument in double quotes, nil left out.
+/// Quotes each argument; skips nil.
 pub fn quote(values: &[Value], budget: &Budget) -> Result {
     joined(values, |value| match value {
         Value::Str(text) => Ok(format::quote(text)),
@@ -36,7 +36,7 @@ pub fn quote(values: &[Value], budget: &Budget) -> Result {
     })
 }
 
-fn joined(values: &[Value], text: impl Fn(&Value) -> std::result::Result<String, Stop>) -> Result {
+fn joined(values: &[Value], text: impl Fn(&Value) -> std::result::Result<String, EvalError>) -> Result {
     let shown = values.iter().filter(|value| !matches!(value, Value::Nil));
     Ok(Value::text(shown.map(text).collect::<std::result::Result<Vec<_>, _>>()?.join(" ")))
 }
@@ -58,7 +58,7 @@ pub fn indent(values: &[Value], budget: &Budget) -> Result {
     indented(values, String::new(), budget)
 }
 
-/// Like `indent`, on a new line.
+/// Like `indent`, after a line break.
 pub fn nindent(values: &[Value], budget: &Budget) -> Result {
     indented(values, "\n".into(), budget)
 }
@@ -81,8 +81,8 @@ fn indented(values: &[Value], start: String, budget: &Budget) -> Result {
     Ok(Value::text(out))
 }
 
-fn not_negative(count: i64) -> std::result::Result<usize, Stop> {
-    usize::try_from(count).map_err(|_| Stop::failed(format!("a count can't be negative, but is {count}")))
+fn not_negative(count: i64) -> std::result::Result<usize, EvalError> {
+    usize::try_from(count).map_err(|_| EvalError::failed(format!("the count must not be negative, but is {count}")))
 }
 
 pub fn repeat(values: &[Value], budget: &Budget) -> Result {
@@ -109,7 +109,7 @@ pub fn split_list(values: &[Value], _: &Budget) -> Result {
     Ok(maps::listed(parts(text, separator)))
 }
 
-/// Go splits at an empty separator into characters, without empty ends.
+/// Like Go, splits at an empty separator into characters, without empty parts at the ends.
 fn parts<'t>(text: &'t str, separator: &'t str) -> impl Iterator<Item = &'t str> {
     let whole = separator.is_empty();
     text.split(separator).filter(move |part| !(whole && part.is_empty()))
@@ -130,7 +130,7 @@ pub fn trim_suffix(values: &[Value], _: &Budget) -> Result {
     Ok(Value::text(text.strip_suffix(&**suffix).unwrap_or(text)))
 }
 
-/// The first so many bytes, or the last if negative; a character that would be cut is left out.
+/// Keeps the first `count` bytes, or the last if negative, without partial characters.
 pub fn trunc(values: &[Value], _: &Budget) -> Result {
     let [Value::Int(count), Value::Str(text)] = values else { return mismatch() };
     let length = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
@@ -147,17 +147,17 @@ pub fn trunc(values: &[Value], _: &Budget) -> Result {
 
 pub fn regex_match(values: &[Value], _: &Budget) -> Result {
     let [Value::Str(pattern), Value::Str(text)] = values else { return mismatch() };
-    // A pattern that can't be compiled matches nothing, as in sprig.
+    // An invalid pattern matches nothing, as in sprig.
     let regex = RegexBuilder::new(pattern).size_limit(MAX_PATTERN).build();
     Ok(Value::Bool(regex.is_ok_and(|regex| regex.is_match(text))))
 }
 
-/// Whatever can be read as a number, without its fraction; zero for the rest.
+/// Converts a number or numeric string to an integer without its fraction; zero for other values.
 pub fn int(values: &[Value], _: &Budget) -> Result {
     let [value] = values else { return mismatch() };
     Ok(Value::Int(match value {
         Value::Int(number) => *number,
-        #[expect(clippy::cast_possible_truncation, reason = "cutting the fraction off is what the function is for")]
+        #[expect(clippy::cast_possible_truncation, reason = "the function truncates")]
         Value::Float(number) => *number as i64,
         Value::Bool(value) => i64::from(*value),
         Value::Str(text) => parse_int(without_fraction(text)).unwrap_or_default(),
@@ -175,7 +175,7 @@ fn without_fraction(text: &str) -> &str {
     }
 }
 
-/// An integer literal of Go: sign, `0x`, `0o`, `0b` or a leading zero, and underscores between digits.
+/// Parses a Go integer literal: sign, `0x`, `0o`, `0b` or a leading zero, and underscores between digits.
 pub fn parse_int(text: &str) -> Option<i64> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),

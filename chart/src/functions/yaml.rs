@@ -1,22 +1,22 @@
-//! YAML and JSON in and out of templates.
+//! Conversion from and to YAML and JSON.
 
 use super::mismatch;
 use crate::{
-    budget::{Budget, Stop},
+    budget::{Budget, EvalError},
     json,
     value::{Entries, Map, Value},
     yaml,
 };
 
-type Result = std::result::Result<Value, Stop>;
+type Result = std::result::Result<Value, EvalError>;
 
-/// A map from YAML. As in Helm an error does not stop the template: it lies under the key `Error`.
+/// Parses a YAML map. As in Helm, an error doesn't fail the template but is returned under the key `Error`.
 pub fn from_yaml(text: &str, budget: &Budget) -> Result {
     budget.spend(u64::try_from(text.len()).unwrap_or(u64::MAX))?;
     let problem = match yaml::parse(text) {
         Ok(serde_json::Value::Null) => return Ok(Value::Map(Map::default())),
         Ok(parsed @ serde_json::Value::Object(_)) => return Ok(Value::from_json(&parsed)),
-        Ok(_) => "the text is not a map".to_owned(),
+        Ok(_) => "the document is not a map".to_owned(),
         Err(error) => error.to_string(),
     };
     Ok(Value::Map(Map::new(Entries::from([("Error".into(), Value::text(problem))]))))

@@ -1,4 +1,4 @@
-//! Charts from maps of files and from folders.
+//! Charts from maps of files and from directories.
 
 use std::os::unix::fs::symlink;
 
@@ -10,13 +10,13 @@ fn files(entries: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn a_chart_tells_its_name_and_versions() {
+fn reads_name_and_version() {
     let chart = Chart::from_files(files(&[])).unwrap();
     assert_eq!((chart.name(), chart.version()), ("c", "1.2.3"));
 }
 
 #[test]
-fn metadata_without_a_name_is_refused() {
+fn rejects_invalid_metadata() {
     for text in ["version: 1.0.0\n", "name: a\n", "name: ../a\nversion: 1.0.0\n", "- a\n", "a: [\n"] {
         let files = BTreeMap::from([("Chart.yaml".to_owned(), text.as_bytes().to_vec())]);
         assert!(matches!(Chart::from_files(files), Err(LoadError::Metadata { .. })), "{text}");
@@ -25,13 +25,13 @@ fn metadata_without_a_name_is_refused() {
 }
 
 #[test]
-fn an_unknown_function_is_an_error_at_load_that_names_template_and_line() {
+fn unknown_function_names_template_and_line() {
     let error = Chart::from_files(files(&[("templates/a.yaml", "x\n{{ if false }}{{ genCA }}{{ end }}")])).unwrap_err();
     assert_eq!(error.to_string(), "chart c: c/templates/a.yaml:2: function \"genCA\" is not supported");
 }
 
 #[test]
-fn malformed_parts_are_named() {
+fn errors_name_malformed_files() {
     for (path, text) in [
         ("templates/a.yaml", "{{ if"),
         ("values.yaml", "- a"),
@@ -44,7 +44,7 @@ fn malformed_parts_are_named() {
 }
 
 #[test]
-fn the_last_definition_in_helms_order_wins_and_blank_ones_never_do() {
+fn last_nonblank_definition_in_helm_order_wins() {
     let chart = Chart::from_files(files(&[
         ("templates/a.tpl", "{{ define \"x\" }}from a{{ end }}"),
         ("templates/b.tpl", "{{ define \"x\" }}from b{{ end }}"),
@@ -57,7 +57,7 @@ fn the_last_definition_in_helms_order_wins_and_blank_ones_never_do() {
 }
 
 #[test]
-fn a_folder_is_read_with_its_subfolders_and_links_must_stay_inside() {
+fn reads_subdirectories_and_rejects_escaping_links() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("chart");
     fs::create_dir_all(root.join("files/deep")).unwrap();

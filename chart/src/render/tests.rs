@@ -1,4 +1,4 @@
-//! Whole charts, small enough to read.
+//! Rendering of small charts.
 
 use serde_json::json;
 
@@ -23,7 +23,7 @@ fn text(template: &str, values: &Json) -> Result<String, RenderError> {
 }
 
 #[test]
-fn templates_see_release_chart_files_and_capabilities() {
+fn provides_release_chart_files_and_capabilities() {
     for (template, expected) in [
         ("{{ .Release.Name }} {{ .Release.Namespace }} {{ .Release.Service }}", "r ns Helm"),
         ("{{ .Release.IsUpgrade }} {{ .Release.IsInstall }} {{ .Release.Revision }}", "false true 1"),
@@ -40,7 +40,7 @@ fn templates_see_release_chart_files_and_capabilities() {
 }
 
 #[test]
-fn templates_run_in_reverse_order_and_share_what_they_set() {
+fn rejects_values_that_contain_themselves() {
     let chart = chart(&[
         ("values.yaml", "defaults: {a: 1, b: {c: 2}}\n"),
         ("templates/zzz.yaml", "{{- $_ := set $ \"Values\" (mustMergeOverwrite $.Values.defaults $.Values) }}"),
@@ -50,7 +50,7 @@ fn templates_run_in_reverse_order_and_share_what_they_set() {
         ("templates/a.yaml", "   \n"),
     ]);
     let out = render_with(&chart, &json!({"b": {"c": 3}, "defaults": {"b": {}}}), &Limits::default());
-    // `defaults` ends up inside of itself: refused rather than looping for ever.
+    // `defaults` would contain itself: an error, not an endless loop.
     assert!(
         matches!(out, Err(RenderError::Template { ref template, .. }) if template == "c/templates/zzz.yaml"),
         "{out:?}"
@@ -58,7 +58,7 @@ fn templates_run_in_reverse_order_and_share_what_they_set() {
 }
 
 #[test]
-fn what_an_early_template_sets_a_later_one_sees() {
+fn later_templates_see_changes_of_earlier_ones() {
     let chart = chart(&[
         ("values.yaml", "inner: {a: 1}\n"),
         (
@@ -75,22 +75,22 @@ fn what_an_early_template_sets_a_later_one_sees() {
 }
 
 #[test]
-fn rendering_twice_gives_the_same_bytes() {
+fn output_is_deterministic() {
     let chart = chart(&[("templates/a.yaml", "{{ set .Values \"n\" 1 | toYaml }}")]);
     let first = render_with(&chart, &json!({"z": {"b": 1, "a": [1]}}), &Limits::default()).unwrap();
     assert_eq!(first, render_with(&chart, &json!({"z": {"b": 1, "a": [1]}}), &Limits::default()).unwrap());
 }
 
 #[test]
-fn a_chart_that_says_no_is_quoted_with_its_place() {
+fn reports_fail_and_required_with_location() {
     let error = text("\n{{ fail (cat \"unknown profile\" .Values.p) }}", &json!({"p": "x"})).unwrap_err();
     assert_eq!(error.to_string(), "chart c: c/templates/a.yaml:2: unknown profile x");
     let error = text("{{ required \"x is needed\" .Values.x }}", &json!({})).unwrap_err();
-    assert!(matches!(error, RenderError::Refused { message, .. } if message == "x is needed"));
+    assert!(matches!(error, RenderError::Rejected { message, .. } if message == "x is needed"));
 }
 
 #[test]
-fn notes_run_for_their_refusals_but_are_no_output() {
+fn runs_notes_but_omits_their_output() {
     let refusing =
         chart(&[("templates/NOTES.txt", "Installed! {{ if .Values.old }}{{ fail \"old is gone\" }}{{ end }}")]);
     assert_eq!(render_with(&refusing, &json!({}), &Limits::default()).unwrap(), []);
@@ -98,7 +98,7 @@ fn notes_run_for_their_refusals_but_are_no_output() {
 }
 
 #[test]
-fn values_that_break_the_schema_never_reach_a_template() {
+fn validates_schema_before_rendering() {
     let chart = chart(&[
         ("values.schema.json", r#"{"properties": {"replicas": {"type": "integer"}}, "additionalProperties": false}"#),
         ("templates/a.yaml", "{{ fail \"reached\" }}"),
@@ -113,7 +113,7 @@ fn values_that_break_the_schema_never_reach_a_template() {
 }
 
 #[test]
-fn limits_stop_what_would_not_end() {
+fn limits_stop_endless_templates() {
     let limits = Limits { max_output_bytes: 100_000, max_steps: 50_000 };
     for (template, expected) in [
         ("{{ define \"x\" }}{{ include \"x\" . }}{{ end }}{{ include \"x\" . }}", "deep nesting"),
@@ -133,7 +133,7 @@ fn limits_stop_what_would_not_end() {
 }
 
 #[test]
-fn output_counts_over_all_templates() {
+fn output_limit_covers_all_templates() {
     let chart =
         chart(&[("templates/a.yaml", "{{ repeat 600 \"x\" }}"), ("templates/b.yaml", "{{ repeat 600 \"x\" }}")]);
     let limits = Limits { max_output_bytes: 1000, ..Limits::default() };
@@ -141,7 +141,7 @@ fn output_counts_over_all_templates() {
 }
 
 #[test]
-fn a_chart_can_be_shared_between_threads() {
+fn chart_is_send_and_sync() {
     fn shared<T: Send + Sync>() {}
     shared::<Chart>();
 }

@@ -1,10 +1,10 @@
-//! The tree of a parsed template. It owns its text, so a chart need not keep its sources.
+//! The syntax tree of a template. Owns its text, so that a chart doesn't keep its sources.
 
 use std::sync::Arc;
 
 use crate::functions::Function;
 
-/// A named template: a file of the chart, or a `define` in one.
+/// A named template: a file of the chart, or a `define` in a file.
 #[derive(Debug)]
 pub struct Template {
     pub name: Arc<str>,
@@ -12,13 +12,13 @@ pub struct Template {
 }
 
 impl Template {
-    /// Whether it has nothing to say; such a definition never replaces another one.
+    /// Whether it is blank; a blank definition never replaces another one.
     pub fn is_blank(&self) -> bool {
         self.body.iter().all(|node| matches!(node, Node::Text(text) if text.trim().is_empty()))
     }
 }
 
-/// What stands between two control words.
+/// The nodes of a template or a branch.
 pub type Block = Box<[Node]>;
 
 #[derive(Debug)]
@@ -33,12 +33,12 @@ pub enum Node {
     Continue,
 }
 
-/// Commands, each handing its value to the next as last argument.
+/// Commands, each of which passes its value to the next one as last argument.
 #[derive(Debug)]
 pub struct Pipeline {
     pub line: u32,
     pub variables: Box<[Arc<str>]>,
-    /// `=` rather than `:=`.
+    /// Whether the variables are assigned with `=`, not declared with `:=`.
     pub assigns: bool,
     pub commands: Box<[Command]>,
 }
@@ -58,7 +58,7 @@ pub enum Expr {
     Float(f64),
     Text(Arc<str>),
     Field(Box<[Arc<str>]>),
-    /// A variable, its name with the dollar sign, and fields of it.
+    /// A variable, with its dollar sign, and a chain of fields.
     Variable(Arc<str>, Box<[Arc<str>]>),
     Group(Box<Pipeline>),
     /// Fields of a parenthesised pipeline or of a function's result.

@@ -1,23 +1,23 @@
-//! Runs a template's tree over values, with Go's scoping, nil handling and reference semantics.
+//! Evaluates templates with Go's scoping, nil handling and reference semantics.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     ast::{Command, Expr, Node, Pipeline, Template},
-    frame::{Eval, Frame, Stopped},
+    frame::{Eval, Frame, LocatedError},
     parser,
 };
 use crate::{
-    budget::{Budget, Stop},
+    budget::{Budget, EvalError},
     format,
-    functions::{self, Body, Function, Param, Special},
-    value::{Host, Map, Value},
+    functions::{self, Function, FunctionBody, Param, SpecialFunction},
+    value::{Builtin, Map, Value},
 };
 
-/// Named templates of a chart.
+/// The templates of a chart, by name.
 pub type Templates = BTreeMap<Arc<str>, Arc<Template>>;
 
-/// Adds the templates of one file: a later definition replaces an earlier one unless it is blank.
+/// Adds the templates of one file. A later definition replaces an earlier one unless it is blank.
 pub fn add_templates(to: &mut Templates, parsed: Vec<Template>) {
     for template in parsed {
         if !(template.is_blank() && to.contains_key(&template.name)) {
@@ -26,13 +26,13 @@ pub fn add_templates(to: &mut Templates, parsed: Vec<Template>) {
     }
 }
 
-/// What the engine's own objects answer: `.Files.Get`, `.Capabilities.*`.
-pub trait Hosts {
-    /// The value of a field, or the result of a method with these arguments. `None`: there is no such field.
-    fn member(&self, host: Host, name: &str, arguments: &[Value]) -> Option<Value>;
+/// The implementation of Helm's built-in objects: `.Files.Get`, `.Capabilities.*`.
+pub trait BuiltinObjects {
+    /// Returns a field, or the result of a method with these arguments; `None` if it doesn't exist.
+    fn member(&self, builtin: Builtin, name: &str, arguments: &[Value]) -> Option<Value>;
 }
 
-/// What a block of nodes ended with.
+/// How a block ended.
 #[derive(PartialEq)]
 enum Flow {
     Next,
@@ -40,20 +40,20 @@ enum Flow {
     Continue,
 }
 
-/// Everything a run shares.
+/// The state of an evaluation.
 pub struct Engine<'a> {
     pub templates: &'a Templates,
-    pub hosts: &'a dyn Hosts,
+    pub builtins: &'a dyn BuiltinObjects,
     pub budget: &'a Budget,
-    /// What `tpl` has defined, innermost last.
+    /// The templates defined by `tpl` calls, innermost last.
     overlays: Vec<Templates>,
-    /// The text that `fromYaml` read last, and what it found. Istio's base chart reads each of its large CRDs twice.
+    /// The last input and result of `fromYaml`: Istio's base chart parses each of its large CRDs twice.
     last_yaml: Option<(Arc<str>, Value)>,
 }
 
 impl<'a> Engine<'a> {
-    pub fn new(templates: &'a Templates, hosts: &'a dyn Hosts, budget: &'a Budget) -> Self {
-        Self { templates, hosts, budget, overlays: Vec::new(), last_yaml: None }
+    pub fn new(templates: &'a Templates, builtins: &'a dyn BuiltinObjects, budget: &'a Budget) -> Self {
+        Self { templates, builtins, budget, overlays: Vec::new(), last_yaml: None }
     }
 
     /// Runs a template by name, appending to `out`.
@@ -61,19 +61,19 @@ impl<'a> Engine<'a> {
         let found =
             self.overlays.iter().rev().find_map(|overlay| overlay.get(name)).or_else(|| self.templates.get(name));
         let Some(template) = found.cloned() else {
-            let stop = Stop::failed(format!("there is no template {name:?}"));
-            return Err(Stopped { template: name.into(), line: 0, stop });
+            let error = EvalError::failed(format!("no template {name:?}"));
+            return Err(LocatedError { template: name.into(), line: 0, error });
         };
         let mut frame = Frame::new(&template.name, data);
-        let _level = self.budget.enter().map_err(|stop| frame.stopped(stop))?;
+        let _level = self.budget.enter().map_err(|error| frame.locate(error))?;
         self.walk(&mut frame, data, &template.body, out).map(drop)
     }
 
     fn walk(&mut self, frame: &mut Frame, dot: &Value, nodes: &[Node], out: &mut String) -> Eval<Flow> {
         let budget = self.budget;
-        let _level = budget.enter().map_err(|stop| frame.stopped(stop))?;
+        let _level = budget.enter().map_err(|error| frame.locate(error))?;
         for node in nodes {
-            budget.spend(1).and_then(|()| budget.fits(out.len())).map_err(|stop| frame.stopped(stop))?;
+            budget.spend(1).and_then(|()| budget.fits(out.len())).map_err(|error| frame.locate(error))?;
             let flow = self.node(frame, dot, node, out)?;
             if flow != Flow::Next {
                 return Ok(flow);
@@ -88,7 +88,7 @@ impl<'a> Engine<'a> {
             Node::Action(pipeline) => {
                 let value = self.pipeline(frame, dot, pipeline)?;
                 if pipeline.variables.is_empty() {
-                    format::printed(&value, out, self.budget).map_err(|stop| frame.stopped(stop))?;
+                    format::print_action(&value, out, self.budget).map_err(|error| frame.locate(error))?;
                 }
             }
             Node::If { condition, then, otherwise } => {
@@ -130,14 +130,14 @@ impl<'a> Engine<'a> {
     ) -> Eval<Flow> {
         let visible = frame.variables.len();
         let value = self.commands(frame, dot, over)?;
-        // The items as they are now: the body may change the map that it ranges over.
+        // A copy: the body may change the map that it ranges over.
         let items: Vec<(Value, Value)> = match &value {
             Value::Nil => Vec::new(),
             Value::List(list) => (0..).map(Value::Int).zip(list.items().iter().cloned()).collect(),
             Value::Map(map) => map.borrow().iter().map(|(key, item)| (Value::Str(key.clone()), item.clone())).collect(),
             Value::Int(count) => {
                 let steps = u64::try_from(*count).unwrap_or_default();
-                self.budget.spend(steps).map_err(|stop| frame.stopped(stop))?;
+                self.budget.spend(steps).map_err(|error| frame.locate(error))?;
                 (0..*count).map(|number| (Value::Int(number), Value::Int(number))).collect()
             }
             other => return frame.fail(format!("range can't iterate over a {}", other.type_name())),
@@ -176,7 +176,7 @@ impl<'a> Engine<'a> {
     fn commands(&mut self, frame: &mut Frame, dot: &Value, pipeline: &Pipeline) -> Eval<Value> {
         frame.line.set(pipeline.line);
         let budget = self.budget;
-        let _level = budget.enter().map_err(|stop| frame.stopped(stop))?;
+        let _level = budget.enter().map_err(|error| frame.locate(error))?;
         let mut last = None;
         for command in &pipeline.commands {
             last = Some(self.command(frame, dot, command, last)?);
@@ -185,12 +185,12 @@ impl<'a> Engine<'a> {
     }
 
     fn command(&mut self, frame: &mut Frame, dot: &Value, command: &Command, last: Option<Value>) -> Eval<Value> {
-        self.budget.spend(1).map_err(|stop| frame.stopped(stop))?;
+        self.budget.spend(1).map_err(|error| frame.locate(error))?;
         match &command.head {
             Expr::Function(function) => self.call(frame, dot, function, &command.arguments, last),
             Expr::Nil => frame.fail("nil is not a command"),
             head if command.arguments.is_empty() && last.is_none() => self.operand(frame, dot, head),
-            // Only methods of the engine's objects take arguments.
+            // Only methods of built-in objects take arguments.
             head => {
                 let mut arguments = Vec::with_capacity(command.arguments.len() + 1);
                 for argument in &command.arguments {
@@ -206,13 +206,13 @@ impl<'a> Engine<'a> {
                         let receiver = self.operand(frame, dot, inner)?;
                         self.fields(frame, receiver, fields, &arguments)
                     }
-                    _ => frame.fail("can't give an argument to something that is not a function"),
+                    _ => frame.fail("can't pass arguments to something that is not a function"),
                 }
             }
         }
     }
 
-    /// The value of an expression that stands alone or as an argument.
+    /// Evaluates an expression that is a command by itself or an argument.
     fn operand(&mut self, frame: &mut Frame, dot: &Value, expr: &Expr) -> Eval<Value> {
         match expr {
             Expr::Dot => Ok(dot.clone()),
@@ -232,7 +232,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Follows a chain of fields. A chain may start at nil, but not pass through a key that is missing or null.
+    /// Evaluates a chain of fields. A chain may start at nil, but a missing or null key inside it is an error.
     fn fields(&self, frame: &Frame, start: Value, fields: &[Arc<str>], arguments: &[Value]) -> Eval<Value> {
         if matches!(start, Value::Nil) {
             return Ok(Value::Nil);
@@ -245,7 +245,7 @@ impl<'a> Engine<'a> {
                     return frame.fail(format!("{name} is not a method but has arguments"));
                 }
                 Value::Map(map) => map.get(name).unwrap_or_default(),
-                Value::Host(host) => match self.hosts.member(*host, name, arguments) {
+                Value::Builtin(builtin) => match self.builtins.member(*builtin, name, arguments) {
                     Some(member) => member,
                     None => return frame.fail(format!("can't evaluate field {name} with these arguments")),
                 },
@@ -269,13 +269,13 @@ impl<'a> Engine<'a> {
         if count < fixed || (count > fixed && function.rest.is_none()) {
             return frame.fail(format!("wrong number of args for {}: want {fixed} got {count}", function.name));
         }
-        if let Body::Special(special @ (Special::And | Special::Or)) = function.body {
+        if let FunctionBody::Special(special @ (SpecialFunction::And | SpecialFunction::Or)) = function.body {
             return self.short_circuit(frame, dot, special, arguments, last);
         }
         let mut values = Vec::with_capacity(count);
         for (index, argument) in arguments.iter().enumerate() {
             let value = self.operand(frame, dot, argument)?;
-            // A missing key named directly is refused as a map; one that went through a pipeline is an empty map.
+            // As in Go, a missing key as a direct argument is not a map; from a pipeline it is an empty map.
             let direct = matches!(argument, Expr::Field(_) | Expr::Chain(..))
                 || matches!(argument, Expr::Variable(_, fields) if !fields.is_empty());
             values.push(Self::checked(frame, function, index, value, direct)?);
@@ -285,19 +285,21 @@ impl<'a> Engine<'a> {
         }
         let line = frame.line.get();
         let result = match function.body {
-            Body::Plain(run) => run(&values, self.budget),
-            Body::Special(Special::Include) => return self.include(&values).inspect(|_| frame.line.set(line)),
-            Body::Special(Special::Tpl) => return self.tpl(frame, &values),
-            Body::Special(Special::FromYaml) => self.read_yaml(&values),
-            Body::Special(Special::And | Special::Or) => Ok(Value::Nil),
+            FunctionBody::Plain(run) => run(&values, self.budget),
+            FunctionBody::Special(SpecialFunction::Include) => {
+                return self.include(&values).inspect(|_| frame.line.set(line));
+            }
+            FunctionBody::Special(SpecialFunction::Tpl) => return self.tpl(frame, &values),
+            FunctionBody::Special(SpecialFunction::FromYaml) => self.read_yaml(&values),
+            FunctionBody::Special(SpecialFunction::And | SpecialFunction::Or) => Ok(Value::Nil),
         };
         let result = result.and_then(|value| match &value {
             Value::Str(text) => self.budget.fits(text.len()).map(|()| value),
             _ => Ok(value),
         });
-        result.map_err(|stop| {
-            frame.stopped(match stop {
-                Stop::Failed(message) => Stop::Failed(format!("error calling {}: {message}", function.name)),
+        result.map_err(|error| {
+            frame.locate(match error {
+                EvalError::Failed(message) => EvalError::Failed(format!("error calling {}: {message}", function.name)),
                 other => other,
             })
         })
@@ -321,19 +323,19 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// `and` and `or` evaluate no further than they must and give back the operand that decided.
+    /// Evaluates `and` and `or` up to the deciding operand and returns it.
     fn short_circuit(
         &mut self,
         frame: &mut Frame,
         dot: &Value,
-        which: Special,
+        which: SpecialFunction,
         arguments: &[Expr],
         last: Option<Value>,
     ) -> Eval<Value> {
         let mut value = Value::Nil;
         for argument in arguments {
             value = self.operand(frame, dot, argument)?;
-            if value.is_true() == matches!(which, Special::Or) {
+            if value.is_true() == matches!(which, SpecialFunction::Or) {
                 return Ok(value);
             }
         }
@@ -348,8 +350,8 @@ impl<'a> Engine<'a> {
         Ok(Value::text(out))
     }
 
-    /// A value of its own for every call, also where the text is the one that was read last.
-    fn read_yaml(&mut self, values: &[Value]) -> Result<Value, Stop> {
+    /// Returns a separate value for every call, also when the result is cached.
+    fn read_yaml(&mut self, values: &[Value]) -> Result<Value, EvalError> {
         let [Value::Str(text)] = values else { return Ok(Value::Nil) };
         if let Some((_, value)) = self.last_yaml.as_ref().filter(|(known, _)| Arc::ptr_eq(known, text)) {
             return value.deep_copy(self.budget);
@@ -359,22 +361,22 @@ impl<'a> Engine<'a> {
         Ok(value)
     }
 
-    /// Parses a text as a template that sees, and may add to, the templates around it, and runs it.
+    /// Parses and runs a text as a template. It can use the existing templates and define its own.
     fn tpl(&mut self, frame: &Frame, values: &[Value]) -> Eval<Value> {
         let [Value::Str(source), data] = values else { return Ok(Value::Nil) };
         let steps = u64::try_from(source.len()).unwrap_or(u64::MAX);
-        self.budget.spend(steps).map_err(|stop| frame.stopped(stop))?;
+        self.budget.spend(steps).map_err(|error| frame.locate(error))?;
         let name: Arc<str> = format!("{} (tpl)", frame.template).into();
         let parsed = parser::parse(&name, source).map_err(|error| {
-            frame.stopped(Stop::failed(format!("cannot parse template {source:?}: {}", error.kind)))
+            frame.locate(EvalError::failed(format!("cannot parse template {source:?}: {}", error.kind)))
         })?;
         let mut overlay = Templates::new();
         add_templates(&mut overlay, parsed);
         self.overlays.push(overlay);
         let mut out = String::new();
-        let ran = self.run(&name, data, &mut out);
+        let result = self.run(&name, data, &mut out);
         self.overlays.pop();
-        ran.map(|()| Value::text(out.replace(format::NO_VALUE, "")))
+        result.map(|()| Value::text(out.replace(format::NO_VALUE, "")))
     }
 }
 

@@ -1,21 +1,21 @@
-//! One execution of one template: its variables, and where it is.
+//! The stack frame of a template call.
 
 use std::{cell::Cell, sync::Arc};
 
-use crate::{budget::Stop, value::Value};
+use crate::{budget::EvalError, value::Value};
 
-/// Where evaluation stopped, and why.
+/// An evaluation error with its location.
 #[derive(Debug)]
-pub struct Stopped {
+pub struct LocatedError {
     pub template: Arc<str>,
     pub line: u32,
-    pub stop: Stop,
+    pub error: EvalError,
 }
 
-/// What evaluation gives, or where it stopped.
-pub type Eval<T> = Result<T, Stopped>;
+/// The result of evaluation.
+pub type Eval<T> = Result<T, LocatedError>;
 
-/// One execution of one template: its variables and the line it is at.
+/// A template call: its variables and current line.
 pub struct Frame {
     pub template: Arc<str>,
     pub line: Cell<u32>,
@@ -28,12 +28,12 @@ impl Frame {
         Self { template: template.clone(), line: Cell::new(1), variables }
     }
 
-    pub fn stopped(&self, stop: Stop) -> Stopped {
-        Stopped { template: self.template.clone(), line: self.line.get(), stop }
+    pub fn locate(&self, error: EvalError) -> LocatedError {
+        LocatedError { template: self.template.clone(), line: self.line.get(), error }
     }
 
     pub fn fail<T>(&self, message: impl Into<String>) -> Eval<T> {
-        Err(self.stopped(Stop::failed(message)))
+        Err(self.locate(EvalError::failed(message)))
     }
 
     pub fn variable(&self, name: &str) -> Value {

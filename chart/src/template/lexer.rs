@@ -1,22 +1,22 @@
-//! Splits the text of a template into tokens: text outside of `{{ }}`, and what stands inside.
+//! Splits a template into tokens: the text outside of `{{ }}`, and the tokens inside.
 
 use super::SyntaxError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum TokenKind {
     Text,
     Open,
     Close,
     Space,
-    /// An identifier, `true` and `false` and the control words included.
+    /// An identifier, including `true`, `false` and keywords.
     Word,
     /// `.name`, without the dot.
     Field,
     Dot,
-    /// `$` or `$name`, dollar sign included.
+    /// `$` or `$name`, with the dollar sign.
     Variable,
     Number,
-    /// A string literal with its quotes or back quotes.
+    /// A string literal, with its quotes or backquotes.
     Quoted,
     Char,
     LeftParen,
@@ -29,12 +29,12 @@ pub enum Kind {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token<'s> {
-    pub kind: Kind,
+    pub kind: TokenKind,
     pub text: &'s str,
     pub line: u32,
 }
 
-/// The tokens of a whole template.
+/// Splits a whole template into tokens.
 pub fn lex(source: &str) -> Result<Vec<Token<'_>>, SyntaxError> {
     let mut lexer = Lexer { rest: source, line: 1, tokens: Vec::new() };
     let mut trim_next = false;
@@ -51,7 +51,7 @@ pub fn lex(source: &str) -> Result<Vec<Token<'_>>, SyntaxError> {
         }
         lexer.push_text(text, line);
         let after_space = lexer.rest.trim_start_matches(is_space);
-        // A comment follows the braces at once, or one space after a trim mark.
+        // A comment starts directly after the braces, or one space after a trim marker.
         let gap = lexer.rest.len() - after_space.len();
         trim_next = if after_space.starts_with("/*") && gap <= 1 { lexer.comment(gap)? } else { lexer.action()? };
     }
@@ -80,7 +80,7 @@ impl<'s> Lexer<'s> {
         Err(SyntaxError::malformed(self.line, message))
     }
 
-    /// Moves past so many bytes and returns them.
+    /// Consumes bytes and returns them.
     fn take(&mut self, bytes: usize) -> &'s str {
         let (taken, rest) = self.rest.split_at_checked(bytes).unwrap_or((self.rest, ""));
         self.rest = rest;
@@ -91,84 +91,84 @@ impl<'s> Lexer<'s> {
 
     fn push_text(&mut self, text: &'s str, line: u32) {
         if !text.is_empty() {
-            self.tokens.push(Token { kind: Kind::Text, text, line });
+            self.tokens.push(Token { kind: TokenKind::Text, text, line });
         }
     }
 
-    fn push(&mut self, kind: Kind, bytes: usize) {
+    fn push(&mut self, kind: TokenKind, bytes: usize) {
         let line = self.line;
         let text = self.take(bytes);
         self.tokens.push(Token { kind, text, line });
     }
 
-    /// Skips a comment; the answer says whether the text after it is to be trimmed.
+    /// Skips a comment; returns whether to trim the text after it.
     fn comment(&mut self, gap: usize) -> Result<bool, SyntaxError> {
         self.take(gap);
         let Some((comment, after)) = self.rest.split_once("*/") else { return self.error("unclosed comment") };
-        let marked = after.starts_with(is_space) && after.chars().nth(1) == Some('-');
-        let tail = if marked { 4 } else { 2 };
+        let trimmed = after.starts_with(is_space) && after.chars().nth(1) == Some('-');
+        let tail = if trimmed { 4 } else { 2 };
         self.take(comment.len() + 2);
         let end = self.take(tail);
-        if end.ends_with("}}") { Ok(marked) } else { self.error("comment ends before closing delimiter") }
+        if end.ends_with("}}") { Ok(trimmed) } else { self.error("comment ends before closing delimiter") }
     }
 
-    /// Reads what stands between the braces; the answer says whether the text after it is to be trimmed.
+    /// Reads the tokens of an action; returns whether to trim the text after it.
     fn action(&mut self) -> Result<bool, SyntaxError> {
-        self.tokens.push(Token { kind: Kind::Open, text: "", line: self.line });
+        self.tokens.push(Token { kind: TokenKind::Open, text: "", line: self.line });
         let mut open_parens = 0_usize;
         loop {
             let spaces = self.rest.len() - self.rest.trim_start_matches(is_space).len();
             if spaces > 0 {
-                self.push(Kind::Space, spaces);
+                self.push(TokenKind::Space, spaces);
             }
-            let marked = spaces > 0 && self.rest.starts_with("-}}");
-            if marked || self.rest.starts_with("}}") {
+            let trimmed = spaces > 0 && self.rest.starts_with("-}}");
+            if trimmed || self.rest.starts_with("}}") {
                 if open_parens > 0 {
                     return self.error("unclosed left paren");
                 }
-                self.push(Kind::Close, if marked { 3 } else { 2 });
-                return Ok(marked);
+                self.push(TokenKind::Close, if trimmed { 3 } else { 2 });
+                return Ok(trimmed);
             }
             match self.token()? {
-                Kind::LeftParen => open_parens += 1,
-                Kind::RightParen if open_parens == 0 => return self.error("unexpected right paren"),
-                Kind::RightParen => open_parens -= 1,
+                TokenKind::LeftParen => open_parens += 1,
+                TokenKind::RightParen if open_parens == 0 => return self.error("unexpected right paren"),
+                TokenKind::RightParen => open_parens -= 1,
                 _ => {}
             }
         }
     }
 
-    /// Reads one token that is no space and no closing delimiter.
-    fn token(&mut self) -> Result<Kind, SyntaxError> {
+    /// Reads one token other than space and closing delimiter.
+    fn token(&mut self) -> Result<TokenKind, SyntaxError> {
         let mut chars = self.rest.chars();
         let Some(first) = chars.next() else { return self.error("unclosed action") };
         let second = chars.next();
         let (kind, bytes) = match first {
-            '(' => (Kind::LeftParen, 1),
-            ')' => (Kind::RightParen, 1),
-            '|' => (Kind::Pipe, 1),
-            ',' => (Kind::Comma, 1),
-            '=' => (Kind::Assign, 1),
-            ':' if second == Some('=') => (Kind::Declare, 2),
+            '(' => (TokenKind::LeftParen, 1),
+            ')' => (TokenKind::RightParen, 1),
+            '|' => (TokenKind::Pipe, 1),
+            ',' => (TokenKind::Comma, 1),
+            '=' => (TokenKind::Assign, 1),
+            ':' if second == Some('=') => (TokenKind::Declare, 2),
             ':' => return self.error("expected :="),
-            '"' | '\'' => (if first == '"' { Kind::Quoted } else { Kind::Char }, self.quoted(first)?),
-            '`' => (Kind::Quoted, self.raw()?),
-            '$' => (Kind::Variable, 1 + self.word_length(1)),
+            '"' | '\'' => (if first == '"' { TokenKind::Quoted } else { TokenKind::Char }, self.quoted(first)?),
+            '`' => (TokenKind::Quoted, self.raw()?),
+            '$' => (TokenKind::Variable, 1 + self.word_length(1)),
             '.' if !second.is_some_and(|c| c.is_ascii_digit()) => match self.word_length(1) {
-                0 => (Kind::Dot, 1),
-                length => (Kind::Field, 1 + length),
+                0 => (TokenKind::Dot, 1),
+                length => (TokenKind::Field, 1 + length),
             },
-            '.' | '+' | '-' | '0'..='9' => (Kind::Number, self.number_length()),
-            c if is_word(c) => (Kind::Word, self.word_length(0)),
+            '.' | '+' | '-' | '0'..='9' => (TokenKind::Number, self.number_length()),
+            c if is_word(c) => (TokenKind::Word, self.word_length(0)),
             c => return self.error(format!("unrecognized character in action: {c:?}")),
         };
         self.push(kind, bytes);
-        let needs_end = matches!(kind, Kind::Word | Kind::Field | Kind::Dot | Kind::Variable);
+        let needs_end = matches!(kind, TokenKind::Word | TokenKind::Field | TokenKind::Dot | TokenKind::Variable);
         let ended = self.rest.starts_with(|c| is_space(c) || matches!(c, '.' | ',' | '|' | ':' | ')' | '('))
             || self.rest.is_empty()
             || self.rest.starts_with("}}");
         // An assignment may follow its variable without a space.
-        let assigned = kind == Kind::Variable && self.rest.starts_with('=');
+        let assigned = kind == TokenKind::Variable && self.rest.starts_with('=');
         if needs_end && !ended && !assigned {
             return self.error(format!("bad character {:?}", self.rest.chars().next().unwrap_or(' ')));
         }
@@ -219,13 +219,13 @@ impl<'s> Lexer<'s> {
 mod tests {
     use super::*;
 
-    fn kinds(source: &str) -> Vec<(Kind, &str)> {
-        lex(source).unwrap().into_iter().filter(|t| t.kind != Kind::Space).map(|t| (t.kind, t.text)).collect()
+    fn kinds(source: &str) -> Vec<(TokenKind, &str)> {
+        lex(source).unwrap().into_iter().filter(|t| t.kind != TokenKind::Space).map(|t| (t.kind, t.text)).collect()
     }
 
     #[test]
-    fn trim_marks_take_white_space_on_their_side_only() {
-        use Kind::{Close, Open, Text, Word};
+    fn trim_markers_trim_their_side_only() {
+        use TokenKind::{Close, Open, Text, Word};
         assert_eq!(
             kinds("a \n {{- b -}} \n c {{ d }} e"),
             [
@@ -243,16 +243,18 @@ mod tests {
     }
 
     #[test]
-    fn comments_vanish_and_may_trim() {
+    fn comments_are_removed_and_may_trim() {
         assert_eq!(
             kinds("a {{- /* x }} */ -}} b{{/* y */}}c"),
-            [(Kind::Text, "a"), (Kind::Text, "b"), (Kind::Text, "c")]
+            [(TokenKind::Text, "a"), (TokenKind::Text, "b"), (TokenKind::Text, "c")]
         );
     }
 
     #[test]
-    fn fields_variables_and_literals_are_told_apart() {
-        use Kind::{Char, Close, Declare, Dot, Field, LeftParen, Number, Open, Pipe, Quoted, RightParen, Variable};
+    fn distinguishes_fields_variables_and_literals() {
+        use TokenKind::{
+            Char, Close, Declare, Dot, Field, LeftParen, Number, Open, Pipe, Quoted, RightParen, Variable,
+        };
         assert_eq!(
             kinds(r#"{{$x := (.a.b | . $.c -1.5e-3 "q\"}}" `r` 'c')}}"#),
             [

@@ -1,4 +1,4 @@
-//! Go's `text/template`: text to tokens, tokens to a tree, a tree and values to text. Pure.
+//! Go's `text/template`: lexer, parser and evaluator. Pure.
 
 pub mod ast;
 pub mod eval;
@@ -9,14 +9,14 @@ mod text;
 
 pub use parser::parse;
 
-/// What is wrong with the text of a template, and in which line.
+/// A syntax error in a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyntaxError {
     pub line: u32,
     pub kind: SyntaxErrorKind,
 }
 
-/// The two ways in which a template can't be parsed.
+/// The kind of a syntax error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SyntaxErrorKind {
     #[error("function {0:?} is not defined")]

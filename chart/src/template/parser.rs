@@ -1,25 +1,25 @@
-//! Builds the trees of a file's templates: the file's own and one for each `define` or `block` in it.
+//! Parses the templates of a file: the file itself and each `define` or `block` in it.
 
 use std::sync::Arc;
 
 use super::{
     SyntaxError, SyntaxErrorKind,
     ast::{Block, Command, Expr, Node, Pipeline, Template},
-    lexer::{Kind, Token, lex},
+    lexer::{Token, TokenKind, lex},
     text::{unquote, unquote_char},
 };
 use crate::functions;
 
-/// Blocks and parentheses within one another; deeper ones are refused here, so that evaluation need not care.
+/// Maximum nesting of blocks and parentheses; checked here so that evaluation needs no check.
 const MAX_NESTING: usize = 100;
 
-/// The templates of one file. The file's own template comes first.
+/// Parses the templates of one file. The template of the file itself is first.
 pub fn parse(name: &str, source: &str) -> Result<Vec<Template>, SyntaxError> {
     let tokens = lex(source)?;
     let mut parser =
         Parser { tokens: &tokens, at: 0, variables: vec!["$".into()], nesting: 0, loops: 0, defined: Vec::new() };
     let body = match parser.block(true)? {
-        (body, Stop::Eof) => body,
+        (body, BlockEnd::Eof) => body,
         (_, end) => return parser.error(format!("unexpected {}", end.word())),
     };
     let mut templates = vec![Template { name: name.into(), body }];
@@ -27,16 +27,16 @@ pub fn parse(name: &str, source: &str) -> Result<Vec<Template>, SyntaxError> {
     Ok(templates)
 }
 
-/// What ended a block.
-enum Stop {
+/// The end of a block.
+enum BlockEnd {
     Eof,
     End,
     Else,
-    /// `else if` or `else with`, up to the second word.
+    /// `else if` or `else with`; parsed up to the second word.
     ElseChain(&'static str),
 }
 
-impl Stop {
+impl BlockEnd {
     fn word(&self) -> &'static str {
         match self {
             Self::Eof => "end of file",
@@ -68,31 +68,31 @@ impl<'s> Parser<'_, 's> {
         self.tokens.get(self.at).copied()
     }
 
-    fn peek_kind(&self) -> Option<Kind> {
+    fn peek_kind(&self) -> Option<TokenKind> {
         self.peek().map(|token| token.kind)
     }
 
     fn skip_space(&mut self) {
-        while self.peek_kind() == Some(Kind::Space) {
+        while self.peek_kind() == Some(TokenKind::Space) {
             self.at += 1;
         }
     }
 
-    fn take(&mut self, kind: Kind) -> Option<Token<'s>> {
+    fn take(&mut self, kind: TokenKind) -> Option<Token<'s>> {
         let token = self.peek().filter(|token| token.kind == kind)?;
         self.at += 1;
         Some(token)
     }
 
     fn take_word(&mut self, word: &str) -> bool {
-        let found = self.peek().is_some_and(|token| token.kind == Kind::Word && token.text == word);
+        let found = self.peek().is_some_and(|token| token.kind == TokenKind::Word && token.text == word);
         self.at += usize::from(found);
         found
     }
 
     fn close(&mut self, after: &str) -> Result<(), SyntaxError> {
         self.skip_space();
-        match self.take(Kind::Close) {
+        match self.take(TokenKind::Close) {
             Some(_) => Ok(()),
             None => self.unexpected(after),
         }
@@ -115,31 +115,31 @@ impl<'s> Parser<'_, 's> {
         parsed
     }
 
-    /// Everything up to an `end`, an `else`, or the end of the file. Only the outermost block may hold `define`.
-    fn block(&mut self, outermost: bool) -> Result<(Block, Stop), SyntaxError> {
+    /// Parses up to an `end`, an `else` or the end of the file. Only the outermost block may have a `define`.
+    fn block(&mut self, outermost: bool) -> Result<(Block, BlockEnd), SyntaxError> {
         let mut nodes = Vec::new();
         loop {
-            if let Some(text) = self.take(Kind::Text) {
+            if let Some(text) = self.take(TokenKind::Text) {
                 nodes.push(Node::Text(text.text.into()));
                 continue;
             }
-            if self.take(Kind::Open).is_none() {
-                return Ok((nodes.into(), Stop::Eof));
+            if self.take(TokenKind::Open).is_none() {
+                return Ok((nodes.into(), BlockEnd::Eof));
             }
             self.skip_space();
             if self.take_word("end") {
                 self.close("end")?;
-                return Ok((nodes.into(), Stop::End));
+                return Ok((nodes.into(), BlockEnd::End));
             }
             if self.take_word("else") {
                 self.skip_space();
                 for word in ["if", "with"] {
                     if self.take_word(word) {
-                        return Ok((nodes.into(), Stop::ElseChain(word)));
+                        return Ok((nodes.into(), BlockEnd::ElseChain(word)));
                     }
                 }
                 self.close("else")?;
-                return Ok((nodes.into(), Stop::Else));
+                return Ok((nodes.into(), BlockEnd::Else));
             }
             if self.take_word("define") {
                 if !outermost {
@@ -166,15 +166,15 @@ impl<'s> Parser<'_, 's> {
         if self.take_word("template") {
             let template = self.name("template")?;
             self.skip_space();
-            if self.take(Kind::Close).is_some() {
+            if self.take(TokenKind::Close).is_some() {
                 return Ok(Node::Call { template, argument: None, line });
             }
-            let argument = Some(self.pipeline("template", Kind::Close)?);
+            let argument = Some(self.pipeline("template", TokenKind::Close)?);
             return Ok(Node::Call { template, argument, line });
         }
         if self.take_word("block") {
             let template = self.name("block")?;
-            let argument = Some(self.pipeline("block", Kind::Close)?);
+            let argument = Some(self.pipeline("block", TokenKind::Close)?);
             self.definition(template.clone())?;
             return Ok(Node::Call { template, argument, line });
         }
@@ -187,12 +187,12 @@ impl<'s> Parser<'_, 's> {
                 return Ok(node);
             }
         }
-        Ok(Node::Action(self.pipeline("command", Kind::Close)?))
+        Ok(Node::Action(self.pipeline("command", TokenKind::Close)?))
     }
 
     fn name(&mut self, context: &str) -> Result<Arc<str>, SyntaxError> {
         self.skip_space();
-        match self.take(Kind::Quoted).and_then(|token| unquote(token.text)) {
+        match self.take(TokenKind::Quoted).and_then(|token| unquote(token.text)) {
             Some(name) => Ok(name.into()),
             None => self.unexpected(context),
         }
@@ -204,12 +204,12 @@ impl<'s> Parser<'_, 's> {
         self.definition(name)
     }
 
-    /// The body of a `define` or `block`: a template with variables of its own.
+    /// Parses the body of a `define` or `block`, which has its own variables.
     fn definition(&mut self, name: Arc<str>) -> Result<(), SyntaxError> {
         let outer = std::mem::replace(&mut self.variables, vec!["$".into()]);
         let loops = std::mem::take(&mut self.loops);
         let (body, end) = self.nested(|p| p.block(false))?;
-        let Stop::End = end else { return self.error(format!("unexpected {} in define", end.word())) };
+        let BlockEnd::End = end else { return self.error(format!("unexpected {} in define", end.word())) };
         self.variables = outer;
         self.loops = loops;
         self.defined.push(Template { name, body });
@@ -218,15 +218,15 @@ impl<'s> Parser<'_, 's> {
 
     fn control(&mut self, word: &'static str) -> Result<Node, SyntaxError> {
         let visible = self.variables.len();
-        let pipeline = self.pipeline(word, Kind::Close)?;
+        let pipeline = self.pipeline(word, TokenKind::Close)?;
         self.loops += usize::from(word == "range");
         let (then, end) = self.block(false)?;
         self.loops -= usize::from(word == "range");
         let otherwise = match end {
-            Stop::End => Block::default(),
-            Stop::ElseChain(next) if next == word => Box::new([self.nested(|p| p.control(next))?]),
-            Stop::Else => match self.block(false)? {
-                (otherwise, Stop::End) => otherwise,
+            BlockEnd::End => Block::default(),
+            BlockEnd::ElseChain(next) if next == word => Box::new([self.nested(|p| p.control(next))?]),
+            BlockEnd::Else => match self.block(false)? {
+                (otherwise, BlockEnd::End) => otherwise,
                 (_, end) => return self.error(format!("expected {{{{end}}}} of {word}, found {}", end.word())),
             },
             end => return self.error(format!("unexpected {} in {word}", end.word())),
@@ -239,7 +239,7 @@ impl<'s> Parser<'_, 's> {
         })
     }
 
-    fn pipeline(&mut self, context: &str, end: Kind) -> Result<Pipeline, SyntaxError> {
+    fn pipeline(&mut self, context: &str, end: TokenKind) -> Result<Pipeline, SyntaxError> {
         self.skip_space();
         let line = self.line();
         let (variables, assigns) = self.declarations(context)?;
@@ -265,22 +265,22 @@ impl<'s> Parser<'_, 's> {
         Ok(Pipeline { line, variables: variables.into(), assigns, commands: commands.into() })
     }
 
-    /// `$x :=`, `$x =`, or `$k, $v :=` in a range.
+    /// Parses `$x :=`, `$x =`, or `$k, $v :=` in a range.
     fn declarations(&mut self, context: &str) -> Result<(Vec<Arc<str>>, bool), SyntaxError> {
         let start = self.at;
         let mut names: Vec<Arc<str>> = Vec::new();
-        while let Some(variable) = self.take(Kind::Variable) {
+        while let Some(variable) = self.take(TokenKind::Variable) {
             names.push(variable.text.into());
             self.skip_space();
-            let declares = self.take(Kind::Declare).is_some();
-            if declares || self.take(Kind::Assign).is_some() {
+            let declares = self.take(TokenKind::Declare).is_some();
+            if declares || self.take(TokenKind::Assign).is_some() {
                 if let Some(unknown) = names.iter().find(|name| !declares && !self.variables.contains(name)) {
                     return self.error(format!("undefined variable {unknown:?}"));
                 }
                 self.variables.extend(names.iter().filter(|_| declares).cloned());
                 return Ok((names, !declares));
             }
-            if self.take(Kind::Comma).is_none() {
+            if self.take(TokenKind::Comma).is_none() {
                 break;
             }
             if context != "range" || names.len() > 1 {
@@ -296,14 +296,17 @@ impl<'s> Parser<'_, 's> {
         let head = self.operand(context)?;
         let mut arguments = Vec::new();
         loop {
-            let spaced = self.peek_kind() == Some(Kind::Space);
+            let spaced = self.peek_kind() == Some(TokenKind::Space);
             self.skip_space();
             match self.peek_kind() {
-                Some(Kind::Close | Kind::RightParen) => break,
-                Some(Kind::Pipe) => {
+                Some(TokenKind::Close | TokenKind::RightParen) => break,
+                Some(TokenKind::Pipe) => {
                     self.at += 1;
                     self.skip_space();
-                    if matches!(self.peek_kind(), Some(Kind::Close | Kind::RightParen | Kind::Pipe) | None) {
+                    if matches!(
+                        self.peek_kind(),
+                        Some(TokenKind::Close | TokenKind::RightParen | TokenKind::Pipe) | None
+                    ) {
                         return self.error(format!("missing command after | in {context}"));
                     }
                     break;
@@ -315,11 +318,11 @@ impl<'s> Parser<'_, 's> {
         Ok(Command { head, arguments: arguments.into() })
     }
 
-    /// A term and the fields that follow it at once.
+    /// Parses a term and the fields that follow it directly.
     fn operand(&mut self, context: &str) -> Result<Expr, SyntaxError> {
         let term = self.term(context)?;
         let mut fields = Vec::new();
-        while let Some(field) = self.take(Kind::Field) {
+        while let Some(field) = self.take(TokenKind::Field) {
             fields.push(field_name(field));
         }
         if fields.is_empty() {
@@ -336,19 +339,19 @@ impl<'s> Parser<'_, 's> {
     fn term(&mut self, context: &str) -> Result<Expr, SyntaxError> {
         let Some(token) = self.peek() else { return self.unexpected(context) };
         let parsed = match token.kind {
-            Kind::Dot => Some(Expr::Dot),
-            Kind::Field => Some(Expr::Field(Box::new([field_name(token)]))),
-            Kind::Word => Some(word(token)?),
-            Kind::Variable if !self.variables.iter().any(|name| **name == *token.text) => {
+            TokenKind::Dot => Some(Expr::Dot),
+            TokenKind::Field => Some(Expr::Field(Box::new([field_name(token)]))),
+            TokenKind::Word => Some(word(token)?),
+            TokenKind::Variable if !self.variables.iter().any(|name| **name == *token.text) => {
                 return self.error(format!("undefined variable {:?}", token.text));
             }
-            Kind::Variable => Some(Expr::Variable(token.text.into(), Box::default())),
-            Kind::Number => number(token.text),
-            Kind::Char => unquote_char(token.text).map(|c| Expr::Int(i64::from(u32::from(c)))),
-            Kind::Quoted => unquote(token.text).map(|text| Expr::Text(text.into())),
-            Kind::LeftParen => {
+            TokenKind::Variable => Some(Expr::Variable(token.text.into(), Box::default())),
+            TokenKind::Number => number(token.text),
+            TokenKind::Char => unquote_char(token.text).map(|c| Expr::Int(i64::from(u32::from(c)))),
+            TokenKind::Quoted => unquote(token.text).map(|text| Expr::Text(text.into())),
+            TokenKind::LeftParen => {
                 self.at += 1;
-                let inner = self.nested(|p| p.pipeline("parenthesized pipeline", Kind::RightParen))?;
+                let inner = self.nested(|p| p.pipeline("parenthesized pipeline", TokenKind::RightParen))?;
                 return Ok(Expr::Group(Box::new(inner)));
             }
             _ => return self.unexpected(context),

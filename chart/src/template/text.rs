@@ -1,6 +1,6 @@
-//! Go's string and character literals.
+//! Parses Go's string and character literals.
 
-/// The text of a literal with its quotes, or `None` where Go would refuse it.
+/// Returns the text of a quoted literal; `None` if it is invalid in Go.
 pub fn unquote(literal: &str) -> Option<String> {
     if let Some(raw) = literal.strip_prefix('`') {
         return Some(raw.strip_suffix('`')?.replace('\r', ""));
@@ -18,7 +18,7 @@ pub fn unquote(literal: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The code point of a character literal.
+/// Returns the code point of a character literal.
 pub fn unquote_char(literal: &str) -> Option<char> {
     let inner = literal.strip_prefix('\'')?.strip_suffix('\'')?;
     let text = if inner == "\\'" { "'".to_owned() } else { unquote(&format!("\"{}\"", inner.replace('"', "\\\"")))? };
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn literals_read_as_in_go() {
+    fn parses_literals_like_go() {
         for (literal, text) in [
             (r#""a\tb\"c\\""#, "a\tb\"c\\"),
             (r"`a\n{{ b }}`", r"a\n{{ b }}"),

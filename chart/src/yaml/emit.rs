@@ -1,22 +1,22 @@
-//! Writing YAML byte for byte as Helm's `toYaml` does, that is as go-yaml 2 does after a trip through JSON.
+//! Writes YAML byte for byte like Helm's `toYaml`, that is, like go-yaml 2 after conversion to JSON.
 
 use std::cmp::Ordering;
 
 use super::scalar::{self, is_break};
 use crate::{
-    budget::{Budget, Stop},
+    budget::{Budget, EvalError},
     number,
     value::{List, Map, Value},
 };
 
-/// Words go to the next line once a line is longer than this.
+/// Lines longer than this are folded at the next space.
 const WIDTH: usize = 80;
 const INDENT: usize = 2;
-/// A longer key, or one of several lines, is written with a question mark.
+/// Longer or multi-line keys are written with a question mark.
 const LONGEST_SIMPLE_KEY: usize = 128;
 
-/// The value as YAML, without the line break at the end.
-pub fn to_yaml(value: &Value, budget: &Budget) -> Result<String, Stop> {
+/// Returns the value as YAML, without a trailing line break.
+pub fn to_yaml(value: &Value, budget: &Budget) -> Result<String, EvalError> {
     let mut emitter = Emitter { out: String::new(), column: 0, budget };
     match value {
         Value::Map(map) if !map.borrow().is_empty() => emitter.map(map, 0, true)?,
@@ -24,7 +24,7 @@ pub fn to_yaml(value: &Value, budget: &Budget) -> Result<String, Stop> {
         scalar => emitter.scalar(scalar, INDENT, false)?,
     }
     let mut out = emitter.out;
-    // What follows a literal that ends in a line break is already on a new line.
+    // A literal with a trailing line break already ends the line.
     if out.ends_with('\n') && emitter.column == 0 {
         out.pop();
     }
@@ -61,8 +61,8 @@ impl Emitter<'_> {
         self.column = indent;
     }
 
-    /// `inline`: the first entry goes on the line that is already begun.
-    fn map(&mut self, map: &Map, indent: usize, inline: bool) -> Result<(), Stop> {
+    /// `inline`: the first entry continues the current line.
+    fn map(&mut self, map: &Map, indent: usize, inline: bool) -> Result<(), EvalError> {
         let _level = self.budget.enter()?;
         let entries = map.borrow();
         let mut entries: Vec<_> = entries.iter().collect();
@@ -88,16 +88,16 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    fn map_value(&mut self, value: &Value, indent: usize) -> Result<(), Stop> {
+    fn map_value(&mut self, value: &Value, indent: usize) -> Result<(), EvalError> {
         match value {
             Value::Map(map) if !map.borrow().is_empty() => self.map(map, indent + INDENT, false),
-            // A list lines up with the key that it belongs to.
+            // A list is not indented relative to its key.
             Value::List(list) if !list.items().is_empty() => self.list(list, indent, false),
             scalar => self.scalar(scalar, indent + INDENT, false),
         }
     }
 
-    fn list(&mut self, list: &List, indent: usize, inline: bool) -> Result<(), Stop> {
+    fn list(&mut self, list: &List, indent: usize, inline: bool) -> Result<(), EvalError> {
         let _level = self.budget.enter()?;
         for (index, value) in list.items().iter().enumerate() {
             self.budget.spend(1)?;
@@ -111,8 +111,8 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    /// What follows a dash, or the colon of a key with a question mark.
-    fn item(&mut self, value: &Value, indent: usize) -> Result<(), Stop> {
+    /// Writes the value after a dash, or after the colon of a key with a question mark.
+    fn item(&mut self, value: &Value, indent: usize) -> Result<(), EvalError> {
         match value {
             Value::Map(map) if !map.borrow().is_empty() => {
                 self.put_char(' ');
@@ -126,21 +126,21 @@ impl Emitter<'_> {
         }
     }
 
-    fn scalar(&mut self, value: &Value, indent: usize, key: bool) -> Result<(), Stop> {
+    fn scalar(&mut self, value: &Value, indent: usize, key: bool) -> Result<(), EvalError> {
         let word = match value {
             Value::Nil => "null".into(),
             Value::Bool(value) => value.to_string(),
             Value::Int(value) => value.to_string(),
             Value::Float(value) => number::yaml_float(*value)
-                .ok_or_else(|| Stop::failed(format!("{value} has no form in JSON; use a finite number")))?,
+                .ok_or_else(|| EvalError::failed(format!("{value} can't be written as JSON; use a finite number")))?,
             Value::List(_) => "[]".into(),
             Value::Map(_) => "{}".into(),
             Value::Str(text) => {
                 self.text(text, indent, key);
                 return Ok(());
             }
-            Value::Host(_) => {
-                return Err(Stop::failed("an object of the engine has no form in YAML; name one of its fields"));
+            Value::Builtin(_) => {
+                return Err(EvalError::failed("a built-in object can't be written as YAML; use one of its fields"));
             }
         };
         self.space();
@@ -148,7 +148,7 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    /// A space before a scalar, unless it begins a line.
+    /// Writes a space before a scalar, unless it starts a line.
     fn space(&mut self) {
         if !self.out.is_empty() && !self.out.ends_with([' ', '\n']) {
             self.put_char(' ');
@@ -156,13 +156,13 @@ impl Emitter<'_> {
     }
 
     fn text(&mut self, text: &str, indent: usize, key: bool) {
-        let shape = scalar::shape(text);
+        let styles = scalar::styles(text);
         self.space();
-        if text.contains('\n') && !key && shape.literal {
+        if text.contains('\n') && !key && styles.literal {
             self.literal(text, indent);
-        } else if text.contains('\n') || !scalar::reads_as_string(text) || !shape.single {
+        } else if text.contains('\n') || !scalar::reads_as_string(text) || !styles.single_quoted {
             self.double_quoted(text, indent, key);
-        } else if shape.plain {
+        } else if styles.plain {
             self.folded(text, indent, key, false);
         } else {
             self.put_char('\'');
@@ -171,7 +171,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// Plain and single-quoted text: a single space past the width becomes a line break.
+    /// Writes plain and single-quoted text; a single space beyond the width becomes a line break.
     fn folded(&mut self, text: &str, indent: usize, key: bool, quoted: bool) {
         let mut chars = text.char_indices().peekable();
         let mut after_space = false;
@@ -203,12 +203,12 @@ impl Emitter<'_> {
         }
         self.break_line();
         for line in text.split_inclusive('\n') {
-            let words = line.strip_suffix('\n').unwrap_or(line);
-            if !words.is_empty() {
+            let content = line.strip_suffix('\n').unwrap_or(line);
+            if !content.is_empty() {
                 self.start_line(indent);
-                self.put(words);
+                self.put(content);
             }
-            if words.len() < line.len() {
+            if content.len() < line.len() {
                 self.break_line();
             }
         }
@@ -265,7 +265,7 @@ impl Emitter<'_> {
     }
 }
 
-/// Go-yaml's order of keys: letters by code point, other characters before letters, runs of digits by their number.
+/// Compares keys like go-yaml: letters by code point, other characters before letters, digits by their number.
 fn compare_keys(a: &str, b: &str) -> Ordering {
     let (left, right): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let Some(at) = left.iter().zip(&right).position(|(x, y)| x != y) else { return left.len().cmp(&right.len()) };
@@ -276,7 +276,7 @@ fn compare_keys(a: &str, b: &str) -> Ordering {
         (false, true) => return Ordering::Less,
         (false, false) => {}
     }
-    // A zero inside a number counts as a digit of it; leading zeros don't.
+    // Zeros count inside of a number, but not as leading zeros.
     let inside =
         (x == '0' || y == '0') && left.iter().take(at).rev().take_while(|c| c.is_ascii_digit()).any(|c| *c != '0');
     let number = |chars: &[char]| {

@@ -1,19 +1,23 @@
-//! YAML as Helm reads and writes it. Pure: text in, values out, and back.
+//! Reads and writes YAML like Helm. Pure.
 
 mod emit;
 mod parse;
 mod scalar;
 
 pub use emit::to_yaml;
-pub use parse::parse;
+pub use parse::{YamlError, parse};
 
 use crate::Limits;
 use crate::budget::Budget;
 use crate::value::{Entries, List, Map, Value};
 
-/// A manifest as YAML, quoted so that Kubernetes' own tools, which read YAML 1.1, see the same values: `"on"` and
-/// `"0644"` stay texts. Ends with a line break. What is nested deeper than any manifest is written in the JSON form,
-/// which is YAML too.
+/// Parses one YAML document as Go's libraries do (YAML 1.1: `yes` is a boolean); an empty one is null.
+pub fn parse_yaml(text: &str) -> Result<serde_json::Value, YamlError> {
+    parse(text)
+}
+
+/// Formats a manifest as YAML, quoted for tools that read YAML 1.1, such as kubectl: `"on"` and `"0644"` stay strings.
+/// Ends with a line break. Extremely deep values are written as JSON, which is valid YAML.
 #[must_use]
 pub fn yaml_text(value: &serde_json::Value) -> String {
     let budget = Budget::new(&Limits { max_output_bytes: usize::MAX, max_steps: u64::MAX });
@@ -21,7 +25,7 @@ pub fn yaml_text(value: &serde_json::Value) -> String {
     format!("{text}\n")
 }
 
-/// Templates see every number as a float, and large ones would be written with an exponent.
+/// Converts integers to integers, not to floats: large ones would be written with an exponent.
 fn with_integers(value: &serde_json::Value) -> Value {
     match value {
         serde_json::Value::Number(number) => number.as_i64().map_or_else(|| Value::from_json(value), Value::Int),
@@ -41,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manifest_that_is_written_reads_back_as_it_was() {
+    fn manifest_round_trips() {
         let manifest = json!({
             "data": {"on": "off", "mode": "0644", "n": "1e3", "text": "a: b\n# c\n", "empty": "", "null": "~"},
             "spec": {"port": 15021, "limit": 4_294_967_295_u64, "ratio": 0.5, "none": null, "list": [], "map": {}},

@@ -1,26 +1,26 @@
-//! Reading YAML with the meaning it has in Helm: YAML 1.1 booleans and octal numbers, the last of two equal keys.
+//! Parses YAML like Helm: YAML 1.1 booleans and octal numbers; the last of duplicate keys wins.
 
 use serde_saphyr::options::DuplicateKeyPolicy;
 
-/// Why a text is no YAML: what is wrong and where, as the parser put it.
+/// A YAML syntax error.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
-pub struct Unreadable {
+pub struct YamlError {
     message: String,
-    /// Line of the text, counted from one, where known.
+    /// The line, from 1, if known.
     pub line: Option<u64>,
 }
 
-/// Reads one document; an empty one is null.
-pub fn parse(text: &str) -> Result<serde_json::Value, Unreadable> {
+/// Parses one document; an empty one is null.
+pub fn parse(text: &str) -> Result<serde_json::Value, YamlError> {
     let options = serde_saphyr::options! {
         legacy_octal_numbers: true,
         duplicate_keys: DuplicateKeyPolicy::LastWins,
         emit_comments: false,
-        // Charts are pinned and checked by digest, and a file of CRDs is larger than the default allows.
+        // Files of CRDs exceed the default limits; charts are trusted, since they are pinned by digest.
         budget: None,
     };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| Unreadable {
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| YamlError {
         line: error.location().map(|location| location.line()),
         message: error.without_snippet().to_string(),
     })
@@ -32,7 +32,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn plain_scalars_mean_what_they_mean_in_go() {
+    fn parses_plain_scalars_like_go() {
         for (text, value) in [
             ("yes", json!(true)),
             ("off", json!(false)),
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_two_equal_keys_wins() {
+    fn last_duplicate_key_wins() {
         assert_eq!(parse("a: 1\na: 2\n").unwrap(), json!({"a": 2}));
     }
 
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_the_line() {
+    fn error_has_line() {
         assert!(parse("a: 1\nb: [\n").unwrap_err().line.is_some());
     }
 }

@@ -1,17 +1,17 @@
-//! How a string has to be written so that a YAML 1.1 reader takes it for a string.
+//! Determines how to quote a string so that YAML 1.1 parsers read it as a string.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Words that are not strings when written plain.
+/// Words that are not strings without quotes.
 const WORDS: [&str; 41] = [
     "", "~", "null", "Null", "NULL", "y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON", "n", "N",
     "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF", ".nan", ".NaN", ".NAN", ".inf", ".Inf", ".INF",
     "+.inf", "+.Inf", "+.INF", "-.inf", "-.Inf", "-.INF", "<<", "=",
 ];
 
-/// Integers in Go's literal syntax (underscores are taken out before) and the float form of YAML 1.1.
+/// Integers in Go's literal syntax (with underscores already removed) and floats of YAML 1.1.
 static NUMBER: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(
         r"^[-+]?(?:0[xX][0-9a-fA-F]+|0[oO]?[0-7]+|0[bB][01]+|(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?)$",
@@ -32,7 +32,7 @@ fn matches(pattern: &LazyLock<Option<Regex>>, text: &str) -> bool {
     pattern.as_ref().is_some_and(|regex| regex.is_match(text))
 }
 
-/// Whether a reader would take the text, written plain, for a string.
+/// Whether parsers read the unquoted text as a string.
 pub fn reads_as_string(text: &str) -> bool {
     if text == "=" {
         return true;
@@ -70,41 +70,41 @@ fn is_timestamp(text: &str) -> bool {
     (1..=days).contains(&day) && clock(4, 5, 6) && clock(7, 8, 9)
 }
 
-/// What a string's characters allow, apart from what it would be read as.
+/// The styles that a string's characters allow.
 #[derive(Debug)]
-pub struct Shape {
-    /// May stand without quotes in a block collection.
+pub struct ScalarStyles {
+    /// Whether it can be unquoted in a block collection.
     pub plain: bool,
-    /// May stand in single quotes.
-    pub single: bool,
-    /// May be a literal block.
+    /// Whether it can be in single quotes.
+    pub single_quoted: bool,
+    /// Whether it can be a literal block.
     pub literal: bool,
 }
 
-/// Looks at each character once.
-pub fn shape(text: &str) -> Shape {
-    let mut seen = Seen { after_blank: true, ..Seen::default() };
+/// Determines the allowed styles in one pass over the characters.
+pub fn styles(text: &str) -> ScalarStyles {
+    let mut scan = ScalarScan { after_blank: true, ..ScalarScan::default() };
     let mut chars = text.chars().peekable();
     let mut first = true;
     while let Some(c) = chars.next() {
         let next = chars.peek().copied();
-        seen.take(c, first, next);
+        scan.take(c, first, next);
         first = false;
     }
     let start = text.starts_with("---") || text.starts_with("...");
     let ends_blank =
         text.starts_with(' ') || text.ends_with(' ') || text.starts_with(is_break) || text.ends_with(is_break);
-    let unsafe_anywhere = seen.break_after_space || seen.special;
-    Shape {
-        plain: !(ends_blank || seen.space_after_break || unsafe_anywhere || seen.breaks || seen.indicator || start),
-        single: !(seen.space_after_break || unsafe_anywhere),
+    let unsafe_anywhere = scan.break_after_space || scan.special;
+    ScalarStyles {
+        plain: !(ends_blank || scan.space_after_break || unsafe_anywhere || scan.breaks || scan.indicator || start),
+        single_quoted: !(scan.space_after_break || unsafe_anywhere),
         literal: !(text.is_empty() || text.ends_with(' ') || unsafe_anywhere),
     }
 }
 
 #[derive(Default)]
-#[expect(clippy::struct_excessive_bools, reason = "what one pass over the characters has seen")]
-struct Seen {
+#[expect(clippy::struct_excessive_bools, reason = "independent findings of one pass")]
+struct ScalarScan {
     indicator: bool,
     special: bool,
     breaks: bool,
@@ -115,7 +115,7 @@ struct Seen {
     after_break: bool,
 }
 
-impl Seen {
+impl ScalarScan {
     fn take(&mut self, c: char, first: bool, next: Option<char>) {
         let before_blank = next.is_none_or(|next| matches!(next, ' ' | '\t'));
         self.indicator |= match c {
@@ -136,12 +136,12 @@ impl Seen {
     }
 }
 
-/// A line break in the eyes of YAML 1.1.
+/// Whether YAML 1.1 treats the character as a line break.
 pub fn is_break(c: char) -> bool {
     matches!(c, '\r' | '\n' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
-/// What go-yaml writes as it is; tabs and everything beyond the basic plane are not among it.
+/// Whether go-yaml writes the character unescaped; it escapes tabs and everything beyond the basic multilingual plane.
 pub fn is_printable(c: char) -> bool {
     matches!(c, '\n' | ' '..='~' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fefe}' | '\u{ff00}'..='\u{fffd}')
 }
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_reader_would_take_for_something_else_is_no_string() {
+    fn detects_strings_that_need_quotes() {
         for text in [
             "yes",
             "NO",
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_something_else_stays_plain() {
+    fn accepts_strings_similar_to_other_types() {
         for text in [
             "yess",
             "nope",
@@ -214,15 +214,16 @@ mod tests {
     }
 
     #[test]
-    fn characters_decide_how_a_string_may_be_written() {
+    fn characters_determine_allowed_styles() {
         for text in ["a b", "a:b", "a#b", "http://x", "-a", "?a", "a, b", "[", "a[0]"] {
-            assert_eq!(shape(text).plain, text != "[", "{text}");
+            assert_eq!(styles(text).plain, text != "[", "{text}");
         }
         for text in
             ["a: b", "a:", "a #b", "#a", "- a", "-", "*", " a", "a ", "a\nb", "---", "--- a", "@a", "`a", "%a", "\ta"]
         {
-            assert!(!shape(text).plain, "{text}");
+            assert!(!styles(text).plain, "{text}");
         }
-        assert!(shape(": a").single && !shape("a\tb").single && shape("a\nb").literal && !shape("a \nb").literal);
+        assert!(styles(": a").single_quoted && !styles("a\tb").single_quoted);
+        assert!(styles("a\nb").literal && !styles("a \nb").literal);
     }
 }

@@ -1,4 +1,4 @@
-//! The real thing to compare with: `helm` and Istio's charts, as the lab builds them.
+//! `helm` and Istio's charts from the lab.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 pub const KUBE_VERSION: &str = "v1.36.3";
 
-/// Name in the value files, folder below the exported charts, release name, namespace.
+/// Name in the values files, directory of the exported charts, release name, namespace.
 pub const CHARTS: [(&str, &str, &str, &str); 6] = [
     ("base", "base", "istio-base", "istio-system"),
     ("istiod", "istio-control/istio-discovery", "istiod", "istio-system"),
@@ -22,55 +22,55 @@ pub const CHARTS: [(&str, &str, &str, &str); 6] = [
     ("default", "default", "istio-default", "istio-system"),
 ];
 
-/// The lab's programs and a folder with the exported charts, gone when dropped.
+/// The lab's programs and a temporary directory with the exported charts.
 pub struct Lab {
     helm: PathBuf,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Lab {
-    /// Finds the lab and exports the charts. Without a lab this fails: a comparison that is skipped proves nothing.
+    /// Finds the lab and exports the charts. Fails without a lab: a skipped comparison would pass unnoticed.
     pub fn find() -> Self {
         let bin = match std::env::var_os("MESHWRIGHT_LAB_BIN") {
             Some(bin) => PathBuf::from(bin),
             None => printed_by_build(),
         };
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let exported = Command::new(bin.join("export-charts")).arg(folder.path()).status();
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let exported = Command::new(bin.join("export-charts")).arg(directory.path()).status();
         assert!(exported.is_ok_and(|status| status.success()), "export-charts failed; run: make lab");
-        Self { helm: bin.join("helm"), folder }
+        Self { helm: bin.join("helm"), directory }
     }
 
-    pub fn chart_dir(&self, folder: &str) -> PathBuf {
-        self.folder.path().join("charts").join(folder)
+    pub fn chart_dir(&self, directory: &str) -> PathBuf {
+        self.directory.path().join("charts").join(directory)
     }
 
-    pub fn chart(&self, folder: &str) -> Chart {
-        Chart::load(&self.chart_dir(folder)).unwrap_or_else(|error| panic!("{folder}: {error}"))
+    pub fn chart(&self, directory: &str) -> Chart {
+        Chart::load(&self.chart_dir(directory)).unwrap_or_else(|error| panic!("{directory}: {error}"))
     }
 
-    /// What `helm template` prints, or what it complains about.
+    /// Returns the output or the error of `helm template`.
     pub fn helm_template(
         &self,
-        (_, folder, release, namespace, kube): Target<'_>,
+        (_, directory, release, namespace, kube): HelmRelease<'_>,
         values: &Path,
     ) -> Result<String, String> {
         let mut command = Command::new(&self.helm);
-        command.args(["template", release]).arg(self.chart_dir(folder)).args(["--namespace", namespace]);
+        command.args(["template", release]).arg(self.chart_dir(directory)).args(["--namespace", namespace]);
         command.args(["--kube-version", kube]).arg("--values").arg(values);
-        // Neither plugins nor repositories of the person who runs the test have a say.
+        // Ignores the plugins and repositories of the user who runs the test.
         for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
-            command.env(variable, self.folder.path().join("helm"));
+            command.env(variable, self.directory.path().join("helm"));
         }
         let output = command.output().expect("helm runs");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
-    /// A file for `helm --values`.
+    /// Writes a file for `helm --values`.
     pub fn write_values(&self, name: &str, values: &Value) -> PathBuf {
-        let path = self.folder.path().join(format!("{name}.json"));
-        // Go-yaml would take some characters, written as they are, for line breaks.
+        let path = self.directory.path().join(format!("{name}.json"));
+        // Escaped, because go-yaml treats some characters as line breaks.
         let mut text = String::new();
         for c in values.to_string().chars() {
             match c {
@@ -78,13 +78,13 @@ impl Lab {
                 c => text.push(c),
             }
         }
-        std::fs::write(&path, text).expect("the temporary folder can be written");
+        std::fs::write(&path, text).expect("the temporary directory can be written");
         path
     }
 }
 
-/// Name in the value files, chart folder, release name, namespace, Kubernetes version.
-pub type Target<'a> = (&'a str, &'a str, &'a str, &'a str, &'a str);
+/// Name in the values files, chart directory, release name, namespace, Kubernetes version.
+pub type HelmRelease<'a> = (&'a str, &'a str, &'a str, &'a str, &'a str);
 
 fn printed_by_build() -> PathBuf {
     let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e/lab/build.sh");
@@ -105,23 +105,23 @@ pub fn capabilities(kube_version: &str) -> Capabilities {
     Capabilities::of_version(kube_version)
 }
 
-/// Documents of a `helm template` output by their source, in order, trimmed as Helm trims them.
+/// The documents of the output of `helm template` by source, in order, trimmed like Helm does.
 pub fn helm_documents(output: &str) -> BTreeMap<String, Vec<String>> {
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for document in split(output) {
         let Some((source, text)) = document.strip_prefix("# Source: ").and_then(|rest| rest.split_once('\n')) else {
-            panic!("a document of helm without source: {document}");
+            panic!("a document from Helm without source: {document}");
         };
-        if says_something(text) {
+        if has_content(text) {
             found.entry(source.to_owned()).or_default().push(text.trim().to_owned());
         }
     }
     found
 }
 
-/// Documents of one rendered text, trimmed alike.
+/// The documents of one rendered text, trimmed in the same way.
 pub fn own_documents(text: &str) -> Vec<String> {
-    split(text).filter(|text| says_something(text)).map(|text| text.trim().to_owned()).collect()
+    split(text).filter(|text| has_content(text)).map(|text| text.trim().to_owned()).collect()
 }
 
 fn split(text: &str) -> impl Iterator<Item = &str> {
@@ -129,6 +129,6 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
     text.strip_prefix("---").unwrap_or(text).split("\n---").map(str::trim)
 }
 
-fn says_something(text: &str) -> bool {
+fn has_content(text: &str) -> bool {
     text.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
 }

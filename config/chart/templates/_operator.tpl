@@ -1,4 +1,4 @@
-{{- /* Whether an object belongs to the release; empty if not. */ -}}
+{{- /* Returns "yes" if the values include the object, else an empty string. */ -}}
 {{- define "meshwright.wanted" -}}
 {{- $kind := get .object "kind" -}}
 {{- $values := .values -}}
@@ -15,7 +15,7 @@ yes
 {{- end -}}
 {{- end -}}
 
-{{- /* Changes an object as release and values ask. */ -}}
+{{- /* Modifies an object in place, according to the Helm release and the values. */ -}}
 {{- define "meshwright.adjust" -}}
 {{- $object := .object -}}
 {{- $values := .top.Values -}}
@@ -66,7 +66,7 @@ yes
 {{- $env := list -}}
 {{- $mounts := list -}}
 {{- $volumes := list -}}
-{{- with $values.catalog.places }}{{ $env = append $env (dict "name" "MESHWRIGHT_CATALOG" "value" (join ":" .)) }}{{ end -}}
+{{- with $values.catalog.sources }}{{ $env = append $env (dict "name" "MESHWRIGHT_CATALOG" "value" (join ":" .)) }}{{ end -}}
 {{- if $values.catalog.plainHTTP }}{{ $env = append $env (dict "name" "MESHWRIGHT_CATALOG_PLAIN_HTTP" "value" "true") }}{{ end -}}
 {{- with $values.catalog.credentialsSecret -}}
 {{- $env = append $env (dict "name" "DOCKER_CONFIG" "value" "/etc/meshwright/registry") -}}

@@ -1,6 +1,6 @@
--- The health of a MeshInstallation in Argo CD; docs/gitops.md tells how to install it and what it says when.
--- One that is being deleted is Progressing: Argo CD sees to that itself.
-local health = { status = "Progressing", message = "waiting for the operator to look at this spec" }
+-- Health check of MeshInstallations for Argo CD; docs/gitops.md describes its installation and results.
+-- Argo CD itself reports resources with a deletion timestamp as Progressing.
+local health = { status = "Progressing", message = "waiting for the operator to reconcile this spec" }
 
 local status = obj.status
 if status == nil or status.observedGeneration ~= obj.metadata.generation then

@@ -1,4 +1,4 @@
-// The lab's judge of what is written for Prometheus: promtool, built from its module.
+// Builds promtool, which the tests use to check alerts, rules and the Prometheus configuration.
 module meshwright.dev/e2e/lab/prometheus
 
 go 1.26.0

@@ -1,33 +1,30 @@
-//! Kills the operator, or changes its spec, after every number of writes of every stage of a mesh's life, compares what
-//! comes of it with what comes of it undisturbed, and prints a table. All of it takes about an hour and a half.
+//! Interrupts every stage of a mesh's lifecycle after every number of writes, by killing the operator or changing the
+//! spec, compares the result with an uninterrupted run, and prints a table. A full run takes about an hour and a half.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use meshwright_e2e::crash::{End, Life, MORE_WRITES, Stage, Undisturbed, Verdict};
+use meshwright_e2e::crash::{Baseline, ClusterSnapshot, CrashResult, Lifecycle, MAX_EXTRA_WRITES, Stage};
 use meshwright_e2e::mesh::{LAB_1_32, LAB_1_32_PATCH};
 use meshwright_e2e::{LabOptions, TestResult, with_lab};
 
-/// The stages of the longer life.
-const LONG: [Stage; 5] = [Stage::Install, Stage::Upgrade, Stage::Rollback, Stage::Change, Stage::Uninstall];
-/// Those of the shorter.
-const SHORT: [Stage; 3] = [Stage::Install, Stage::Forward, Stage::Uninstall];
-/// Those of one with two control planes.
+const LONG: [Stage; 5] = [Stage::Install, Stage::Upgrade, Stage::Rollback, Stage::Revert, Stage::Uninstall];
+const SHORT: [Stage; 3] = [Stage::Install, Stage::Retarget, Stage::Uninstall];
 const CANARY: [Stage; 3] = [Stage::Install, Stage::Canary, Stage::Uninstall];
 
-/// The lives that a mesh can lead.
+/// Sequences of stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Kind {
-    /// Installed, upgraded, rolled back, set back on the way to a patch, uninstalled
+enum CrashScenario {
+    /// Install, upgrade, roll back, start and revert a patch upgrade, uninstall
     Long,
-    /// Installed, upgraded to a release that changes on the way, uninstalled
+    /// Install, upgrade with a version change during the upgrade, uninstall
     Short,
-    /// Installed, upgraded by a canary, uninstalled
+    /// Install, canary upgrade, uninstall
     Canary,
 }
 
-impl Kind {
+impl CrashScenario {
     const fn stages(self) -> &'static [Stage] {
         match self {
             Self::Long => &LONG,
@@ -38,31 +35,33 @@ impl Kind {
 }
 
 #[derive(Parser)]
-#[command(name = "meshwright-crash-matrix", about = "Kills the operator at every moment and compares what comes of it")]
-struct Options {
-    /// Only every n-th number of writes
+#[command(
+    name = "meshwright-crash-matrix",
+    about = "Interrupt the operator after every number of writes and compare the result with an uninterrupted run"
+)]
+struct MatrixOptions {
+    /// Test only every n-th number of writes
     #[arg(long, env = "CRASH_EVERY", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     every: u16,
-    /// The first number of writes
+    /// First number of writes
     #[arg(long, env = "CRASH_FROM", default_value_t = 0)]
     from: usize,
-    /// No stage is disturbed after more writes than that
+    /// Last number of writes
     #[arg(long, env = "CRASH_TO", default_value_t = usize::MAX)]
     to: usize,
-    /// Only such lives
-    #[arg(long, env = "CRASH_LIVES", value_enum, value_delimiter = ',', default_value = "long,short,canary")]
-    lives: Vec<Kind>,
+    /// Scenarios to run
+    #[arg(long, env = "CRASH_SCENARIOS", value_enum, value_delimiter = ',', default_value = "long,short,canary")]
+    scenarios: Vec<CrashScenario>,
 }
 
-/// What everything is compared with.
-struct Known {
-    was: BTreeMap<Stage, Undisturbed>,
-    ends: BTreeMap<Stage, End>,
+/// Uninterrupted runs and expected cluster states, by stage.
+struct Expectations {
+    baselines: BTreeMap<Stage, Baseline>,
+    snapshots: BTreeMap<Stage, ClusterSnapshot>,
 }
 
 fn main() -> ExitCode {
-    let done = matrix(&Options::parse());
-    match done {
+    match run_matrix(&MatrixOptions::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -72,111 +71,116 @@ fn main() -> ExitCode {
     }
 }
 
-fn lab() -> LabOptions {
+fn lab_options() -> LabOptions {
     LabOptions::default().needs_own_lab()
 }
 
-fn matrix(options: &Options) -> TestResult<bool> {
-    let known = with_lab(lab(), async |lab| known(&mut Life::begin(lab).await?).await)?;
-    let mut verdicts = Vec::new();
-    for stages in options.lives.iter().map(|kind| kind.stages()) {
-        let mut points = points(options, stages, &known).into_iter().peekable();
-        while points.peek().is_some() {
-            // A lab serves as long as all is well in it; then it proves nothing more.
-            let here = with_lab(lab(), async |lab| {
-                let mut life = Life::begin(lab).await?;
-                let mut here = Vec::new();
-                while here.iter().all(Verdict::is_good) {
-                    let Some(writes) = points.next() else { break };
-                    lead(&mut life, stages, writes, &known, &mut here).await?;
+fn run_matrix(options: &MatrixOptions) -> TestResult<bool> {
+    let expectations = with_lab(lab_options(), async |lab| run_baselines(&mut Lifecycle::start(lab).await?).await)?;
+    let mut results = Vec::new();
+    for stages in options.scenarios.iter().map(|scenario| scenario.stages()) {
+        let mut limits = write_limits(options, stages, &expectations).into_iter().peekable();
+        while limits.peek().is_some() {
+            // A lab is reused until the first failure.
+            let lab_results = with_lab(lab_options(), async |lab| {
+                let mut lifecycle = Lifecycle::start(lab).await?;
+                let mut results = Vec::new();
+                while results.iter().all(CrashResult::passed) {
+                    let Some(writes) = limits.next() else { break };
+                    run_scenario(&mut lifecycle, stages, writes, &expectations, &mut results).await?;
                 }
-                Ok(here)
+                Ok(results)
             });
-            match here {
-                Ok(here) => verdicts.extend(here),
-                Err(error) => eprintln!("a lab ended early: {error}"),
+            match lab_results {
+                Ok(lab_results) => results.extend(lab_results),
+                Err(error) => eprintln!("a lab failed: {error}"),
             }
         }
     }
-    table(&verdicts, &known);
-    Ok(verdicts.iter().all(Verdict::is_good))
+    print_table(&results, &expectations);
+    Ok(results.iter().all(CrashResult::passed))
 }
 
-/// Everything undisturbed, and what the last specs come to when they are installed directly.
-async fn known(life: &mut Life<'_>) -> TestResult<Known> {
-    let mut was = BTreeMap::new();
+/// Runs every stage uninterrupted and determines the expected cluster states.
+async fn run_baselines(lifecycle: &mut Lifecycle<'_>) -> TestResult<Expectations> {
+    let mut baselines = BTreeMap::new();
     for stage in [Stage::Install, Stage::Upgrade, Stage::Rollback, Stage::Uninstall] {
-        was.insert(stage, tell(stage, life.undisturbed(stage).await?));
+        baselines.insert(stage, print_baseline(stage, lifecycle.run_baseline(stage).await?));
     }
-    let first = life.directly(LAB_1_32).await?;
-    // Neither is changed on the way: what counts is how many writes they take.
-    was.insert(Stage::Change, tell(Stage::Change, life.undisturbed(Stage::Change).await?));
-    life.undisturbed(Stage::Uninstall).await?;
-    let patch = life.directly(LAB_1_32_PATCH).await?;
-    life.undisturbed(Stage::Uninstall).await?;
-    if let Some(upgraded) = was.get(&Stage::Upgrade).cloned() {
-        let differences = first.differences(&upgraded.end);
-        println!("an upgrade differs from an installation in: {differences:#?}");
-        was.insert(Stage::Forward, upgraded);
+    let minor = lifecycle.install_directly(LAB_1_32).await?;
+    // The baseline of Revert gives only the number of writes; its expected state is a direct installation.
+    baselines.insert(Stage::Revert, print_baseline(Stage::Revert, lifecycle.run_baseline(Stage::Revert).await?));
+    lifecycle.run_baseline(Stage::Uninstall).await?;
+    let patch = lifecycle.install_directly(LAB_1_32_PATCH).await?;
+    lifecycle.run_baseline(Stage::Uninstall).await?;
+    if let Some(upgraded) = baselines.get(&Stage::Upgrade).cloned() {
+        let differences = minor.differences(&upgraded.snapshot);
+        println!("differences between an upgrade and a direct installation: {differences:#?}");
+        baselines.insert(Stage::Retarget, upgraded);
     }
-    life.undisturbed(Stage::Install).await?;
-    was.insert(Stage::Canary, tell(Stage::Canary, life.undisturbed(Stage::Canary).await?));
-    life.undisturbed(Stage::Uninstall).await?;
-    let mut ends: BTreeMap<Stage, End> = was.iter().map(|(stage, was)| (*stage, was.end.clone())).collect();
-    ends.extend([(Stage::Change, first), (Stage::Forward, patch)]);
-    Ok(Known { was, ends })
+    lifecycle.run_baseline(Stage::Install).await?;
+    baselines.insert(Stage::Canary, print_baseline(Stage::Canary, lifecycle.run_baseline(Stage::Canary).await?));
+    lifecycle.run_baseline(Stage::Uninstall).await?;
+    let mut snapshots: BTreeMap<Stage, ClusterSnapshot> =
+        baselines.iter().map(|(stage, baseline)| (*stage, baseline.snapshot.clone())).collect();
+    snapshots.extend([(Stage::Revert, minor), (Stage::Retarget, patch)]);
+    Ok(Expectations { baselines, snapshots })
 }
 
-fn tell(stage: Stage, was: Undisturbed) -> Undisturbed {
-    println!("{}, undisturbed: {} writes, {} of the mesh's objects", stage.name(), was.sent, was.of_mesh());
-    was
+fn print_baseline(stage: Stage, baseline: Baseline) -> Baseline {
+    let objects = baseline.mesh_writes();
+    println!("{}, uninterrupted: {} writes, {objects} to objects of the mesh", stage.name(), baseline.sent);
+    baseline
 }
 
-/// The numbers of writes after which any of the stages can be disturbed.
-fn points(options: &Options, stages: &[Stage], known: &Known) -> Vec<usize> {
-    let last = stages.iter().filter_map(|stage| known.was.get(stage)).map(|was| was.sent).max().unwrap_or_default();
+/// Write limits to test for a scenario.
+fn write_limits(options: &MatrixOptions, stages: &[Stage], expectations: &Expectations) -> Vec<usize> {
+    let sent = stages.iter().filter_map(|stage| expectations.baselines.get(stage)).map(|baseline| baseline.sent);
+    let last = sent.max().unwrap_or_default();
     (options.from..=last.min(options.to)).step_by(usize::from(options.every)).collect()
 }
 
-/// Leads one life, and disturbs every stage after so many writes; ends it where something goes wrong.
-async fn lead(
-    life: &mut Life<'_>,
+/// Runs a scenario with an interruption after `writes` writes in every stage; stops at the first failure.
+async fn run_scenario(
+    lifecycle: &mut Lifecycle<'_>,
     stages: &[Stage],
     writes: usize,
-    known: &Known,
-    verdicts: &mut Vec<Verdict>,
+    expectations: &Expectations,
+    results: &mut Vec<CrashResult>,
 ) -> TestResult {
     for stage in stages {
-        let (Some(was), Some(end)) = (known.was.get(stage), known.ends.get(stage)) else { continue };
-        // The other lives differ from the long one in what they are about.
-        let same = stages != LONG && matches!(stage, Stage::Install | Stage::Uninstall);
-        if writes > was.sent || same {
-            life.undisturbed(*stage).await?;
+        let baseline = expectations.baselines.get(stage);
+        let (Some(baseline), Some(expected)) = (baseline, expectations.snapshots.get(stage)) else { continue };
+        // The long scenario already covers these stages.
+        let covered = stages != LONG && matches!(stage, Stage::Install | Stage::Uninstall);
+        if writes > baseline.sent || covered {
+            lifecycle.run_baseline(*stage).await?;
             continue;
         }
-        let verdict = life.disturbed(*stage, writes, was, end).await?;
-        let good = verdict.is_good();
-        println!("{verdict}");
-        if !good {
-            eprintln!("{}", verdict.report());
+        let result = lifecycle.run_interrupted(*stage, writes, baseline, expected).await?;
+        let passed = result.passed();
+        println!("{result}");
+        if !passed {
+            eprintln!("{}", result.report());
         }
-        verdicts.push(verdict);
-        if !good {
+        results.push(result);
+        if !passed {
             break;
         }
     }
     Ok(())
 }
 
-fn table(verdicts: &[Verdict], known: &Known) {
-    println!("| stage | tried | came so far | as undisturbed | writes of objects, undisturbed | most |");
+fn print_table(results: &[CrashResult], expectations: &Expectations) {
+    println!("| stage | runs | limit reached | passed | object writes, uninterrupted | maximum |");
     println!("|---|---|---|---|---|---|");
-    for (stage, was) in &known.was {
-        let of: Vec<_> = verdicts.iter().filter(|verdict| verdict.stage == *stage).collect();
-        let reached = of.iter().filter(|verdict| verdict.reached).count();
-        let good = of.iter().filter(|verdict| verdict.is_good()).count();
-        let most = of.iter().map(|verdict| verdict.of_mesh.1).max().unwrap_or_default();
-        println!("| {} | {} | {reached} | {good} | {} | {most} |", stage.name(), of.len(), was.of_mesh());
+    for (stage, baseline) in &expectations.baselines {
+        let of_stage: Vec<_> = results.iter().filter(|result| result.stage == *stage).collect();
+        let reached = of_stage.iter().filter(|result| result.reached).count();
+        let passed = of_stage.iter().filter(|result| result.passed()).count();
+        let maximum = of_stage.iter().map(|result| result.mesh_writes.1).max().unwrap_or_default();
+        let (name, runs, objects) = (stage.name(), of_stage.len(), baseline.mesh_writes());
+        println!("| {name} | {runs} | {reached} | {passed} | {objects} | {maximum} |");
     }
-    println!("A killed operator may write {MORE_WRITES} objects more often than one that goes on.");
+    println!("A restarted operator may send at most {MAX_EXTRA_WRITES} additional object writes.");
 }

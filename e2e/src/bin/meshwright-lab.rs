@@ -1,4 +1,4 @@
-//! `meshwright-lab up`: a lab for a person to look round in, or for one command to run in.
+//! `meshwright-lab up`: starts a lab for interactive use or for a single command.
 
 use std::process::ExitCode;
 
@@ -23,13 +23,13 @@ enum Command {
 
 #[derive(Args)]
 struct Up {
-    /// Range of node ports of the API server
+    /// Node port range of the API server
     #[arg(long, value_name = "RANGE", default_value = "30000-32767")]
     node_port_range: String,
-    /// How many Nodes there are
+    /// Number of Nodes
     #[arg(long, value_name = "N", default_value_t = 1)]
     nodes: usize,
-    /// Run this command in the lab's network, with KUBECONFIG set, and end with its exit code
+    /// Run this command in the lab's network namespace with KUBECONFIG set, then exit with its exit code
     #[arg(long, value_name = "COMMAND", num_args = 1.., allow_hyphen_values = true)]
     exec: Vec<String>,
 }
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     let mut options = LabOptions::default().needs_own_lab();
     options.node_port_range.clone_from(&up.node_port_range);
     options.nodes = (1..=up.nodes).map(|n| NodeSpec::new(format!("node-{n}"))).collect();
-    match with_lab(options, async |lab| work(lab, &up).await) {
+    match with_lab(options, async |lab| run(lab, &up).await) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("meshwright-lab: {error}");
@@ -48,9 +48,9 @@ fn main() -> ExitCode {
     }
 }
 
-async fn work(lab: &Lab, up: &Up) -> TestResult<ExitCode> {
+async fn run(lab: &Lab, up: &Up) -> TestResult<ExitCode> {
     let Some((program, args)) = up.exec.split_first() else {
-        println!("{}", directions(lab)?);
+        println!("{}", instructions(lab)?);
         tokio::signal::ctrl_c().await?;
         println!("stopping");
         return Ok(ExitCode::SUCCESS);
@@ -68,9 +68,9 @@ async fn work(lab: &Lab, up: &Up) -> TestResult<ExitCode> {
     Ok(ExitCode::from(code))
 }
 
-fn directions(lab: &Lab) -> TestResult<String> {
+fn instructions(lab: &Lab) -> TestResult<String> {
     let pid = lab.pid().unwrap_or_default();
-    // A lab of an ordinary user lies in a user namespace, which must be entered too.
+    // A non-root user's lab is inside a user namespace, which must be entered too.
     let enter = if nix::unistd::getuid().is_root() && !in_user_namespace() {
         format!("nsenter -t {pid} -n")
     } else {
@@ -78,13 +78,13 @@ fn directions(lab: &Lab) -> TestResult<String> {
     };
     let (kubeconfig, logs) = (lab.kubeconfig().display(), lab.logs_dir()?);
     Ok(format!(
-        "The lab is up.\n  kubeconfig  {kubeconfig}\n  logs        {}\n  a shell     {enter} env KUBECONFIG={kubeconfig} bash\n\
-         Its addresses exist only in its own network, which that shell is in. Ctrl-C ends the lab.",
+        "The lab is running.\n  kubeconfig  {kubeconfig}\n  logs        {}\n  shell       {enter} env KUBECONFIG={kubeconfig} bash\n\
+         The API server is reachable only from that shell, which runs in the lab's network namespace. Press Ctrl-C to stop.",
         logs.display()
     ))
 }
 
-/// In the first user namespace every user is mapped to itself.
+/// The initial user namespace maps all user IDs; other namespaces map fewer.
 fn in_user_namespace() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().nth(2) != Some("4294967295")

@@ -1,164 +1,164 @@
-//! Counts the operator's writes, and stops it at one of them.
+//! Counts the operator's writes and blocks them at a limit.
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-/// A number of writes, and what becomes of the last of them.
+/// Number of writes to admit, and how the operator is stopped after them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Limit {
-    /// How many are let through.
+pub(super) struct WriteLimit {
+    /// Number of admitted writes.
     pub(super) writes: usize,
-    /// What stops the operator.
-    pub(super) stop: Stop,
+    /// How the operator is stopped.
+    pub(super) mode: StopMode,
 }
 
-/// What stops the operator at a limit. Both happen in life.
+/// How the operator is stopped at a limit. A real crash can do both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
-    /// One write more is asked for, and doesn't reach the server.
-    NextUnsent,
-    /// The last write is carried out, and its answer is lost.
-    LastUnanswered,
+pub(super) enum StopMode {
+    /// The write after the limit is not sent to the server.
+    BeforeNextWrite,
+    /// The server executes the last write, but its response is lost.
+    ResponseLost,
 }
 
-/// A write that the server has carried out.
+/// A write that the server has executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Write {
-    /// Such as `PATCH /api/v1/namespaces/istio-system/configmaps/istio`.
+pub(super) struct CompletedWrite {
+    /// Method and path, such as `PATCH /api/v1/namespaces/istio-system/configmaps/istio`.
     pub(super) request: String,
-    /// Whether it was about an object of the mesh.
-    pub(super) of_mesh: bool,
+    /// Whether the object belongs to the mesh.
+    pub(super) mesh_object: bool,
 }
 
-/// What has passed since the gate was last set. Pure.
+/// Writes since the gate was last set.
 #[derive(Debug, Default)]
-struct Tally {
-    limit: Option<Limit>,
+struct WriteCounts {
+    limit: Option<WriteLimit>,
     sent: usize,
-    unanswered: usize,
+    pending: usize,
     stopped: bool,
-    /// How many operators were buried: what they have asked for isn't sent any more.
-    buried: usize,
-    writes: Vec<Write>,
+    /// Number of killed operators, whose blocked writes are never sent.
+    generation: usize,
+    writes: Vec<CompletedWrite>,
     latest: Option<Instant>,
 }
 
-impl Tally {
-    /// The number of a write that may be sent; `None`: it may not.
-    fn enter(&mut self) -> Option<usize> {
+impl WriteCounts {
+    /// Returns the number of the next write, or `None` if the limit is reached.
+    fn admit(&mut self) -> Option<usize> {
         if self.limit.is_some_and(|limit| self.sent >= limit.writes) {
             self.stopped = true;
             return None;
         }
         self.sent += 1;
-        self.unanswered += 1;
+        self.pending += 1;
         self.latest = Some(Instant::now());
         Some(self.sent)
     }
 
-    /// Notes an answer; false when it is to be lost.
-    fn answer(&mut self, number: usize, write: Option<Write>) -> bool {
-        self.unanswered -= 1;
+    /// Records a response; returns whether to forward it to the operator.
+    fn complete(&mut self, number: usize, write: Option<CompletedWrite>) -> bool {
+        self.pending -= 1;
         self.latest = Some(Instant::now());
         self.writes.extend(write);
-        let last = Limit { writes: number, stop: Stop::LastUnanswered };
+        let last = WriteLimit { writes: number, mode: StopMode::ResponseLost };
         self.stopped |= self.limit == Some(last);
         self.limit != Some(last)
     }
 }
 
-/// Lets writes through, as many as it is set to. Whoever waits sees each change.
+/// Admits writes up to a limit. Waiting callers are notified of every change.
 #[derive(Debug, Default)]
-pub(super) struct Gate(watch::Sender<Tally>);
+pub(super) struct WriteGate(watch::Sender<WriteCounts>);
 
-impl Gate {
-    /// From now on: counts anew, and stops at a limit, if any.
-    pub(super) fn set(&self, limit: Option<Limit>) {
-        self.0.send_modify(|tally| {
-            // What is under way is answered all the same.
-            let Tally { unanswered, buried, latest, .. } = *tally;
-            *tally = Tally { limit, unanswered, buried, latest, ..Tally::default() };
+impl WriteGate {
+    /// Resets the counts and sets a limit, if any.
+    pub(super) fn set(&self, limit: Option<WriteLimit>) {
+        self.0.send_modify(|counts| {
+            // Pending writes still get their responses.
+            let WriteCounts { pending, generation, latest, .. } = *counts;
+            *counts = WriteCounts { limit, pending, generation, latest, ..WriteCounts::default() };
         });
     }
 
-    /// Lets everything through, and goes on counting.
+    /// Removes the limit without resetting the counts.
     pub(super) fn open(&self) {
-        self.0.send_modify(|tally| tally.limit = None);
+        self.0.send_modify(|counts| counts.limit = None);
     }
 
-    /// Drops what a dead operator has asked for, and lets everything through that its successor asks for.
-    pub(super) fn bury(&self) {
-        self.0.send_modify(|tally| {
-            tally.buried += 1;
-            tally.limit = None;
+    /// Discards the blocked writes of a killed operator and removes the limit for its successor.
+    pub(super) fn discard_pending(&self) {
+        self.0.send_modify(|counts| {
+            counts.generation += 1;
+            counts.limit = None;
         });
     }
 
-    /// Whether the operator has come to the limit.
+    /// Whether the operator has reached the limit.
     pub(super) fn is_stopped(&self) -> bool {
         self.0.borrow().stopped
     }
 
-    /// What has been written since the gate was set.
-    pub(super) fn writes(&self) -> Vec<Write> {
+    /// Executed writes since the gate was set.
+    pub(super) fn writes(&self) -> Vec<CompletedWrite> {
         self.0.borrow().writes.clone()
     }
 
-    /// How many were sent since the gate was set, whatever the server said to them.
+    /// Number of writes sent since the gate was set, including rejected ones.
     pub(super) fn sent(&self) -> usize {
         self.0.borrow().sent
     }
 
-    /// Waits until the operator has come to the limit.
-    pub(super) async fn stopped(&self) {
-        self.until(|tally| tally.stopped).await;
+    /// Waits until the operator reaches the limit.
+    pub(super) async fn wait_stopped(&self) {
+        self.until(|counts| counts.stopped).await;
     }
 
-    /// Waits until the server has answered all that was sent.
-    pub(super) async fn all_answered(&self) {
-        self.until(|tally| tally.unanswered == 0).await;
+    /// Waits until the server has responded to all sent writes.
+    pub(super) async fn wait_completed(&self) {
+        self.until(|counts| counts.pending == 0).await;
     }
 
-    /// Waits until nothing was written for a while.
-    pub(super) async fn quiet(&self, time: Duration) {
+    /// Waits until no write was sent for `time`.
+    pub(super) async fn wait_quiet(&self, time: Duration) {
         loop {
             let since = self.0.borrow().latest.map_or(time, |latest| latest.elapsed());
             match time.checked_sub(since).filter(|rest| !rest.is_zero()) {
-                // Quiet is the absence of writes: only time shows it.
+                // Only elapsed time shows that no write follows.
                 Some(rest) => tokio::time::sleep(rest).await,
                 None => return,
             }
         }
     }
 
-    /// Waits until one more may be sent; answers with its number.
-    pub(super) async fn pass(&self) -> usize {
+    /// Waits until one more write may be sent; returns its number.
+    pub(super) async fn admit(&self) -> usize {
         let mut changes = self.0.subscribe();
-        let asked = changes.borrow().buried;
+        let generation = changes.borrow().generation;
         loop {
             let mut number = None;
-            self.0.send_modify(|tally| number = tally.enter());
+            self.0.send_modify(|counts| number = counts.admit());
             if let Some(number) = number {
                 return number;
             }
-            let opened = changes.wait_for(|tally| tally.limit.is_none() || tally.buried != asked).await;
-            if !opened.is_ok_and(|tally| tally.buried == asked) {
+            let opened = changes.wait_for(|counts| counts.limit.is_none() || counts.generation != generation).await;
+            if !opened.is_ok_and(|counts| counts.generation == generation) {
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// Notes an answer to the write of that number; false when it is to be lost.
-    pub(super) fn answered(&self, number: usize, write: Option<Write>) -> bool {
-        let mut passes_on = false;
-        self.0.send_modify(|tally| passes_on = tally.answer(number, write));
-        passes_on
+    /// Records the response to the write with this number; returns whether to forward it to the operator.
+    pub(super) fn complete(&self, number: usize, write: Option<CompletedWrite>) -> bool {
+        let mut forward = false;
+        self.0.send_modify(|counts| forward = counts.complete(number, write));
+        forward
     }
 
-    async fn until(&self, holds: impl FnMut(&Tally) -> bool) {
-        // The sender is ours, so it is there.
-        let _ = self.0.subscribe().wait_for(holds).await;
+    async fn until(&self, condition: impl FnMut(&WriteCounts) -> bool) {
+        // Fails only if the sender is dropped, but `self` owns it.
+        let _ = self.0.subscribe().wait_for(condition).await;
     }
 }
 
@@ -166,39 +166,39 @@ impl Gate {
 mod tests {
     use super::*;
 
-    fn tally(writes: usize, stop: Stop) -> Tally {
-        Tally { limit: Some(Limit { writes, stop }), ..Tally::default() }
+    fn counts(writes: usize, mode: StopMode) -> WriteCounts {
+        WriteCounts { limit: Some(WriteLimit { writes, mode }), ..WriteCounts::default() }
     }
 
-    fn write() -> Write {
-        Write { request: "PATCH /a".to_owned(), of_mesh: true }
-    }
-
-    #[test]
-    fn the_write_after_the_last_is_not_sent() {
-        let mut tally = tally(1, Stop::NextUnsent);
-        assert_eq!(tally.enter(), Some(1));
-        assert!(tally.answer(1, Some(write())) && !tally.stopped);
-        assert_eq!(tally.enter(), None);
-        assert!(tally.stopped);
-        tally.limit = None;
-        assert_eq!((tally.enter(), tally.writes.len()), (Some(2), 1));
+    fn write() -> CompletedWrite {
+        CompletedWrite { request: "PATCH /a".to_owned(), mesh_object: true }
     }
 
     #[test]
-    fn of_writes_at_a_time_the_last_ones_answer_is_lost() {
-        let mut tally = tally(2, Stop::LastUnanswered);
-        assert_eq!((tally.enter(), tally.enter(), tally.enter()), (Some(1), Some(2), None));
-        assert!(!tally.answer(2, Some(write())) && tally.stopped);
-        assert!(tally.answer(1, Some(write())));
-        assert_eq!((tally.writes.len(), tally.unanswered), (2, 0));
+    fn blocks_write_after_limit() {
+        let mut counts = counts(1, StopMode::BeforeNextWrite);
+        assert_eq!(counts.admit(), Some(1));
+        assert!(counts.complete(1, Some(write())) && !counts.stopped);
+        assert_eq!(counts.admit(), None);
+        assert!(counts.stopped);
+        counts.limit = None;
+        assert_eq!((counts.admit(), counts.writes.len()), (Some(2), 1));
     }
 
     #[test]
-    fn refused_writes_count_on_the_way_and_not_among_what_was_written() {
-        let mut tally = tally(5, Stop::NextUnsent);
-        assert_eq!(tally.enter(), Some(1));
-        assert!(tally.answer(1, None));
-        assert_eq!((tally.sent, tally.writes.len()), (1, 0));
+    fn loses_response_of_last_concurrent_write() {
+        let mut counts = counts(2, StopMode::ResponseLost);
+        assert_eq!((counts.admit(), counts.admit(), counts.admit()), (Some(1), Some(2), None));
+        assert!(!counts.complete(2, Some(write())) && counts.stopped);
+        assert!(counts.complete(1, Some(write())));
+        assert_eq!((counts.writes.len(), counts.pending), (2, 0));
+    }
+
+    #[test]
+    fn rejected_writes_count_as_sent_only() {
+        let mut counts = counts(5, StopMode::BeforeNextWrite);
+        assert_eq!(counts.admit(), Some(1));
+        assert!(counts.complete(1, None));
+        assert_eq!((counts.sent, counts.writes.len()), (1, 0));
     }
 }

@@ -1,19 +1,19 @@
-//! The operator, killed at any moment: it is let do exactly so many writes, loses its life (or its spec changes), and what
-//! becomes of the mesh is compared with what becomes of it undisturbed.
+//! Crash tests: the operator may send a fixed number of writes, then it is killed or its spec changes, and the result
+//! is compared with an uninterrupted run.
 //!
-//! The operator runs as a process of its own, outside of Pods, and reaches the API server through a proxy that counts
-//! what it writes. `gate.rs`, `requests.rs`, `stage.rs` and `verdict.rs` are pure, but for waiting; the rest does I/O.
+//! The operator runs as a process outside of Pods and reaches the API server through a proxy that counts writes.
+//! `gate.rs`, `requests.rs`, `stage.rs` and `result.rs` do no I/O except waiting; the rest does.
 
-mod end;
 mod gate;
-mod life;
+mod lifecycle;
 mod operator;
 mod proxy;
 mod requests;
+mod result;
+mod snapshot;
 mod stage;
-mod verdict;
 
-pub use end::End;
-pub use life::{Life, Undisturbed};
-pub use stage::{Disturbance, Stage};
-pub use verdict::{MORE_WRITES, Verdict};
+pub use lifecycle::{Baseline, Lifecycle};
+pub use result::{CrashResult, MAX_EXTRA_WRITES};
+pub use snapshot::ClusterSnapshot;
+pub use stage::{Interruption, Stage};

@@ -1,4 +1,4 @@
-//! The operator as a process of its own, with the rights of its ServiceAccount, behind the proxy.
+//! The operator as a process outside of Pods, with the permissions of its ServiceAccount, behind the proxy.
 
 use std::path::PathBuf;
 use std::process::Child;
@@ -9,19 +9,19 @@ use kube::Client;
 use kube::api::{Api, DeleteParams};
 use serde_json::json;
 
-use super::gate::Gate;
+use super::gate::WriteGate;
 use super::proxy::Proxy;
-use crate::mesh::{OPERATOR_NAMESPACE, config};
-use crate::wait::{self, PATIENCE};
+use crate::mesh::{OPERATOR_NAMESPACE, config_dir};
+use crate::wait::{self, TIMEOUT};
 use crate::{Lab, LabError, TestResult, apply, credentials, process, programs};
 
 const ACCOUNT: &str = "meshwright";
 const LEASE: &str = "meshwright-leader";
 
-/// Killed when dropped.
-pub(super) struct Operator {
+/// The operator's process; killed when dropped.
+pub(super) struct OperatorProcess {
     client: Client,
-    pub(super) gate: Arc<Gate>,
+    pub(super) gate: Arc<WriteGate>,
     program: PathBuf,
     dir: PathBuf,
     log: PathBuf,
@@ -29,31 +29,31 @@ pub(super) struct Operator {
     _proxy: Proxy,
 }
 
-impl Operator {
-    /// Installs definition and rights, and starts it.
+impl OperatorProcess {
+    /// Installs the CRD and RBAC and starts the process.
     pub(super) async fn install(lab: &Lab) -> TestResult<Self> {
-        lab.can_run_operator().map_err(ToString::to_string)?;
+        lab.check_operator().map_err(ToString::to_string)?;
         let client = lab.client();
         apply::apply_all(&client, manifests()?).await?;
         let dir = lab.kubeconfig().parent().ok_or("the lab has no directory")?.to_path_buf();
         let upstream = dir.join("operator-upstream.kubeconfig");
         write(&upstream, &lab.kubeconfig_of(OPERATOR_NAMESPACE, ACCOUNT).await?)?;
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(WriteGate::default());
         let proxy = Proxy::start(credentials::client(&upstream).await?, Arc::clone(&gate)).await?;
-        write(&dir.join("operator.kubeconfig"), &unauthorised(&proxy))?;
+        write(&dir.join("operator.kubeconfig"), &kubeconfig_for(&proxy))?;
         let log = lab.logs_dir()?.join("operator.log");
         let mut operator = Self { client, gate, program: programs::operator(), dir, log, child: None, _proxy: proxy };
         operator.start().await?;
         Ok(operator)
     }
 
-    /// `kill -9`, and another in its place. What the killed one had sent is carried out.
+    /// Kills the process with SIGKILL and starts a new one. The server still executes the writes that were sent.
     pub(super) async fn replace(&mut self) -> TestResult {
-        self.end();
-        self.gate.all_answered().await;
-        // Waiting for a lease to expire would prove nothing here.
+        self.kill();
+        self.gate.wait_completed().await;
+        // Saves the test from waiting until the Lease expires.
         self.leases().delete(LEASE, &DeleteParams::default()).await?;
-        self.gate.bury();
+        self.gate.discard_pending();
         self.start().await
     }
 
@@ -61,7 +61,7 @@ impl Operator {
         Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE)
     }
 
-    /// Starts it, and waits until it leads.
+    /// Starts the process and waits until it is the leader.
     async fn start(&mut self) -> TestResult {
         let mut command = process::bound_to_this_thread(&self.program);
         command.args(["operator", "--admin-address=127.0.0.1"]).current_dir(&self.dir).env_clear();
@@ -75,47 +75,47 @@ impl Operator {
         let spawned = command.spawn();
         self.child = Some(spawned.map_err(|source| LabError::Spawn { program: "the operator".to_owned(), source })?);
         let leases = self.leases();
-        wait::until(PATIENCE, "the operator to lead", async || {
+        wait::until(TIMEOUT, "the operator to become leader", async || {
             let lease = leases.get_opt(LEASE).await.map_err(|error| error.to_string())?;
-            lease.map(drop).ok_or_else(|| format!("no lease; {}", self.log_tail()))
+            lease.map(drop).ok_or_else(|| format!("no Lease; {}", self.log_tail()))
         })
         .await?;
         Ok(())
     }
 
-    /// The end of its log.
+    /// Last lines of the operator's log.
     pub(super) fn log_tail(&self) -> String {
         process::tail(&self.log, 6 * 1024)
     }
 
-    fn end(&mut self) {
+    fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // One that has ended already is what we want.
+            // Fails only if the process has already exited.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 }
 
-impl Drop for Operator {
+impl Drop for OperatorProcess {
     fn drop(&mut self) {
-        self.end();
+        self.kill();
     }
 }
 
-/// All that a person applies, but for the Deployment.
+/// The manifests in config/ except the operator's Deployment.
 fn manifests() -> TestResult<Vec<kube::api::DynamicObject>> {
     let mut objects = Vec::new();
     for file in ["crd/meshinstallations", "rbac/rbac", "manager/namespace", "manager/service_account"] {
-        let path = config().join(format!("{file}.yaml"));
+        let path = config_dir().join(format!("{file}.yaml"));
         let text = std::fs::read_to_string(&path).map_err(LabError::file(&path))?;
         objects.extend(apply::parse(file, &text)?);
     }
     Ok(objects)
 }
 
-/// A kubeconfig for the proxy, which asks nobody who they are.
-fn unauthorised(proxy: &Proxy) -> String {
+/// A kubeconfig for the proxy, which requires no credentials.
+fn kubeconfig_for(proxy: &Proxy) -> String {
     let context = json!({"cluster": "proxy", "user": "operator", "namespace": OPERATOR_NAMESPACE});
     json!({
         "apiVersion": "v1",

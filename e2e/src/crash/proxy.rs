@@ -1,5 +1,5 @@
-//! What stands between the operator and the API server: passes everything on as it is, watches too, and asks the gate
-//! about writes.
+//! Proxy between the operator and the API server. It forwards everything, including watches, and submits writes to the
+//! gate.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,62 +15,62 @@ use kube::Client;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::gate::{Gate, Write};
-use super::requests::{is_of_mesh, is_write};
+use super::gate::{CompletedWrite, WriteGate};
+use super::requests::{is_mesh_object, is_write};
 
-/// Listens on loopback; ends when it is dropped.
+/// Listens on loopback until it is dropped.
 #[derive(Debug)]
 pub(super) struct Proxy {
     pub(super) address: SocketAddr,
-    _work: JoinSet<()>,
+    _task: JoinSet<()>,
 }
 
 impl Proxy {
-    /// Passes on to a server, with the rights of `upstream`.
-    pub(super) async fn start(upstream: Client, gate: Arc<Gate>) -> std::io::Result<Self> {
+    /// Forwards requests with the credentials of `upstream`.
+    pub(super) async fn start(upstream: Client, gate: Arc<WriteGate>) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let router = Router::new().fallback(pass).with_state(Arc::new(Way { upstream, gate }));
-        let mut work = JoinSet::new();
-        work.spawn(async move {
-            // Accepting doesn't end by itself.
+        let router = Router::new().fallback(handle).with_state(Arc::new(ProxyState { upstream, gate }));
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            // Never returns.
             let _ = axum::serve(listener, router).await;
         });
-        Ok(Self { address, _work: work })
+        Ok(Self { address, _task: task })
     }
 }
 
-struct Way {
+struct ProxyState {
     upstream: Client,
-    gate: Arc<Gate>,
+    gate: Arc<WriteGate>,
 }
 
-async fn pass(State(way): State<Arc<Way>>, request: Request) -> Response {
+async fn handle(State(state): State<Arc<ProxyState>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = match to_bytes(body, usize::MAX).await {
         Ok(body) => body,
         Err(error) => return failed(&error),
     };
     if !is_write(&parts.method, &parts.uri) {
-        return way.send(parts, body).await;
+        return state.send(parts, body).await;
     }
-    let number = way.gate.pass().await;
-    // On a task of its own: what was sent is carried out, though nobody may be left to be told.
+    let number = state.gate.admit().await;
+    // A separate task completes the write even if the operator is killed and the connection closes.
     let sent = tokio::spawn(async move {
         let request = format!("{} {}", parts.method, parts.uri.path());
-        let of_mesh = is_of_mesh(parts.uri.path());
-        let answer = way.send(parts, body).await;
-        let write = answer.status().is_success().then_some(Write { request, of_mesh });
-        way.gate.answered(number, write).then_some(answer)
+        let mesh_object = is_mesh_object(parts.uri.path());
+        let response = state.send(parts, body).await;
+        let write = response.status().is_success().then_some(CompletedWrite { request, mesh_object });
+        state.gate.complete(number, write).then_some(response)
     });
     match sent.await {
-        Ok(Some(answer)) => answer,
+        Ok(Some(response)) => response,
         Ok(None) => std::future::pending().await,
         Err(error) => failed(&error),
     }
 }
 
-impl Way {
+impl ProxyState {
     async fn send(&self, parts: Parts, body: Bytes) -> Response {
         let path = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let mut request = http::Request::new(kube::client::Body::from(body));
@@ -81,8 +81,8 @@ impl Way {
         }
         *request.headers_mut() = without(parts.headers, &[HOST, AUTHORIZATION, CONTENT_LENGTH, CONNECTION]);
         match self.upstream.send(request).await {
-            Ok(answer) => {
-                let (mut parts, body) = answer.into_parts();
+            Ok(response) => {
+                let (mut parts, body) = response.into_parts();
                 parts.headers = without(parts.headers, &[TRANSFER_ENCODING, CONNECTION]);
                 Response::from_parts(parts, Body::new(body))
             }
@@ -91,7 +91,7 @@ impl Way {
     }
 }
 
-/// Without what belongs to one connection.
+/// Removes connection-specific headers.
 fn without(mut headers: HeaderMap, names: &[http::HeaderName]) -> HeaderMap {
     for name in names {
         headers.remove(name);
@@ -100,7 +100,7 @@ fn without(mut headers: HeaderMap, names: &[http::HeaderName]) -> HeaderMap {
 }
 
 fn failed(error: &dyn std::fmt::Display) -> Response {
-    let mut answer = Response::new(Body::from(error.to_string()));
-    *answer.status_mut() = StatusCode::BAD_GATEWAY;
-    answer
+    let mut response = Response::new(Body::from(error.to_string()));
+    *response.status_mut() = StatusCode::BAD_GATEWAY;
+    response
 }

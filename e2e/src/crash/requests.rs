@@ -1,8 +1,8 @@
-//! Which requests are writes, and of what: judged by what is asked for, before there is an answer. Pure.
+//! Classification of requests by method and path.
 
 use http::{Method, Uri};
 
-/// Whether a request is to change something that is kept. Leases and Events are left out: they are no part of any work.
+/// Whether a request persists a change. Leases and Events don't count.
 pub(super) fn is_write(method: &Method, uri: &Uri) -> bool {
     let changes = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method);
     let dry = uri.query().is_some_and(|query| query.contains("dryRun=All"));
@@ -10,15 +10,15 @@ pub(super) fn is_write(method: &Method, uri: &Uri) -> bool {
     changes && !dry && !resource.ends_with("reviews") && !["leases", "events"].contains(&resource)
 }
 
-/// Whether it is about an object of the mesh, and not about what the operator keeps for itself.
-pub(super) fn is_of_mesh(path: &str) -> bool {
+/// Whether a path names an object of the mesh, as opposed to the operator's own objects.
+pub(super) fn is_mesh_object(path: &str) -> bool {
     !["meshinstallations", "controllerrevisions"].contains(&resource(path))
 }
 
-/// The plural of what a path names, without a subresource.
+/// Plural resource name in a path, without the subresource.
 fn resource(path: &str) -> &str {
     let mut parts = path.split('/').filter(|part| !part.is_empty());
-    // "api" and a version, or "apis", a group and a version.
+    // `api/<version>` or `apis/<group>/<version>`.
     let before = if parts.next() == Some("apis") { 2 } else { 1 };
     let rest: Vec<&str> = parts.skip(before).collect();
     match rest.as_slice() {
@@ -36,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn the_resource_is_found_in_any_path() {
+    fn finds_resource_in_path() {
         assert_eq!(resource("/api/v1/namespaces/shop"), "namespaces");
         assert_eq!(resource("/api/v1/namespaces/shop/services/web"), "services");
         assert_eq!(resource("/apis/apps/v1/namespaces/shop/deployments/web/scale"), "deployments");
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_nothing_that_is_kept_is_no_write() {
+    fn only_persisted_changes_are_writes() {
         assert!(writes(&Method::PATCH, "/api/v1/namespaces/shop/services/web?force=true&fieldManager=meshwright"));
         assert!(writes(&Method::DELETE, "/api/v1/namespaces/shop/services/web"));
         assert!(!writes(&Method::GET, "/api/v1/namespaces/shop/services/web"));
@@ -56,9 +56,9 @@ mod tests {
     }
 
     #[test]
-    fn what_the_operator_keeps_is_not_of_the_mesh() {
-        assert!(!is_of_mesh("/apis/meshwright.dev/v1alpha1/meshinstallations/mesh/status"));
-        assert!(!is_of_mesh("/apis/apps/v1/namespaces/a/controllerrevisions/mesh-1"));
-        assert!(is_of_mesh("/api/v1/namespaces/istio-system"));
+    fn excludes_operators_own_objects() {
+        assert!(!is_mesh_object("/apis/meshwright.dev/v1alpha1/meshinstallations/mesh/status"));
+        assert!(!is_mesh_object("/apis/apps/v1/namespaces/a/controllerrevisions/mesh-1"));
+        assert!(is_mesh_object("/api/v1/namespaces/istio-system"));
     }
 }

@@ -1,120 +1,118 @@
-//! The stages of a mesh's life, and how each is disturbed. Pure.
+//! The stages of a mesh's lifecycle and their interruptions.
 
 use serde_json::{Value, json};
 
-use super::gate::{Limit, Stop};
+use super::gate::{StopMode, WriteLimit};
 use crate::mesh::{LAB_1_31, LAB_1_32, LAB_1_32_PATCH};
 
-/// A stage of a mesh's life. A life is `Install`, `Upgrade`, `Rollback`, `Change`, `Uninstall` in this order, or
-/// `Install`, `Forward` or `Canary`, `Uninstall`.
+/// A stage of a mesh's lifecycle. A lifecycle is `Install`, `Upgrade`, `Rollback`, `Revert`, `Uninstall` in this order,
+/// or `Install`, then `Retarget` or `Canary`, then `Uninstall`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// The first release comes into an empty cluster.
+    /// Installs the first release.
     Install,
-    /// The next minor.
+    /// Upgrades to the next minor version.
     Upgrade,
-    /// A patch whose istiod never starts.
+    /// Upgrades to a patch release whose istiod never starts, so that the operator rolls back.
     Rollback,
-    /// A good patch; on the way to it the version is set back.
-    Change,
-    /// From the first release to the next minor; on the way to it the version is set to a patch of that.
-    Forward,
-    /// From the first release to the next minor beside it, until the first control plane is gone.
+    /// Upgrades to a patch release; the previous version is restored in the spec during the upgrade.
+    Revert,
+    /// Upgrades to the next minor version; the spec changes to a patch release of it during the upgrade.
+    Retarget,
+    /// Upgrades to the next minor version as a canary, until the previous control plane is removed.
     Canary,
-    /// Everything goes.
+    /// Uninstalls the mesh.
     Uninstall,
 }
 
-/// What happens at the limit.
+/// What happens at the write limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disturbance {
-    /// The operator is killed.
-    Killed,
+pub enum Interruption {
+    /// The operator is killed and restarted.
+    OperatorKilled,
     /// The spec changes.
-    Changed,
+    SpecChanged,
 }
 
-/// The step that fails takes this long.
-const SHORT: &str = "5s";
-/// No step that is to succeed takes this long.
-const LONG: &str = "90s";
+/// Deadline of a step that fails.
+const SHORT_DEADLINE: &str = "5s";
+/// Deadline of a step that succeeds.
+const LONG_DEADLINE: &str = "90s";
 
 impl Stage {
-    /// Its name in a table.
+    /// Name in the result table.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Install => "install",
-            Self::Upgrade => "upgrade to the next minor",
-            Self::Rollback => "rollback of a patch",
-            Self::Change => "upgrade to a patch, set back on the way",
-            Self::Forward => "upgrade to the next minor, on the way set to its patch",
-            Self::Canary => "canary of the next minor",
+            Self::Upgrade => "upgrade to the next minor version",
+            Self::Rollback => "rollback of a patch release",
+            Self::Revert => "upgrade to a patch release, reverted during the upgrade",
+            Self::Retarget => "upgrade to the next minor version, changed to its patch release during the upgrade",
+            Self::Canary => "canary upgrade to the next minor version",
             Self::Uninstall => "uninstall",
         }
     }
 
-    /// What is done to the operator in it.
+    /// How the stage is interrupted.
     #[must_use]
-    pub const fn disturbance(self) -> Disturbance {
+    pub const fn interruption(self) -> Interruption {
         match self {
-            Self::Change | Self::Forward => Disturbance::Changed,
-            _ => Disturbance::Killed,
+            Self::Revert | Self::Retarget => Interruption::SpecChanged,
+            _ => Interruption::OperatorKilled,
         }
     }
 
-    /// The spec that it begins with; `None`: the installation is deleted.
-    pub(super) fn begins(self) -> Option<Value> {
+    /// Spec at the start of the stage; `None` deletes the installation.
+    pub(super) fn initial_spec(self) -> Option<Value> {
         match self {
-            Self::Install => Some(spec(LAB_1_31, LONG)),
-            Self::Upgrade | Self::Forward => Some(spec(LAB_1_32, LONG)),
-            Self::Rollback => Some(spec(LAB_1_32_PATCH, SHORT)),
-            Self::Change => Some(spec(LAB_1_32_PATCH, LONG)),
-            Self::Canary => Some(canary()),
+            Self::Install => Some(spec(LAB_1_31, LONG_DEADLINE)),
+            Self::Upgrade | Self::Retarget => Some(spec(LAB_1_32, LONG_DEADLINE)),
+            Self::Rollback => Some(spec(LAB_1_32_PATCH, SHORT_DEADLINE)),
+            Self::Revert => Some(spec(LAB_1_32_PATCH, LONG_DEADLINE)),
+            Self::Canary => Some(canary_spec()),
             Self::Uninstall => None,
         }
     }
 
-    /// The spec that it is changed to on the way.
-    pub(super) fn changes_to(self) -> Option<Value> {
+    /// Spec after the interruption, if it changes.
+    pub(super) fn changed_spec(self) -> Option<Value> {
         match self {
-            Self::Change => Some(spec(LAB_1_32, LONG)),
-            Self::Forward => Some(spec(LAB_1_32_PATCH, LONG)),
+            Self::Revert => Some(spec(LAB_1_32, LONG_DEADLINE)),
+            Self::Retarget => Some(spec(LAB_1_32_PATCH, LONG_DEADLINE)),
             _ => None,
         }
     }
 
-    /// Where the operator is stopped after so many writes, of as many as it does undisturbed. What stops it goes by
-    /// turns.
-    pub(super) const fn limit(self, writes: usize, of: usize) -> Limit {
-        let killed = matches!(self.disturbance(), Disturbance::Killed);
-        let lost = killed && writes > 0 && (writes >= of || writes % 2 == 1);
-        Limit { writes, stop: if lost { Stop::LastUnanswered } else { Stop::NextUnsent } }
+    /// Write limit for an interruption after `writes` of `total` writes. Odd numbers of writes lose the last response.
+    pub(super) const fn limit(self, writes: usize, total: usize) -> WriteLimit {
+        let killed = matches!(self.interruption(), Interruption::OperatorKilled);
+        let lost = killed && writes > 0 && (writes >= total || writes % 2 == 1);
+        WriteLimit { writes, mode: if lost { StopMode::ResponseLost } else { StopMode::BeforeNextWrite } }
     }
 }
 
-/// A mesh of some release with a gateway, whose steps may take that long.
+/// A mesh with a gateway and this deadline for each upgrade step.
 pub(super) fn spec(version: &str, deadline: &str) -> Value {
     let gateway = json!({"name": "edge", "namespace": "edge", "service": {"type": "ClusterIP"}});
     json!({
         "version": version, "profile": "demo", "gateways": [gateway], "upgrade": {"progressDeadline": deadline},
-        // So that the next life begins as this one did.
+        // Every lifecycle starts without Istio's CRDs.
         "deletion": {"crds": "Delete"},
     })
 }
 
-/// The same, by the strategy `Canary`.
-fn canary() -> Value {
-    let mut spec = spec(LAB_1_32, LONG);
+fn canary_spec() -> Value {
+    let mut spec = spec(LAB_1_32, LONG_DEADLINE);
     if let Some(upgrade) = spec.get_mut("upgrade").and_then(Value::as_object_mut) {
         upgrade.extend([("strategy".to_owned(), "Canary".into()), ("retireAfter".to_owned(), "0s".into())]);
     }
     spec
 }
 
-/// The spec by which a mesh is what it was before a stage that came to nothing.
-pub(super) fn settled() -> Value {
-    spec(LAB_1_32, LONG)
+/// Spec that restores the mesh after a failed stage.
+pub(super) fn settled_spec() -> Value {
+    spec(LAB_1_32, LONG_DEADLINE)
 }
 
 #[cfg(test)]
@@ -122,10 +120,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_number_of_writes_stops_the_operator_and_both_ways_are_taken() {
-        let stops: Vec<_> = (0..=4).map(|writes| Stage::Install.limit(writes, 4).stop).collect();
-        let (unsent, lost) = (Stop::NextUnsent, Stop::LastUnanswered);
-        assert_eq!(stops, [unsent, lost, unsent, lost, lost], "after the last write nothing is asked for any more");
-        assert_eq!(Stage::Change.limit(3, 4).stop, unsent, "who lives on must have an answer");
+    fn alternates_between_both_stop_modes() {
+        let modes: Vec<_> = (0..=4).map(|writes| Stage::Install.limit(writes, 4).mode).collect();
+        let (unsent, lost) = (StopMode::BeforeNextWrite, StopMode::ResponseLost);
+        assert_eq!(modes, [unsent, lost, unsent, lost, lost], "no write follows the last one");
+        assert_eq!(Stage::Revert.limit(3, 4).mode, unsent, "a running operator needs every response");
     }
 }

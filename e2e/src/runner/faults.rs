@@ -1,22 +1,22 @@
-//! How istiod fails on a test's request, by the tag of its image: so that it is one release that doesn't work.
+//! Injected faults of istiod, by image tag, so that a single release fails.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// A way in which the istiod of a release fails.
+/// A fault of a release's istiod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Its image can't be pulled: the Pod stays Pending, its container waits with `ImagePullBackOff`.
+    /// The image can't be pulled: the Pod stays Pending, its container waits with `ImagePullBackOff`.
     NeverStarts,
-    /// It is killed that long after it became ready, each time anew: `CrashLoopBackOff`.
+    /// The process is killed this long after each time it became ready: `CrashLoopBackOff`.
     CrashesAfter(Duration),
-    /// It runs, and its readiness probe fails.
+    /// The process runs, but its readiness probe fails.
     NeverReady,
 }
 
-/// The faults that are asked for now, by image tag. Whoever holds a clone sees them change.
+/// Current faults by image tag. Clones share the state.
 #[derive(Debug, Clone)]
 pub(super) struct Faults(watch::Sender<BTreeMap<String, Fault>>);
 
@@ -27,7 +27,7 @@ impl Default for Faults {
 }
 
 impl Faults {
-    /// From now on; `None`: from now on no more.
+    /// Sets the fault of a tag; `None` clears it.
     pub(super) fn set(&self, tag: &str, fault: Option<Fault>) {
         self.0.send_modify(|faults| {
             match fault {
@@ -37,25 +37,25 @@ impl Faults {
         });
     }
 
-    /// The faults of one tag, as they come and go.
-    pub(super) fn of(&self, tag: Option<&str>) -> Watched {
-        Watched { tag: tag.map(str::to_owned), faults: self.0.subscribe() }
+    /// Subscribes to the faults of one tag.
+    pub(super) fn of(&self, tag: Option<&str>) -> FaultWatch {
+        FaultWatch { tag: tag.map(str::to_owned), faults: self.0.subscribe() }
     }
 }
 
-/// What a Pod sees of the faults.
+/// A Pod's subscription to the faults of its image tag.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(super) struct FaultWatch {
     tag: Option<String>,
     faults: watch::Receiver<BTreeMap<String, Fault>>,
 }
 
-impl Watched {
+impl FaultWatch {
     pub(super) fn now(&self) -> Option<Fault> {
         self.faults.borrow().get(self.tag.as_ref()?).copied()
     }
 
-    /// Waits for a change to any fault; for ever when nobody can make one any more.
+    /// Waits until any fault changes; forever once the sender is dropped.
     pub(super) async fn changed(&mut self) {
         if self.faults.changed().await.is_err() {
             std::future::pending::<()>().await;
@@ -63,7 +63,7 @@ impl Watched {
     }
 }
 
-/// The tag of an image, without the name of a variant; `None` where there is none, or only a digest.
+/// The tag of an image without its variant suffix; `None` without a tag.
 pub(super) fn tag(image: &str) -> Option<&str> {
     let (_, tag) = image.split('@').next()?.rsplit('/').next()?.split_once(':')?;
     let plain = ["-distroless", "-debug"].iter().find_map(|variant| tag.strip_suffix(variant));
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tag_is_the_releases_whatever_the_variant_and_registry() {
+    fn tag_ignores_registry_variant_and_digest() {
         for image in ["pilot:1.31.2", "host:5000/istio/pilot:1.31.2-distroless", "a/pilot:1.31.2-debug@sha256:00"] {
             assert_eq!(tag(image), Some("1.31.2"), "{image}");
         }
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_of_one_tag_until_it_is_taken_back() {
+    fn fault_applies_to_one_tag_until_cleared() {
         let faults = Faults::default();
         let (new, old) = (faults.of(Some("1.32.0")), faults.of(Some("1.31.0")));
         faults.set("1.32.0", Some(Fault::NeverStarts));

@@ -1,10 +1,11 @@
-//! The pod runner: plays kubelet for Pods whose image is `pilot` or `meshwright`, with real processes.
+//! The pod runner: acts as the kubelet for Pods whose image is `pilot` or `meshwright`, with real processes.
 //!
-//! Each such Pod gets a network namespace of its own, joined to the lab's, an empty working directory, and a kubeconfig
-//! with a token of its ServiceAccount; its containers' probes are carried out, and its status is what they say. Not
-//! played: volumes, init containers, further containers (said to run), hooks, and traffic from one such Pod to another.
+//! Each such Pod gets a network namespace that is connected to the lab's, an empty working directory, and a kubeconfig
+//! with a token of its ServiceAccount; probes determine its status. Not supported: volumes, init containers, other
+//! containers (reported as running), hooks, and traffic between such Pods.
 //!
-//! `mod.rs`, `pod.rs`, `sandbox.rs` and `sources.rs` do I/O; `resolve.rs`, `probe.rs`'s counting and `status.rs` are pure.
+//! `mod.rs`, `pod.rs`, `sandbox.rs` and `sources.rs` do I/O; `resolve.rs`, the counts in `probe.rs` and `status.rs`
+//! don't.
 
 mod faults;
 mod pod;
@@ -36,25 +37,23 @@ use crate::{LabError, LabOptions, Programs, programs};
 pub use faults::Fault;
 use faults::Faults;
 use processes::Processes;
-pub use processes::{Memory, PodProcess, Times};
+pub use processes::{PodProcess, ProcessMemory, ProcessTimes};
 
-/// A program that stands for an image.
+/// A program that runs in place of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Program {
-    /// istiod.
     Pilot,
-    /// The operator.
     Meshwright,
 }
 
 impl Program {
-    /// The program of a Pod, and its container; `None` for Pods that kwok plays.
+    /// Program and container of a Pod; `None` for Pods that kwok simulates.
     pub(crate) fn of(pod: &Pod) -> Option<(Self, &Container)> {
         let containers = &pod.spec.as_ref()?.containers;
         containers.iter().find_map(|container| Some((Self::of_image(container.image.as_deref()?)?, container)))
     }
 
-    /// Judged by the last part of the image's path, without digest and tag.
+    /// Matches the last component of the image's path, without digest and tag.
     fn of_image(image: &str) -> Option<Self> {
         let path = image.split('@').next()?;
         let name = path.rsplit('/').next()?.split(':').next()?;
@@ -66,9 +65,9 @@ impl Program {
     }
 }
 
-/// What the runner needs to know; the same for all Pods.
+/// Settings that apply to all Pods.
 #[derive(Debug)]
-pub(crate) struct Settings {
+pub(crate) struct RunnerSettings {
     dir: PathBuf,
     authority: PathBuf,
     programs: Programs,
@@ -77,8 +76,8 @@ pub(crate) struct Settings {
     real_istiod: bool,
 }
 
-impl Settings {
-    /// Finds the programs; the operator's is not missed yet, since not every test has one.
+impl RunnerSettings {
+    /// Locates the programs. The operator's program may be missing, because some tests don't need it.
     pub(crate) fn new(options: &LabOptions, dir: &Path, authority: &Path) -> Result<Self, LabError> {
         Ok(Self {
             dir: dir.to_path_buf(),
@@ -90,17 +89,17 @@ impl Settings {
         })
     }
 
-    /// Whether the operator can run.
-    pub(crate) fn operator_is_complete(&self) -> Result<(), LabError> {
-        programs::operator_is_complete(&self.meshwright, self.catalogs.first().map(PathBuf::as_path))
+    /// Checks that the operator's program and catalog exist.
+    pub(crate) fn check_operator_files(&self) -> Result<(), LabError> {
+        programs::check_operator_files(&self.meshwright, self.catalogs.first().map(PathBuf::as_path))
     }
 
-    /// The operator under test, or the last dist's.
+    /// Path of the operator: the one under test, or the last dist's.
     fn meshwright(&self, image: Option<&str>) -> Result<PathBuf, LabError> {
         if image == Some(programs::LAST_DIST) { programs::last_dist() } else { Ok(self.meshwright.clone()) }
     }
 
-    /// istiod of the release that an image's tag names; the module's own build for all other tags.
+    /// Path of istiod: the build for the release in the image's tag, or the default build.
     fn pilot(&self, image: Option<&str>) -> PathBuf {
         let release = image.and_then(faults::tag).map(|tag| self.programs.path(&format!("pilot-discovery-{tag}")));
         release.filter(|program| program.exists()).unwrap_or_else(|| self.programs.path("pilot-discovery"))
@@ -111,16 +110,16 @@ impl Settings {
     }
 }
 
-/// Shared by the tasks of all Pods.
+/// State shared by the tasks of all Pods.
 struct Context {
-    settings: Settings,
+    settings: RunnerSettings,
     client: Client,
     processes: Processes,
     faults: Faults,
     addresses: AtomicUsize,
 }
 
-/// The running runner; its thread, and with it every Pod's process, ends when it is dropped.
+/// Handle of the runner's thread. Dropping it stops the thread and every process of a Pod.
 #[derive(Debug)]
 pub(crate) struct Runner {
     settings: PathBuf,
@@ -131,8 +130,8 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    /// Starts on a thread of its own, so that a test that computes for long doesn't keep Pods from becoming ready.
-    pub(crate) fn start(settings: Settings) -> Result<Self, LabError> {
+    /// Starts the runner on a separate thread, so that a busy test doesn't delay Pods.
+    pub(crate) fn start(settings: RunnerSettings) -> Result<Self, LabError> {
         let logs = settings.dir.join("logs/pods");
         std::fs::create_dir_all(&logs).map_err(LabError::file(&logs))?;
         let kubeconfig = settings.dir.join("runner.kubeconfig");
@@ -159,14 +158,14 @@ impl Runner {
                     Err(error) => eprintln!("the pod runner could not start: {error}"),
                 }
             });
-            // Nobody may be waiting any more.
+            // Fails if the handle was dropped without `stop`.
             let _ = done.send(());
         };
         std::thread::Builder::new().name("pod-runner".to_owned()).spawn(work).map_err(spawn)?;
         Ok(runner)
     }
 
-    /// Kills every Pod's process and waits until all are gone.
+    /// Kills every Pod's process and waits until all have exited.
     pub(crate) async fn stop(mut self) {
         self.stop.cancel();
         if let Some(stopped) = self.stopped.take() {
@@ -194,8 +193,8 @@ impl Drop for Runner {
     }
 }
 
-/// What the watch tells the task of one Pod.
-struct Handle {
+/// Channels from the watch to the task of a Pod.
+struct PodHandle {
     latest: watch::Sender<Pod>,
     gone: CancellationToken,
 }
@@ -203,27 +202,27 @@ struct Handle {
 async fn run(context: Arc<Context>, stop: CancellationToken) {
     let mut tasks = JoinSet::new();
     {
-        let follow = follow(&context, &stop, &mut tasks);
+        let watching = watch_pods(&context, &stop, &mut tasks);
         tokio::select! {
-            () = follow => {}
+            () = watching => {}
             () = stop.cancelled() => {}
         }
     }
     while tasks.join_next().await.is_some() {}
 }
 
-/// Follows the Pods that are bound to a Node, and keeps one task for each that is ours.
-async fn follow(context: &Arc<Context>, stop: &CancellationToken, tasks: &mut JoinSet<()>) {
+/// Watches the Pods that are bound to a Node and runs a task for each one with a known program.
+async fn watch_pods(context: &Arc<Context>, stop: &CancellationToken, tasks: &mut JoinSet<()>) {
     let pods: Api<Pod> = Api::all(context.client.clone());
     let config = watcher::Config::default().fields("spec.nodeName!=");
-    let mut known: HashMap<String, Handle> = HashMap::new();
+    let mut known: HashMap<String, PodHandle> = HashMap::new();
     let mut listed = Vec::new();
     let mut events = std::pin::pin!(watcher::watcher(pods, config));
     loop {
         let event = match events.try_next().await {
             Ok(Some(event)) => event,
             Ok(None) => return,
-            // The API server restarts in some tests; the watcher starts anew by itself.
+            // Some tests restart the API server; the watcher reconnects.
             Err(_) => {
                 tokio::time::sleep(std::time::Duration::from_millis(200)).await;
                 continue;
@@ -233,16 +232,16 @@ async fn follow(context: &Arc<Context>, stop: &CancellationToken, tasks: &mut Jo
             Event::Init => listed.clear(),
             Event::InitApply(pod) => {
                 listed.push(pod.uid().unwrap_or_default());
-                see(context, stop, tasks, &mut known, pod);
+                dispatch(context, stop, tasks, &mut known, pod);
             }
             Event::InitDone => known.retain(|uid, handle| {
-                let there = listed.contains(uid);
-                if !there {
+                let exists = listed.contains(uid);
+                if !exists {
                     handle.gone.cancel();
                 }
-                there
+                exists
             }),
-            Event::Apply(pod) => see(context, stop, tasks, &mut known, pod),
+            Event::Apply(pod) => dispatch(context, stop, tasks, &mut known, pod),
             Event::Delete(pod) => {
                 if let Some(handle) = known.remove(&pod.uid().unwrap_or_default()) {
                     handle.gone.cancel();
@@ -252,11 +251,11 @@ async fn follow(context: &Arc<Context>, stop: &CancellationToken, tasks: &mut Jo
     }
 }
 
-fn see(
+fn dispatch(
     context: &Arc<Context>,
     stop: &CancellationToken,
     tasks: &mut JoinSet<()>,
-    known: &mut HashMap<String, Handle>,
+    known: &mut HashMap<String, PodHandle>,
     pod: Pod,
 ) {
     let Some((program, _)) = Program::of(&pod) else { return };
@@ -274,8 +273,8 @@ fn see(
     }
     let (latest, receiver) = watch::channel(pod);
     let gone = stop.child_token();
-    known.insert(uid, Handle { latest, gone: gone.clone() });
-    tasks.spawn(pod::live(Arc::clone(context), program, receiver, gone));
+    known.insert(uid, PodHandle { latest, gone: gone.clone() });
+    tasks.spawn(pod::run_pod(Arc::clone(context), program, receiver, gone));
 }
 
 #[cfg(test)]
@@ -283,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_known_by_the_last_part_of_the_image() {
+    fn matches_last_component_of_image() {
         for image in
             ["pilot", "pilot:1.31", "registry.istio.io/release/pilot:1.31.2-debug", "host:5000/pilot@sha256:00"]
         {

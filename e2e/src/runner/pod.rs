@@ -1,4 +1,4 @@
-//! The life of one Pod: its process, its probes, its status, its end.
+//! Runs one Pod: its process, probes, status and termination.
 
 use std::net::Ipv4Addr;
 use std::os::unix::process::ExitStatusExt as _;
@@ -16,20 +16,20 @@ use nix::sys::signal::Signal;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::faults::{Fault, Watched, tag};
-use super::probe::{Kind, Probes};
-use super::sandbox::{Launch, Running, Sandbox};
-use super::status::{self, Report};
+use super::faults::{Fault, FaultWatch, tag};
+use super::probe::{ProbeKind, Probes};
+use super::sandbox::{ProcessSpec, Running, Sandbox};
+use super::status::{self, PodReport};
 use super::{Context, Program, resolve, sources};
 use crate::{LabError, net};
 
-/// Shorter than a kubelet's ten seconds to five minutes, so that a test sees a crash loop without sitting through it.
+/// Seconds of back-off. Shorter than the kubelet's 10 s to 5 min, so that tests of crash loops finish quickly.
 const BACK_OFF: std::ops::RangeInclusive<u64> = 1..=20;
-/// A process that lived this long starts its back-off anew.
-const SETTLED: Duration = Duration::from_mins(1);
+/// A process that ran this long resets the back-off.
+const BACK_OFF_RESET: Duration = Duration::from_mins(1);
 
-/// Plays kubelet for one Pod until it is deleted, or `gone` says that there is nothing left to play for.
-pub(super) async fn live(
+/// Acts as the kubelet for one Pod until it is deleted or `gone` is cancelled.
+pub(super) async fn run_pod(
     context: Arc<Context>,
     program: Program,
     latest: watch::Receiver<Pod>,
@@ -39,10 +39,10 @@ pub(super) async fn live(
     let Some(container) = Program::of(&pod).map(|(_, container)| container.clone()) else { return };
     let address = net::pod_address(context.addresses.fetch_add(1, Ordering::Relaxed));
     let release = container.image.as_deref().and_then(tag).filter(|_| program == Program::Pilot);
-    let mut life = Life {
+    let mut task = PodTask {
         faults: context.faults.of(release),
         log: context.settings.log(&pod.namespace().unwrap_or_default(), &pod.name_any()),
-        report: Report::new(address.to_string(), String::new(), Timestamp::now()),
+        report: PodReport::new(address.to_string(), String::new(), Timestamp::now()),
         sent: None,
         context,
         program,
@@ -51,47 +51,46 @@ pub(super) async fn live(
         latest,
         gone,
     };
-    life.report.host_ip = life.host_ip().await;
-    let outcome = life.play(address).await;
-    if let Err(error) = outcome {
-        life.note(&error.to_string());
-        life.report.wait("CreateContainerError", error.to_string(), Timestamp::now());
-        life.send().await;
-        life.until_deleted().await;
+    task.report.host_ip = task.host_ip().await;
+    if let Err(error) = task.run(address).await {
+        task.log_line(&error.to_string());
+        task.report.wait("CreateContainerError", error.to_string(), Timestamp::now());
+        task.send().await;
+        task.wait_deleted().await;
     }
-    if life.deleted() {
-        life.remove().await;
+    if task.is_deleted() {
+        task.remove().await;
     }
 }
 
-struct Life {
+struct PodTask {
     context: Arc<Context>,
     program: Program,
     pod: Pod,
     container: Container,
     latest: watch::Receiver<Pod>,
     gone: CancellationToken,
-    faults: Watched,
-    report: Report,
+    faults: FaultWatch,
+    report: PodReport,
     sent: Option<PodStatus>,
     log: PathBuf,
 }
 
-/// Why a process is no longer looked after.
-enum End {
+/// Why supervision of a process ended.
+enum ProcessEnd {
     Exited(ExitStatus),
     Deleted,
     Gone,
 }
 
-impl Life {
-    async fn play(&mut self, address: Ipv4Addr) -> Result<(), LabError> {
+impl PodTask {
+    async fn run(&mut self, address: Ipv4Addr) -> Result<(), LabError> {
         let (namespace, name) = (self.pod.namespace().unwrap_or_default(), self.pod.name_any());
         let sandbox = Sandbox::start(&namespace, &name, address, self.context.processes.clone()).await?;
         let mut back_off = *BACK_OFF.start();
-        while !self.deleted() && !self.gone.is_cancelled() {
+        while !self.is_deleted() && !self.gone.is_cancelled() {
             if self.faults.now() == Some(Fault::NeverStarts) {
-                self.lack_image().await;
+                self.report_missing_image().await;
                 continue;
             }
             let launch = match self.prepare().await {
@@ -105,11 +104,11 @@ impl Life {
             };
             let mut running = sandbox.launch(launch).await?;
             let started = Instant::now();
-            let end = self.look_after(&mut running).await;
+            let end = self.supervise(&mut running).await;
             let status = match end {
-                End::Exited(status) => status,
-                End::Deleted => return self.terminate(running).await,
-                End::Gone => {
+                ProcessEnd::Exited(status) => status,
+                ProcessEnd::Deleted => return self.terminate(running).await,
+                ProcessEnd::Gone => {
                     running.signal(Signal::SIGKILL);
                     let _ = running.ended.await;
                     return Ok(());
@@ -120,24 +119,24 @@ impl Life {
                 self.send().await;
                 return Ok(());
             }
-            if started.elapsed() > SETTLED {
+            if started.elapsed() > BACK_OFF_RESET {
                 back_off = *BACK_OFF.start();
             }
             self.report.back_off(&self.container.name, back_off, Timestamp::now());
             self.send().await;
             let message = format!("Back-off restarting failed container {} in pod {name}", self.container.name);
-            self.tell("BackOff", message).await;
+            self.emit_event("BackOff", message).await;
             self.sleep(Duration::from_secs(back_off)).await;
             back_off = (back_off * 2).min(*BACK_OFF.end());
         }
         Ok(())
     }
 
-    /// What a kubelet shows of an image that its registry doesn't have, until that has changed.
-    async fn lack_image(&mut self) {
+    /// Reports a missing image like the kubelet, until the fault is cleared.
+    async fn report_missing_image(&mut self) {
         let image = self.container.image.clone().unwrap_or_default();
         let error = format!("failed to resolve reference \"{image}\": {image}: not found");
-        self.tell("Failed", format!("Failed to pull image \"{image}\": {error}")).await;
+        self.emit_event("Failed", format!("Failed to pull image \"{image}\": {error}")).await;
         let message = format!("Back-off pulling image \"{image}\": ErrImagePull: {error}");
         self.report.wait("ImagePullBackOff", message, Timestamp::now());
         self.send().await;
@@ -145,16 +144,16 @@ impl Life {
             tokio::select! {
                 () = self.faults.changed() => {}
                 () = self.gone.cancelled() => return,
-                changed = self.latest.changed() => if changed.is_err() || self.deleted() { return },
+                changed = self.latest.changed() => if changed.is_err() || self.is_deleted() { return },
             }
         }
     }
 
-    /// What a kubelet gathers before it starts a container. The error is the message of its status.
-    async fn prepare(&self) -> Result<Launch, String> {
+    /// Collects what a container start needs. The error is the message for the container status.
+    async fn prepare(&self) -> Result<ProcessSpec, String> {
         let (client, settings) = (&self.context.client, &self.context.settings);
         let home = settings.dir.join("pods").join(self.pod.uid().unwrap_or_default());
-        // What an earlier process of this container left is gone, as with a real one.
+        // A restarted container starts with an empty file system.
         let work = home.join(format!("work-{}", self.report.restarts));
         std::fs::create_dir_all(&work).map_err(|error| error.to_string())?;
         let report = &self.report;
@@ -178,71 +177,72 @@ impl Life {
                 settings.meshwright(self.container.image.as_deref()).map_err(|error| error.to_string())?
             }
         };
-        Ok(Launch { program, args, env, dir: work, log: self.log.clone() })
+        Ok(ProcessSpec { program, args, env, dir: work, log: self.log.clone() })
     }
 
-    /// Reports what the probes say until the process or the Pod ends.
-    async fn look_after(&mut self, running: &mut Running) -> End {
+    /// Reports probe results until the process exits or the Pod is deleted.
+    async fn supervise(&mut self, running: &mut Running) -> ProcessEnd {
         let (context, namespace, name) =
             (Arc::clone(&self.context), self.pod.namespace().unwrap_or_default(), self.pod.name_any());
-        let held = move || context.processes.held(&namespace, &name);
-        let mut probes = Probes::start(&self.container, &self.report.pod_ip, held);
-        let unasked = self.container.readiness_probe.is_none();
-        // What the probes say; the Pod's readiness, unless a fault belies them.
-        let mut serves = unasked && self.container.startup_probe.is_none();
+        let is_paused = move || context.processes.is_paused(&namespace, &name);
+        let mut probes = Probes::start(&self.container, &self.report.pod_ip, is_paused);
+        let no_readiness_probe = self.container.readiness_probe.is_none();
+        // Result of the probes; a fault can override it in the status.
+        let mut ready = no_readiness_probe && self.container.startup_probe.is_none();
         let mut crash = None;
         self.report.run(false, Timestamp::now());
         loop {
             let fault = self.faults.now();
-            self.report.turn(serves && fault != Some(Fault::NeverReady), Timestamp::now());
+            self.report.set_ready(ready && fault != Some(Fault::NeverReady), Timestamp::now());
             self.send().await;
             crash = match fault {
-                Some(Fault::CrashesAfter(time)) if serves => {
+                Some(Fault::CrashesAfter(time)) if ready => {
                     crash.or_else(|| tokio::time::Instant::now().checked_add(time))
                 }
                 _ => None,
             };
-            let (kind, holds) = tokio::select! {
-                () = self.gone.cancelled() => return End::Gone,
-                ended = &mut running.ended => return ended.map_or(End::Gone, End::Exited),
+            let (kind, success) = tokio::select! {
+                () = self.gone.cancelled() => return ProcessEnd::Gone,
+                ended = &mut running.ended => return ended.map_or(ProcessEnd::Gone, ProcessEnd::Exited),
                 changed = self.latest.changed() => {
                     if changed.is_err() {
-                        return End::Gone;
+                        return ProcessEnd::Gone;
                     }
-                    if self.deleted() {
-                        return End::Deleted;
+                    if self.is_deleted() {
+                        return ProcessEnd::Deleted;
                     }
                     continue;
                 }
                 () = self.faults.changed() => continue,
                 () = reached(crash) => {
                     running.signal(Signal::SIGKILL);
-                    return (&mut running.ended).await.map_or(End::Gone, End::Exited);
+                    return (&mut running.ended).await.map_or(ProcessEnd::Gone, ProcessEnd::Exited);
                 }
-                verdict = probes.next() => verdict,
+                result = probes.next() => result,
             };
-            match (kind, holds) {
-                (Kind::Startup, true) => serves = unasked,
-                (Kind::Readiness, ready) => serves = self.hear(ready, serves).await,
-                (Kind::Startup | Kind::Liveness, false) => self.fail(running, kind),
-                (Kind::Liveness, true) => {}
+            match (kind, success) {
+                (ProbeKind::Startup, true) => ready = no_readiness_probe,
+                (ProbeKind::Readiness, success) => ready = self.report_readiness(success, ready).await,
+                (ProbeKind::Startup | ProbeKind::Liveness, false) => self.kill_unhealthy(running, kind),
+                (ProbeKind::Liveness, true) => {}
             }
         }
     }
 
-    /// Takes a verdict on readiness, and tells of one that is bad. One that only starts is asked more often than a
-    /// kubelet would, and isn't called unhealthy for that.
-    async fn hear(&mut self, ready: bool, before: bool) -> bool {
+    /// Emits an Event when a ready Pod becomes unready. Failures during startup emit none, because they are probed more
+    /// often than by a kubelet.
+    async fn report_readiness(&mut self, ready: bool, before: bool) -> bool {
         if before && !ready {
-            self.tell("Unhealthy", "Readiness probe failed".to_owned()).await;
+            self.emit_event("Unhealthy", "Readiness probe failed".to_owned()).await;
         } else if ready && self.faults.now() == Some(Fault::NeverReady) {
-            self.tell("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503".to_owned()).await;
+            self.emit_event("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503".to_owned())
+                .await;
         }
         ready
     }
 
-    fn fail(&self, running: &Running, probe: Kind) {
-        self.note(&format!("{probe:?} probe failed; the process is killed"));
+    fn kill_unhealthy(&self, running: &Running, probe: ProbeKind) {
+        self.log_line(&format!("{probe:?} probe failed; killing the process"));
         running.signal(Signal::SIGKILL);
     }
 
@@ -250,7 +250,7 @@ impl Life {
         let grace = self.latest.borrow().metadata.deletion_grace_period_seconds.unwrap_or(30);
         let grace = Duration::from_secs(u64::try_from(grace).unwrap_or_default());
         running.signal(Signal::SIGTERM);
-        // A process that a test has paused couldn't hear it.
+        // A paused process would not handle SIGTERM.
         running.signal(Signal::SIGCONT);
         let ended = tokio::select! {
             ended = tokio::time::timeout(grace, &mut running.ended) => ended.is_ok(),
@@ -263,7 +263,7 @@ impl Life {
         Ok(())
     }
 
-    /// Whether the Pod's restart policy leaves it at that, and as what.
+    /// Whether the restart policy ends the Pod; sets its final phase.
     fn finished(&mut self, status: ExitStatus) -> bool {
         let policy = self.pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
         self.report.phase = match (policy, status.success()) {
@@ -274,29 +274,29 @@ impl Life {
         true
     }
 
-    fn deleted(&self) -> bool {
+    fn is_deleted(&self) -> bool {
         self.latest.borrow().metadata.deletion_timestamp.is_some()
     }
 
-    async fn until_deleted(&mut self) {
-        while !self.deleted() && !self.gone.is_cancelled() {
+    async fn wait_deleted(&mut self) {
+        while !self.is_deleted() && !self.gone.is_cancelled() {
             self.sleep(Duration::from_hours(1)).await;
         }
     }
 
-    /// Sleeps, but not past a change of the Pod.
+    /// Sleeps until the time has passed or the Pod is deleted.
     async fn sleep(&mut self, time: Duration) {
         let until = tokio::time::Instant::now() + time;
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return,
                 () = self.gone.cancelled() => return,
-                changed = self.latest.changed() => if changed.is_err() || self.deleted() { return },
+                changed = self.latest.changed() => if changed.is_err() || self.is_deleted() { return },
             }
         }
     }
 
-    /// Takes the Pod object away, as a kubelet does when its containers are gone.
+    /// Deletes the Pod object, as the kubelet does after its containers have exited.
     async fn remove(&self) {
         let params = DeleteParams {
             grace_period_seconds: Some(0),
@@ -307,12 +307,12 @@ impl Life {
             match self.pods().delete(&self.pod.name_any(), &params).await {
                 Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => return,
                 Ok(_) => return,
-                Err(error) => self.again(&error).await,
+                Err(error) => self.pause_before_retry(&error).await,
             }
         }
     }
 
-    /// Patches the Pod's status if it differs from what was last sent.
+    /// Patches the Pod's status if it differs from the last one sent.
     async fn send(&mut self) {
         let status = self.report.status(&self.pod, &self.container.name);
         if self.sent.as_ref() == Some(&status) {
@@ -323,17 +323,17 @@ impl Life {
             match self.pods().patch_status(&self.pod.name_any(), &PatchParams::default(), &patch).await {
                 Ok(_) => break,
                 Err(kube::Error::Api(refusal)) if refusal.is_not_found() || refusal.is_conflict() => return,
-                // Asking again wouldn't make it right.
-                Err(kube::Error::Api(refusal)) if refusal.is_invalid() => return self.note(&refusal.to_string()),
-                Err(error) => self.again(&error).await,
+                // A retry would fail too.
+                Err(kube::Error::Api(refusal)) if refusal.is_invalid() => return self.log_line(&refusal.to_string()),
+                Err(error) => self.pause_before_retry(&error).await,
             }
         }
         self.sent = Some(status);
     }
 
-    /// Notes a failure and lets a moment pass, as a kubelet does before it asks again.
-    async fn again(&self, error: &kube::Error) {
-        self.note(&error.to_string());
+    /// Logs an error and waits before the retry.
+    async fn pause_before_retry(&self, error: &kube::Error) {
+        self.log_line(&error.to_string());
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(300)) => {}
             () = self.gone.cancelled() => {}
@@ -353,26 +353,26 @@ impl Life {
         Api::namespaced(self.context.client.clone(), &self.pod.namespace().unwrap_or_default())
     }
 
-    /// Tells a warning by an Event, as a kubelet does.
-    async fn tell(&self, reason: &str, message: String) {
+    /// Emits a warning Event like the kubelet.
+    async fn emit_event(&self, reason: &str, message: String) {
         let event = status::event(&self.pod, &self.container.name, reason, message, Timestamp::now());
         let events: Api<Event> =
             Api::namespaced(self.context.client.clone(), &self.pod.namespace().unwrap_or_default());
         if let Err(error) = events.create(&PostParams::default(), &event).await {
-            self.note(&format!("no Event {reason}: {error}"));
+            self.log_line(&format!("could not create Event {reason}: {error}"));
         }
     }
 
-    /// Writes a line of the lab's own into the Pod's log.
-    fn note(&self, text: &str) {
+    /// Appends a line to the Pod's log, prefixed with `lab:`.
+    fn log_line(&self, text: &str) {
         use std::io::Write as _;
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&self.log);
-        // A line that can't be written must not end the Pod.
+        // A failed write must not stop the Pod.
         let _ = file.and_then(|mut file| writeln!(file, "lab: {text}"));
     }
 }
 
-/// Waits for a point in time; for ever without one.
+/// Sleeps until a point in time; forever if there is none.
 async fn reached(time: Option<tokio::time::Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,

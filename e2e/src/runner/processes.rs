@@ -1,4 +1,4 @@
-//! The processes that run for Pods, by name; what a test may do to them.
+//! Processes of Pods, by Pod name, and the operations that tests use on them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,16 +11,16 @@ use crate::LabError;
 
 type Key = (String, String);
 
-/// Times of a process, as exact as the kernel's clock tick (commonly 10 ms).
+/// Times of a process, with the resolution of the kernel's clock tick (usually 10 ms).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Times {
-    /// When it was started.
+pub struct ProcessTimes {
+    /// When the process was started.
     pub started: jiff::Timestamp,
-    /// Processor time that it has used.
-    pub computed: Duration,
+    /// CPU time in user and kernel mode.
+    pub cpu_time: Duration,
 }
 
-/// The running process of a Pod. It names one process: after a restart of the container, ask the lab again.
+/// The running process of a Pod. After a container restart, call [`crate::Lab::process`] again.
 #[derive(Debug, Clone)]
 pub struct PodProcess {
     key: Key,
@@ -30,42 +30,42 @@ pub struct PodProcess {
 
 /// Memory of a process, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memory {
-    /// Resident now.
+pub struct ProcessMemory {
+    /// Resident set size.
     pub resident: u64,
-    /// Of what is resident now: heap and stacks. The rest are pages of files, the program's own among them.
+    /// Anonymous part of the resident set: heap and stacks. The rest are file pages, including the program's own.
     pub anonymous: u64,
-    /// The most that was ever resident.
+    /// Peak resident set size.
     pub peak: u64,
 }
 
 impl PodProcess {
-    /// The process, in the machine's own numbering.
+    /// Process ID in the machine's PID namespace.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid.as_raw()
     }
 
-    /// Stops it in its tracks: connections stay open and nothing answers. Its probes are held too, so that the Pod goes
-    /// on counting as what it was: what a cluster is like while a kubelet hasn't noticed yet.
+    /// Pauses the process with SIGSTOP: connections stay open without responses. Its probes pause too, so that the
+    /// Pod's readiness doesn't change, as before a kubelet detects the failure.
     pub fn pause(&self) -> Result<(), LabError> {
-        self.processes.hold(&self.key, true);
+        self.processes.set_paused(&self.key, true);
         self.signal(Signal::SIGSTOP)
     }
 
-    /// Lets a paused process and its probes go on.
+    /// Resumes a paused process and its probes.
     pub fn resume(&self) -> Result<(), LabError> {
-        self.processes.hold(&self.key, false);
+        self.processes.set_paused(&self.key, false);
         self.signal(Signal::SIGCONT)
     }
 
-    /// `kill -9`.
+    /// Kills the process with SIGKILL.
     pub fn kill(&self) -> Result<(), LabError> {
         self.signal(Signal::SIGKILL)
     }
 
-    /// How much memory it holds.
-    pub fn memory(&self) -> Result<Memory, LabError> {
+    /// Reads the memory usage of the process.
+    pub fn memory(&self) -> Result<ProcessMemory, LabError> {
         let path = format!("/proc/{}/status", self.pid);
         let status = std::fs::read_to_string(&path).map_err(LabError::file(&path))?;
         let field = |name: &str| {
@@ -73,22 +73,22 @@ impl PodProcess {
             line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()
         };
         let bytes = |name: &str| field(name).unwrap_or_default() * 1024;
-        Ok(Memory { resident: bytes("VmRSS:"), anonymous: bytes("RssAnon:"), peak: bytes("VmHWM:") })
+        Ok(ProcessMemory { resident: bytes("VmRSS:"), anonymous: bytes("RssAnon:"), peak: bytes("VmHWM:") })
     }
 
-    /// When it was started and how long it has computed so far.
-    pub fn times(&self) -> Result<Times, LabError> {
+    /// Reads the start time and CPU time of the process.
+    pub fn times(&self) -> Result<ProcessTimes, LabError> {
         let read = |path: String| std::fs::read_to_string(&path).map_err(LabError::file(&path));
         let stat = read(format!("/proc/{}/stat", self.pid))?;
         let uptime = read("/proc/uptime".to_owned())?;
         let ticks_a_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
-        // The name of the program comes second, in brackets, and may hold anything; what follows are numbers.
+        // The second field is the program's name in parentheses and can contain any character; the others are numbers.
         let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
         let ticks = |n: usize| fields.get(n).and_then(|field| field.parse::<u32>().ok()).unwrap_or_default();
         let time = |ticks: u32| Duration::from_secs(u64::from(ticks)) / u32::try_from(ticks_a_second).unwrap_or(100);
         let up = uptime.split_whitespace().next().and_then(|seconds| seconds.parse().ok()).unwrap_or_default();
         let age = Duration::from_secs_f64(up).saturating_sub(time(ticks(19)));
-        Ok(Times { started: jiff::Timestamp::now() - age, computed: time(ticks(11) + ticks(12)) })
+        Ok(ProcessTimes { started: jiff::Timestamp::now() - age, cpu_time: time(ticks(11) + ticks(12)) })
     }
 
     fn signal(&self, signal: Signal) -> Result<(), LabError> {
@@ -101,27 +101,29 @@ impl PodProcess {
     }
 }
 
-/// The processes that run now. A process is entered before anyone can ask for it and taken out before it is reaped, so
-/// that no signal ever reaches a stranger with its number.
+/// The running processes. An entry is removed before the process is reaped, so that a signal never reaches another
+/// process with a reused PID.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Processes(Arc<Mutex<BTreeMap<Key, Entry>>>);
+pub(super) struct Processes(Arc<Mutex<BTreeMap<Key, ProcessEntry>>>);
 
 #[derive(Debug)]
-struct Entry {
+struct ProcessEntry {
     pid: Pid,
-    held: bool,
+    paused: bool,
 }
 
 impl Processes {
-    pub(super) fn enter(&self, namespace: &str, pod: &str, pid: Pid) {
-        self.locked(|processes| processes.insert((namespace.to_owned(), pod.to_owned()), Entry { pid, held: false }));
+    pub(super) fn insert(&self, namespace: &str, pod: &str, pid: Pid) {
+        self.locked(|processes| {
+            processes.insert((namespace.to_owned(), pod.to_owned()), ProcessEntry { pid, paused: false })
+        });
     }
 
-    pub(super) fn leave(&self, namespace: &str, pod: &str) {
+    pub(super) fn remove(&self, namespace: &str, pod: &str) {
         self.locked(|processes| processes.remove(&(namespace.to_owned(), pod.to_owned())));
     }
 
-    /// Signals the process of a Pod if it still is that one; else there is nobody to signal any more.
+    /// Signals the process of a Pod, unless it was replaced since.
     pub(super) fn signal(&self, key: &Key, pid: Pid, signal: Signal) -> nix::Result<()> {
         self.locked(|processes| {
             let same = processes.get(key).is_some_and(|entry| entry.pid == pid);
@@ -129,16 +131,16 @@ impl Processes {
         })
     }
 
-    /// Whether a test holds the process's probes.
-    pub(super) fn held(&self, namespace: &str, pod: &str) -> bool {
+    /// Whether a test has paused the process.
+    pub(super) fn is_paused(&self, namespace: &str, pod: &str) -> bool {
         let key = (namespace.to_owned(), pod.to_owned());
-        self.locked(|processes| processes.get(&key).is_some_and(|entry| entry.held))
+        self.locked(|processes| processes.get(&key).is_some_and(|entry| entry.paused))
     }
 
-    fn hold(&self, key: &Key, held: bool) {
+    fn set_paused(&self, key: &Key, paused: bool) {
         self.locked(|processes| {
             if let Some(entry) = processes.get_mut(key) {
-                entry.held = held;
+                entry.paused = paused;
             }
         });
     }
@@ -146,7 +148,7 @@ impl Processes {
     pub(super) fn kill_all(&self) {
         self.locked(|processes| {
             for entry in processes.values() {
-                // One that has ended meanwhile is what we want.
+                // Fails only if the process has already exited.
                 let _ = kill(entry.pid, Signal::SIGKILL);
             }
         });
@@ -164,8 +166,8 @@ impl Processes {
         })
     }
 
-    fn locked<T>(&self, work: impl FnOnce(&mut BTreeMap<Key, Entry>) -> T) -> T {
-        // Nothing that runs under the lock leaves the map half changed.
+    fn locked<T>(&self, work: impl FnOnce(&mut BTreeMap<Key, ProcessEntry>) -> T) -> T {
+        // A panic under the lock can't leave the map inconsistent.
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -1,9 +1,9 @@
-//! Kubernetes quantities, as far as `resourceFieldRef` needs them.
+//! Parser for Kubernetes quantities in `resourceFieldRef`.
 
-/// How many times `divisor` fits into `amount`, rounded up, as a kubelet computes it. `None` if either is no quantity.
+/// Divides `amount` by `divisor` and rounds up, like the kubelet. `None` if either isn't a quantity.
 pub(super) fn divided(amount: &str, divisor: &str) -> Option<i128> {
     let divisor = match parse(divisor)? {
-        // "0" is how the API server writes a divisor that wasn't given.
+        // The API server defaults an unset divisor to "0".
         0 => NANO,
         divisor => divisor,
     };
@@ -12,7 +12,7 @@ pub(super) fn divided(amount: &str, divisor: &str) -> Option<i128> {
 
 const NANO: i128 = 1_000_000_000;
 
-/// In billionths, the finest unit that there is.
+/// Parses a quantity into billionths, the smallest unit.
 fn parse(text: &str) -> Option<i128> {
     let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
     let (number, suffix) = text.split_at_checked(split)?;
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_of_the_divisor_counts_as_a_whole() {
+    fn rounds_up() {
         assert_eq!(divided("500m", "1"), Some(1));
         assert_eq!(divided("2", "0"), Some(2));
         assert_eq!(divided("1.5", "1m"), Some(1500));

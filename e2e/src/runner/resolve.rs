@@ -1,4 +1,4 @@
-//! What a kubelet makes of a container's args and env. Pure: what they refer to has been fetched before.
+//! Resolves a container's args and env like the kubelet, from objects that were fetched before.
 
 use std::collections::BTreeMap;
 
@@ -6,21 +6,21 @@ use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, ObjectFieldSel
 
 use super::quantity;
 
-/// `ConfigMaps` or Secrets by name: their data as text.
+/// Data of `ConfigMaps` or Secrets as text, by name.
 pub(super) type Data = BTreeMap<String, BTreeMap<String, String>>;
 
-/// All that env may refer to beside the Pod itself.
+/// Everything that env can refer to in addition to the Pod.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     pub(super) config_maps: Data,
     pub(super) secrets: Data,
     pub(super) pod_ip: String,
     pub(super) host_ip: String,
-    /// What the machine has, for limits that aren't set: quantities by resource.
+    /// Quantities of the machine by resource, as defaults for unset limits.
     pub(super) machine: BTreeMap<String, String>,
 }
 
-/// The names of the `ConfigMaps` and of the Secrets that a container's env refers to.
+/// Names of the `ConfigMaps` and Secrets that a container's env refers to.
 pub(super) fn referenced(container: &Container) -> (Vec<String>, Vec<String>) {
     let from = || container.env.iter().flatten().filter_map(|var| var.value_from.as_ref());
     let config_maps = from().filter_map(|from| Some(from.config_map_key_ref.as_ref()?.name.clone()));
@@ -28,8 +28,8 @@ pub(super) fn referenced(container: &Container) -> (Vec<String>, Vec<String>) {
     (config_maps.collect(), secrets.collect())
 }
 
-/// A container's environment, in order; a later variable replaces an earlier one of its name. The error is what a
-/// kubelet says with `CreateContainerConfigError`.
+/// A container's environment, in order; a later variable replaces an earlier one with the same name. The error is the
+/// kubelet's message for `CreateContainerConfigError`.
 pub(super) fn environment(
     pod: &Pod,
     container: &Container,
@@ -49,13 +49,13 @@ pub(super) fn environment(
     Ok(env)
 }
 
-/// A container's arguments: its command without the program, since that is the lab's, then its args.
+/// A container's arguments: its command without the program, which the lab replaces, then its args.
 pub(super) fn arguments(container: &Container, env: &[(String, String)]) -> Vec<String> {
     let command = container.command.iter().flatten().skip(1);
     command.chain(container.args.iter().flatten()).map(|arg| expand(arg, env)).collect()
 }
 
-/// Replaces `$(NAME)` where NAME is defined; `$$` stands for one `$`, so `$$(NAME)` stays `$(NAME)`.
+/// Expands `$(NAME)` if NAME is defined; `$$` escapes a `$`, so `$$(NAME)` becomes `$(NAME)`.
 fn expand(text: &str, env: &[(String, String)]) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -100,7 +100,7 @@ fn referred(
     if let Some(key) = &from.secret_key_ref {
         return key_of("secret", &sources.secrets, &key.name, &key.key, key.optional);
     }
-    Err("a variable's valueFrom is of a kind that the lab doesn't know".to_owned())
+    Err("this kind of valueFrom is not supported by the lab".to_owned())
 }
 
 fn key_of(kind: &str, data: &Data, name: &str, key: &str, optional: Option<bool>) -> Result<Option<String>, String> {
@@ -153,7 +153,7 @@ fn resource_of(container: &Container, sources: &Sources, field: &ResourceFieldSe
     let set = amounts.and_then(|amounts| amounts.get(name)).map(|quantity| quantity.0.clone());
     let amount = match (set, kind) {
         (Some(amount), _) => amount,
-        // A limit that isn't set is the node's.
+        // An unset limit defaults to the node's capacity.
         (None, "limits") => sources.machine.get(name).cloned().unwrap_or_else(|| "0".to_owned()),
         (None, _) => "0".to_owned(),
     };
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_the_pod_and_the_machines_limits_are_filled_in() {
+    fn resolves_pod_fields_and_default_limits() {
         let env = json!([
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn references_are_expanded_and_doubled_dollars_escape_them() {
+    fn expands_and_escapes_references() {
         let env = json!([{"name": "A", "value": "1"}, {"name": "B", "value": "$(A)2"}]);
         let args = json!(["$(B)", "$$(B)", "$(C)", "$", "a$(A)b"]);
         let (_, args) = resolve(&json!({"name": "c", "command": ["/bin/x", "run"], "args": args, "env": env})).unwrap();
@@ -212,13 +212,13 @@ mod tests {
     }
 
     #[test]
-    fn the_later_of_two_variables_wins() {
+    fn later_variable_wins() {
         let env = json!([{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]);
         assert_eq!(resolve(&json!({"name": "c", "env": env})).unwrap().0, [("A".to_owned(), "2".to_owned())]);
     }
 
     #[test]
-    fn a_missing_key_is_named_unless_it_is_optional() {
+    fn missing_key_fails_unless_optional() {
         let key = |key: &str, optional: bool| {
             let from = json!({"configMapKeyRef": {"name": "settings", "key": key, "optional": optional}});
             resolve(&json!({"name": "c", "env": [{"name": "A", "valueFrom": from}]}))

@@ -1,4 +1,4 @@
-//! Fetches what a Pod's process needs: the `ConfigMaps` and Secrets of its env, and its ServiceAccount's token.
+//! Fetches the inputs of a Pod's process: `ConfigMaps` and Secrets for its env, and its ServiceAccount's token.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,13 @@ use kube::api::{Api, PostParams};
 use kube::{Client, ResourceExt as _};
 
 use super::resolve::{self, Data, Sources};
-use super::{Program, Settings};
+use super::{Program, RunnerSettings};
 use crate::credentials;
 
-/// Longer than any lab lives, so no token needs to be renewed.
+/// Exceeds the lifetime of any lab, so tokens need no renewal.
 const TOKEN_SECONDS: i64 = 7 * 24 * 3600;
 
-/// All that a container's env refers to. Objects that don't exist are left out: whether one may be missing is
-/// the reference's to say.
+/// Fetches everything that a container's env refers to. Skips missing objects, because a reference can be optional.
 pub(super) async fn fetch(
     client: &Client,
     pod: &Pod,
@@ -53,7 +52,7 @@ fn machine() -> BTreeMap<String, String> {
     BTreeMap::from([("cpu".to_owned(), cpus.to_string()), ("memory".to_owned(), "8Gi".to_owned())])
 }
 
-/// Writes a kubeconfig with a token of the Pod's ServiceAccount, good as long as the Pod exists.
+/// Writes a kubeconfig with a token of the Pod's ServiceAccount that is valid as long as the Pod exists.
 pub(super) async fn kubeconfig(
     client: &Client,
     pod: &Pod,
@@ -75,29 +74,34 @@ pub(super) async fn kubeconfig(
         ..TokenRequest::default()
     };
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
-    let granted = accounts.create_token_request(account, &PostParams::default(), &request).await?;
-    let granted = granted.status.ok_or("the API server granted no token")?;
+    let response = accounts.create_token_request(account, &PostParams::default(), &request).await?;
+    let status = response.status.ok_or("the TokenRequest response has no token")?;
     let token = dir.join("token");
-    std::fs::write(&token, granted.token)?;
+    std::fs::write(&token, status.token)?;
     let path = dir.join("kubeconfig");
     std::fs::write(&path, credentials::kubeconfig_with_token_file(account, authority, &token))?;
     Ok(path)
 }
 
-/// The environment that comes with the image and the kubelet; the container's own comes after it.
-/// `KUBERNETES_SERVICE_HOST` stays unset, since nothing serves cluster IPs here.
-pub(super) fn base_environment(program: Program, pod: &Pod, settings: &Settings, work: &Path) -> Vec<(String, String)> {
+/// Environment from the image and the kubelet; the container's env overrides it.
+/// `KUBERNETES_SERVICE_HOST` stays unset, because the lab doesn't serve cluster IPs.
+pub(super) fn base_environment(
+    program: Program,
+    pod: &Pod,
+    settings: &RunnerSettings,
+    work: &Path,
+) -> Vec<(String, String)> {
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
     let pairs = [("PATH", path), ("HOME", work.display().to_string()), ("HOSTNAME", pod.name_any())];
     let mut env: Vec<_> = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     if let (Program::Meshwright, Ok(catalogs)) = (program, std::env::join_paths(&settings.catalogs)) {
-        // The operator's image carries a catalog; here the runner stands for the image.
+        // The operator's image contains a catalog; the runner provides it instead.
         env.push(("MESHWRIGHT_CATALOG".to_owned(), catalogs.to_string_lossy().into_owned()));
     }
     env
 }
 
-/// What the lab has to say to a program, after all that the Pod says.
+/// Environment from the lab, which overrides the container's env.
 pub(super) fn lab_environment(kubeconfig: &Path) -> Vec<(String, String)> {
     vec![("KUBECONFIG".to_owned(), kubeconfig.display().to_string())]
 }

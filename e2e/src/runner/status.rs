@@ -1,4 +1,4 @@
-//! What a kubelet would say about a Pod: pure, from what the runner knows.
+//! Computes a Pod's status like the kubelet.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -8,9 +8,9 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
-/// What the runner knows about one Pod.
+/// State of a Pod.
 #[derive(Debug, Clone)]
-pub(super) struct Report {
+pub(super) struct PodReport {
     pub(super) pod_ip: String,
     pub(super) host_ip: String,
     pub(super) phase: &'static str,
@@ -19,11 +19,11 @@ pub(super) struct Report {
     pub(super) state: ContainerState,
     pub(super) last_state: Option<ContainerState>,
     started: Timestamp,
-    /// When readiness last changed.
-    turned: Timestamp,
+    /// Time of the last readiness change.
+    ready_changed: Timestamp,
 }
 
-impl Report {
+impl PodReport {
     pub(super) fn new(pod_ip: String, host_ip: String, now: Timestamp) -> Self {
         let state = waiting("ContainerCreating", String::new());
         Self {
@@ -35,27 +35,27 @@ impl Report {
             state,
             last_state: None,
             started: now,
-            turned: now,
+            ready_changed: now,
         }
     }
 
-    /// The container can't run for the given reason.
+    /// The container is waiting for the given reason.
     pub(super) fn wait(&mut self, reason: &str, message: String, now: Timestamp) {
         self.state = waiting(reason, message);
-        self.turn(false, now);
+        self.set_ready(false, now);
     }
 
-    /// The process runs; `ready` if there is no probe to say so.
+    /// The process is running.
     pub(super) fn run(&mut self, ready: bool, now: Timestamp) {
         self.phase = "Running";
         self.state = ContainerState {
             running: Some(ContainerStateRunning { started_at: Some(second(now)) }),
             ..ContainerState::default()
         };
-        self.turn(ready, now);
+        self.set_ready(ready, now);
     }
 
-    /// The process has ended: by an exit code, or by a signal.
+    /// The process has exited with a code or was killed by a signal.
     pub(super) fn end(&mut self, code: Option<i32>, signal: Option<i32>, now: Timestamp) {
         let started = self.state.running.as_ref().and_then(|running| running.started_at.clone());
         let exit_code = code.unwrap_or_else(|| 128 + signal.unwrap_or_default());
@@ -68,29 +68,28 @@ impl Report {
             ..ContainerStateTerminated::default()
         };
         self.state = ContainerState { terminated: Some(ended), ..ContainerState::default() };
-        self.turn(false, now);
+        self.set_ready(false, now);
     }
 
-    /// The container is to be started again after `seconds`; what ended becomes its last state.
+    /// The container restarts after `seconds`; its terminated state becomes the last state.
     pub(super) fn back_off(&mut self, container: &str, seconds: u64, now: Timestamp) {
         self.restarts += 1;
         let message = format!("back-off {seconds}s restarting failed container={container}");
         self.last_state = Some(std::mem::replace(&mut self.state, waiting("CrashLoopBackOff", message)));
-        self.turn(false, now);
+        self.set_ready(false, now);
     }
 
-    /// Readiness as the probe says.
-    pub(super) fn turn(&mut self, ready: bool, now: Timestamp) {
+    pub(super) fn set_ready(&mut self, ready: bool, now: Timestamp) {
         if self.ready != ready {
             self.ready = ready;
-            self.turned = now;
+            self.ready_changed = now;
         }
     }
 
-    /// The Pod's status. The scheduler's condition isn't in it, and stays in a strategic merge.
-    pub(super) fn status(&self, pod: &Pod, played: &str) -> PodStatus {
+    /// The Pod's status for a strategic merge patch, which preserves the scheduler's condition.
+    pub(super) fn status(&self, pod: &Pod, main_container: &str) -> PodStatus {
         let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-        let statuses = containers.map(|container| self.container(container, container.name == played));
+        let statuses = containers.map(|container| self.container(container, container.name == main_container));
         PodStatus {
             phase: Some(self.phase.to_owned()),
             conditions: Some(self.conditions()),
@@ -105,9 +104,9 @@ impl Report {
     }
 
     fn conditions(&self) -> Vec<PodCondition> {
-        let condition = |kind: &str, holds: bool, since: Timestamp, reason: Option<&str>| PodCondition {
+        let condition = |kind: &str, status: bool, since: Timestamp, reason: Option<&str>| PodCondition {
             type_: kind.to_owned(),
-            status: if holds { "True" } else { "False" }.to_owned(),
+            status: if status { "True" } else { "False" }.to_owned(),
             last_transition_time: Some(second(since)),
             reason: reason.map(str::to_owned),
             ..PodCondition::default()
@@ -120,21 +119,21 @@ impl Report {
         vec![
             condition("PodReadyToStartContainers", true, self.started, None),
             condition("Initialized", true, self.started, None),
-            condition("Ready", self.ready, self.turned, reason),
-            condition("ContainersReady", self.ready, self.turned, reason),
+            condition("Ready", self.ready, self.ready_changed, reason),
+            condition("ContainersReady", self.ready, self.ready_changed, reason),
         ]
     }
 
-    fn container(&self, container: &Container, played: bool) -> ContainerStatus {
+    fn container(&self, container: &Container, is_main: bool) -> ContainerStatus {
         let running = self.state.running.is_some();
         ContainerStatus {
             name: container.name.clone(),
             image: container.image.clone().unwrap_or_default(),
-            ready: if played { self.ready } else { running },
+            ready: if is_main { self.ready } else { running },
             started: Some(running),
-            restart_count: if played { self.restarts } else { 0 },
+            restart_count: if is_main { self.restarts } else { 0 },
             state: Some(self.state.clone()),
-            last_state: if played { self.last_state.clone() } else { None },
+            last_state: if is_main { self.last_state.clone() } else { None },
             ..ContainerStatus::default()
         }
     }
@@ -148,12 +147,12 @@ fn waiting(reason: &str, message: String) -> ContainerState {
     ContainerState { waiting: Some(waiting), ..ContainerState::default() }
 }
 
-/// Times in the API have whole seconds.
+/// Kubernetes API times have a resolution of one second.
 fn second(time: Timestamp) -> Time {
     Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
-/// A kubelet's warning about a Pod's container.
+/// A warning Event about a Pod's container, as the kubelet emits it.
 pub(super) fn event(pod: &Pod, container: &str, reason: &str, message: String, now: Timestamp) -> Event {
     let now = Some(second(now));
     let mut event = Event {
@@ -193,8 +192,8 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_is_counted_and_remembered_as_the_last_state() {
-        let mut report = Report::new("10.99.0.1".into(), "10.98.1.1".into(), at(0));
+    fn crash_increments_restarts_and_sets_last_state() {
+        let mut report = PodReport::new("10.99.0.1".into(), "10.98.1.1".into(), at(0));
         report.run(true, at(1));
         report.end(None, Some(9), at(2));
         report.back_off("discovery", 1, at(2));
@@ -204,10 +203,10 @@ mod tests {
     }
 
     #[test]
-    fn a_conditions_time_moves_only_when_it_turns() {
-        let mut report = Report::new(String::new(), String::new(), at(0));
+    fn transition_time_changes_only_with_status() {
+        let mut report = PodReport::new(String::new(), String::new(), at(0));
         report.run(true, at(5));
-        report.turn(true, at(9));
+        report.set_ready(true, at(9));
         let ready = report.conditions().into_iter().find(|condition| condition.type_ == "Ready").unwrap();
         assert_eq!(ready.last_transition_time.unwrap().0, at(5));
     }

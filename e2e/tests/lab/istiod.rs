@@ -1,4 +1,4 @@
-//! istiod's Pods: real processes, of the release that their image names, that fail when they are asked to.
+//! istiod's Pods run as real processes of the release in their image, with injected faults.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,29 +16,29 @@ use meshwright_e2e::{Fault, Lab, LabOptions, Programs, TestResult, objects, run,
 use serde_json::json;
 
 #[test]
-fn istiod_runs_as_a_process_and_comes_back_when_killed() {
+fn restarts_killed_istiod_process() {
     run(LabOptions::default().needs_own_lab(), async |lab| {
         install_istiod(lab, "latest").await?;
         let client = lab.client();
         objects::deployment_ready(&client, "istio-system", "istiod").await?;
         let injectors: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-        wait::until(wait::PATIENCE, "istiod's caBundle on the injector", async || {
+        wait::until(wait::TIMEOUT, "istiod's caBundle on the injector", async || {
             let injector = injectors.get("istio-sidecar-injector").await.map_err(|error| error.to_string())?;
             let webhooks = injector.webhooks.unwrap_or_default();
             let bundles = webhooks.iter().filter(|webhook| webhook.client_config.ca_bundle.is_some()).count();
             if bundles == webhooks.len() { Ok(()) } else { Err(format!("on {bundles} of {}", webhooks.len())) }
         })
         .await?;
-        wait::until(wait::PATIENCE, "a dry-run Pod to be injected", async || injected(lab).await).await?;
+        wait::until(wait::TIMEOUT, "a dry-run Pod to be injected", async || injected(lab).await).await?;
         let validators: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
-        wait::until(wait::PATIENCE, "istiod to set the validator's failurePolicy", async || {
+        wait::until(wait::TIMEOUT, "istiod to set the validator's failurePolicy", async || {
             let validator = validators.get("istio-validator-istio-system").await.map_err(|error| error.to_string())?;
             let policy = validator.webhooks.unwrap_or_default().pop().and_then(|webhook| webhook.failure_policy);
             if policy.as_deref() == Some("Fail") { Ok(()) } else { Err(format!("{policy:?}")) }
         })
         .await?;
 
-        // Two of them listen on the same ports, each at an address of its own.
+        // Two replicas can listen on the same ports, because each Pod has its own address.
         let deployments: Api<Deployment> = Api::namespaced(client.clone(), "istio-system");
         let scaler: Api<HorizontalPodAutoscaler> = Api::namespaced(client.clone(), "istio-system");
         scaler.delete("istiod", &DeleteParams::default()).await?;
@@ -51,7 +51,7 @@ fn istiod_runs_as_a_process_and_comes_back_when_killed() {
         let process = lab.process("istio-system", &name)?;
         assert!(process.memory()?.resident > 10 * 1024 * 1024);
         process.kill()?;
-        wait::until(wait::PATIENCE, "istiod to be restarted", async || {
+        wait::until(wait::TIMEOUT, "istiod to be restarted", async || {
             let status = pods.get(&name).await.map_err(|error| error.to_string())?.status.unwrap_or_default();
             let container = status.container_statuses.unwrap_or_default().pop();
             let Some(container) = container else { return Err("no container status".into()) };
@@ -67,18 +67,18 @@ fn istiod_runs_as_a_process_and_comes_back_when_killed() {
         assert!(lab.logs("istio-system", &name)?.contains("istiod"), "its log is kept");
 
         deployments.delete("istiod", &DeleteParams::default()).await?;
-        wait::until(wait::PATIENCE, "istiod's Pod and process to go", async || {
-            let there = pods.get_opt(&name).await.map_err(|error| error.to_string())?.is_some();
+        wait::until(wait::TIMEOUT, "istiod's Pod and process to go", async || {
+            let exists = pods.get_opt(&name).await.map_err(|error| error.to_string())?.is_some();
             let running = lab.process("istio-system", &name).is_ok();
-            if there || running { Err(format!("Pod: {there}, process: {running}")) } else { Ok(()) }
+            if exists || running { Err(format!("Pod exists: {exists}, process: {running}")) } else { Ok(()) }
         })
         .await?;
         Ok(())
     });
 }
 
-/// Gives istiod's Deployment an image of another release.
-async fn roll(lab: &Lab, release: &str) -> TestResult {
+/// Changes the image of istiod's Deployment to another release.
+async fn set_release(lab: &Lab, release: &str) -> TestResult {
     let deployments: Api<Deployment> = Api::namespaced(lab.client(), "istio-system");
     let image = format!("registry.example/istio/pilot:{release}");
     let patch = json!({"spec": {"template": {"spec": {"containers": [{"name": "discovery", "image": image}]}}}});
@@ -86,10 +86,10 @@ async fn roll(lab: &Lab, release: &str) -> TestResult {
     Ok(())
 }
 
-/// The one Pod with istiod of a release, once it is there.
-async fn pod_of(lab: &Lab, release: &str) -> TestResult<Pod> {
+/// Waits for the Pod with istiod of a release.
+async fn pod_with_release(lab: &Lab, release: &str) -> TestResult<Pod> {
     let pods: Api<Pod> = Api::namespaced(lab.client(), "istio-system");
-    let found = wait::until(wait::PATIENCE, format!("a Pod with istiod {release}"), async || {
+    let found = wait::until(wait::TIMEOUT, format!("a Pod with istiod {release}"), async || {
         let list = pods.list(&ListParams::default().labels("app=istiod")).await.map_err(|error| error.to_string())?;
         let image = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.containers.first()?.image.clone());
         let mut found = list.into_iter().filter(|pod| image(pod).is_some_and(|image| image.ends_with(release)));
@@ -98,34 +98,39 @@ async fn pod_of(lab: &Lab, release: &str) -> TestResult<Pod> {
     Ok(found.await?)
 }
 
-/// Waits until the status of a Pod's container is as wanted.
-async fn shows(lab: &Lab, pod: &str, what: &str, wanted: impl Fn(&str, &ContainerStatus) -> bool) -> TestResult {
+/// Waits until the status of a Pod's container matches a condition.
+async fn wait_container(
+    lab: &Lab,
+    pod: &str,
+    what: &str,
+    matches: impl Fn(&str, &ContainerStatus) -> bool,
+) -> TestResult {
     let pods: Api<Pod> = Api::namespaced(lab.client(), "istio-system");
-    wait::until(wait::PATIENCE, format!("{pod} {what}"), async || {
+    wait::until(wait::TIMEOUT, format!("{pod} {what}"), async || {
         let status = pods.get(pod).await.map_err(|error| error.to_string())?.status.unwrap_or_default();
         let container = status.container_statuses.unwrap_or_default().pop().ok_or("no container")?;
         let phase = status.phase.unwrap_or_default();
-        if wanted(&phase, &container) { Ok(()) } else { Err(format!("{phase}, {container:?}")) }
+        if matches(&phase, &container) { Ok(()) } else { Err(format!("{phase}, {container:?}")) }
     })
     .await?;
     Ok(())
 }
 
-/// Waits for a kubelet's Event about a Pod.
-async fn told(lab: &Lab, pod: &str, reason: &str, part: &str) -> TestResult {
+/// Waits for an Event about a Pod.
+async fn wait_event(lab: &Lab, pod: &str, reason: &str, part: &str) -> TestResult {
     let events: Api<Event> = Api::namespaced(lab.client(), "istio-system");
     let fields = ListParams::default().fields(&format!("involvedObject.name={pod}"));
-    wait::until(wait::PATIENCE, format!("an Event {reason} about {pod}"), async || {
+    wait::until(wait::TIMEOUT, format!("an Event {reason} about {pod}"), async || {
         let list = events.list(&fields).await.map_err(|error| error.to_string())?;
-        let told: Vec<_> = list.iter().map(|event| (event.reason.as_deref(), event.message.as_deref())).collect();
-        let fits = told.iter().any(|(r, m)| *r == Some(reason) && m.is_some_and(|message| message.contains(part)));
-        if fits { Ok(()) } else { Err(format!("{told:?}")) }
+        let found: Vec<_> = list.iter().map(|event| (event.reason.as_deref(), event.message.as_deref())).collect();
+        let matches = found.iter().any(|(r, m)| *r == Some(reason) && m.is_some_and(|message| message.contains(part)));
+        if matches { Ok(()) } else { Err(format!("{found:?}")) }
     })
     .await?;
     Ok(())
 }
 
-/// The addresses of istiod's Service that count as ready.
+/// The ready addresses of istiod's Service.
 async fn endpoints(lab: &Lab) -> Result<Vec<String>, String> {
     let slices: Api<EndpointSlice> = Api::namespaced(lab.client(), "istio-system");
     let of_istiod = ListParams::default().labels("kubernetes.io/service-name=istiod");
@@ -141,67 +146,67 @@ fn waits_for(container: &ContainerStatus, reason: &str) -> bool {
 }
 
 #[test]
-fn istiod_is_of_the_release_that_its_image_names_and_fails_as_it_was_asked_to() {
+fn runs_release_of_image_and_injected_faults() {
     run(LabOptions::default().needs_own_lab(), async |lab| {
         install_istiod(lab, LAB_1_31).await?;
         objects::deployment_ready(&lab.client(), "istio-system", "istiod").await?;
-        let old = pod_of(lab, LAB_1_31).await?;
+        let old = pod_with_release(lab, LAB_1_31).await?;
         assert_eq!(lab.istiod_version("istio-system", &old.name_any()).await?, LAB_1_31);
 
-        // Beside the old one, which goes on serving, the new one has no image, until it has.
-        lab.break_istiod(LAB_1_32, Fault::NeverStarts)?;
-        roll(lab, LAB_1_32).await?;
-        let name = pod_of(lab, LAB_1_32).await?.name_any();
-        shows(lab, &name, "to lack its image", |phase, container| {
+        // The new Pod's image can't be pulled while the old Pod keeps serving.
+        lab.inject_istiod_fault(LAB_1_32, Fault::NeverStarts)?;
+        set_release(lab, LAB_1_32).await?;
+        let name = pod_with_release(lab, LAB_1_32).await?.name_any();
+        wait_container(lab, &name, "to wait for its image", |phase, container| {
             phase == "Pending" && !container.ready && waits_for(container, "ImagePullBackOff")
         })
         .await?;
-        told(lab, &name, "Failed", "not found").await?;
+        wait_event(lab, &name, "Failed", "not found").await?;
         assert_eq!(lab.istiod_version("istio-system", &old.name_any()).await?, LAB_1_31);
         let serving = old.status.and_then(|status| status.pod_ip).unwrap_or_default();
         assert_eq!(endpoints(lab).await?, [serving]);
 
-        // It starts, and is killed soon after it became ready; again and again.
-        lab.break_istiod(LAB_1_32, Fault::CrashesAfter(Duration::from_secs(1)))?;
-        shows(lab, &name, "to crash twice", |phase, container| {
+        // The new Pod starts and is killed shortly after it became ready, repeatedly.
+        lab.inject_istiod_fault(LAB_1_32, Fault::CrashesAfter(Duration::from_secs(1)))?;
+        wait_container(lab, &name, "to crash twice", |phase, container| {
             phase == "Running" && container.restart_count >= 2 && waits_for(container, "CrashLoopBackOff")
         })
         .await?;
-        shows(lab, &name, "to say how it ended", |_, container| {
+        wait_container(lab, &name, "to have a last state", |_, container| {
             let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
             last.is_some_and(|ended| ended.exit_code == 137)
         })
         .await?;
-        told(lab, &name, "BackOff", "restarting failed container").await?;
+        wait_event(lab, &name, "BackOff", "restarting failed container").await?;
 
-        // It runs, and doesn't become ready; until it does.
-        lab.break_istiod(LAB_1_32, Fault::NeverReady)?;
-        shows(lab, &name, "to run unready", |_, container| {
+        // The new Pod runs but doesn't become ready until the fault is cleared.
+        lab.inject_istiod_fault(LAB_1_32, Fault::NeverReady)?;
+        wait_container(lab, &name, "to run unready", |_, container| {
             !container.ready && container.state.as_ref().is_some_and(|state| state.running.is_some())
         })
         .await?;
-        told(lab, &name, "Unhealthy", "Readiness probe failed").await?;
-        lab.mend_istiod(LAB_1_32)?;
+        wait_event(lab, &name, "Unhealthy", "Readiness probe failed").await?;
+        lab.clear_istiod_fault(LAB_1_32)?;
         objects::deployment_ready(&lab.client(), "istio-system", "istiod").await?;
         assert_eq!(lab.istiod_version("istio-system", &name).await?, LAB_1_32);
 
-        // A running one that is said never to be ready stops being ready, and its address goes.
-        lab.break_istiod(LAB_1_32, Fault::NeverReady)?;
-        wait::until(wait::PATIENCE, "istiod's Service to have no address", async || {
+        // The fault also makes a running Pod unready and removes its address.
+        lab.inject_istiod_fault(LAB_1_32, Fault::NeverReady)?;
+        wait::until(wait::TIMEOUT, "istiod's Service to have no address", async || {
             let addresses = endpoints(lab).await?;
             if addresses.is_empty() { Ok(()) } else { Err(format!("{addresses:?}")) }
         })
         .await?;
-        roll(lab, LAB_1_32_PATCH).await?;
+        set_release(lab, LAB_1_32_PATCH).await?;
         objects::deployment_ready(&lab.client(), "istio-system", "istiod").await?;
-        let newest = pod_of(lab, LAB_1_32_PATCH).await?.name_any();
+        let newest = pod_with_release(lab, LAB_1_32_PATCH).await?.name_any();
         assert_eq!(lab.istiod_version("istio-system", &newest).await?, LAB_1_32_PATCH);
         Ok(())
     });
 }
 
 #[test]
-fn an_istiod_of_1_31_refuses_every_pod_with_the_template_of_1_32_and_one_of_1_32_takes_both() {
+fn older_istiod_rejects_newer_injection_template() {
     run(LabOptions::default().needs_own_lab(), async |lab| {
         let istiod = |release: &str| -> TestResult<PathBuf> {
             Ok(Programs::find()?.path("releases").join(release).join("charts/istiod"))
@@ -211,28 +216,26 @@ fn an_istiod_of_1_31_refuses_every_pod_with_the_template_of_1_32_and_one_of_1_32
         install_istiod(lab, LAB_1_31).await?;
         lab.apply_yaml("istiod of 1.31", &helm(&old, "istiod", LAB_1_31, &[])?).await?;
         objects::deployment_ready(&lab.client(), "istio-system", "istiod").await?;
-        wait::until(wait::PATIENCE, "a dry-run Pod to be injected", async || injected_with(lab, LAB_1_31).await)
-            .await?;
+        wait::until(wait::TIMEOUT, "a dry-run Pod to be injected", async || injected_with(lab, LAB_1_31).await).await?;
 
         lab.apply_yaml("the injector of 1.32", &helm(&new, "istiod", LAB_1_32, &injector)?).await?;
-        wait::until(wait::PATIENCE, "a dry-run Pod to be refused", async || match injected(lab).await {
-            Err(refusal) if refusal.contains("can't evaluate field FieldOfIstiod132") => Ok(()),
+        wait::until(wait::TIMEOUT, "a dry-run Pod to be rejected", async || match injected(lab).await {
+            Err(error) if error.contains("can't evaluate field FieldOfIstiod132") => Ok(()),
             other => Err(format!("{other:?}")),
         })
         .await?;
 
         lab.apply_yaml("istiod of 1.32", &helm(&new, "istiod", LAB_1_32, &[])?).await?;
         objects::deployment_ready(&lab.client(), "istio-system", "istiod").await?;
-        wait::until(wait::PATIENCE, "a dry-run Pod to be injected", async || injected_with(lab, LAB_1_32).await)
-            .await?;
+        wait::until(wait::TIMEOUT, "a dry-run Pod to be injected", async || injected_with(lab, LAB_1_32).await).await?;
         lab.apply_yaml("the injector of 1.31", &helm(&old, "istiod", LAB_1_31, &injector)?).await?;
-        wait::until(wait::PATIENCE, "a dry-run Pod to get the old proxy", async || injected_with(lab, LAB_1_31).await)
+        wait::until(wait::TIMEOUT, "a dry-run Pod to get the old proxy", async || injected_with(lab, LAB_1_31).await)
             .await?;
         Ok(())
     });
 }
 
-/// The image of the proxy of a dry-run Pod.
+/// Proxy image of a dry-run Pod.
 async fn injected(lab: &Lab) -> Result<String, String> {
     let pod = objects::pod("probe", &[("sidecar.istio.io/inject", "true")]);
     let pods: Api<Pod> = Api::namespaced(lab.client(), "istio-system");
@@ -242,13 +245,13 @@ async fn injected(lab: &Lab) -> Result<String, String> {
     proxy.image.clone().ok_or_else(|| "no image".to_owned())
 }
 
-/// Whether that is of a release.
+/// Checks that a dry-run Pod gets the proxy of a release.
 async fn injected_with(lab: &Lab, release: &str) -> Result<(), String> {
     let image = injected(lab).await?;
     if image.ends_with(release) { Ok(()) } else { Err(image) }
 }
 
-/// What `helm install` of the module's own charts would apply, with the given tag of images.
+/// Applies the Go module's charts like `helm install`, with the given image tag.
 async fn install_istiod(lab: &Lab, tag: &str) -> TestResult {
     objects::namespace(&lab.client(), "istio-system", &[]).await?;
     let exported = charts()?;

@@ -1,9 +1,9 @@
-//! The lab proves itself: what every other lab test takes for granted.
+//! Tests of the lab itself.
 
 #![allow(clippy::indexing_slicing, clippy::default_trait_access, reason = "a test that panics is a test that fails")]
 
 mod istiod;
-mod obstacles;
+mod restrictions;
 
 use std::path::Path;
 use std::sync::mpsc;
@@ -16,7 +16,7 @@ use meshwright_e2e::{Lab, LabOptions, NodeSpec, TestResult, objects, run, wait};
 use serde_json::json;
 
 #[test]
-fn plain_pods_become_ready_and_their_annotations_choose_otherwise() {
+fn annotations_control_simulated_pods() {
     run(LabOptions::default().needs_own_lab(), async |lab| {
         let client = lab.client();
         objects::namespace(&client, "shop", &[("team", "a")]).await?;
@@ -34,7 +34,7 @@ fn plain_pods_become_ready_and_their_annotations_choose_otherwise() {
             let waiting = container.and_then(|container| container.state?.waiting?.reason);
             Ok((status.phase.unwrap_or_default(), waiting))
         };
-        wait::until(wait::PATIENCE, "the annotated Pods", async || {
+        wait::until(wait::TIMEOUT, "the annotated Pods", async || {
             let seen = (reason("crash").await?, reason("unready").await?, reason("manual").await?);
             let crash = ("Running".to_owned(), Some("CrashLoopBackOff".to_owned()));
             let expected = (crash, ("Running".to_owned(), None), ("Pending".to_owned(), None));
@@ -46,7 +46,7 @@ fn plain_pods_become_ready_and_their_annotations_choose_otherwise() {
             pods.delete(&pod.name_any(), &DeleteParams::default()).await?;
         }
         pods.delete("manual", &DeleteParams::default().grace_period(0)).await?;
-        wait::until(wait::PATIENCE, "deleted Pods to go", async || {
+        wait::until(wait::TIMEOUT, "deletion of the Pods", async || {
             let names = objects::pod_names(&client, "shop", "!app").await.map_err(|error| error.to_string())?;
             if names.is_empty() { Ok(()) } else { Err(format!("{names:?}")) }
         })
@@ -56,7 +56,7 @@ fn plain_pods_become_ready_and_their_annotations_choose_otherwise() {
 }
 
 #[test]
-fn nodes_are_as_asked_for_and_a_node_port_outside_the_range_is_refused() {
+fn applies_node_options_and_port_range() {
     let mut node = NodeSpec::new("gke-1");
     node.labels.insert("cloud.google.com/gke-nodepool".into(), "pool-1".into());
     node.provider_id = Some("gce://project/zone/gke-1".into());
@@ -65,7 +65,7 @@ fn nodes_are_as_asked_for_and_a_node_port_outside_the_range_is_refused() {
     options.nodes = vec![node, NodeSpec::new("gke-2")];
     run(options, async |lab| {
         let nodes: Api<Node> = Api::all(lab.client());
-        let node = wait::until(wait::PATIENCE, "the Node to be ready", async || {
+        let node = wait::until(wait::TIMEOUT, "the Node to be ready", async || {
             let node = nodes.get("gke-1").await.map_err(|error| error.to_string())?;
             let conditions = node.status.clone().and_then(|status| status.conditions).unwrap_or_default();
             let ready = conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
@@ -76,8 +76,8 @@ fn nodes_are_as_asked_for_and_a_node_port_outside_the_range_is_refused() {
         assert_eq!(node.status.unwrap().allocatable.unwrap()["cpu"].0, "3920m");
         assert_eq!(node.metadata.labels.unwrap()["cloud.google.com/gke-nodepool"], "pool-1");
 
-        let refusal = create_with_node_port(lab, 31380).await.unwrap_err().to_string();
-        assert!(refusal.contains("The range of valid ports is 30400-30449"), "{refusal}");
+        let error = create_with_node_port(lab, 31380).await.unwrap_err().to_string();
+        assert!(error.contains("The range of valid ports is 30400-30449"), "{error}");
         create_with_node_port(lab, 30401).await?;
         lab.restart_api_server("31000-31500").await?;
         create_with_node_port(lab, 31380).await?;
@@ -94,7 +94,7 @@ async fn create_with_node_port(lab: &Lab, port: i32) -> TestResult<Service> {
 }
 
 #[test]
-fn two_labs_stand_side_by_side_and_know_nothing_of_each_other() {
+fn parallel_labs_are_isolated() {
     run(LabOptions::default().needs_own_lab(), async |lab| {
         objects::namespace(&lab.client(), "first", &[]).await?;
         let inner = std::thread::spawn(|| {
@@ -115,26 +115,26 @@ fn two_labs_stand_side_by_side_and_know_nothing_of_each_other() {
 }
 
 #[test]
-fn nothing_is_left_when_a_test_panics() {
+fn cleans_up_after_panic() {
     if Lab::is_external() {
         return;
     }
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         run(LabOptions::default().needs_own_lab(), async |lab| {
             let dir = lab.logs_dir()?.parent().map(Path::to_path_buf).unwrap_or_default();
-            tell.send((lab.pid().unwrap_or_default(), dir))?;
-            panic!("as a failing test does");
+            sender.send((lab.pid().unwrap_or_default(), dir))?;
+            panic!("simulated test failure");
         });
     });
-    assert!(thread.join().is_err(), "the panic reaches the test");
-    let Ok((pid, dir)) = told.recv() else { return };
+    assert!(thread.join().is_err(), "the test should panic");
+    let Ok((pid, dir)) = receiver.recv() else { return };
     assert_ne!(pid, 0);
-    gone(&dir);
+    wait_cleaned_up(&dir);
 }
 
-/// Waits until no process works in the lab's directory any more, and the directory is gone.
-fn gone(dir: &Path) {
+/// Waits until no process uses the lab's directory and the directory is deleted.
+fn wait_cleaned_up(dir: &Path) {
     let start = Instant::now();
     loop {
         let left = processes_in(dir);
@@ -147,7 +147,7 @@ fn gone(dir: &Path) {
             dir.display(),
             dir.exists()
         );
-        // Nobody tells when a process of another's is gone.
+        // There is no notification for the end of another process's child.
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -166,11 +166,11 @@ fn processes_in(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn the_audit_log_tells_who_wrote_what() {
+fn audit_log_attributes_writes_to_users() {
     run(LabOptions::default().audited(), async |lab| {
-        let mark = lab.settled_audit().await?.mark();
+        let start = lab.settled_audit().await?.position();
         objects::namespace(&lab.client(), "shop", &[]).await?;
-        let audit = lab.settled_audit().await?.since(mark);
+        let audit = lab.settled_audit().await?.since(start);
         let writes: Vec<_> =
             audit.writes("lab-admin").map(|entry| (entry.verb.as_str(), entry.name.as_str())).collect();
         assert_eq!(writes, [("create", "shop")]);
@@ -178,17 +178,17 @@ fn the_audit_log_tells_who_wrote_what() {
     });
 }
 
-/// Stands for the operator: tells what it was given, and says good-bye when asked to end.
-const STAND_IN: &str = "#!/bin/sh\ntrap 'echo ended in good order; exit 0' TERM\n\
-    echo \"I am $POD_NAME at $POD_IP with $1 and $MESHWRIGHT_CATALOG\"\ngrep tokenFile \"$KUBECONFIG\"\n\
+/// Replaces the operator: prints its environment, and exits on SIGTERM.
+const STUB_OPERATOR: &str = "#!/bin/sh\ntrap 'echo terminated; exit 0' TERM\n\
+    echo \"name=$POD_NAME ip=$POD_IP arg=$1 catalog=$MESHWRIGHT_CATALOG\"\ngrep tokenFile \"$KUBECONFIG\"\n\
     while :; do sleep 0.05; done\n";
 
 #[test]
-fn the_operators_image_runs_the_given_program_as_its_pods() -> TestResult {
+fn operator_image_runs_configured_program() -> TestResult {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir()?;
-    let program = dir.path().join("stand-in");
-    std::fs::write(&program, STAND_IN)?;
+    let program = dir.path().join("stub-operator");
+    std::fs::write(&program, STUB_OPERATOR)?;
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
     let mut options = LabOptions::default().needs_own_lab();
     options.operator = Some(program);
@@ -207,29 +207,29 @@ fn the_operators_image_runs_the_given_program_as_its_pods() -> TestResult {
                 }]},
             }},
         });
-        lab.apply_yaml("the stand-in", &deployment.to_string()).await?;
+        lab.apply_yaml("the stub operator", &deployment.to_string()).await?;
         objects::deployment_ready(&lab.client(), "default", "operator").await?;
         let names = objects::pod_names(&lab.client(), "default", "app=operator").await?;
         assert_eq!(names.len(), 2);
         let pods: Api<Pod> = Api::namespaced(lab.client(), "default");
         for name in &names {
             let ip = pods.get(name).await?.status.and_then(|status| status.pod_ip).unwrap_or_default();
-            wait::until(wait::PATIENCE, "what the program was given", async || {
+            wait::until(wait::TIMEOUT, "the program's output", async || {
                 let log = lab.logs("default", name).map_err(|error| error.to_string())?;
-                let told = log.contains(&format!("I am {name} at {ip} with --as={name} and /catalog"));
-                if told && log.contains("tokenFile") { Ok(()) } else { Err(log) }
+                let complete = log.contains(&format!("name={name} ip={ip} arg=--as={name} catalog=/catalog"));
+                if complete && log.contains("tokenFile") { Ok(()) } else { Err(log) }
             })
             .await?;
         }
         let name = names.first().cloned().unwrap_or_default();
         pods.delete(&name, &DeleteParams::default()).await?;
-        wait::until(wait::PATIENCE, "the Pod to end in good order", async || {
-            let there = pods.get_opt(&name).await.map_err(|error| error.to_string())?.is_some();
+        wait::until(wait::TIMEOUT, "graceful termination of the Pod", async || {
+            let exists = pods.get_opt(&name).await.map_err(|error| error.to_string())?.is_some();
             let log = lab.logs("default", &name).map_err(|error| error.to_string())?;
-            if !there && log.contains("ended in good order") {
+            if !exists && log.contains("terminated") {
                 Ok(())
             } else {
-                Err(format!("there: {there}, log: {log}"))
+                Err(format!("Pod exists: {exists}, log: {log}"))
             }
         })
         .await?;

@@ -1,4 +1,4 @@
-//! What is written for Prometheus, judged by its own promtool; it takes no cluster.
+//! Checks alerts, configuration and dashboards with promtool, without a cluster.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::cli::{file, meshwright};
 
 const ALERTS: &str = "bundled-manifests/addons/prometheus/files/alerts.yml";
 
-/// A file of the repository.
+/// Path of a file in the repository.
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
@@ -21,10 +21,10 @@ fn yaml(path: &str) -> TestResult<Value> {
     Ok(serde_saphyr::from_str(&std::fs::read_to_string(repository(path))?)?)
 }
 
-fn promtool(words: &[&str], file: &Path) -> TestResult {
-    let output = Command::new(Programs::find()?.path("promtool")).args(words).arg(file).output()?;
-    let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "promtool {words:?}: {}", String::from_utf8_lossy(&said));
+fn promtool(args: &[&str], file: &Path) -> TestResult {
+    let output = Command::new(Programs::find()?.path("promtool")).args(args).arg(file).output()?;
+    let text = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "promtool {args:?}: {}", String::from_utf8_lossy(&text));
     Ok(())
 }
 
@@ -35,7 +35,7 @@ fn rules(file: &Value) -> Vec<Value> {
 }
 
 #[test]
-fn every_alert_fires_where_it_should_and_has_a_test_that_says_so() {
+fn every_alert_has_firing_and_quiet_tests() {
     promtool(&["check", "rules"], &repository(ALERTS)).unwrap();
     promtool(&["test", "rules"], &repository("e2e/lab/prometheus/alerts_test.yml")).unwrap();
     let tests = yaml("e2e/lab/prometheus/alerts_test.yml").unwrap();
@@ -46,15 +46,15 @@ fn every_alert_fires_where_it_should_and_has_a_test_that_says_so() {
         .flat_map(|test| test["alert_rule_test"].as_array().unwrap())
         .collect();
     for rule in rules(&yaml(ALERTS).unwrap()) {
-        let of_it = || cases.iter().filter(|case| case["alertname"] == rule["alert"]);
+        let of_alert = || cases.iter().filter(|case| case["alertname"] == rule["alert"]);
         let fires = |case: &&&Value| !case["exp_alerts"].as_array().unwrap().is_empty();
-        assert!(of_it().any(|case| fires(&case)), "{} is never seen to fire", rule["alert"]);
-        assert!(of_it().any(|case| !fires(&case)), "{} is never seen to be quiet", rule["alert"]);
+        assert!(of_alert().any(|case| fires(&case)), "{} has no test in which it fires", rule["alert"]);
+        assert!(of_alert().any(|case| !fires(&case)), "{} has no test in which it doesn't fire", rule["alert"]);
     }
 }
 
 #[test]
-fn every_alert_says_what_it_means_and_has_its_place_in_the_runbooks() {
+fn every_alert_has_description_and_runbook() {
     let runbooks = std::fs::read_to_string(repository("docs/runbooks.md")).unwrap();
     let headings: BTreeSet<&str> = runbooks.lines().filter_map(|line| line.strip_prefix("## ")).collect();
     let mut names = BTreeSet::new();
@@ -71,17 +71,17 @@ fn every_alert_says_what_it_means_and_has_its_place_in_the_runbooks() {
 }
 
 #[test]
-fn the_prometheus_operators_rules_are_the_add_ons() {
+fn prometheus_rules_match_addon_alerts() {
     let groups = |overlay: &str| {
         let path = format!("config/overlays/{overlay}/prometheus_rule.yaml");
         yaml(&path).unwrap()["spec"]["groups"].as_array().cloned().unwrap()
     };
     let together = [groups("service-monitor"), groups("mesh-monitor")].concat();
-    assert_eq!(json!(together), yaml(ALERTS).unwrap()["groups"], "to renew: make generate");
+    assert_eq!(json!(together), yaml(ALERTS).unwrap()["groups"], "regenerate with: make generate");
 }
 
 #[tokio::test]
-async fn the_prometheus_operator_finds_what_the_alerts_about_the_mesh_look_at() {
+async fn monitors_select_istiod_and_proxies() {
     let objects = rendered(&json!({"version": VERSION, "revision": "blue"})).await.unwrap();
     let find = |kind: &str, name: &str| {
         objects
@@ -91,15 +91,15 @@ async fn the_prometheus_operator_finds_what_the_alerts_about_the_mesh_look_at() 
     };
     let service = find("Service", "istiod-blue");
     let monitor = yaml("config/overlays/mesh-monitor/service_monitor.yaml").unwrap();
-    let wanted = monitor["spec"]["selector"]["matchLabels"].as_object().unwrap();
-    assert!(wanted.iter().all(|(key, value)| service["metadata"]["labels"][key] == *value), "{service}");
+    let selector = monitor["spec"]["selector"]["matchLabels"].as_object().unwrap();
+    assert!(selector.iter().all(|(key, value)| service["metadata"]["labels"][key] == *value), "{service}");
     let ports = service["spec"]["ports"].as_array().unwrap();
     assert!(ports.iter().any(|port| port["name"] == monitor["spec"]["endpoints"][0]["port"]), "{ports:?}");
     let job = service["metadata"]["labels"][monitor["spec"]["jobLabel"].as_str().unwrap()].as_str().unwrap();
     let rules = std::fs::read_to_string(repository("config/overlays/mesh-monitor/prometheus_rule.yaml")).unwrap();
     assert!(rules.contains(&format!("job=\"{job}\"")), "{job}");
 
-    // What istiod puts into pods and makes of gateways.
+    // Labels and ports of injected proxies and gateways.
     let injected = find("ConfigMap", "istio-sidecar-injector-blue")["data"]["config"].as_str().unwrap();
     let proxies = yaml("config/overlays/mesh-monitor/pod_monitor.yaml").unwrap();
     let label = proxies["spec"]["selector"]["matchExpressions"][0]["key"].as_str().unwrap();
@@ -107,21 +107,21 @@ async fn the_prometheus_operator_finds_what_the_alerts_about_the_mesh_look_at() 
     assert!(injected.contains(&format!("{label}:")) && injected.contains(&format!("name: {port}")));
 }
 
-/// What the operator would apply.
+/// Objects that the operator would apply.
 async fn rendered(spec: &Value) -> TestResult<Vec<Value>> {
     let (_dir, path) = file(NAME, spec, &json!({}))?;
-    let ran = meshwright(Path::new("/nowhere/kubeconfig"), &["render", "-f", &path, "-o", "json"]).await?;
-    assert_eq!(ran.code, Some(0), "{}", ran.err);
-    let list: Value = serde_json::from_str(&ran.out)?;
+    let output = meshwright(Path::new("/nowhere/kubeconfig"), &["render", "-f", &path, "-o", "json"]).await?;
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    let list: Value = serde_json::from_str(&output.stdout)?;
     Ok(list["items"].as_array().cloned().unwrap_or_default())
 }
 
-/// The `ConfigMap` of an add-on, as the operator would apply it.
+/// Data of an add-on's ConfigMap.
 async fn configuration(name: &str) -> TestResult<Value> {
     configuration_with(name, &json!({"alertmanagers": ["alerts.example.com:9093"]})).await
 }
 
-/// The same with these values of prometheus.
+/// Like [`configuration`] with values for Prometheus.
 async fn configuration_with(name: &str, values: &Value) -> TestResult<Value> {
     let addons = json!([{"name": "prometheus", "values": values}, {"name": "grafana"}]);
     let objects = rendered(&json!({"version": VERSION, "addons": addons})).await?;
@@ -130,7 +130,7 @@ async fn configuration_with(name: &str, values: &Value) -> TestResult<Value> {
 }
 
 #[tokio::test]
-async fn prometheus_takes_its_configuration() {
+async fn promtool_accepts_prometheus_configuration() {
     let data = configuration("prometheus").await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     let here = dir.path().join("prometheus.yml");
@@ -141,7 +141,7 @@ async fn prometheus_takes_its_configuration() {
 }
 
 #[tokio::test]
-async fn alerts_lead_to_runbooks_where_it_is_known_where_these_are() {
+async fn alerts_link_to_configured_runbooks() {
     let runbooks = "https://git.example.com/meshwright/docs/runbooks.md";
     let data = configuration_with("prometheus", &json!({"alerts": {"runbooks": runbooks}})).await.unwrap();
     let linked = data["alerts.yml"].as_str().unwrap();
@@ -160,7 +160,7 @@ async fn alerts_lead_to_runbooks_where_it_is_known_where_these_are() {
 }
 
 #[tokio::test]
-async fn every_query_of_the_dashboards_is_one() {
+async fn promtool_accepts_dashboard_queries() {
     let data = configuration("grafana").await.unwrap();
     let mut queries = Vec::new();
     for dashboard in ["mesh.json", "operator.json"] {
@@ -171,7 +171,7 @@ async fn every_query_of_the_dashboards_is_one() {
             queries.extend(targets.iter().map(|target| target["expr"].as_str().unwrap().to_owned()));
         }
     }
-    // Grafana puts a duration there.
+    // Grafana replaces this variable.
     let rule = |(n, query): (usize, &String)| json!({"record": format!("query:{n}"), "expr": query.replace("$__rate_interval", "5m")});
     let rules: Vec<Value> = queries.iter().enumerate().map(rule).collect();
     let dir = tempfile::tempdir().unwrap();

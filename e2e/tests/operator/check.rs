@@ -1,4 +1,4 @@
-//! `meshwright check` on a real API server: it says nothing of a clean cluster, and names what is in the way of a mesh.
+//! `meshwright check` on a real API server: it reports nothing for a clean cluster, and the problems of another one.
 
 use kube::api::{Api, PostParams};
 use meshwright_e2e::mesh::{Mesh, NAME, VERSION};
@@ -11,52 +11,56 @@ fn spec() -> Value {
     json!({"version": VERSION, "profile": "demo", "gateways": [{"name": "ingress", "service": {"type": "ClusterIP"}}]})
 }
 
-/// The findings of a check with a verdict other than Pass, as `check verdict subject`.
-fn troubles(findings: &[Value]) -> Vec<String> {
+/// Findings with a verdict other than Pass, as `check verdict subject`.
+fn problems(findings: &[Value]) -> Vec<String> {
     let text = |finding: &Value, field: &str| finding[field].as_str().unwrap_or_default().to_owned();
-    let bad = findings.iter().filter(|finding| finding["verdict"] != "Pass");
-    bad.map(|f| format!("{} {} {}", text(f, "check"), text(f, "verdict"), text(f, "subject"))).collect()
+    let failed = findings.iter().filter(|finding| finding["verdict"] != "Pass");
+    failed.map(|f| format!("{} {} {}", text(f, "check"), text(f, "verdict"), text(f, "subject"))).collect()
 }
 
 /// The finding of a check whose subject contains a text; null if there is none.
 fn finding<'a>(findings: &'a [Value], check: &str, subject: &str) -> &'a Value {
-    let fits = |f: &&Value| f["check"] == check && f["subject"].as_str().is_some_and(|s| s.contains(subject));
-    findings.iter().find(fits).unwrap_or(&Value::Null)
+    let matches = |f: &&Value| f["check"] == check && f["subject"].as_str().is_some_and(|s| s.contains(subject));
+    findings.iter().find(matches).unwrap_or(&Value::Null)
 }
 
 #[test]
-fn a_clean_cluster_passes_before_and_after_the_mesh_is_there_as_long_as_the_operator_has_its_rights() {
+fn passes_with_and_without_healthy_mesh() {
     run(LabOptions::default(), async |lab| {
         let (_dir, path) = file(NAME, &spec(), &json!({}))?;
         for args in [vec![], vec!["-f", path.as_str()]] {
             let (findings, code) = check(lab, &args).await?;
-            assert_eq!((troubles(&findings), code), (vec![], Some(0)), "{args:?}");
-            assert!(findings.len() >= 8, "every group says something: {findings:#?}");
-            assert!(finding(&findings, "rights", "you")["reason"].as_str().is_some_and(|r| r.starts_with("all ")));
+            assert_eq!((problems(&findings), code), (vec![], Some(0)), "{args:?}");
+            assert!(findings.len() >= 8, "every group reports a finding: {findings:#?}");
+            assert!(
+                finding(&findings, "permissions", "the current user")["reason"]
+                    .as_str()
+                    .is_some_and(|r| r.starts_with("all "))
+            );
         }
         let text = meshwright(lab.kubeconfig(), &["check", "-f", &path]).await?;
-        assert_eq!(text.code, Some(0), "{}", text.err);
-        assert!(text.out.lines().all(|line| line.chars().count() <= 100), "{}", text.out);
-        assert!(text.out.starts_with("PASS     kubernetes-version"), "{}", text.out);
+        assert_eq!(text.code, Some(0), "{}", text.stderr);
+        assert!(text.stdout.lines().all(|line| line.chars().count() <= 100), "{}", text.stdout);
+        assert!(text.stdout.starts_with("PASS     kubernetes-version"), "{}", text.stdout);
 
-        let mesh = Mesh::operator(lab).await?;
+        let mesh = Mesh::install_operator(lab).await?;
         mesh.apply(NAME, spec()).await?;
         mesh.wait_ready(NAME).await?;
         let (findings, code) = check(lab, &["-f", &path]).await?;
-        assert_eq!((troubles(&findings), code), (vec![], Some(0)), "our own mesh is in nobody's way");
-        assert_eq!(finding(&findings, "rights", "meshwright-system/meshwright")["verdict"], "Pass");
+        assert_eq!((problems(&findings), code), (vec![], Some(0)), "our own mesh is no problem");
+        assert_eq!(finding(&findings, "permissions", "meshwright-system/meshwright")["verdict"], "Pass");
 
         let bindings = mesh.api("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", None);
         bindings.delete("meshwright", &Default::default()).await?;
         let (findings, code) = check(lab, &["-f", &path]).await?;
-        let missing = finding(&findings, "rights", "meshwright-system/meshwright");
+        let missing = finding(&findings, "permissions", "meshwright-system/meshwright");
         assert_eq!((missing["verdict"].as_str(), code), (Some("Fail"), Some(2)));
         assert!(missing["fix"].as_str().is_some_and(|fix| fix.contains("meshwright rbac")), "{missing:#}");
         Ok(())
     });
 }
 
-const OTHERS: &str = r#"
+const UNMANAGED_OBJECTS: &str = r#"
 apiVersion: v1
 kind: Namespace
 metadata: {name: istio-system, labels: {pod-security.kubernetes.io/enforce: restricted}}
@@ -142,7 +146,7 @@ webhooks:
     rules: [{apiGroups: [""], apiVersions: [v1], resources: [pods], operations: [CREATE]}]
 "#;
 
-const API_SERVER_OF_AN_APPLICATION: &str = "
+const SERVICE_WITH_NODE_PORT: &str = "
 apiVersion: v1
 kind: Service
 metadata: {name: api, namespace: default}
@@ -150,49 +154,54 @@ spec: {type: NodePort, ports: [{name: http, port: 80, nodePort: 30431}]}
 ";
 
 #[test]
-fn node_ports_are_held_against_the_servers_range_and_what_others_hold() {
+fn checks_node_ports_against_range_and_services() {
     run(LabOptions::default().node_port_range("30400-30449"), async |lab| {
-        lab.apply_yaml("api", API_SERVER_OF_AN_APPLICATION).await?;
+        lab.apply_yaml("api", SERVICE_WITH_NODE_PORT).await?;
         let gateway = |port: i32| {
             let ports = json!([{"name": "http2", "port": 80, "nodePort": port}, {"name": "https", "port": 443}]);
             json!({"version": VERSION, "gateways": [{"name": "ingress", "service": {"type": "NodePort", "ports": ports}}]})
         };
-        for (port, code, told) in [
+        for (port, code, text) in [
             (30401, 0, "30401 for istio-system/ingress/http2"),
-            (30431, 2, "30431 is held by Service default/api/http"),
+            (30431, 2, "30431 is used by port http of Service default/api"),
             (31380, 2, "30400-30449"),
         ] {
             let (_dir, path) = file(NAME, &gateway(port), &json!({}))?;
             let (findings, status) = check(lab, &["-f", &path]).await?;
             assert_eq!(status, Some(code), "{findings:#?}");
-            assert_eq!(finding(&findings, "node-ports", "range")["reason"], "is 30400-30449; 49 of 50 are free");
-            let wanted = finding(&findings, "node-ports", "the gateways");
-            assert!(wanted["reason"].as_str().is_some_and(|reason| reason.contains(told)), "{port}: {findings:#?}");
+            assert_eq!(finding(&findings, "node-ports", "range")["reason"], "30400-30449, 49 of 50 ports are free");
+            let wanted = finding(&findings, "node-ports", "gateways");
+            assert!(wanted["reason"].as_str().is_some_and(|reason| reason.contains(text)), "{port}: {findings:#?}");
         }
         let services: Api<k8s_openapi::api::core::v1::Service> = Api::namespaced(lab.client(), "default");
         let names: Vec<_> =
             services.list(&Default::default()).await?.into_iter().filter_map(|s| s.metadata.name).collect();
-        assert_eq!(names, ["api", "kubernetes"], "the question left nothing behind");
+        assert_eq!(names, ["api", "kubernetes"], "the dry run created no Service");
         Ok(())
     });
 }
 
 #[test]
-fn what_is_in_the_way_of_a_mesh_is_named_with_what_to_do() {
+fn reports_blockers_with_remedies() {
     run(LabOptions::default(), async |lab| {
-        lab.apply_yaml("others", OTHERS).await?;
+        lab.apply_yaml("unmanaged objects", UNMANAGED_OBJECTS).await?;
         let (_dir, path) = file(NAME, &spec(), &json!({}))?;
         let (findings, code) = check(lab, &["-f", &path]).await?;
         assert_eq!(code, Some(2), "{findings:#?}");
         for (group, verdict, subject, fix) in [
-            ("foreign-mesh", "Fail", "Deployment istio-system/istiod", "helm uninstall istiod"),
-            ("foreign-mesh", "Fail", "Helm release istio-system/istiod", "helm uninstall istiod"),
+            ("existing-mesh", "Fail", "Deployment istio-system/istiod", "helm uninstall istiod"),
+            ("existing-mesh", "Fail", "Helm release istio-system/istiod", "helm uninstall istiod"),
             ("leftovers", "Warn", "ClusterRole istiod-istio-system", "kubectl delete clusterrole istiod-istio-system"),
             ("leftovers", "Warn", "istiod-service-account", "--namespace istio-system"),
-            ("leftovers", "Warn", "1 CustomResourceDefinition of config.istio.io", "rules.config.istio.io"),
+            ("leftovers", "Warn", "1 CRD of config.istio.io", "rules.config.istio.io"),
             ("leftovers", "Warn", "1 Secret", "istio.io/key-and-cert"),
-            ("object-in-the-way", "Fail", "Deployment istio-system/istiod", "helm uninstall istiod"),
-            ("object-in-the-way", "Fail", "ServiceAccount istio-system/istiod", "kubectl delete serviceaccount istiod"),
+            ("unmanaged-resources", "Fail", "Deployment istio-system/istiod", "helm uninstall istiod"),
+            (
+                "unmanaged-resources",
+                "Fail",
+                "ServiceAccount istio-system/istiod",
+                "kubectl delete serviceaccount istiod",
+            ),
             ("pod-security", "Warn", "Namespace istio-system (restricted)", "seccompProfile"),
             ("pod-security", "Fail", "Namespace shop (baseline)", "kubectl label namespace shop"),
             ("webhooks", "Fail", "(policy.example.com)", "kubectl delete validatingwebhookconfiguration policy"),
@@ -216,7 +225,7 @@ fn what_is_in_the_way_of_a_mesh_is_named_with_what_to_do() {
 }
 
 #[test]
-fn who_may_do_little_is_told_which_rights_are_missing_and_what_stayed_unseen() {
+fn reports_missing_permissions_and_skipped_checks() {
     run(LabOptions::default(), async |lab| {
         let rules =
             json!([{"apiGroups": ["", "apps"], "resources": ["namespaces", "deployments"], "verbs": ["get", "list"]}]);
@@ -225,12 +234,12 @@ fn who_may_do_little_is_told_which_rights_are_missing_and_what_stayed_unseen() {
         assert_eq!(code, Some(2));
         let missing: Vec<&str> = findings
             .iter()
-            .filter(|finding| finding["check"] == "rights" && finding["verdict"] == "Fail")
+            .filter(|finding| finding["check"] == "permissions" && finding["verdict"] == "Fail")
             .filter_map(|finding| finding["reason"].as_str())
             .collect();
-        let told = |verbs: &str, what: &str| missing.iter().any(|r| r.starts_with(verbs) && r.contains(what));
-        assert!(told("may not create", " services"), "{missing:#?}");
-        // What is held is not missed: the visitor may get and list namespaces.
+        let reported = |verbs: &str, what: &str| missing.iter().any(|r| r.starts_with(verbs) && r.contains(what));
+        assert!(reported("is not allowed to create", " services"), "{missing:#?}");
+        // Granted permissions are not reported: the visitor may get and list namespaces.
         let of_namespaces = missing.iter().filter(|reason| reason.contains(" namespaces"));
         let of_namespaces: Vec<&str> = of_namespaces.filter_map(|reason| reason.split(" namespaces").next()).collect();
         assert!(
@@ -272,11 +281,11 @@ spec:
 ";
 
 #[test]
-fn applications_that_would_not_fare_well_in_the_mesh_are_named() {
+fn reports_incompatible_workloads() {
     run(LabOptions::default(), async |lab| {
         let client = lab.client();
         let (findings, code) = check(lab, &["--workloads"]).await?;
-        assert_eq!((troubles(&findings), code), (vec![], Some(0)));
+        assert_eq!((problems(&findings), code), (vec![], Some(0)));
 
         objects::namespace(&client, "shop", &[]).await?;
         lab.apply_yaml("apps", APPS).await?;
@@ -291,10 +300,10 @@ fn applications_that_would_not_fare_well_in_the_mesh_are_named() {
             "service-port-protocol Warn Service shop/cart",
             "bare-pod Warn Pod shop/job",
         ];
-        assert_eq!(troubles(&findings), expected);
+        assert_eq!(problems(&findings), expected);
         assert!(findings.iter().all(|finding| finding["fix"].is_string()), "{findings:#?}");
         let (findings, code) = check(lab, &["--workloads", "--namespace", "default"]).await?;
-        assert_eq!((troubles(&findings), code), (vec![], Some(0)));
+        assert_eq!((problems(&findings), code), (vec![], Some(0)));
         Ok(())
     });
 }

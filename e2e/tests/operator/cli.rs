@@ -1,4 +1,4 @@
-//! The command line against the lab: run as a person runs it, in the lab's network.
+//! Runs the CLI in the lab's network namespace.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -8,32 +8,32 @@ use meshwright_e2e::{Lab, TestResult};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-/// A command that ended.
-pub struct Ran {
-    /// Exit status.
+/// Exit code and output of a finished command.
+pub struct CommandOutput {
+    /// Exit code; `None` if a signal ended the command.
     pub code: Option<i32>,
-    /// Standard output.
-    pub out: String,
-    /// Standard error.
-    pub err: String,
+    /// Standard output as text.
+    pub stdout: String,
+    /// Standard error as text.
+    pub stderr: String,
 }
 
-/// Runs `meshwright` with the lab's kubeconfig, or another.
-pub async fn meshwright(kubeconfig: &Path, args: &[&str]) -> TestResult<Ran> {
-    ran(&operator(), kubeconfig, args).await
+/// Runs `meshwright` with a kubeconfig.
+pub async fn meshwright(kubeconfig: &Path, args: &[&str]) -> TestResult<CommandOutput> {
+    run_program(&operator(), kubeconfig, args).await
 }
 
 /// Runs a program with a kubeconfig.
-pub async fn ran(program: &Path, kubeconfig: &Path, args: &[&str]) -> TestResult<Ran> {
+pub async fn run_program(program: &Path, kubeconfig: &Path, args: &[&str]) -> TestResult<CommandOutput> {
     let mut command = Command::new(program);
-    // The same releases that the operator in the lab has.
+    // Uses the same catalogs as the operator in the lab.
     command.args(args).env("KUBECONFIG", kubeconfig).env("MESHWRIGHT_CATALOG", std::env::join_paths(catalogs())?);
     let Output { status, stdout, stderr } = command.kill_on_drop(true).output().await?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ok(Ran { code: status.code(), out: text(stdout), err: text(stderr) })
+    Ok(CommandOutput { code: status.code(), stdout: text(stdout), stderr: text(stderr) })
 }
 
-/// Writes a MeshInstallation into a file of a directory of its own, which goes with the returned guard.
+/// Writes a MeshInstallation to a file in a temporary directory, which the returned guard deletes.
 pub fn file(name: &str, spec: &Value, metadata: &Value) -> TestResult<(tempfile::TempDir, String)> {
     let mut object = json!({
         "apiVersion": "meshwright.dev/v1alpha1", "kind": "MeshInstallation", "metadata": {"name": name}, "spec": spec,
@@ -48,8 +48,8 @@ pub fn file(name: &str, spec: &Value, metadata: &Value) -> TestResult<(tempfile:
     Ok((dir, path))
 }
 
-/// A kubeconfig of a new ServiceAccount that may do in the whole cluster what these rules say, and nothing else; in a
-/// directory that goes with the returned guard.
+/// Creates a ServiceAccount with these cluster-wide permissions and writes its kubeconfig to a temporary directory,
+/// which the returned guard deletes.
 pub async fn account(lab: &Lab, name: &str, rules: &Value) -> TestResult<(tempfile::TempDir, PathBuf)> {
     allow(lab, name, rules).await?;
     let subject = json!({"kind": "ServiceAccount", "name": name, "namespace": "default"});
@@ -66,7 +66,7 @@ pub async fn account(lab: &Lab, name: &str, rules: &Value) -> TestResult<(tempfi
     Ok((dir, path))
 }
 
-/// Lets an account that [`account`] has made do what these rules say, and nothing else.
+/// Replaces the permissions of a ServiceAccount that [`account`] created.
 pub async fn allow(lab: &Lab, name: &str, rules: &Value) -> TestResult {
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
         "metadata": {"name": name}, "rules": rules});
@@ -74,16 +74,17 @@ pub async fn allow(lab: &Lab, name: &str, rules: &Value) -> TestResult {
     Ok(())
 }
 
-/// The findings of `meshwright check -o json` with these further flags, and its exit status.
+/// Runs `meshwright check -o json` with additional flags; returns the findings and the exit code.
 pub async fn check(lab: &Lab, args: &[&str]) -> TestResult<(Vec<Value>, Option<i32>)> {
     check_as(lab.kubeconfig(), args).await
 }
 
-/// The same with another kubeconfig.
+/// Like [`check`] with another kubeconfig.
 pub async fn check_as(kubeconfig: &Path, args: &[&str]) -> TestResult<(Vec<Value>, Option<i32>)> {
     let args: Vec<&str> = ["check", "-o", "json"].into_iter().chain(args.iter().copied()).collect();
-    let ran = meshwright(kubeconfig, &args).await?;
-    let report: Value = serde_json::from_str(&ran.out).map_err(|error| format!("{error}: {} {}", ran.out, ran.err))?;
+    let output = meshwright(kubeconfig, &args).await?;
+    let report: Value = serde_json::from_str(&output.stdout)
+        .map_err(|error| format!("{error}: {} {}", output.stdout, output.stderr))?;
     assert_eq!(report["format"], 1);
-    Ok((report["findings"].as_array().cloned().unwrap_or_default(), ran.code))
+    Ok((report["findings"].as_array().cloned().unwrap_or_default(), output.code))
 }

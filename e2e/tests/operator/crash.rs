@@ -1,59 +1,59 @@
-//! The operator is killed, or its spec changed, at moments that a seed chooses; `make crash-matrix` takes them all.
+//! Kills the operator, or changes the spec, at random points; `make crash-matrix` tests all points.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 
-use meshwright_e2e::crash::{Life, Stage, Undisturbed};
+use meshwright_e2e::crash::{Baseline, Lifecycle, Stage};
 use meshwright_e2e::{LabOptions, TestResult, run};
 
-/// `CRASH_SEED`, else another each time.
+/// Uses `CRASH_SEED`, else a random seed.
 fn seed() -> TestResult<u64> {
     match std::env::var("CRASH_SEED") {
-        Ok(given) => Ok(given.parse()?),
+        Ok(value) => Ok(value.parse()?),
         Err(_) => Ok(RandomState::new().hash_one(0)),
     }
 }
 
 #[test]
-fn killed_or_changed_at_any_moment_it_ends_as_it_does_undisturbed() {
+fn recovers_from_interruption_at_random_write() {
     let seed = seed().unwrap();
     println!("CRASH_SEED={seed}");
     run(LabOptions::default().needs_own_lab(), async |lab| {
-        let mut life = Life::begin(lab).await?;
-        let mut was: BTreeMap<Stage, Undisturbed> = BTreeMap::new();
+        let mut lifecycle = Lifecycle::start(lab).await?;
+        let mut baselines: BTreeMap<Stage, Baseline> = BTreeMap::new();
         for stage in [Stage::Install, Stage::Upgrade, Stage::Rollback, Stage::Uninstall] {
-            was.insert(stage, life.undisturbed(stage).await?);
+            baselines.insert(stage, lifecycle.run_baseline(stage).await?);
         }
-        // Set back on the way, it is to end as the upgrade did; a patch takes no fewer writes than half an upgrade.
-        let mut upgraded = was[&Stage::Upgrade].clone();
+        // A reverted upgrade ends like the upgrade; a patch takes at least half the writes of a minor upgrade.
+        let mut upgraded = baselines[&Stage::Upgrade].clone();
         upgraded.sent /= 2;
-        was.insert(Stage::Change, upgraded);
+        baselines.insert(Stage::Revert, upgraded);
         let mut random = fastrand::Rng::with_seed(seed);
-        for stage in [Stage::Install, Stage::Upgrade, Stage::Rollback, Stage::Change, Stage::Uninstall] {
-            let was = &was[&stage];
-            let writes = random.usize(0..was.sent);
-            let verdict = life.disturbed(stage, writes, was, &was.end).await?;
-            println!("{verdict}");
-            assert!(verdict.is_good(), "CRASH_SEED={seed}\n{}", verdict.report());
+        for stage in [Stage::Install, Stage::Upgrade, Stage::Rollback, Stage::Revert, Stage::Uninstall] {
+            let baseline = &baselines[&stage];
+            let writes = random.usize(0..baseline.sent);
+            let result = lifecycle.run_interrupted(stage, writes, baseline, &baseline.snapshot).await?;
+            println!("{result}");
+            assert!(result.passed(), "CRASH_SEED={seed}\n{}", result.report());
         }
         Ok(())
     });
 }
 
 #[test]
-fn killed_at_any_moment_of_a_canary_one_control_plane_is_left() {
+fn canary_recovers_from_operator_crash() {
     let seed = seed().unwrap();
     println!("CRASH_SEED={seed}");
     run(LabOptions::default().needs_own_lab(), async |lab| {
-        let mut life = Life::begin(lab).await?;
-        life.undisturbed(Stage::Install).await?;
-        let was = life.undisturbed(Stage::Canary).await?;
-        life.undisturbed(Stage::Uninstall).await?;
-        life.undisturbed(Stage::Install).await?;
-        let writes = fastrand::Rng::with_seed(seed).usize(0..was.sent);
-        let verdict = life.disturbed(Stage::Canary, writes, &was, &was.end).await?;
-        println!("{verdict}");
-        assert!(verdict.is_good(), "CRASH_SEED={seed}\n{}", verdict.report());
+        let mut lifecycle = Lifecycle::start(lab).await?;
+        lifecycle.run_baseline(Stage::Install).await?;
+        let baseline = lifecycle.run_baseline(Stage::Canary).await?;
+        lifecycle.run_baseline(Stage::Uninstall).await?;
+        lifecycle.run_baseline(Stage::Install).await?;
+        let writes = fastrand::Rng::with_seed(seed).usize(0..baseline.sent);
+        let result = lifecycle.run_interrupted(Stage::Canary, writes, &baseline, &baseline.snapshot).await?;
+        println!("{result}");
+        assert!(result.passed(), "CRASH_SEED={seed}\n{}", result.report());
         Ok(())
     });
 }

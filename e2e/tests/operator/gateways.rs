@@ -1,4 +1,4 @@
-//! Gateways: what they are made of, how they go, and what is told of them.
+//! Gateways: their objects, their removal, and their status.
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt as _;
@@ -12,16 +12,16 @@ fn with(gateways: &Value) -> Value {
     json!({"version": VERSION, "profile": "demo", "gateways": gateways})
 }
 
-/// The gateway's message in status, and whether it is ready.
+/// Message, readiness and addresses of a gateway in status.
 async fn gateway(mesh: &Mesh, name: &str) -> Result<(Option<String>, bool, Vec<String>), String> {
     let found = mesh.installations().get(NAME).await.map_err(|e| e.to_string())?;
     let gateways = found.status.unwrap_or_default().gateways;
-    let gateway = gateways.into_iter().find(|g| g.name == name).ok_or("status doesn't tell of it")?;
+    let gateway = gateways.into_iter().find(|g| g.name == name).ok_or("status doesn't list the gateway")?;
     Ok((gateway.message, gateway.ready, gateway.addresses))
 }
 
-/// Does what a cloud's controller does.
-async fn give_address(lab: &Lab, namespace: &str, name: &str) -> TestResult {
+/// Sets the address of a load balancer like a cloud controller.
+async fn set_address(lab: &Lab, namespace: &str, name: &str) -> TestResult {
     let services: Api<Service> = Api::namespaced(lab.client(), namespace);
     let status = json!({"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}]}}});
     services.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await?;
@@ -29,20 +29,20 @@ async fn give_address(lab: &Lab, namespace: &str, name: &str) -> TestResult {
 }
 
 #[test]
-fn a_pending_load_balancer_is_told_and_holds_nothing_up_unless_it_is_required() {
+fn pending_load_balancer_blocks_only_when_required() {
     run(LabOptions::default(), async |lab| {
-        let mesh = Mesh::operator(lab).await?;
+        let mesh = Mesh::install_operator(lab).await?;
         mesh.apply(NAME, with(&json!([{"name": "edge"}]))).await?;
         mesh.wait_ready(NAME).await?;
         let (message, ready, addresses) = gateway(&mesh, "edge").await?;
         assert_eq!(message.as_deref(), Some("the load balancer has no address yet"));
-        // Until there is one, the node's address and the node ports are the way in.
+        // Without a load balancer address, status shows the node's address.
         assert!(ready && addresses.len() == 1 && addresses != ["203.0.113.7"], "{addresses:?}");
 
         mesh.apply(NAME, with(&json!([{"name": "edge", "requireAddress": true}]))).await?;
         let reason = Some(Reason::WaitingForAddress.as_str());
         mesh.wait_for(NAME, ConditionType::Ready, "Unknown", reason).await?;
-        give_address(lab, "istio-system", "edge").await?;
+        set_address(lab, "istio-system", "edge").await?;
         mesh.wait_ready(NAME).await?;
         let (message, _, addresses) = gateway(&mesh, "edge").await?;
         assert_eq!((message, addresses), (None, vec!["203.0.113.7".to_owned()]));
@@ -51,9 +51,9 @@ fn a_pending_load_balancer_is_told_and_holds_nothing_up_unless_it_is_required() 
 }
 
 #[test]
-fn ingress_egress_and_east_west_gateways_stand_in_their_own_namespaces() {
+fn installs_gateways_in_their_own_namespaces() {
     run(LabOptions::default(), async |lab| {
-        let mesh = Mesh::operator(lab).await?;
+        let mesh = Mesh::install_operator(lab).await?;
         let ports = json!([{"name": "tls", "port": 15443, "nodePort": 31443}]);
         let gateways = json!([
             {"name": "ingress", "namespace": "edge", "service": {
@@ -75,7 +75,7 @@ fn ingress_egress_and_east_west_gateways_stand_in_their_own_namespaces() {
             ports.map(|port| (port.name.clone().unwrap_or_default(), port.port, port.node_port)).collect()
         };
         let ingress = service("edge", "ingress").await?;
-        assert_eq!(ports(&ingress)[0].0, "status-port", "load balancers look for health at the first port");
+        assert_eq!(ports(&ingress)[0].0, "status-port", "cloud load balancers check the first port");
         let egress = service("outbound", "egress").await?;
         assert_eq!(egress.spec.as_ref().and_then(|spec| spec.type_.as_deref()), Some("ClusterIP"));
         assert_eq!(mesh.deployment_ready("outbound", "egress").await?.spec.and_then(|spec| spec.replicas), Some(2));
@@ -89,13 +89,13 @@ fn ingress_egress_and_east_west_gateways_stand_in_their_own_namespaces() {
 }
 
 #[test]
-fn a_gateway_that_is_taken_off_the_list_goes_service_first_and_leaves_nothing() {
+fn deletes_service_of_removed_gateway_first() {
     run(LabOptions::default().audited(), async |lab| {
-        let mesh = Mesh::operator(lab).await?;
+        let mesh = Mesh::install_operator(lab).await?;
         mesh.apply(NAME, with(&json!([{"name": "edge"}, {"name": "stays"}]))).await?;
         mesh.wait_ready(NAME).await?;
-        let mark = lab.settled_audit().await?.mark();
-        // A cloud's controller holds a Service until its load balancer is gone.
+        let start = lab.settled_audit().await?.position();
+        // A cloud controller's finalizer keeps a Service until its load balancer is deleted.
         let services: Api<Service> = Api::namespaced(lab.client(), "istio-system");
         let hold = json!({"metadata": {"finalizers": ["service.kubernetes.io/load-balancer-cleanup"]}});
         services.patch("edge", &PatchParams::default(), &Patch::Merge(&hold)).await?;
@@ -109,7 +109,7 @@ fn a_gateway_that_is_taken_off_the_list_goes_service_first_and_leaves_nothing() 
 
         let audit = lab.settled_audit().await?;
         let deletes: Vec<String> = audit
-            .since(mark)
+            .since(start)
             .writes(meshwright_e2e::mesh::OPERATOR)
             .filter(|entry| entry.verb == "delete")
             .map(|entry| entry.resource.clone())
@@ -125,12 +125,12 @@ fn a_gateway_that_is_taken_off_the_list_goes_service_first_and_leaves_nothing() 
 }
 
 #[test]
-fn a_gateway_pod_that_was_never_injected_is_replaced() {
+fn replaces_gateway_pod_without_proxy() {
     run(LabOptions::default(), async |lab| {
-        let mesh = Mesh::operator(lab).await?;
+        let mesh = Mesh::install_operator(lab).await?;
         mesh.apply(NAME, with(&json!([{"name": "edge"}]))).await?;
         mesh.wait_ready(NAME).await?;
-        // With nobody to heal it, the injector's webhook stays away while a pod is made.
+        // While paused, the operator doesn't recreate the injection webhook, so the new pod isn't injected.
         let paused = json!({"version": VERSION, "profile": "demo", "paused": true, "gateways": [{"name": "edge"}]});
         mesh.apply(NAME, paused).await?;
         mesh.wait_for(NAME, ConditionType::Ready, "True", Some(Reason::Paused.as_str())).await?;
@@ -145,14 +145,14 @@ fn a_gateway_pod_that_was_never_injected_is_replaced() {
             let live = found.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
             Ok(live.flat_map(|pod| pod.spec.unwrap_or_default().containers).filter_map(|c| c.image).collect())
         };
-        wait::until(wait::PATIENCE, "a pod with the placeholder for an image", async || match images().await? {
+        wait::until(wait::TIMEOUT, "a pod with the placeholder image", async || match images().await? {
             found if found == ["auto"] => Ok(()),
             found => Err(format!("{found:?}")),
         })
         .await?;
 
         mesh.apply(NAME, with(&json!([{"name": "edge"}]))).await?;
-        wait::until(wait::PATIENCE, "the pod to be replaced by one with a proxy", async || match images().await? {
+        wait::until(wait::TIMEOUT, "a new pod with a proxy", async || match images().await? {
             found if found.len() == 1 && found[0].contains("proxyv2") => Ok(()),
             found => Err(format!("{found:?}")),
         })
@@ -163,16 +163,16 @@ fn a_gateway_pod_that_was_never_injected_is_replaced() {
 }
 
 #[test]
-fn the_gateway_api_is_told_of_when_its_definitions_are_there() {
+fn reports_installed_gateway_api() {
     run(LabOptions::default(), async |lab| {
-        let mesh = Mesh::ready(lab).await?;
-        let told = async || -> Result<Option<(bool, Option<String>)>, String> {
+        let mesh = Mesh::install(lab).await?;
+        let gateway_api = async || -> Result<Option<(bool, Option<String>)>, String> {
             let found = mesh.installations().get(NAME).await.map_err(|e| e.to_string())?;
             Ok(found.status.unwrap_or_default().gateway_api.map(|api| (api.installed, api.version)))
         };
-        assert_eq!(told().await?, Some((false, None)));
-        let definitions = mesh.api("apiextensions.k8s.io/v1", "CustomResourceDefinition", None);
-        let definition = json!({
+        assert_eq!(gateway_api().await?, Some((false, None)));
+        let crds = mesh.api("apiextensions.k8s.io/v1", "CustomResourceDefinition", None);
+        let crd = json!({
             "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
             "metadata": {
                 "name": "gateways.gateway.networking.k8s.io",
@@ -189,8 +189,8 @@ fn the_gateway_api_is_told_of_when_its_definitions_are_there() {
             },
         });
         let params = PatchParams::apply("admin");
-        definitions.patch("gateways.gateway.networking.k8s.io", &params, &Patch::Apply(&definition)).await?;
-        wait::until(wait::PATIENCE, "the Gateway API to be told of", async || match told().await? {
+        crds.patch("gateways.gateway.networking.k8s.io", &params, &Patch::Apply(&crd)).await?;
+        wait::until(wait::TIMEOUT, "status to report the Gateway API", async || match gateway_api().await? {
             Some((true, Some(version))) if version == "v1.4.0" => Ok(()),
             found => Err(format!("{found:?}")),
         })

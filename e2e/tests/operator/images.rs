@@ -1,4 +1,4 @@
-//! Every image that a mesh asks nodes to pull: of what the operator applies, and of what istiod makes of others' pods.
+//! Every image of a mesh: in applied objects and in injected pods.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use crate::cli::{file, meshwright};
 
 const MIRROR: &str = "mirror.example.com:5000/istio";
-/// What a gateway's Deployment has instead of an image: istiod puts one there.
+/// Placeholder image of a gateway's Deployment, which istiod replaces.
 const AUTO: &str = "auto";
-/// Istio's template grpc-simple names it outright: no value of a chart reaches it.
+/// Image hard-coded in Istio's template grpc-simple; no chart value changes it.
 const HELPER: &str = "busybox:1.28";
 
 fn digest(letter: char) -> String {
@@ -25,7 +25,7 @@ fn digest(letter: char) -> String {
 
 const ADD_ONS: [&str; 4] = ["prometheus", "grafana", "kiali", "jaeger"];
 
-/// Everything that there is: node agents, gateways, an egress gateway, add-ons.
+/// A mesh with all components: istio-cni, ztunnel, an ingress and an egress gateway, add-ons.
 fn spec() -> Value {
     let gateways = json!([
         {"name": "in", "namespace": "edge", "service": {"type": "ClusterIP"}},
@@ -36,25 +36,28 @@ fn spec() -> Value {
     json!({"version": VERSION, "profile": "ambient", "gateways": gateways, "addons": addons, "images": images})
 }
 
-/// The same with every image named by its digest.
+/// Like [`spec`] with every image pinned by digest.
 fn pinned() -> Value {
     let mut spec = spec();
     let digests = [("pilot", 'a'), ("proxyv2", 'b'), ("install-cni", 'c'), ("ztunnel", 'd'), ("agentgateway", 'e')];
-    let of_add_ons = ADD_ONS.map(|name| (name, 'f'));
-    spec["images"]["digests"] =
-        digests.into_iter().chain(of_add_ons).map(|(name, letter)| (name.to_owned(), json!(digest(letter)))).collect();
+    let addon_digests = ADD_ONS.map(|name| (name, 'f'));
+    spec["images"]["digests"] = digests
+        .into_iter()
+        .chain(addon_digests)
+        .map(|(name, letter)| (name.to_owned(), json!(digest(letter))))
+        .collect();
     spec
 }
 
 async fn rendered(spec: &Value) -> TestResult<Vec<Value>> {
     let (_dir, path) = file(NAME, spec, &json!({}))?;
-    let ran = meshwright(Path::new("/nowhere/kubeconfig"), &["render", "-f", &path, "-o", "json"]).await?;
-    assert_eq!(ran.code, Some(0), "{}", ran.err);
-    let list: Value = serde_json::from_str(&ran.out)?;
+    let output = meshwright(Path::new("/nowhere/kubeconfig"), &["render", "-f", &path, "-o", "json"]).await?;
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    let list: Value = serde_json::from_str(&output.stdout)?;
     Ok(list["items"].as_array().cloned().unwrap_or_default())
 }
 
-/// Each text with the key `image`, at any depth of any object.
+/// Collects every string with the key `image` at any depth.
 fn images(value: &Value, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(fields) => {
@@ -78,29 +81,29 @@ fn injector(objects: &[Value]) -> TestResult<(Value, Value)> {
     Ok((values, serde_saphyr::from_str(data["config"].as_str().unwrap_or_default())?))
 }
 
-/// Image lines of all injection templates that name an image outright.
+/// Hard-coded images of all injection templates.
 fn literal_images(config: &Value) -> BTreeSet<String> {
     let templates = config["templates"].as_object().into_iter().flatten();
     let lines = templates.flat_map(|(_, text)| text.as_str().unwrap_or_default().lines());
-    let said = lines.filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix("image:"));
-    said.map(|image| image.trim().trim_matches('"').to_owned()).filter(|image| !image.contains("{{")).collect()
+    let images = lines.filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix("image:"));
+    images.map(|image| image.trim().trim_matches('"').to_owned()).filter(|image| !image.contains("{{")).collect()
 }
 
 fn set(texts: &[&str]) -> BTreeSet<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
-/// The list of images that a mirror has to hold.
-async fn listed(more: &[&str]) -> TestResult<Vec<String>> {
+/// Output lines of `meshwright catalog images`.
+async fn listed_images(more: &[&str]) -> TestResult<Vec<String>> {
     let args = [&["catalog", "images", "--version", VERSION][..], more].concat();
-    let ran = meshwright(Path::new("/nowhere/kubeconfig"), &args).await?;
-    assert_eq!(ran.code, Some(0), "{}", ran.err);
-    Ok(ran.out.lines().map(str::to_owned).collect())
+    let output = meshwright(Path::new("/nowhere/kubeconfig"), &args).await?;
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    Ok(output.stdout.lines().map(str::to_owned).collect())
 }
 
-/// What copies of the add-ons' images are called in a registry.
+/// Names of the add-ons' images in a registry.
 async fn add_ons_in(registry: &str) -> TestResult<Vec<String>> {
-    let all = listed(&[]).await?;
+    let all = listed_images(&[]).await?;
     let last = |image: &String| image.rsplit_once('/').map(|(_, last)| format!("{registry}/{last}"));
     let found: Vec<String> = all.iter().filter(|image| is_of_add_on(image)).filter_map(last).collect();
     assert_eq!(found.len(), ADD_ONS.len(), "{found:?}");
@@ -116,14 +119,14 @@ fn block_on(test: impl Future<Output = TestResult>) -> TestResult {
 }
 
 #[test]
-fn every_image_of_every_object_comes_from_the_registry_of_the_spec() -> TestResult {
+fn every_image_uses_configured_registry() -> TestResult {
     block_on(async {
         let objects = rendered(&spec()).await?;
         let mut found = BTreeSet::new();
         for object in &objects {
             images(object, &mut found);
         }
-        // The charts' profile ambient asks for the smaller variant.
+        // The ambient profile uses the distroless variant.
         let of = |name: &str| format!("{MIRROR}/{name}:{VERSION}-distroless");
         let mut expected = set(&[&of("install-cni"), &of("pilot"), &of("ztunnel"), AUTO]);
         expected.extend(add_ons_in(MIRROR).await?);
@@ -137,7 +140,7 @@ fn every_image_of_every_object_comes_from_the_registry_of_the_spec() -> TestResu
 }
 
 #[test]
-fn every_image_can_be_named_by_its_digest() -> TestResult {
+fn every_image_can_be_pinned_by_digest() -> TestResult {
     block_on(async {
         let objects = rendered(&pinned()).await?;
         let mut found = BTreeSet::new();
@@ -146,7 +149,7 @@ fn every_image_can_be_named_by_its_digest() -> TestResult {
         }
         let of = |name: &str, letter: char| format!("{MIRROR}/{name}:{VERSION}@{}", digest(letter));
         let mut expected = set(&[&of("install-cni", 'c'), &of("pilot", 'a'), &of("ztunnel", 'd'), AUTO]);
-        // Their versions are the operator's: what an older digest means, no tag should say.
+        // Images of add-ons have no tag: the operator's version of the tag might not match the digest.
         expected.extend(ADD_ONS.map(|name| format!("{MIRROR}/{name}@{}", digest('f'))));
         assert_eq!(found, expected);
         let (values, _) = injector(&objects)?;
@@ -158,17 +161,18 @@ fn every_image_can_be_named_by_its_digest() -> TestResult {
 }
 
 #[test]
-fn the_list_of_images_holds_all_that_an_installation_asks_for() -> TestResult {
+fn catalog_images_lists_every_required_image() -> TestResult {
     block_on(async {
         let args = ["catalog", "images", "--version", VERSION];
         let of = |name: &str| format!("registry.istio.io/testing/{name}:{VERSION}");
         let all = ["agentgateway", "install-cni", "pilot", "proxyv2", "ztunnel"].map(of);
         let mut expected: Vec<&str> = vec![HELPER];
         expected.extend(all.iter().map(String::as_str));
-        let (of_add_ons, of_istio): (Vec<_>, Vec<_>) = listed(&[]).await?.into_iter().partition(|it| is_of_add_on(it));
+        let (of_add_ons, of_istio): (Vec<_>, Vec<_>) =
+            listed_images(&[]).await?.into_iter().partition(|it| is_of_add_on(it));
         assert_eq!((of_istio.iter().map(String::as_str).collect(), of_add_ons.len()), (expected, ADD_ONS.len()));
 
-        // A profile asks for its own components, and ambient for the smaller variant of them.
+        // The list contains the profile's components; the ambient profile uses the distroless variant.
         let variant = |name: &str, end: &str| format!("{}{end}", of(name));
         for (name, images, end) in [
             ("minimal", &["agentgateway", "pilot", "proxyv2"][..], ""),
@@ -176,15 +180,16 @@ fn the_list_of_images_holds_all_that_an_installation_asks_for() -> TestResult {
         ] {
             let mut expected: Vec<String> = images.iter().map(|image| variant(image, end)).collect();
             expected.extend(of_add_ons.iter().cloned());
-            let found: BTreeSet<String> = listed(&["--profile", name]).await?.into_iter().collect();
+            let found: BTreeSet<String> = listed_images(&["--profile", name]).await?.into_iter().collect();
             assert_eq!(found, expected.into_iter().chain([HELPER.to_owned()]).collect(), "{name}");
         }
-        let ran = meshwright(Path::new("/nowhere/kubeconfig"), &[&args[..], &["--profile", "large"]].concat()).await?;
-        assert!(ran.err.contains("there is no profile \"large\", only default, demo"), "{}", ran.err);
+        let output =
+            meshwright(Path::new("/nowhere/kubeconfig"), &[&args[..], &["--profile", "large"]].concat()).await?;
+        assert!(output.stderr.contains("unknown profile \"large\"; use one of: default, demo"), "{}", output.stderr);
 
         let json = meshwright(Path::new("/nowhere/kubeconfig"), &[&args[..], &["-o", "json"]].concat()).await?;
-        let list: Value = serde_json::from_str(&json.out)?;
-        assert_eq!(list["pullable"], false, "the lab's release has a shortened commit for a tag");
+        let list: Value = serde_json::from_str(&json.stdout)?;
+        assert_eq!(list["pullable"], false, "the lab's release has an abbreviated commit as its tag");
         let users = |image: &str| {
             let entry = list["images"].as_array()?.iter().find(|entry| entry["image"] == image)?;
             Some(entry["usedBy"].clone())
@@ -195,7 +200,7 @@ fn the_list_of_images_holds_all_that_an_installation_asks_for() -> TestResult {
     })
 }
 
-/// The images that istiod gives a pod which asks for a template, without its own container.
+/// Images that istiod adds to a pod with an injection template.
 async fn injected(client: &Client, template: &str) -> TestResult<BTreeSet<String>> {
     let mut pod = objects::pod("app", &[("sidecar.istio.io/inject", "true")]);
     if template == "gateway" {
@@ -205,8 +210,8 @@ async fn injected(client: &Client, template: &str) -> TestResult<BTreeSet<String
     let templates = [("inject.istio.io/templates".to_owned(), template.to_owned())];
     pod.metadata.annotations = Some(templates.into_iter().collect());
     let own = objects::pod("app", &[]).spec.unwrap_or_default().containers[0].image.clone().unwrap_or_default();
-    let dry = PostParams { dry_run: true, ..PostParams::default() };
-    let back = Api::<Pod>::namespaced(client.clone(), "shop").create(&dry, &pod).await?;
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let back = Api::<Pod>::namespaced(client.clone(), "shop").create(&dry_run, &pod).await?;
     let mut found = BTreeSet::new();
     images(&serde_json::to_value(back.spec)?, &mut found);
     found.remove(&own);
@@ -214,9 +219,9 @@ async fn injected(client: &Client, template: &str) -> TestResult<BTreeSet<String
 }
 
 #[test]
-fn every_container_that_istiod_injects_comes_from_the_registry_of_the_spec_or_by_its_digest() {
+fn injected_containers_use_configured_registry_and_digest() {
     run(LabOptions::default().audited(), async |lab| {
-        let mesh = Mesh::operator(lab).await?;
+        let mesh = Mesh::install_operator(lab).await?;
         let client = lab.client();
         objects::namespace(&client, "shop", &[]).await?;
         let mut spec = json!({"version": VERSION, "images": {"registry": MIRROR}});
@@ -233,9 +238,9 @@ fn every_container_that_istiod_injects_comes_from_the_registry_of_the_spec_or_by
         mesh.apply(NAME, spec.clone()).await?;
         mesh.wait_ready(NAME).await?;
         for template in ["sidecar", "gateway", "grpc-agent"] {
-            // istiod reads its changed configuration when it comes to it.
+            // istiod reloads its configuration with a delay.
             let wanted = set(&[&pinned]);
-            wait::until(wait::PATIENCE, format!("{template} by its digest"), async || {
+            wait::until(wait::TIMEOUT, format!("{template} by its digest"), async || {
                 match injected(&client, template).await {
                     Ok(found) if found == wanted => Ok(()),
                     other => Err(format!("{other:?}")),
@@ -244,14 +249,14 @@ fn every_container_that_istiod_injects_comes_from_the_registry_of_the_spec_or_by
             .await?;
         }
 
-        // The version goes on, and the digest stays behind: nothing is moved.
+        // A new version with the old digest is rejected before anything is written.
         spec["version"] = json!(LAB_1_32);
-        let mark = lab.settled_audit().await?.mark();
+        let start = lab.settled_audit().await?.position();
         mesh.apply(NAME, spec).await?;
-        let told = mesh.wait_for(NAME, ConditionType::Stalled, "True", Some("InvalidSpec")).await?;
-        let message = told.status.and_then(|status| status.message).unwrap_or_default();
+        let stalled = mesh.wait_for(NAME, ConditionType::Stalled, "True", Some("InvalidSpec")).await?;
+        let message = stalled.status.and_then(|status| status.message).unwrap_or_default();
         assert!(message.contains("spec.images.digests[proxyv2]") && message.contains(VERSION), "{message}");
-        let writes = operator_writes(&lab.settled_audit().await?, mark);
+        let writes = operator_writes(&lab.settled_audit().await?, start);
         assert!(writes.iter().all(|write| write.contains("meshinstallations")), "{writes:?}");
         Ok(())
     });

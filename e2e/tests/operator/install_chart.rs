@@ -1,42 +1,42 @@
-//! The Helm chart of the operator: the same objects as config/, changed by what its values promise and nothing else.
+//! The operator's Helm chart: the same objects as config/, changed only by its values.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, DynamicObject};
-use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR_NAMESPACE, config, small};
+use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR_NAMESPACE, config_dir, demo_spec};
 use meshwright_e2e::{LabOptions, Programs, TestResult, apply, objects, run};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::cli::{Ran, meshwright};
+use crate::cli::{CommandOutput, meshwright};
 
-const NOWHERE: &str = "/nowhere/kubeconfig";
+const NO_KUBECONFIG: &str = "/nowhere/kubeconfig";
 
-/// Runs helm with the chart; what it keeps goes away with it.
-async fn helm(kubeconfig: &Path, args: &[&str]) -> TestResult<Ran> {
+/// Runs helm in the chart's directory with temporary helm directories.
+async fn helm(kubeconfig: &Path, args: &[&str]) -> TestResult<CommandOutput> {
     let home = tempfile::tempdir()?;
     let mut command = Command::new(Programs::find()?.path("helm"));
-    command.args(args).current_dir(config().join("chart")).env("HOME", home.path()).env("KUBECONFIG", kubeconfig);
-    for kept in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
-        command.env(kept, home.path());
+    command.args(args).current_dir(config_dir().join("chart")).env("HOME", home.path()).env("KUBECONFIG", kubeconfig);
+    for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+        command.env(variable, home.path());
     }
     let output = command.kill_on_drop(true).output().await?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ok(Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) })
+    Ok(CommandOutput { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) })
 }
 
-/// Helm's output, where it succeeds.
-async fn done(kubeconfig: &Path, args: &[&str]) -> TestResult<String> {
-    let ran = helm(kubeconfig, args).await?;
-    if ran.code == Some(0) { Ok(ran.out) } else { Err(format!("helm {args:?}: {}", ran.err).into()) }
+/// Runs helm; returns its standard output, or its standard error as the error.
+async fn helm_ok(kubeconfig: &Path, args: &[&str]) -> TestResult<String> {
+    let output = helm(kubeconfig, args).await?;
+    if output.code == Some(0) { Ok(output.stdout) } else { Err(format!("helm {args:?}: {}", output.stderr).into()) }
 }
 
-/// What the chart makes, by kind, namespace and name.
-async fn made(namespace: &str, args: &[&str]) -> TestResult<BTreeMap<String, Value>> {
+/// Rendered objects of the chart, by kind, namespace and name.
+async fn rendered(namespace: &str, args: &[&str]) -> TestResult<BTreeMap<String, Value>> {
     let args = [&["template", "meshwright", ".", "--namespace", namespace], args].concat();
-    by_name(apply::parse("helm template", &done(Path::new(NOWHERE), &args).await?)?)
+    by_name(apply::parse("helm template", &helm_ok(Path::new(NO_KUBECONFIG), &args).await?)?)
 }
 
 fn by_name(objects: Vec<DynamicObject>) -> TestResult<BTreeMap<String, Value>> {
@@ -49,25 +49,25 @@ fn by_name(objects: Vec<DynamicObject>) -> TestResult<BTreeMap<String, Value>> {
 }
 
 #[tokio::test]
-async fn the_chart_makes_what_lies_in_config_and_keeps_what_meshes_need() {
-    let manifest = meshwright(Path::new(NOWHERE), &["install"]).await.unwrap();
-    let mut expected = by_name(apply::parse("meshwright install", &manifest.out).unwrap()).unwrap();
-    // Helm makes the release's namespace.
+async fn chart_matches_config_and_keeps_shared_objects() {
+    let manifest = meshwright(Path::new(NO_KUBECONFIG), &["install"]).await.unwrap();
+    let mut expected = by_name(apply::parse("meshwright install", &manifest.stdout).unwrap()).unwrap();
+    // Helm creates the release's namespace.
     expected.remove("Namespace /meshwright-system").unwrap();
     for kept in ["Namespace /istio-system", "CustomResourceDefinition /meshinstallations.meshwright.dev"] {
         expected.get_mut(kept).unwrap()["metadata"]["annotations"] = json!({"helm.sh/resource-policy": "keep"});
     }
-    let made = made(OPERATOR_NAMESPACE, &[]).await.unwrap();
-    assert_eq!(made.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    let rendered = rendered(OPERATOR_NAMESPACE, &[]).await.unwrap();
+    assert_eq!(rendered.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
     for (name, object) in &expected {
-        assert_eq!(made.get(name), Some(object), "{name}");
+        assert_eq!(rendered.get(name), Some(object), "{name}");
     }
 }
 
 #[tokio::test]
-async fn the_charts_values_do_what_they_say() {
-    let folder = tempfile::tempdir().unwrap();
-    let values = folder.path().join("values.yaml");
+async fn chart_values_take_effect() {
+    let dir = tempfile::tempdir().unwrap();
+    let values = dir.path().join("values.yaml");
     let resources =
         json!({"requests": {"cpu": "1", "memory": "64Mi", "ephemeral-storage": "1Gi"}, "limits": {"memory": "256Mi"}});
     let toleration = json!({"key": "infra", "operator": "Exists"});
@@ -77,7 +77,7 @@ async fn the_charts_values_do_what_they_say() {
             "pullSecrets": ["registry-key"],
         },
         "catalog": {
-            "places": ["/catalog", "oci://registry.example.com/charts"], "plainHTTP": true, "credentialsSecret": "login",
+            "sources": ["/catalog", "oci://registry.example.com/charts"], "plainHTTP": true, "credentialsSecret": "login",
         },
         "replicas": 1, "resources": resources, "nodeSelector": {"pool": "infra"}, "tolerations": [toleration],
         "mesh": {"namespace": "mesh", "createNamespace": false},
@@ -89,8 +89,8 @@ async fn the_charts_values_do_what_they_say() {
         "extraVolumeMounts": [{"name": "authorities", "mountPath": "/authorities", "readOnly": true}],
     });
     std::fs::write(&values, given.to_string()).unwrap();
-    let made = made("platform", &["--values", &values.display().to_string()]).await.unwrap();
-    let spec = &made["Deployment platform/meshwright"]["spec"];
+    let rendered = rendered("platform", &["--values", &values.display().to_string()]).await.unwrap();
+    let spec = &rendered["Deployment platform/meshwright"]["spec"];
     let (pod, container) = (&spec["template"]["spec"], &spec["template"]["spec"]["containers"][0]);
     assert_eq!(spec["replicas"], 1);
     assert_eq!(container["image"], "registry.example.com/mesh/meshwright@sha256:00ff");
@@ -114,16 +114,16 @@ async fn the_charts_values_do_what_they_say() {
     assert_eq!(template["annotations"], given["podAnnotations"]);
     let labels = json!({"app.kubernetes.io/name": "meshwright", "sidecar.istio.io/inject": "false", "team": "mesh"});
     assert_eq!(template["labels"], labels);
-    assert_eq!(made["ServiceMonitor platform/meshwright"]["metadata"]["labels"]["release"], "prometheus");
-    assert!(!made.contains_key("PrometheusRule platform/meshwright"));
-    assert!(!made.keys().any(|name| name.starts_with("Namespace")), "{:?}", made.keys());
+    assert_eq!(rendered["ServiceMonitor platform/meshwright"]["metadata"]["labels"]["release"], "prometheus");
+    assert!(!rendered.contains_key("PrometheusRule platform/meshwright"));
+    assert!(!rendered.keys().any(|name| name.starts_with("Namespace")), "{:?}", rendered.keys());
 
-    // Its rights are those that the operator works out for these namespaces.
-    let args = ["rbac", "--namespace", "mesh", "--operator-namespace", "platform"];
-    let rights = with_the_first_catalog(&args).await.unwrap();
-    let rights = by_name(apply::parse("meshwright rbac", &rights).unwrap()).unwrap();
-    for (name, object) in rights.iter().filter(|(name, _)| !name.starts_with("Namespace")) {
-        assert_eq!(made.get(name), Some(object), "{name}");
+    // The chart's permissions match `meshwright rbac` for these namespaces.
+    let args = ["rbac", "--mesh-namespace", "mesh", "--operator-namespace", "platform"];
+    let permissions = output_with_default_catalog(&args).await.unwrap();
+    let permissions = by_name(apply::parse("meshwright rbac", &permissions).unwrap()).unwrap();
+    for (name, object) in permissions.iter().filter(|(name, _)| !name.starts_with("Namespace")) {
+        assert_eq!(rendered.get(name), Some(object), "{name}");
     }
 
     for (wrong, named) in [
@@ -132,84 +132,86 @@ async fn the_charts_values_do_what_they_say() {
         ("mesh.namespace=Foo_Bar", "/mesh/namespace"),
         ("prometheusRule.runbooks=docs", "runbooks"),
     ] {
-        let refused = helm(Path::new(NOWHERE), &["template", "meshwright", ".", "--set", wrong]).await.unwrap();
-        assert!(refused.code != Some(0) && refused.err.contains(named), "{wrong}: {}", refused.err);
+        let rejected = helm(Path::new(NO_KUBECONFIG), &["template", "meshwright", ".", "--set", wrong]).await.unwrap();
+        assert!(rejected.code != Some(0) && rejected.stderr.contains(named), "{wrong}: {}", rejected.stderr);
     }
 }
 
 #[tokio::test]
-async fn alerts_come_with_the_labels_that_are_looked_for_and_lead_to_runbooks() {
+async fn chart_alerts_have_labels_and_runbooks() {
     let runbooks = "https://git.example.com/meshwright/docs/runbooks.md";
     let args = ["--set", "prometheusRule.enabled=true,prometheusRule.labels.release=prometheus"];
-    let without = made(OPERATOR_NAMESPACE, &args).await.unwrap();
+    let without = rendered(OPERATOR_NAMESPACE, &args).await.unwrap();
     let address = format!("prometheusRule.runbooks={runbooks}");
-    let with = made(OPERATOR_NAMESPACE, &[&args[..], &["--set", &address]].concat()).await.unwrap();
-    let rule = |made: &BTreeMap<String, Value>| made["PrometheusRule meshwright-system/meshwright"].clone();
+    let with = rendered(OPERATOR_NAMESPACE, &[&args[..], &["--set", &address]].concat()).await.unwrap();
+    let rule = |objects: &BTreeMap<String, Value>| objects["PrometheusRule meshwright-system/meshwright"].clone();
     assert_eq!(rule(&without)["metadata"]["labels"]["release"], "prometheus");
-    let text = std::fs::read_to_string(config().join("overlays/service-monitor/prometheus_rule.yaml")).unwrap();
-    let written: Value = serde_saphyr::from_str(&text).unwrap();
-    assert_eq!(rule(&without)["spec"], written["spec"]);
-    let linked =
-        written["spec"].to_string().replace("\"runbook\":\"docs/runbooks.md", &format!("\"runbook_url\":\"{runbooks}"));
+    let text = std::fs::read_to_string(config_dir().join("overlays/service-monitor/prometheus_rule.yaml")).unwrap();
+    let committed: Value = serde_saphyr::from_str(&text).unwrap();
+    assert_eq!(rule(&without)["spec"], committed["spec"]);
+    let linked = committed["spec"]
+        .to_string()
+        .replace("\"runbook\":\"docs/runbooks.md", &format!("\"runbook_url\":\"{runbooks}"));
     assert!(linked.contains(runbooks));
     assert_eq!(rule(&with)["spec"], serde_json::from_str::<Value>(&linked).unwrap());
 }
 
 #[tokio::test]
-async fn rights_that_come_from_elsewhere_are_left_to_them() {
-    let whole = made(OPERATOR_NAMESPACE, &[]).await.unwrap();
-    let without = made(OPERATOR_NAMESPACE, &["--set", "rbac.create=false"]).await.unwrap();
-    let printed = with_the_first_catalog(&["rbac"]).await.unwrap();
+async fn chart_without_rbac_omits_only_permissions() {
+    let complete = rendered(OPERATOR_NAMESPACE, &[]).await.unwrap();
+    let without = rendered(OPERATOR_NAMESPACE, &["--set", "rbac.create=false"]).await.unwrap();
+    let printed = output_with_default_catalog(&["rbac"]).await.unwrap();
     let printed = by_name(apply::parse("meshwright rbac", &printed).unwrap()).unwrap();
-    let together: Vec<&String> = without.keys().chain(printed.keys()).collect();
-    assert_eq!(together.len(), whole.len(), "{together:?}");
-    assert!(whole.keys().all(|name| together.contains(&name)), "{together:?}");
+    let combined: Vec<&String> = without.keys().chain(printed.keys()).collect();
+    assert_eq!(combined.len(), complete.len(), "{combined:?}");
+    assert!(complete.keys().all(|name| combined.contains(&name)), "{combined:?}");
 }
 
-/// What the operator prints with the catalog that committed files are made from.
-async fn with_the_first_catalog(args: &[&str]) -> TestResult<String> {
+/// Runs `meshwright` with the catalog from which the committed files are generated.
+async fn output_with_default_catalog(args: &[&str]) -> TestResult<String> {
     let catalog = meshwright_e2e::programs::catalog().ok_or("MESHWRIGHT_CATALOG is not set")?.display().to_string();
-    let ran = meshwright(Path::new(NOWHERE), &[args, &["--catalog", &catalog]].concat()).await?;
-    if ran.code == Some(0) { Ok(ran.out) } else { Err(ran.err.into()) }
+    let output = meshwright(Path::new(NO_KUBECONFIG), &[args, &["--catalog", &catalog]].concat()).await?;
+    if output.code == Some(0) { Ok(output.stdout) } else { Err(output.stderr.into()) }
 }
 
-/// Applies what `meshwright rbac` prints as docs/install.md has it: without force, so that another owner is a conflict.
-async fn apply_rights(kubeconfig: &Path) -> TestResult {
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("rights.yaml");
-    std::fs::write(&file, with_the_first_catalog(&["rbac"]).await?)?;
+/// Applies the output of `meshwright rbac` as in docs/install.md: without force, so that a field owned by another
+/// manager is a conflict.
+async fn apply_permissions(kubeconfig: &Path) -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("rbac.yaml");
+    std::fs::write(&file, output_with_default_catalog(&["rbac"]).await?)?;
     let mut command = Command::new(Programs::find()?.path("kubectl"));
-    command.args(["apply", "--server-side", "-f"]).arg(&file).env("KUBECONFIG", kubeconfig).env("HOME", folder.path());
+    command.args(["apply", "--server-side", "-f"]).arg(&file).env("KUBECONFIG", kubeconfig).env("HOME", dir.path());
     let output = command.kill_on_drop(true).output().await?;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
 
 #[test]
-fn a_release_comes_changes_and_goes_and_the_mesh_is_none_the_wiser() {
+fn chart_lifecycle_does_not_affect_mesh() {
     run(LabOptions::default().needs_own_lab(), async |lab| {
         let release = ["meshwright", ".", "--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", "2m"];
-        done(lab.kubeconfig(), &[&["install", "--create-namespace"], &release[..]].concat()).await?;
-        let mesh = Mesh::of(lab.client());
-        mesh.apply(NAME, small()).await?;
+        helm_ok(lab.kubeconfig(), &[&["install", "--create-namespace"], &release[..]].concat()).await?;
+        let mesh = Mesh::connect(lab.client());
+        mesh.apply(NAME, demo_spec()).await?;
         mesh.wait_ready(NAME).await?;
         let istiods = objects::pod_names(&lab.client(), "istio-system", "").await?;
 
-        done(lab.kubeconfig(), &[&["upgrade", "--set", "replicas=1"], &release[..]].concat()).await?;
+        helm_ok(lab.kubeconfig(), &[&["upgrade", "--set", "replicas=1"], &release[..]].concat()).await?;
         let operator = objects::deployment_ready(&lab.client(), OPERATOR_NAMESPACE, "meshwright").await?;
         assert_eq!(operator.spec.and_then(|spec| spec.replicas), Some(1));
         mesh.wait_ready(NAME).await?;
-        done(lab.kubeconfig(), &["uninstall", "meshwright", "--namespace", OPERATOR_NAMESPACE, "--wait"]).await?;
+        helm_ok(lab.kubeconfig(), &["uninstall", "meshwright", "--namespace", OPERATOR_NAMESPACE, "--wait"]).await?;
         assert_eq!(objects::pod_names(&lab.client(), "istio-system", "").await?, istiods, "no Pod was replaced");
 
-        // Definition and namespace have stayed, so the mesh did, and another release takes it on: one with rights that are
-        // applied apart from it. Neither is in the other's way, then or later.
-        apply_rights(lab.kubeconfig()).await?;
-        let apart = [&release[..], &["--set", "rbac.create=false"]].concat();
-        done(lab.kubeconfig(), &[&["install"], &apart[..]].concat()).await?;
-        apply_rights(lab.kubeconfig()).await?;
-        done(lab.kubeconfig(), &[&["upgrade", "--set", "replicas=1"], &apart[..]].concat()).await?;
-        apply_rights(lab.kubeconfig()).await?;
+        // Uninstalling the chart kept the CRD and the namespace, and therefore the mesh. A second Helm release, with
+        // permissions applied separately, takes it over without conflicts.
+        apply_permissions(lab.kubeconfig()).await?;
+        let without_rbac = [&release[..], &["--set", "rbac.create=false"]].concat();
+        helm_ok(lab.kubeconfig(), &[&["install"], &without_rbac[..]].concat()).await?;
+        apply_permissions(lab.kubeconfig()).await?;
+        helm_ok(lab.kubeconfig(), &[&["upgrade", "--set", "replicas=1"], &without_rbac[..]].concat()).await?;
+        apply_permissions(lab.kubeconfig()).await?;
         mesh.wait_ready(NAME).await?;
         mesh.delete(NAME, &DeleteParams::default()).await?;
         assert!(mesh.api("apps/v1", "Deployment", Some("istio-system")).get_opt("istiod").await?.is_none());

@@ -1,16 +1,16 @@
-//! Two replicas: one writes, and the other takes over.
+//! Leader election between two replicas.
 
-use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR_NAMESPACE, small};
+use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR_NAMESPACE, demo_spec};
 use meshwright_e2e::{LabOptions, run, wait};
 
 #[test]
-fn a_leader_killed_in_the_middle_of_an_install_is_replaced_and_the_install_ends() {
+fn new_leader_completes_interrupted_installation() {
     run(LabOptions::default().needs_own_lab(), async |lab| {
-        let mesh = Mesh::operator(lab).await?;
+        let mesh = Mesh::install_operator(lab).await?;
         let first = mesh.leader().await?;
-        mesh.apply(NAME, small()).await?;
+        mesh.apply(NAME, demo_spec()).await?;
         let maps = mesh.api("v1", "ConfigMap", Some("istio-system"));
-        wait::until(wait::PATIENCE, "the install to be half-way", async || {
+        wait::until(wait::TIMEOUT, "the installation to be in progress", async || {
             maps.get("istio").await.map(drop).map_err(|error| error.to_string())
         })
         .await?;
@@ -21,13 +21,13 @@ fn a_leader_killed_in_the_middle_of_an_install_is_replaced_and_the_install_ends(
 }
 
 #[test]
-fn a_leader_that_is_told_to_stop_hands_over_at_once() {
+fn terminating_leader_releases_lease_immediately() {
     run(LabOptions::default().needs_own_lab(), async |lab| {
-        let mesh = Mesh::ready(lab).await?;
+        let mesh = Mesh::install(lab).await?;
         let first = mesh.leader().await?;
         let pods = mesh.api("v1", "Pod", Some(OPERATOR_NAMESPACE));
         pods.delete(&first, &Default::default()).await?;
-        let second = wait::until(wait::PATIENCE, "another leader", async || {
+        let second = wait::until(wait::TIMEOUT, "another leader", async || {
             let now = mesh.leader().await.map_err(|error| error.to_string())?;
             if now == first { Err(now) } else { Ok(now) }
         })

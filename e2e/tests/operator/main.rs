@@ -1,5 +1,5 @@
-//! The operator on real components: each test has a cluster of its own, with the operator running in it from
-//! config/, as its own ServiceAccount.
+//! Tests of the operator: each test has its own cluster, in which the operator runs from config/ with its
+//! ServiceAccount.
 
 #![allow(
     clippy::indexing_slicing,
@@ -14,13 +14,16 @@ mod alerts;
 mod bad_input;
 mod check;
 mod cli;
-mod cluster_objects;
+mod cluster_scoped_resources;
+mod cni_ztunnel;
 mod crash;
-mod documents;
+mod doc_commands;
+mod drift;
+mod dry_run;
 mod gateways;
 mod gitops;
-mod healing;
 mod history;
+mod idle;
 mod image;
 mod images;
 mod install;
@@ -28,21 +31,20 @@ mod install_chart;
 mod install_manifest;
 mod leadership;
 mod metrics;
-mod node_agents;
 mod node_ports;
 mod oci;
-mod odd_registry;
+mod permissions;
 mod plan;
 mod platforms;
+mod pod_causes;
 mod proxies;
 mod readiness;
 mod registry_catalog;
+mod registry_protocol;
 mod render;
 mod revisions;
-mod rights;
 mod schema;
-mod silence;
-mod stalling;
+mod stalled;
 mod uninstall;
 mod uninstall_command;
 mod upgrades;

@@ -1,32 +1,31 @@
-//! Ready is measured: each way in which injection can fail to be proved, broken by something that neither istiod nor
-//! the operator heals.
+//! Ready is measured: failures of the injection check whose causes neither istiod nor the operator reverts.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use meshwright_api::conditions::{ConditionType, get, is_true};
-use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR_NAMESPACE, small};
+use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR_NAMESPACE, demo_spec};
 use meshwright_e2e::{Lab, LabOptions, TestResult, objects, run, wait};
 use serde_json::{Value, json};
 
-/// The operator with a proof every second, so that a test needn't give it cause.
-async fn suspicious(lab: &Lab) -> TestResult<Mesh> {
-    let mesh = Mesh::operator(lab).await?;
+/// Installs the operator with an injection check every second, so that tests need not trigger one.
+async fn install_with_frequent_checks(lab: &Lab) -> TestResult<Mesh> {
+    let mesh = Mesh::install_operator(lab).await?;
     let patch = json!({"spec": {"template": {"spec": {"containers": [
-        {"name": "operator", "env": [{"name": "MESHWRIGHT_PROBE_INTERVAL", "value": "1"}]},
+        {"name": "operator", "env": [{"name": "MESHWRIGHT_INJECTION_CHECK_INTERVAL", "value": "1"}]},
     ]}}}});
     let deployments = mesh.api("apps/v1", "Deployment", Some(OPERATOR_NAMESPACE));
     deployments.patch("meshwright", &PatchParams::default(), &Patch::Strategic(patch)).await?;
     objects::deployment_ready(&lab.client(), OPERATOR_NAMESPACE, "meshwright").await?;
-    mesh.apply(NAME, small()).await?;
+    mesh.apply(NAME, demo_spec()).await?;
     mesh.wait_ready(NAME).await?;
     Ok(mesh)
 }
 
 #[test]
-fn a_control_plane_that_hangs_while_its_pod_counts_as_ready_is_found_out() {
+fn detects_hanging_control_plane() {
     run(LabOptions::default().needs_own_lab(), async |lab| {
-        let mesh = suspicious(lab).await?;
+        let mesh = install_with_frequent_checks(lab).await?;
         let pods = objects::pod_names(&lab.client(), "istio-system", "app=istiod").await?;
         let istiod = lab.process("istio-system", pods.first().ok_or("no istiod")?)?;
         istiod.pause()?;
@@ -38,9 +37,9 @@ fn a_control_plane_that_hangs_while_its_pod_counts_as_ready_is_found_out() {
 }
 
 #[test]
-fn a_policy_that_refuses_the_test_pod_is_named_and_is_no_failure_of_the_mesh() {
+fn policy_denial_makes_injection_check_unknown() {
     run(LabOptions::default(), async |lab| {
-        let mesh = suspicious(lab).await?;
+        let mesh = install_with_frequent_checks(lab).await?;
         let policy = json!({
             "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
             "metadata": {"name": "no-test-pods"},
@@ -64,8 +63,8 @@ fn a_policy_that_refuses_the_test_pod_is_named_and_is_no_failure_of_the_mesh() {
         policies.patch("no-test-pods", &params, &Patch::Apply(&policy)).await?;
         bindings.patch("no-test-pods", &params, &Patch::Apply(&binding)).await?;
 
-        let refused = mesh.wait_for(NAME, ConditionType::Ready, "Unknown", Some("ProbeRefused")).await?;
-        let status = refused.status.unwrap_or_default();
+        let rejected = mesh.wait_for(NAME, ConditionType::Ready, "Unknown", Some("InjectionCheckDenied")).await?;
+        let status = rejected.status.unwrap_or_default();
         assert!(status.message.is_some_and(|message| message.contains("no-test-pods")));
         assert!(is_true(&status.conditions, ConditionType::Available), "{:?}", status.conditions);
 
@@ -76,15 +75,16 @@ fn a_policy_that_refuses_the_test_pod_is_named_and_is_no_failure_of_the_mesh() {
 }
 
 #[test]
-fn an_injector_that_gives_no_proxy_is_not_ready() {
+fn missing_proxy_makes_mesh_not_ready() {
     run(LabOptions::default(), async |lab| {
-        let mesh = suspicious(lab).await?;
-        // A template without istio-proxy, as one that is meant for few pods and was made the default of all.
-        let mut spec = small();
+        let mesh = install_with_frequent_checks(lab).await?;
+        // A template without istio-proxy as the default for all pods.
+        let mut spec = demo_spec();
         spec["values"] = json!({"istiod": {"sidecarInjectorWebhook": {"defaultTemplates": ["grpc-simple"]}}});
         mesh.apply(NAME, spec).await?;
-        // Unknown where the new spec was never proved, False where istiod was slow to read it and the proof came first.
-        wait::until(wait::PATIENCE, "Ready to be told as NotInjected", async || {
+        // Unknown if the new spec was never healthy; False if a check succeeded before istiod reloaded its
+        // configuration.
+        wait::until(wait::TIMEOUT, "Ready with reason NotInjected", async || {
             let found = mesh.installations().get(NAME).await.map_err(|error| error.to_string())?;
             let conditions = found.status.unwrap_or_default().conditions;
             let ready = get(&conditions, ConditionType::Ready).map(|c| (c.status.clone(), c.reason.clone()));
@@ -94,21 +94,21 @@ fn an_injector_that_gives_no_proxy_is_not_ready() {
             }
         })
         .await?;
-        mesh.apply(NAME, small()).await?;
+        mesh.apply(NAME, demo_spec()).await?;
         mesh.wait_ready(NAME).await?;
         Ok(())
     });
 }
 
 #[test]
-fn a_label_that_keeps_the_injector_from_the_control_planes_namespace_is_named() {
+fn disabled_injection_label_makes_check_unknown() {
     run(LabOptions::default(), async |lab| {
-        let mesh = suspicious(lab).await?;
-        // Istio's documents put this label there; applications in other namespaces get their proxies all the same.
+        let mesh = install_with_frequent_checks(lab).await?;
+        // Istio's documentation sets this label on istio-system; pods in other namespaces are still injected.
         let namespaces = mesh.api("v1", "Namespace", None);
         let label = |value: Option<&str>| Patch::Merge(json!({"metadata": {"labels": {"istio-injection": value}}}));
         namespaces.patch("istio-system", &PatchParams::default(), &label(Some("disabled"))).await?;
-        let unknown = mesh.wait_for(NAME, ConditionType::Ready, "Unknown", Some("ProbeRefused")).await?;
+        let unknown = mesh.wait_for(NAME, ConditionType::Ready, "Unknown", Some("InjectionCheckDenied")).await?;
         let status = unknown.status.unwrap_or_default();
         let message = status.message.unwrap_or_default();
         assert!(message.contains("istio-system is labelled istio-injection=disabled"), "{message}");
@@ -125,15 +125,15 @@ fn a_label_that_keeps_the_injector_from_the_control_planes_namespace_is_named() 
 }
 
 #[test]
-fn a_quota_that_refuses_the_test_pod_is_named_and_is_no_failure_of_the_mesh() {
+fn quota_denial_makes_injection_check_unknown() {
     run(LabOptions::default(), async |lab| {
-        let mesh = suspicious(lab).await?;
+        let mesh = install_with_frequent_checks(lab).await?;
         let quotas = mesh.api("v1", "ResourceQuota", Some("istio-system"));
         let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full"},
             "spec": {"hard": {"pods": "1"}}});
         quotas.create(&PostParams::default(), &serde_json::from_value(quota)?).await?;
-        let refused = mesh.wait_for(NAME, ConditionType::Ready, "Unknown", Some("ProbeRefused")).await?;
-        let status = refused.status.unwrap_or_default();
+        let rejected = mesh.wait_for(NAME, ConditionType::Ready, "Unknown", Some("InjectionCheckDenied")).await?;
+        let status = rejected.status.unwrap_or_default();
         let message = status.message.unwrap_or_default();
         assert!(message.contains("ResourceQuota full"), "{message}");
         assert!(is_true(&status.conditions, ConditionType::Available), "{:?}", status.conditions);
@@ -146,47 +146,47 @@ fn a_quota_that_refuses_the_test_pod_is_named_and_is_no_failure_of_the_mesh() {
 }
 
 fn enforcing(level: &str, values: &Value) -> Value {
-    let mut spec = small();
+    let mut spec = demo_spec();
     spec["namespaceLabels"] = json!({"pod-security.kubernetes.io/enforce": level});
     spec["values"] = json!({"istiod": values});
     spec
 }
 
 #[test]
-fn pod_security_that_forbids_the_sidecar_leaves_injection_to_be_proved_by_a_gateways_pod() {
+fn injection_check_passes_under_pod_security() {
     run(LabOptions::default(), async |lab| {
-        let mesh = Mesh::operator(lab).await?;
-        // Restricted asks for a profile that the chart leaves out; without it istiod's own pods are refused.
+        let mesh = Mesh::install_operator(lab).await?;
+        // Level restricted requires a seccomp profile, which the chart doesn't set by default.
         let profile = json!({"seccompProfile": {"type": "RuntimeDefault"}});
         for (level, values) in [("baseline", json!({})), ("restricted", profile)] {
             mesh.apply(NAME, enforcing(level, &values)).await?;
             mesh.wait_ready(NAME).await?;
             let namespace = mesh.api("v1", "Namespace", None).get("istio-system").await?;
             assert_eq!(namespace.labels().get("pod-security.kubernetes.io/enforce").map(String::as_str), Some(level));
-            // The truth of it: a pod with a sidecar is refused there, since istio-init needs NET_ADMIN.
+            // A pod with a sidecar is rejected there, because istio-init needs NET_ADMIN.
             let pods: Api<Pod> = Api::namespaced(lab.client(), "istio-system");
             let pod = objects::pod("cart", &[("sidecar.istio.io/inject", "true")]);
-            let refusal = pods.create(&PostParams::default(), &pod).await.err().map(|error| error.to_string());
-            assert!(refusal.as_ref().is_some_and(|said| said.contains("violates PodSecurity")), "{refusal:?}");
+            let error = pods.create(&PostParams::default(), &pod).await.err().map(|error| error.to_string());
+            assert!(error.as_ref().is_some_and(|text| text.contains("violates PodSecurity")), "{error:?}");
         }
         Ok(())
     });
 }
 
 #[test]
-fn pod_security_that_refuses_the_control_plane_is_named() {
+fn reports_pod_security_violation_of_istiod() {
     run(LabOptions::default(), async |lab| {
-        let mesh = Mesh::operator(lab).await?;
+        let mesh = Mesh::install_operator(lab).await?;
         mesh.apply(NAME, enforcing("restricted", &json!({}))).await?;
-        let stuck = wait::until(wait::PATIENCE, "a message that names Pod Security", async || {
+        let pending = wait::until(wait::TIMEOUT, "a message that names Pod Security", async || {
             let found = mesh.installations().get(NAME).await.map_err(|error| error.to_string())?;
             let status = found.status.unwrap_or_default();
             let message = status.message.clone().unwrap_or_default();
             if message.contains("violates PodSecurity") { Ok(status) } else { Err(message) }
         })
         .await?;
-        assert!(!is_true(&stuck.conditions, ConditionType::Ready), "{:?}", stuck.conditions);
-        assert!(!is_true(&stuck.conditions, ConditionType::Available), "{:?}", stuck.conditions);
+        assert!(!is_true(&pending.conditions, ConditionType::Ready), "{:?}", pending.conditions);
+        assert!(!is_true(&pending.conditions, ConditionType::Available), "{:?}", pending.conditions);
         Ok(())
     });
 }

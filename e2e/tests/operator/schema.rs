@@ -1,32 +1,32 @@
-//! What the API server itself says of the API: to `kubectl explain`, and to those who write something wrong.
+//! Validation and documentation of the API by the API server, without an operator.
 
-use meshwright_e2e::mesh::{Mesh, NAME, config, small};
+use meshwright_e2e::mesh::{Mesh, NAME, config_dir, demo_spec};
 use meshwright_e2e::{Lab, LabOptions, TestResult, run, wait};
 use serde_json::{Value, json};
 
-/// The API server with our CRD, and no operator.
-async fn served(lab: &Lab) -> TestResult<Mesh> {
-    lab.apply_dirs([config().join("crd")]).await?;
-    Ok(Mesh::of(lab.client()))
+/// Installs the CRD without an operator.
+async fn install_crd(lab: &Lab) -> TestResult<Mesh> {
+    lab.apply_dirs([config_dir().join("crd")]).await?;
+    Ok(Mesh::connect(lab.client()))
 }
 
-/// The schema of MeshInstallation as `kubectl explain` reads it.
-async fn published(lab: &Lab) -> TestResult<Value> {
+/// Waits for the schema of MeshInstallation that `kubectl explain` reads.
+async fn published_schema(lab: &Lab) -> TestResult<Value> {
     let client = lab.client();
-    let schema = wait::until(wait::PATIENCE, "the schema to be published", async || {
+    let schema = wait::until(wait::TIMEOUT, "the schema to be published", async || {
         let request = http::Request::get("/openapi/v3/apis/meshwright.dev/v1alpha1").body(Vec::new());
         let document: Value = client.request(request.map_err(|e| e.to_string())?).await.map_err(|e| e.to_string())?;
         let schema = document["components"]["schemas"]["dev.meshwright.v1alpha1.MeshInstallation"].clone();
-        if schema.is_object() { Ok(schema) } else { Err("it is not there".to_owned()) }
+        if schema.is_object() { Ok(schema) } else { Err("not published yet".to_owned()) }
     });
     Ok(schema.await?)
 }
 
-/// Kubernetes' own types; `kubectl explain pod.spec` describes what is in them.
+/// Fields with Kubernetes types, whose subfields have no descriptions here.
 const KUBERNETES: [&str; 4] = ["affinity", "tolerations", "neverInjectSelector", "alwaysInjectSelector"];
 
-/// Fields without a description, and how many there are at all.
-fn undescribed(path: &str, schema: &Value, found: &mut Vec<String>) -> usize {
+/// Collects fields without a description; returns the number of all fields.
+fn collect_undescribed(path: &str, schema: &Value, found: &mut Vec<String>) -> usize {
     let inner = schema["items"]["properties"].as_object();
     let mut count = 0;
     for (name, field) in schema["properties"].as_object().or(inner).into_iter().flatten() {
@@ -36,21 +36,23 @@ fn undescribed(path: &str, schema: &Value, found: &mut Vec<String>) -> usize {
             found.push(path.clone());
         }
         if !KUBERNETES.contains(&name.as_str()) {
-            count += undescribed(&path, field, found);
+            count += collect_undescribed(&path, field, found);
         }
     }
     count
 }
 
 #[test]
-fn kubectl_explain_says_of_every_field_what_it_does() {
+fn every_field_has_description() {
     run(LabOptions::default(), async |lab| {
-        served(lab).await?;
-        let schema = published(lab).await?;
-        assert!(schema["description"].as_str().is_some_and(|text| text.contains("which Istio mesh the cluster has")));
+        install_crd(lab).await?;
+        let schema = published_schema(lab).await?;
+        assert!(
+            schema["description"].as_str().is_some_and(|text| text.contains("describes an Istio mesh in the cluster"))
+        );
         for part in ["spec", "status"] {
             let mut missing = Vec::new();
-            let count = undescribed(part, &schema["properties"][part], &mut missing);
+            let count = collect_undescribed(part, &schema["properties"][part], &mut missing);
             assert_eq!(missing, Vec::<String>::new());
             assert!(count > 20, "{part} has only {count} fields");
         }
@@ -59,10 +61,10 @@ fn kubectl_explain_says_of_every_field_what_it_does() {
 }
 
 #[test]
-fn the_api_server_names_the_field_and_what_would_be_right() {
+fn schema_errors_name_field_and_allowed_values() {
     run(LabOptions::default(), async |lab| {
-        let mesh = served(lab).await?;
-        published(lab).await?;
+        let mesh = install_crd(lab).await?;
+        published_schema(lab).await?;
         let edge = |service: Value| json!([{"name": "edge", "service": service}]);
         let cases = [
             ("proxy", json!({"logLevl": "debug"}), vec!["spec.proxy.logLevl", "not declared in schema"]),
@@ -75,12 +77,16 @@ fn the_api_server_names_the_field_and_what_would_be_right() {
             ("gateways", edge(json!({"type": "External"})), vec!["service.type", "External", "NodePort"]),
             ("deletion", json!({"crds": "Drop"}), vec!["spec.deletion.crds", "Drop", "Keep", "Delete"]),
             ("images", json!({"registry": "a\"b"}), vec!["spec.images.registry", "registry.example.com/istio"]),
-            ("images", json!({"pullSecrets": ["a: b"]}), vec!["spec.images.pullSecrets", "names of Secrets"]),
+            (
+                "images",
+                json!({"imagePullSecrets": [{"name": "a: b"}]}),
+                vec!["spec.images.imagePullSecrets", "name of a Secret"],
+            ),
             ("gateways", edge(json!({"loadBalancerClass": "a b"})), vec!["loadBalancerClass", "internal-vip"]),
             ("controlPlane", json!({"replicas": "two"}), vec!["spec.controlPlane.replicas", "expected numeric"]),
         ];
         for (field, value, words) in cases {
-            let mut spec = small();
+            let mut spec = demo_spec();
             spec[field] = value;
             let Err(error) = mesh.apply(NAME, spec.clone()).await else {
                 return Err(format!("{spec} was accepted").into());
@@ -90,7 +96,7 @@ fn the_api_server_names_the_field_and_what_would_be_right() {
                 assert!(error.contains(word), "{word:?} is missing in: {error}");
             }
         }
-        mesh.apply(NAME, small()).await?;
+        mesh.apply(NAME, demo_spec()).await?;
         Ok(())
     });
 }

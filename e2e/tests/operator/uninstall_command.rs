@@ -1,105 +1,105 @@
-//! `meshwright uninstall`: whatever becomes of the mesh, nothing hangs and nothing of the operator stays.
+//! `meshwright uninstall` removes the operator completely, with or without the mesh.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, PostParams};
-use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR_NAMESPACE, small};
+use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR_NAMESPACE, demo_spec};
 use meshwright_e2e::{Lab, LabOptions, TestResult, apply, objects, run};
 
-use crate::cli::{Ran, meshwright};
-use crate::install_manifest::{DEFINITION, api, install, operator_is_gone, printed};
-use crate::uninstall::marked;
+use crate::cli::{CommandOutput, meshwright};
+use crate::install_manifest::{CRD, api, delete_operator, install, manifest};
+use crate::uninstall::owned_objects;
 
-async fn uninstall(lab: &Lab, args: &[&str]) -> TestResult<Ran> {
+async fn uninstall(lab: &Lab, args: &[&str]) -> TestResult<CommandOutput> {
     meshwright(lab.kubeconfig(), &[&["uninstall"], args].concat()).await
 }
 
-async fn done(lab: &Lab, args: &[&str]) -> TestResult<String> {
-    let ran = uninstall(lab, args).await?;
-    assert_eq!(ran.code, Some(0), "{args:?}: {}{}", ran.out, ran.err);
-    Ok(ran.out)
+async fn uninstall_ok(lab: &Lab, args: &[&str]) -> TestResult<String> {
+    let output = uninstall(lab, args).await?;
+    assert_eq!(output.code, Some(0), "{args:?}: {}{}", output.stdout, output.stderr);
+    Ok(output.stdout)
 }
 
-async fn refused(lab: &Lab, args: &[&str], why: &str) -> TestResult {
-    let ran = uninstall(lab, args).await?;
-    assert!(ran.code == Some(1) && ran.err.contains(why), "{args:?}: {}{}", ran.out, ran.err);
+async fn assert_fails(lab: &Lab, args: &[&str], text: &str) -> TestResult {
+    let output = uninstall(lab, args).await?;
+    assert!(output.code == Some(1) && output.stderr.contains(text), "{args:?}: {}{}", output.stdout, output.stderr);
     Ok(())
 }
 
-/// What is left of what the manifest has made.
-async fn left(lab: &Lab, mesh: &Mesh) -> TestResult<Vec<String>> {
-    let mut left = Vec::new();
-    for object in apply::parse("meshwright install", &printed(lab, &[]).await?)? {
+/// Names of the manifest's objects that exist.
+async fn remaining(lab: &Lab, mesh: &Mesh) -> TestResult<Vec<String>> {
+    let mut remaining = Vec::new();
+    for object in apply::parse("meshwright install", &manifest(lab, &[]).await?)? {
         if api(mesh, &object).get_opt(&object.name_any()).await?.is_some() {
-            left.push(object.name_any());
+            remaining.push(object.name_any());
         }
     }
-    Ok(left)
+    Ok(remaining)
 }
 
-async fn mesh_with_operator(lab: &Lab) -> TestResult<Mesh> {
+async fn install_operator_and_mesh(lab: &Lab) -> TestResult<Mesh> {
     install(lab, &[]).await?;
-    let mesh = Mesh::of(lab.client());
-    mesh.apply(NAME, small()).await?;
+    let mesh = Mesh::connect(lab.client());
+    mesh.apply(NAME, demo_spec()).await?;
     mesh.wait_ready(NAME).await?;
     Ok(mesh)
 }
 
 #[test]
-fn uninstall_leaves_nothing_that_hangs_whether_the_mesh_goes_or_stays_and_without_an_operator_too() {
+fn uninstall_command_removes_operator_in_any_state() {
     run(LabOptions::default().needs_own_lab(), async |lab| {
-        let mesh = mesh_with_operator(lab).await?;
+        let mesh = install_operator_and_mesh(lab).await?;
         let istiods = mesh.api("apps/v1", "Deployment", Some("istio-system"));
         let istiod = istiods.get("istiod").await?.uid();
 
-        // Nothing happens before it was said what becomes of the mesh, and before somebody said yes.
-        refused(lab, &["--yes"], "there are MeshInstallations: mesh").await?;
-        refused(lab, &["--meshes", "uninstall"], "say --yes").await?;
-        let astray = ["--meshes", "orphan", "--yes", "--operator-namespace", "default"];
-        refused(lab, &astray, "--operator-namespace meshwright-system").await?;
-        let told = done(lab, &["--meshes", "orphan", "--dry-run"]).await?;
-        assert!(told.contains("Deployment meshwright-system/meshwright: goes\n"), "{told}");
+        // The command requires --meshes and --yes before it deletes anything.
+        assert_fails(lab, &["--yes"], "MeshInstallations exist: mesh").await?;
+        assert_fails(lab, &["--meshes", "uninstall"], "confirm with --yes").await?;
+        let wrong_namespace = ["--meshes", "orphan", "--yes", "--operator-namespace", "default"];
+        assert_fails(lab, &wrong_namespace, "--operator-namespace meshwright-system").await?;
+        let plan = uninstall_ok(lab, &["--meshes", "orphan", "--dry-run"]).await?;
+        assert!(plan.contains("Deployment meshwright-system/meshwright: will be deleted\n"), "{plan}");
         assert!(mesh.installations().get(NAME).await?.metadata.deletion_timestamp.is_none());
-        assert_eq!(left(lab, &mesh).await?.len(), apply::parse("", &printed(lab, &[]).await?)?.len());
+        assert_eq!(remaining(lab, &mesh).await?.len(), apply::parse("", &manifest(lab, &[]).await?)?.len());
 
-        // The operator went first: a mesh can't be removed any more, but it can be let go.
-        operator_is_gone(&mesh).await?;
+        // Without an operator a mesh can't be uninstalled, but it can be orphaned.
+        delete_operator(&mesh).await?;
         mesh.installations().delete(NAME, &DeleteParams::default()).await?;
-        refused(lab, &["--meshes", "uninstall", "--yes"], "it isn't there").await?;
-        done(lab, &["--meshes", "orphan", "--yes"]).await?;
+        assert_fails(lab, &["--meshes", "uninstall", "--yes"], "it is not installed").await?;
+        uninstall_ok(lab, &["--meshes", "orphan", "--yes"]).await?;
         assert!(mesh.installations().get_opt(NAME).await?.is_none());
-        assert_eq!(left(lab, &mesh).await?, [DEFINITION, "istio-system"]);
+        assert_eq!(remaining(lab, &mesh).await?, [CRD, "istio-system"]);
         assert_eq!(istiods.get("istiod").await?.uid(), istiod);
 
-        // A mesh that is in use holds all of it up; it goes on when nobody needs the mesh any more.
-        mesh_with_operator(lab).await?;
-        assert_eq!(istiods.get("istiod").await?.uid(), istiod, "the new operator has taken it up");
+        // The uninstallation waits while the mesh is in use.
+        install_operator_and_mesh(lab).await?;
+        assert_eq!(istiods.get("istiod").await?.uid(), istiod, "the new operator should take over the mesh");
         objects::namespace(&lab.client(), "shop", &[("istio-injection", "enabled")]).await?;
         let pods: Api<Pod> = Api::namespaced(lab.client(), "shop");
         pods.create(&PostParams::default(), &objects::pod("cart", &[("app", "cart")])).await?;
-        let hurried = ["--meshes", "uninstall", "--crd", "--yes", "--timeout", "2"];
-        refused(lab, &hurried, "MeshInstallation mesh is still there after 2 s").await?;
+        let with_timeout = ["--meshes", "uninstall", "--crd", "--yes", "--timeout", "2"];
+        assert_fails(lab, &with_timeout, "MeshInstallation mesh still exists after 2 s").await?;
         objects::deployment_ready(&lab.client(), OPERATOR_NAMESPACE, "meshwright").await?;
         assert_eq!(istiods.get("istiod").await?.uid(), istiod);
         pods.delete("cart", &DeleteParams::default()).await?;
-        done(lab, &["--meshes", "uninstall", "--crd", "--yes"]).await?;
-        assert_eq!(left(lab, &mesh).await?, ["istio-system"]);
-        assert_eq!(marked(&mesh).await?, Vec::<String>::new());
+        uninstall_ok(lab, &["--meshes", "uninstall", "--crd", "--yes"]).await?;
+        assert_eq!(remaining(lab, &mesh).await?, ["istio-system"]);
+        assert_eq!(owned_objects(&mesh).await?, Vec::<String>::new());
         assert!(istiods.get_opt("istiod").await?.is_none());
         assert!(mesh.api("v1", "Secret", Some("istio-system")).get_opt("istio-ca-secret").await?.is_some());
 
-        // A running operator takes its marks off a mesh that it leaves.
-        mesh_with_operator(lab).await?;
+        // A running operator removes its ownership metadata from an orphaned mesh.
+        install_operator_and_mesh(lab).await?;
         let istiod = istiods.get("istiod").await?.uid();
-        done(lab, &["--meshes", "orphan", "--yes"]).await?;
-        assert_eq!(left(lab, &mesh).await?, [DEFINITION, "istio-system"]);
-        assert_eq!(marked(&mesh).await?, Vec::<String>::new());
+        uninstall_ok(lab, &["--meshes", "orphan", "--yes"]).await?;
+        assert_eq!(remaining(lab, &mesh).await?, [CRD, "istio-system"]);
+        assert_eq!(owned_objects(&mesh).await?, Vec::<String>::new());
         assert_eq!(istiods.get("istiod").await?.uid(), istiod);
 
-        // What is left goes later, and then there is nothing to do.
-        done(lab, &["--crd", "--yes"]).await?;
-        assert_eq!(left(lab, &mesh).await?, ["istio-system"]);
-        assert_eq!(done(lab, &[]).await?, "the operator: isn't there\n");
+        // The CRD can be deleted later; after that the command has nothing to do.
+        uninstall_ok(lab, &["--crd", "--yes"]).await?;
+        assert_eq!(remaining(lab, &mesh).await?, ["istio-system"]);
+        assert_eq!(uninstall_ok(lab, &[]).await?, "the operator: not installed\n");
         Ok(())
     });
 }

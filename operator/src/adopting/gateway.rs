@@ -1,17 +1,16 @@
-//! A gateway, read off its Deployment, Service and autoscaler: what its chart was given where that isn't what the chart has
-//! by itself.
+//! Reads a gateway's non-default chart values from its Deployment, Service and autoscaler.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::mesh::{Found, is_uninjected};
-use super::{is_empty, sibling, table};
-use crate::mesh::adoption::{is_makers, says_who_made_it};
+use super::mesh::{ExistingMesh, is_uninjected};
+use super::{entries, is_empty, sibling};
+use crate::mesh::adoption::{is_owned_by_installer, is_tool_metadata};
 use crate::mesh::kind::Kind;
 use crate::mesh::merge::{get, set};
 use crate::mesh::object::ObjectKey;
-use crate::planning::objects::Objects;
+use crate::planning::objects::LiveObjects;
 
 const POD: &str = "spec.template.spec";
 const SELECTED_LABELS: &str = "spec.selector.matchLabels";
@@ -19,17 +18,17 @@ const SELECTED_EXPRESSIONS: &str = "spec.selector.matchExpressions";
 const POD_LABELS: &str = "spec.template.metadata.labels";
 const POD_ANNOTATIONS: &str = "spec.template.metadata.annotations";
 const NETWORK_LABEL: &str = "topology.istio.io/network";
-/// The variable that the chart makes of the network.
+/// Environment variable that the chart sets for the network.
 const NETWORK_VARIABLE: &str = "ISTIO_META_REQUESTED_NETWORK_VIEW";
-/// The ports that the chart's Service has, and those of one between clusters, which has them whatever is listed.
+/// Default ports of the chart's Service, and the fixed ports of an east-west gateway.
 const PORTS: [(&str, i64); 3] = [("status-port", 15021), ("http2", 80), ("https", 443)];
-const CROSS_PORTS: [(&str, i64); 4] =
+const EAST_WEST_PORTS: [(&str, i64); 4] =
     [("status-port", 15021), ("tls", 15443), ("tls-istiod", 15012), ("tls-webhook", 15017)];
-/// Labels by which the chart's Deployment and Service select pods, and no others.
-const SELECTED_BY: [&str; 2] = ["app", "istio"];
-/// Labels of pods that the chart makes by itself.
+/// The only labels in the selectors of the chart's Deployment and Service.
+const SELECTOR_LABELS: [&str; 2] = ["app", "istio"];
+/// Pod labels that the chart sets.
 const CHARTS_LABELS: [&str; 4] = ["istio.io/rev", "sidecar.istio.io/inject", NETWORK_LABEL, "helm.sh/chart"];
-/// Annotations of pods that the chart has by itself.
+/// Pod annotations that the chart sets.
 const CHARTS_ANNOTATIONS: [(&str, &str); 5] = [
     ("prometheus.io/port", "15020"),
     ("prometheus.io/scrape", "true"),
@@ -37,14 +36,14 @@ const CHARTS_ANNOTATIONS: [(&str, &str); 5] = [
     ("inject.istio.io/templates", "gateway"),
     ("sidecar.istio.io/inject", "true"),
 ];
-/// Fields of pods that the chart takes as they are, under the same name.
-const PLAIN: [&str; 6] =
+/// Pod fields that are chart values with the same name.
+const POD_VALUES: [&str; 6] =
     ["imagePullSecrets", "volumes", "initContainers", "topologySpreadConstraints", "dnsConfig", "priorityClassName"];
-/// The same, of a Service.
-const PLAIN_OF_SERVICE: [&str; 2] = ["loadBalancerIP", "externalIPs"];
+/// Service fields that are chart values with the same name.
+const SERVICE_VALUES: [&str; 2] = ["loadBalancerIP", "externalIPs"];
 
 /// The entry of `spec.gateways`.
-pub(super) fn read(found: &Found<'_>, key: &ObjectKey, deployment: &Value, objects: &Objects) -> Value {
+pub(super) fn read(found: &ExistingMesh<'_>, key: &ObjectKey, deployment: &Value, objects: &LiveObjects) -> Value {
     let mut gateway = json!({"name": key.name});
     if key.namespace.as_deref() != Some(&found.namespace) {
         set(&mut gateway, "namespace", key.namespace.clone());
@@ -60,12 +59,12 @@ pub(super) fn read(found: &Found<'_>, key: &ObjectKey, deployment: &Value, objec
     }
     read_scale(deployment, sibling(objects, key, Kind::HorizontalPodAutoscaler), &mut gateway);
     read_placement(deployment, &mut gateway);
-    // What else such pods have is what istiod gives to others.
+    // istiod adds the rest of such a pod during injection.
     let labels = if is_uninjected(deployment) {
         own_labels(&key.name, selected_by(deployment))
     } else {
         read_pods(deployment, &mut gateway);
-        own_labels(&key.name, table(deployment, POD_LABELS))
+        own_labels(&key.name, entries(deployment, POD_LABELS))
     };
     if !labels.is_empty() {
         set(&mut gateway, "values.labels", Value::Object(labels));
@@ -78,38 +77,38 @@ pub(super) fn read(found: &Found<'_>, key: &ObjectKey, deployment: &Value, objec
     gateway
 }
 
-/// Whether the chart can make the Deployment's selector, which no Deployment ever changes.
+/// Whether the chart can render the Deployment's selector, which is immutable.
 pub(super) fn has_charts_selector(deployment: &Value) -> bool {
     let labels: BTreeSet<&str> = selected_by(deployment).map(|(label, _)| label.as_str()).collect();
     let expressions = get(deployment, SELECTED_EXPRESSIONS);
-    labels == SELECTED_BY.into() && expressions.is_none_or(is_empty)
+    labels == SELECTOR_LABELS.into() && expressions.is_none_or(is_empty)
 }
 
 fn selected_by(deployment: &Value) -> impl Iterator<Item = (&String, &Value)> {
-    table(deployment, SELECTED_LABELS)
+    entries(deployment, SELECTED_LABELS)
 }
 
-/// Copies a value, if it says anything.
+/// Copies a value unless it is empty.
 fn copy(from: &Value, path: &str, to: &mut Value, field: &str) {
     if let Some(value) = get(from, path).filter(|value| !is_empty(value)) {
         set(to, field, value.clone());
     }
 }
 
-fn read_service(service: &Value, between_clusters: bool, gateway: &mut Value) {
+fn read_service(service: &Value, east_west: bool, gateway: &mut Value) {
     let kind = get(service, "spec.type").and_then(Value::as_str).unwrap_or("ClusterIP");
     set(gateway, "service.type", kind);
-    let usual: &[(&str, i64)] = if between_clusters { &CROSS_PORTS } else { &PORTS };
+    let defaults: &[(&str, i64)] = if east_west { &EAST_WEST_PORTS } else { &PORTS };
     let ports: Vec<Value> =
         get(service, "spec.ports").and_then(Value::as_array).into_iter().flatten().map(|p| port(p, kind)).collect();
-    let plain: Vec<Value> = usual.iter().map(|(name, port)| json!({"name": name, "port": port})).collect();
+    let plain: Vec<Value> = defaults.iter().map(|(name, port)| json!({"name": name, "port": port})).collect();
     if ports != plain {
         set(gateway, "service.ports", ports);
     }
-    // Clouds write annotations of their own.
-    let annotations = table(service, "metadata.annotations")
-        .filter(|(name, _)| is_makers(service, &["f:metadata", "f:annotations", &format!("f:{name}")]))
-        .filter(|(name, _)| !says_who_made_it(&format!("metadata.annotations[{name:?}]")));
+    // Cloud providers add their own annotations.
+    let annotations = entries(service, "metadata.annotations")
+        .filter(|(name, _)| is_owned_by_installer(service, &["f:metadata", "f:annotations", &format!("f:{name}")]))
+        .filter(|(name, _)| !is_tool_metadata(&format!("metadata.annotations[{name:?}]")));
     let annotations: Map<String, Value> = annotations.map(|(name, value)| (name.clone(), value.clone())).collect();
     if !annotations.is_empty() {
         set(gateway, "service.annotations", Value::Object(annotations));
@@ -123,12 +122,12 @@ fn read_service(service: &Value, between_clusters: bool, gateway: &mut Value) {
     if get(service, "spec.allocateLoadBalancerNodePorts").is_some_and(|allocate| allocate == false) {
         set(gateway, "service.allocateLoadBalancerNodePorts", false);
     }
-    for field in PLAIN_OF_SERVICE {
+    for field in SERVICE_VALUES {
         copy(service, &format!("spec.{field}"), gateway, &format!("values.service.{field}"));
     }
 }
 
-/// One port. Node ports are what clients of such a Service know; those of a load balancer are kept without being named.
+/// Reads one port. Only Services of type NodePort need explicit node ports; the operator keeps those of load balancers.
 fn port(port: &Value, kind: &str) -> Value {
     let mut entry = json!({"name": port.get("name"), "port": port.get("port")});
     if let Some(target) =
@@ -160,7 +159,11 @@ fn read_scale(deployment: &Value, autoscaler: Option<&Value>, gateway: &mut Valu
     };
     let cpu = target("cpu").unwrap_or(80);
     if (min, max, cpu) != (1, 5, 80) {
-        set(gateway, "autoscaling", json!({"min": min, "max": max, "targetCPU": cpu}));
+        set(
+            gateway,
+            "autoscaling",
+            json!({"minReplicas": min, "maxReplicas": max, "targetCPUUtilizationPercentage": cpu}),
+        );
     }
     if let Some(memory) = target("memory") {
         set(gateway, "values.autoscaling.targetMemoryUtilizationPercentage", memory);
@@ -169,15 +172,16 @@ fn read_scale(deployment: &Value, autoscaler: Option<&Value>, gateway: &mut Valu
 }
 
 fn read_placement(deployment: &Value, gateway: &mut Value) {
-    let usual = json!({"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}});
+    let defaults = json!({"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}});
     let proxy = deployment.pointer("/spec/template/spec/containers/0");
-    if let Some(resources) = proxy.and_then(|proxy| proxy.get("resources")).filter(|resources| **resources != usual) {
+    if let Some(resources) = proxy.and_then(|proxy| proxy.get("resources")).filter(|resources| **resources != defaults)
+    {
         set(gateway, "resources", resources.clone());
     }
     for field in ["nodeSelector", "tolerations"] {
         copy(deployment, &format!("{POD}.{field}"), gateway, field);
     }
-    // istioctl's charts write one that says nothing.
+    // istioctl's charts render an empty affinity.
     if let Some(affinity) = get(deployment, &format!("{POD}.affinity"))
         && affinity.as_object().is_some_and(|kinds| !kinds.values().all(is_empty))
     {
@@ -188,14 +192,14 @@ fn read_placement(deployment: &Value, gateway: &mut Value) {
 fn read_pods(deployment: &Value, gateway: &mut Value) {
     let proxy = deployment.pointer("/spec/template/spec/containers/0");
     let is_usual = |name: &str, value: &Value| CHARTS_ANNOTATIONS.iter().any(|(n, v)| *n == name && value == v);
-    let annotations: Map<String, Value> = table(deployment, POD_ANNOTATIONS)
+    let annotations: Map<String, Value> = entries(deployment, POD_ANNOTATIONS)
         .filter(|(name, value)| !is_usual(name, value))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     if !annotations.is_empty() {
         set(gateway, "podAnnotations", Value::Object(annotations));
     }
-    for field in PLAIN {
+    for field in POD_VALUES {
         copy(deployment, &format!("{POD}.{field}"), gateway, &format!("values.{field}"));
     }
     if let Some(grace) = get(deployment, &format!("{POD}.terminationGracePeriodSeconds")).filter(|grace| **grace != 30)
@@ -215,14 +219,14 @@ fn read_pods(deployment: &Value, gateway: &mut Value) {
     }
 }
 
-/// Labels of the pods that the chart doesn't give them by itself.
+/// Pod labels that the chart doesn't set.
 fn own_labels<'a>(name: &str, labels: impl Iterator<Item = (&'a String, &'a Value)>) -> Map<String, Value> {
-    let usual = |label: &str, value: &Value| match label {
+    let defaults = |label: &str, value: &Value| match label {
         "app" => value == name,
         "istio" => value == name.strip_prefix("istio-").unwrap_or(name),
         "istio.io/dataplane-mode" => value == "none",
         _ => label.starts_with("app.kubernetes.io/") || CHARTS_LABELS.contains(&label),
     };
-    let own = labels.filter(|(label, value)| !usual(label, value));
+    let own = labels.filter(|(label, value)| !defaults(label, value));
     own.map(|(label, value)| (label.clone(), value.clone())).collect()
 }

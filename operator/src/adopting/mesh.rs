@@ -1,72 +1,72 @@
-//! Which mesh is there: its control plane, gateways and node agents.
+//! Finds the existing mesh: control plane, gateways and node components.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::table;
+use super::entries;
 use crate::mesh::kind::Kind;
-use crate::mesh::marks::Marks;
 use crate::mesh::merge::get;
 use crate::mesh::object::ObjectKey;
+use crate::mesh::ownership::OwnershipMeta;
 use crate::mesh::revisions::{DEFAULT, REVISION_LABEL, Revision, TAG_LABEL};
-use crate::planning::objects::Objects;
+use crate::planning::objects::LiveObjects;
 
-/// Where Istio is installed unless somebody says otherwise.
-pub const USUAL_NAMESPACE: &str = "istio-system";
+/// Default namespace of Istio.
+pub const DEFAULT_NAMESPACE: &str = "istio-system";
 
-/// Which of several control planes is meant.
+/// Selects one of several control planes.
 #[derive(Clone, Debug, Default)]
-pub struct Choice {
-    /// The one in this namespace.
+pub struct MeshSelector {
+    /// Namespace of the control plane.
     pub namespace: Option<String>,
-    /// The one of this revision; `default` is the one without.
+    /// Revision of the control plane; `default` selects the one without a revision name.
     pub revision: Option<String>,
 }
 
-/// There is no mesh to propose anything for.
+/// No mesh was selected.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FindMeshError {
-    /// None is there.
-    #[error("no control plane is there that Istio's charts made and no MeshInstallation has")]
+    /// There is no unmanaged control plane.
+    #[error("no control plane found that Istio's charts created and no MeshInstallation manages")]
     None,
-    /// Which one is meant?
-    #[error("there are several control planes: {}; name one with --namespace and --revision", .0.join(", "))]
+    /// Several control planes match.
+    #[error("found several control planes: {}; select one with --mesh-namespace and --revision", .0.join(", "))]
     Several(Vec<String>),
-    /// Its objects don't say of which release it is.
-    #[error("{0} has no label app.kubernetes.io/version: releases before 1.24 can't be read")]
+    /// The release of the control plane is unknown.
+    #[error("{0} has no label app.kubernetes.io/version; releases before 1.24 are not supported")]
     NoVersion(ObjectKey),
 }
 
-/// A mesh, by its objects.
+/// The resources of an existing mesh.
 #[derive(Debug)]
-pub struct Found<'a> {
-    /// The Deployment of istiod.
+pub struct ExistingMesh<'a> {
+    /// Deployment of the control plane.
     pub istiod: (&'a ObjectKey, &'a Value),
-    /// The control plane's namespace.
+    /// Namespace of the control plane.
     pub namespace: String,
-    /// Its revision.
+    /// Revision of the control plane.
     pub revision: Revision,
-    /// Its exact release.
+    /// Exact release of the control plane.
     pub version: String,
-    /// Revision tags that lead to it.
+    /// Revision tags that point to it.
     pub tags: BTreeSet<String>,
-    /// Deployments of its gateways.
+    /// Deployments of its injected gateways.
     pub gateways: Vec<(&'a ObjectKey, &'a Value)>,
-    /// Those of its gateways that istiod doesn't inject, as istioctl makes them: no chart makes such pods any more.
+    /// Deployments of its gateways without injection, as istioctl creates them; current charts don't.
     pub uninjected: Vec<(&'a ObjectKey, &'a Value)>,
-    /// The node agent.
+    /// DaemonSet of istio-cni.
     pub cni: Option<(&'a ObjectKey, &'a Value)>,
-    /// The node proxy.
+    /// DaemonSet of ztunnel.
     pub ztunnel: Option<(&'a ObjectKey, &'a Value)>,
-    /// Deployments of the other control planes, and of gateways that ask for another.
+    /// Deployments of other control planes and of their gateways.
     pub others: Vec<(&'a ObjectKey, &'a Value)>,
 }
 
-/// Finds a mesh among objects of Istio's charts. What an installation has is left out.
-pub fn find<'a>(objects: &'a Objects, choice: &Choice) -> Result<Found<'a>, FindMeshError> {
+/// Finds a mesh among the resources of Istio's charts, without those that a MeshInstallation manages.
+pub fn find_mesh<'a>(objects: &'a LiveObjects, choice: &MeshSelector) -> Result<ExistingMesh<'a>, FindMeshError> {
     let free: Vec<(&ObjectKey, &Value)> =
-        objects.iter().filter(|(_, object)| Marks::of(object).are_missing()).collect();
+        objects.iter().filter(|(_, object)| OwnershipMeta::of(object).is_absent()).collect();
     let istiod = control_plane(&free, choice)?;
     let version = label(istiod.1, "app.kubernetes.io/version");
     let version = version.ok_or_else(|| FindMeshError::NoVersion(istiod.0.clone()))?.to_owned();
@@ -74,29 +74,30 @@ pub fn find<'a>(objects: &'a Objects, choice: &Choice) -> Result<Found<'a>, Find
     let of_kind = |kind: Kind| free.iter().copied().filter(move |(key, _)| key.kind == kind);
     let mut others: Vec<_> =
         objects.iter().filter(|(key, object)| is_istiod(key, object) && *key != istiod.0).collect();
-    // A node's agents are there once. They say whose they are, but for one that is gone: then they are anybody's.
-    let is_its = |agent: &Value| {
-        let theirs = agents_revision(agent);
-        theirs == rev || !others.iter().any(|(_, other)| revision(other) == theirs)
+    // istio-cni and ztunnel exist once per cluster. If the revision in their labels no longer exists, any revision can
+    // adopt them.
+    let is_its = |component: &Value| {
+        let revision_of_component = component_revision(component);
+        revision_of_component == rev || !others.iter().any(|(_, other)| revision(other) == revision_of_component)
     };
-    let named = |kind: Kind, name: &str| of_kind(kind).find(|(key, agent)| key.name == name && is_its(agent));
+    let named = |kind: Kind, name: &str| of_kind(kind).find(|(key, component)| key.name == name && is_its(component));
     let tags: BTreeSet<String> = of_kind(Kind::MutatingWebhookConfiguration)
         .filter(|(_, object)| label(object, REVISION_LABEL) == Some(rev))
         .filter_map(|(_, object)| label(object, TAG_LABEL))
-        // Whoever has no revision is the default.
+        // A control plane without a revision name is the default anyway.
         .filter(|tag| !(*tag == DEFAULT && rev == DEFAULT))
         .map(str::to_owned)
         .collect();
     let cni = named(Kind::DaemonSet, "istio-cni-node");
     let ztunnel = named(Kind::DaemonSet, "ztunnel");
     let gateways = of_kind(Kind::Deployment).filter(|(_, object)| is_gateway(object));
-    let (gateways, anothers): (Vec<_>, Vec<_>) = gateways.partition(|(_, object)| {
-        let name = revision_asked_for(object).unwrap_or(DEFAULT);
+    let (gateways, other_gateways): (Vec<_>, Vec<_>) = gateways.partition(|(_, object)| {
+        let name = selected_revision(object).unwrap_or(DEFAULT);
         name == rev || tags.contains(name)
     });
-    others.extend(anothers);
+    others.extend(other_gateways);
     let (uninjected, gateways) = gateways.into_iter().partition(|(_, object)| is_uninjected(object));
-    Ok(Found {
+    Ok(ExistingMesh {
         istiod,
         namespace: istiod.0.namespace.clone().unwrap_or_default(),
         revision: if rev == DEFAULT { Revision::Default } else { Revision::Named(rev.to_owned()) },
@@ -112,7 +113,7 @@ pub fn find<'a>(objects: &'a Objects, choice: &Choice) -> Result<Found<'a>, Find
 
 fn control_plane<'a>(
     free: &[(&'a ObjectKey, &'a Value)],
-    choice: &Choice,
+    choice: &MeshSelector,
 ) -> Result<(&'a ObjectKey, &'a Value), FindMeshError> {
     let fitting = free.iter().copied().filter(|(key, object)| is_istiod(key, object) && choice.fits(key, object));
     match fitting.collect::<Vec<_>>().as_slice() {
@@ -129,7 +130,7 @@ fn is_istiod(key: &ObjectKey, object: &Value) -> bool {
     key.kind == Kind::Deployment && label(object, "app") == Some("istiod")
 }
 
-impl Choice {
+impl MeshSelector {
     fn fits(&self, key: &ObjectKey, istiod: &Value) -> bool {
         (self.namespace.is_none() || self.namespace == key.namespace)
             && self.revision.as_deref().is_none_or(|wanted| wanted == revision(istiod))
@@ -140,10 +141,11 @@ fn revision(istiod: &Value) -> &str {
     label(istiod, REVISION_LABEL).unwrap_or(DEFAULT)
 }
 
-/// cni's chart has a label for it, ztunnel's an annotation.
-fn agents_revision(agent: &Value) -> &str {
-    let annotation = get(agent, "metadata.annotations").and_then(|all| all.get(REVISION_LABEL)).and_then(Value::as_str);
-    annotation.unwrap_or_else(|| revision(agent))
+/// The revision is a label in the istio-cni chart and an annotation in the ztunnel chart.
+fn component_revision(component: &Value) -> &str {
+    let annotation =
+        get(component, "metadata.annotations").and_then(|all| all.get(REVISION_LABEL)).and_then(Value::as_str);
+    annotation.unwrap_or_else(|| revision(component))
 }
 
 fn label<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
@@ -151,20 +153,20 @@ fn label<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
 }
 
 fn pod_label<'a>(workload: &'a Value, name: &str) -> Option<&'a str> {
-    table(workload, "spec.template.metadata.labels").find(|(key, _)| *key == name)?.1.as_str()
+    entries(workload, "spec.template.metadata.labels").find(|(key, _)| *key == name)?.1.as_str()
 }
 
-/// Whether istiod is told to leave these pods as they are.
+/// Whether injection is disabled for the pods.
 pub(super) fn is_uninjected(deployment: &Value) -> bool {
     pod_label(deployment, "sidecar.istio.io/inject") == Some("false")
 }
 
-/// The revision, or the tag, by which a gateway's pods ask to be injected.
-pub(super) fn revision_asked_for(gateway: &Value) -> Option<&str> {
+/// The revision or tag in the label of a gateway's pods.
+pub(super) fn selected_revision(gateway: &Value) -> Option<&str> {
     pod_label(gateway, REVISION_LABEL)
 }
 
-/// Pods that are a proxy and nothing else; those that istiod made for a Gateway of the Gateway API stay istiod's.
+/// Whether the pods only have the proxy container. istiod keeps managing Deployments of Gateway API Gateways.
 fn is_gateway(deployment: &Value) -> bool {
     let containers = deployment.pointer("/spec/template/spec/containers").and_then(Value::as_array);
     let names = containers.into_iter().flatten().map(|container| container.get("name").and_then(Value::as_str));

@@ -1,9 +1,9 @@
-//! From a mesh that somebody else installed to the MeshInstallation that reproduces it. Pure: what is live comes as an
-//! argument; whether the proposal says all of it is found out by the operator's own plan.
+//! Generates the MeshInstallation for an existing Istio installation. Pure: live resources are arguments, and the
+//! operator's own plan verifies whether the proposal is complete.
 //!
-//! [`mesh`] finds the control plane and what goes with it, [`istiod`] reads what its chart was given, [`gateway`] reads
-//! gateways off their objects, since their chart leaves no values behind; [`webhooks`] what istioctl does to webhooks that
-//! charts made.
+//! [`mesh`] finds the control plane and its components, [`istiod`] reads the Helm values of the istiod chart,
+//! [`gateway`] reads gateways from their resources because the gateway chart doesn't store its values, and [`webhooks`]
+//! handles changes that istioctl makes to the charts' webhooks.
 
 mod gateway;
 mod istiod;
@@ -17,35 +17,35 @@ use std::collections::BTreeSet;
 use meshwright_api::Adoption;
 use serde_json::{Map, Value, json};
 
-pub use mesh::{Choice, FindMeshError, Found, find};
+pub use mesh::{ExistingMesh, FindMeshError, MeshSelector, find_mesh};
 
-use crate::check::makers::{Origin, origin_of};
+use crate::check::managed_by::{Manager, manager_of};
 use crate::mesh::kind::Kind;
-use crate::mesh::marks::Marks;
 use crate::mesh::merge::{get, set};
 use crate::mesh::object::ObjectKey;
+use crate::mesh::ownership::OwnershipMeta;
 use crate::mesh::revisions::REVISION_LABEL;
-use crate::planning::objects::Objects;
+use crate::planning::objects::LiveObjects;
 
-/// The label that all objects of Istio's charts have.
-pub const CHARTS: &str = "app.kubernetes.io/part-of=istio";
+/// Label of all resources in Istio's charts.
+pub const CHARTS_LABEL: &str = "app.kubernetes.io/part-of=istio";
 
-/// What would bring the mesh about.
+/// A MeshInstallation for an existing mesh.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proposal {
-    /// The spec of a MeshInstallation.
+    /// The proposed spec.
     pub spec: Value,
-    /// What to know of it.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
-/// The proposal for a mesh that was found. Gateways whose pods only `Adoption::Overwrite` can take over are in it with that
-/// alone.
+/// Generates the proposal for a mesh. It only includes gateways without injection with `Adoption::Overwrite`, because
+/// adopting them replaces their pods.
 #[must_use]
-pub fn propose(found: &Found<'_>, objects: &Objects, adoption: Adoption) -> Proposal {
+pub fn propose(found: &ExistingMesh<'_>, objects: &LiveObjects, adoption: Adoption) -> Proposal {
     let mut notes = Vec::new();
     let mut spec = json!({"version": found.version, "adoption": adoption});
-    if found.namespace != mesh::USUAL_NAMESPACE {
+    if found.namespace != mesh::DEFAULT_NAMESPACE {
         set(&mut spec, "namespace", found.namespace.as_str());
     }
     if let Some(revision) = found.revision.name() {
@@ -57,13 +57,15 @@ pub fn propose(found: &Found<'_>, objects: &Objects, adoption: Adoption) -> Prop
     }
     match istiod::values(found, objects) {
         Some(values) => istiod::into_spec(found, values, &mut spec, &mut notes),
-        None => notes.push("what istiod's chart was given can't be seen: its ConfigMap values isn't there".to_owned()),
+        None => {
+            notes.push("the Helm values of istiod are unknown because its ConfigMap values doesn't exist".to_owned())
+        }
     }
-    for (agent, workload) in [("cni", found.cni), ("ztunnel", found.ztunnel)] {
+    for (component, workload) in [("cni", found.cni), ("ztunnel", found.ztunnel)] {
         if let Some((key, workload)) = workload {
-            set(&mut spec, agent, node_agent(found, key, workload));
-            without_profile(found, agent, workload, &mut spec);
-            notes.push(format!("what the chart of {agent} was given can't be seen but for namespace and resources"));
+            set(&mut spec, component, node_component(found, key, workload));
+            unset_profile_values(found, component, workload, &mut spec);
+            notes.push(format!("the Helm values of {component} are unknown except for namespace and resources"));
         }
     }
     let patches = patches(found, objects, adoption, &mut notes);
@@ -77,21 +79,25 @@ pub fn propose(found: &Found<'_>, objects: &Objects, adoption: Adoption) -> Prop
     Proposal { spec, notes }
 }
 
-/// What no field says, and pods are replaced or webhooks turned without.
-fn patches(found: &Found<'_>, objects: &Objects, adoption: Adoption, notes: &mut Vec<String>) -> Vec<Value> {
+/// Patches for settings that no field of the spec covers and without which pods or webhooks would change.
+fn patches(found: &ExistingMesh<'_>, objects: &LiveObjects, adoption: Adoption, notes: &mut Vec<String>) -> Vec<Value> {
     let workloads = [Some(found.istiod), found.cni, found.ztunnel].into_iter().flatten();
     let workloads = workloads.chain(found.gateways.iter().copied());
-    let mut patches: Vec<Value> = workloads.filter_map(|(key, pods)| other_release(key, pods)).collect();
+    let mut patches: Vec<Value> = workloads.filter_map(|(key, pods)| release_name_patch(key, pods)).collect();
     if !patches.is_empty() {
         notes.push(
-            "spec.patches keep the label by which pods name the release of their chart: without them, pods are replaced"
+            "spec.patches keep the pods' label with the name of their Helm release; without them, the pods would be \
+             replaced"
                 .to_owned(),
         );
     }
-    let names: Vec<Value> = found.gateways.iter().filter_map(|(key, pods)| other_name(found, key, pods)).collect();
+    let names: Vec<Value> =
+        found.gateways.iter().filter_map(|(key, pods)| revision_label_patch(found, key, pods)).collect();
     if !names.is_empty() {
         notes.push(
-            "spec.patches keep the name by which gateways' pods ask for istiod: without them, pods are replaced".into(),
+            "spec.patches keep the revision label of the gateways' pods; without them, the pods would be \
+             replaced"
+                .into(),
         );
     }
     patches.extend(names);
@@ -99,122 +105,136 @@ fn patches(found: &Found<'_>, objects: &Objects, adoption: Adoption, notes: &mut
     patches
 }
 
-fn gateways(found: &Found<'_>, objects: &Objects, adoption: Adoption, notes: &mut Vec<String>) -> Vec<Value> {
-    let fate = |gateway: &Value| match adoption {
-        _ if !gateway::has_charts_selector(gateway) => Fate::Left,
-        Adoption::Overwrite => Fate::Replaced,
-        _ => Fate::Replaceable,
+fn gateways(
+    found: &ExistingMesh<'_>,
+    objects: &LiveObjects,
+    adoption: Adoption,
+    notes: &mut Vec<String>,
+) -> Vec<Value> {
+    let handling = |gateway: &Value| match adoption {
+        _ if !gateway::has_charts_selector(gateway) => GatewayHandling::NotAdoptable,
+        Adoption::Overwrite => GatewayHandling::Replaced,
+        _ => GatewayHandling::Replaceable,
     };
-    notes.extend(found.uninjected.iter().map(|(key, gateway)| about_uninjected(key, fate(gateway))));
-    let replaced = found.uninjected.iter().filter(|(_, gateway)| fate(gateway) == Fate::Replaced);
+    notes.extend(found.uninjected.iter().map(|(key, gateway)| uninjected_note(key, handling(gateway))));
+    let replaced = found.uninjected.iter().filter(|(_, gateway)| handling(gateway) == GatewayHandling::Replaced);
     let all = found.gateways.iter().chain(replaced);
     all.map(|(key, workload)| gateway::read(found, key, workload, objects)).collect()
 }
 
-/// What becomes of a gateway that istiod doesn't inject.
+/// How the proposal handles a gateway without injection.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    /// It is taken over.
+enum GatewayHandling {
+    /// The gateway is adopted and its pods are replaced.
     Replaced,
-    /// It could be.
+    /// The gateway could be adopted with `--overwrite`.
     Replaceable,
-    /// Its selector is one that no chart makes any more.
-    Left,
+    /// The chart can't render its selector, so it can't be adopted.
+    NotAdoptable,
 }
 
-fn about_uninjected(gateway: &ObjectKey, fate: Fate) -> String {
-    let fate = match fate {
-        Fate::Replaced => "its pods are replaced, and have the ServiceAccount of its name from then on",
-        Fate::Replaceable => {
-            "it is left as it is, at its release; with --overwrite it is taken over too, and its pods are replaced"
+fn uninjected_note(gateway: &ObjectKey, handling: GatewayHandling) -> String {
+    let handling = match handling {
+        GatewayHandling::Replaced => "its pods are replaced and then use the ServiceAccount with the gateway's name",
+        GatewayHandling::Replaceable => {
+            "it is not adopted and keeps its release; --overwrite adopts it and replaces its pods"
         }
-        Fate::Left => {
-            "it is left as it is, at its release, since its Deployment doesn't select pods by app and istio alone, as the \
-             chart's does, and no Deployment's selector can be changed; make one of another name beside it"
+        GatewayHandling::NotAdoptable => {
+            "it is not adopted and keeps its release, because its Deployment's selector has other labels than the chart's \
+             (app and istio) and is immutable; create a new gateway with another name"
         }
     };
-    format!("istiod doesn't inject {gateway}, which only istioctl's charts make: {fate}")
+    format!("{gateway} has no injected proxy (as created by istioctl): {handling}")
 }
 
-fn node_agent(found: &Found<'_>, key: &ObjectKey, workload: &Value) -> Value {
-    let mut agent = json!({"mode": "Enabled"});
+fn node_component(found: &ExistingMesh<'_>, key: &ObjectKey, workload: &Value) -> Value {
+    let mut component = json!({"mode": "Enabled"});
     let namespace = key.namespace.as_deref().unwrap_or_default();
     if namespace != found.namespace {
-        set(&mut agent, "namespace", namespace);
+        set(&mut component, "namespace", namespace);
     }
     if let Some(resources) = workload.pointer("/spec/template/spec/containers/0/resources") {
-        set(&mut agent, "resources", resources.clone());
+        set(&mut component, "resources", resources.clone());
     }
-    agent
+    component
 }
 
-/// What the ambient profile adds to an agent's chart, where that was not given the profile, as Istio's documents have it.
+/// Values that the ambient profile sets. Istio's documentation installs ztunnel without the profile.
 const VARIANT: &str = "distroless";
 const HBONE: &str = "ISTIO_META_ENABLE_HBONE";
 
-fn without_profile(found: &Found<'_>, agent: &str, workload: &Value, spec: &mut Value) {
+fn unset_profile_values(found: &ExistingMesh<'_>, component: &str, workload: &Value, spec: &mut Value) {
     if get(spec, "profile").is_none_or(|profile| profile != "ambient") {
         return;
     }
     let container = workload.pointer("/spec/template/spec/containers/0");
     let image = container.and_then(|container| container.get("image")).and_then(Value::as_str);
     if image.is_some_and(|image| image.ends_with(&found.version) && !image.ends_with(VARIANT)) {
-        set(spec, &format!("values.{agent}.global.variant"), "");
+        set(spec, &format!("values.{component}.global.variant"), "");
     }
     let mut variables =
         container.and_then(|container| container.get("env")).and_then(Value::as_array).into_iter().flatten();
-    if agent == "ztunnel" && !variables.any(|variable| variable.get("name").is_some_and(|name| name == HBONE)) {
+    if component == "ztunnel" && !variables.any(|variable| variable.get("name").is_some_and(|name| name == HBONE)) {
         set(spec, "values.ztunnel.meshConfig.defaultConfig.proxyMetadata", Value::Null);
     }
 }
 
-/// The label of pods with the name that their chart's release had. istioctl and Sail have names of their own for releases,
-/// and a label that changes would replace pods.
+/// Pod label with the Helm release name. istioctl and the Sail Operator use other names than the charts' defaults, and
+/// a changed label would replace the pods.
 const RELEASE_LABEL: &str = "app.kubernetes.io/instance";
 
-fn other_release(key: &ObjectKey, workload: &Value) -> Option<Value> {
+fn release_name_patch(key: &ObjectKey, workload: &Value) -> Option<Value> {
     let release = workload.pointer("/spec/template/metadata/labels")?.get(RELEASE_LABEL)?.as_str()?;
-    let usual = if key.name == "istio-cni-node" { "istio-cni" } else { &key.name };
+    let default_name = if key.name == "istio-cni-node" { "istio-cni" } else { &key.name };
     let path = format!("/spec/template/metadata/labels/{}", RELEASE_LABEL.replace('/', "~1"));
     let target = json!({"kind": key.kind.name(), "name": key.name});
     let steps = json!([{"op": "replace", "path": path, "value": release}]);
-    (release != usual).then(|| json!({"target": target, "patch": steps}))
+    (release != default_name).then(|| json!({"target": target, "patch": steps}))
 }
 
-/// A gateway's pods may ask for their control plane by a tag, or say that it is the default. Ours ask by its revision alone.
-fn other_name(found: &Found<'_>, key: &ObjectKey, gateway: &Value) -> Option<Value> {
-    let name = mesh::revision_asked_for(gateway).filter(|name| Some(*name) != found.revision.name())?;
+/// Pods of existing gateways may select their control plane with a tag or with `default`; the operator renders the
+/// revision.
+fn revision_label_patch(found: &ExistingMesh<'_>, key: &ObjectKey, gateway: &Value) -> Option<Value> {
+    let name = mesh::selected_revision(gateway).filter(|name| Some(*name) != found.revision.name())?;
     let path = format!("/spec/template/metadata/labels/{}", REVISION_LABEL.replace('/', "~1"));
     let target = json!({"kind": key.kind.name(), "name": key.name, "namespace": key.namespace});
     Some(json!({"target": target, "patch": [{"op": "add", "path": path, "value": name}]}))
 }
 
-/// The objects of the mesh that was found, and not of another revision, Helm release or installation.
-pub fn of_mesh<'a>(found: &Found<'_>, objects: &'a Objects) -> impl Iterator<Item = (&'a ObjectKey, &'a Value)> {
-    let helms = |(key, object): &(&ObjectKey, &Value)| Some(origin_of(key, object)).filter(Origin::is_helms);
-    let others: BTreeSet<Origin> = found.others.iter().filter_map(helms).collect();
+/// The resources of the mesh, without those of other revisions, Helm releases or MeshInstallations.
+pub fn mesh_objects<'a>(
+    found: &ExistingMesh<'_>,
+    objects: &'a LiveObjects,
+) -> impl Iterator<Item = (&'a ObjectKey, &'a Value)> {
+    let helm_release =
+        |(key, object): &(&ObjectKey, &Value)| Some(manager_of(key, object)).filter(Manager::is_helm_release);
+    let others: BTreeSet<Manager> = found.others.iter().filter_map(helm_release).collect();
     let is_its = move |key: &ObjectKey, object: &Value| {
         let rev = get(object, "metadata.labels").and_then(|labels| labels.get(REVISION_LABEL)).and_then(Value::as_str);
         rev.is_none_or(|rev| rev == found.revision.label())
-            && Marks::of(object).are_missing()
-            && !others.contains(&origin_of(key, object))
+            && OwnershipMeta::of(object).is_absent()
+            && !others.contains(&manager_of(key, object))
     };
     objects.iter().filter(move |(key, object)| !key.kind.shared() && is_its(key, object))
 }
 
-/// What of the mesh nothing in the proposal stands for, and nobody would look after any more.
+/// Resources of the mesh that the proposal doesn't contain, so that nothing would manage them any more.
 #[must_use]
-pub fn left_out<'a>(found: &Found<'_>, objects: &'a Objects, desired: &BTreeSet<ObjectKey>) -> Vec<&'a ObjectKey> {
-    of_mesh(found, objects).map(|(key, _)| key).filter(|key| !desired.contains(key)).collect()
+pub fn not_adopted<'a>(
+    found: &ExistingMesh<'_>,
+    objects: &'a LiveObjects,
+    desired: &BTreeSet<ObjectKey>,
+) -> Vec<&'a ObjectKey> {
+    mesh_objects(found, objects).map(|(key, _)| key).filter(|key| !desired.contains(key)).collect()
 }
 
-/// A table of an object, empty where there is none.
-fn table<'a>(object: &'a Value, path: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+/// Entries of a map in an object; empty if absent.
+fn entries<'a>(object: &'a Value, path: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
     get(object, path).and_then(Value::as_object).into_iter().flatten()
 }
 
-/// What else carries an object's name in its namespace.
-fn sibling<'a>(objects: &'a Objects, key: &ObjectKey, kind: Kind) -> Option<&'a Value> {
+/// The object of another kind with the same name and namespace.
+fn sibling<'a>(objects: &'a LiveObjects, key: &ObjectKey, kind: Kind) -> Option<&'a Value> {
     objects.get(&ObjectKey { kind, ..key.clone() })
 }
 
@@ -228,7 +248,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Takes a value out of a table, with the tables above it that it leaves empty.
+/// Removes a value from a map, together with the parent maps that become empty.
 fn take(values: &mut Map<String, Value>, path: &str) -> Option<Value> {
     let Some((head, rest)) = path.split_once('.') else { return values.remove(path) };
     let inner = values.get_mut(head)?.as_object_mut()?;

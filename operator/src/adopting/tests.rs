@@ -1,4 +1,4 @@
-//! What is proposed for meshes as they are found.
+//! Proposals for existing meshes.
 
 use serde_json::json;
 
@@ -23,11 +23,11 @@ fn given(values: &Value) -> (ObjectKey, Value) {
 
 fn proposed(objects: &[(ObjectKey, Value)]) -> Proposal {
     let objects = objects.iter().cloned().collect();
-    propose(&find(&objects, &Choice::default()).unwrap(), &objects, Adoption::Adopt)
+    propose(&find_mesh(&objects, &MeshSelector::default()).unwrap(), &objects, Adoption::Adopt)
 }
 
 #[test]
-fn what_the_chart_was_given_comes_to_its_place_in_the_spec_and_the_rest_stays_values() {
+fn moves_chart_values_to_spec_fields() {
     let values = json!({
         "profile": "demo", "global": {"hub": "registry.example.com/istio", "tag": "1.31.2", "logAsJson": true},
         "meshConfig": {"trustDomain": "a"}, "pilot": {"env": {"A": "true", "B": 50}, "autoscaleMin": 2}, "revision": "",
@@ -36,14 +36,14 @@ fn what_the_chart_was_given_comes_to_its_place_in_the_spec_and_the_rest_stays_va
     let expected = json!({
         "version": "1.31.2", "adoption": "Adopt", "profile": "demo",
         "images": {"registry": "registry.example.com/istio"}, "meshConfig": {"trustDomain": "a"},
-        "controlPlane": {"env": [{"name": "A", "value": "true"}], "autoscaling": {"min": 2, "max": 5, "targetCPU": 80}},
+        "controlPlane": {"env": [{"name": "A", "value": "true"}], "autoscaling": {"minReplicas": 2, "maxReplicas": 5, "targetCPUUtilizationPercentage": 80}},
         "values": {"istiod": {"global": {"logAsJson": true}, "env": {"B": 50}}},
     });
     assert_eq!((spec, notes), (expected, vec![]));
 }
 
 #[test]
-fn what_the_operator_owns_and_nothing_in_the_spec_says_is_left_out_and_told() {
+fn omits_values_owned_by_operator_with_note() {
     let values = json!({"autoscaleEnabled": false, "replicaCount": 3, "istiodRemote": {"enabled": true}});
     let Proposal { spec, notes } = proposed(&[istiod("istiod", "default"), given(&values)]);
     assert_eq!(spec["controlPlane"], json!({"replicas": 3}));
@@ -52,12 +52,12 @@ fn what_the_operator_owns_and_nothing_in_the_spec_says_is_left_out_and_told() {
 }
 
 #[test]
-fn without_the_charts_own_words_that_is_told() {
-    assert!(proposed(&[istiod("istiod", "default")]).notes[0].contains("can't be seen"));
+fn notes_unknown_chart_values() {
+    assert!(proposed(&[istiod("istiod", "default")]).notes[0].contains("are unknown"));
 }
 
 #[test]
-fn a_gateway_is_read_off_its_objects_as_far_as_it_is_not_the_charts_own() {
+fn reads_non_default_gateway_values() {
     let template = json!({
         "metadata": {
             "labels": {"app": "edge", "istio": "edge", "team": "a", "helm.sh/chart": "gateway-1.31.2"},
@@ -88,15 +88,15 @@ fn a_gateway_is_read_off_its_objects_as_far_as_it_is_not_the_charts_own() {
             "type": "NodePort", "ports": [{"name": "http2", "port": 80, "targetPort": 8080, "nodePort": 30401}],
             "annotations": {"lb/kind": "internal"}, "externalTrafficPolicy": "Local",
         },
-        "autoscaling": {"min": 2, "max": 4, "targetCPU": 70}, "resources": {"requests": {"cpu": "1"}},
+        "autoscaling": {"minReplicas": 2, "maxReplicas": 4, "targetCPUUtilizationPercentage": 70}, "resources": {"requests": {"cpu": "1"}},
         "values": {"terminationGracePeriodSeconds": 60, "env": {"X": "1"}, "labels": {"team": "a"}},
     }]);
     assert_eq!(found.spec["gateways"], expected);
 }
 
 #[test]
-fn node_agents_and_tags_are_found_and_what_a_gateway_of_the_gateway_api_has_is_istiods() {
-    let agent = |name: &str, namespace: &str| {
+fn finds_node_components_and_tags() {
+    let node_component = |name: &str, namespace: &str| {
         let pods = json!({"spec": {"containers": [{"name": "x", "resources": {"requests": {"cpu": "100m"}}}]}});
         let (key, value) = object("DaemonSet", "apps/v1", name, &json!({"spec": {"template": pods}}));
         (ObjectKey { namespace: Some(namespace.into()), ..key }, value)
@@ -109,8 +109,8 @@ fn node_agents_and_tags_are_found_and_what_a_gateway_of_the_gateway_api_has_is_i
     let webhooks = object("MutatingWebhookConfiguration", "admissionregistration.k8s.io/v1", "t", &tag);
     let found = proposed(&[
         istiod("istiod", "default"),
-        agent("istio-cni-node", "kube-system"),
-        agent("ztunnel", "istio-system"),
+        node_component("istio-cni-node", "kube-system"),
+        node_component("ztunnel", "istio-system"),
         webhooks,
         object("Deployment", "apps/v1", "g-istio", &proxy),
         given(
@@ -127,7 +127,7 @@ fn node_agents_and_tags_are_found_and_what_a_gateway_of_the_gateway_api_has_is_i
 }
 
 #[test]
-fn pods_keep_the_name_of_a_release_that_is_not_the_usual_one() {
+fn patches_non_default_release_name() {
     let of = |release: &str| {
         let (key, mut istiod) = istiod("istiod", "default");
         istiod["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/instance"] = release.into();
@@ -143,13 +143,13 @@ fn pods_keep_the_name_of_a_release_that_is_not_the_usual_one() {
 }
 
 #[test]
-fn of_several_control_planes_one_has_to_be_named_and_an_installations_is_none_of_them() {
+fn requires_selection_of_several_control_planes() {
     let mut ours = istiod("istiod-ours", "ours");
     ours.1["metadata"]["labels"]["meshwright.dev/installation"] = "mesh".into();
-    let objects: Objects = [istiod("istiod", "default"), istiod("istiod-next", "next"), ours].into();
+    let objects: LiveObjects = [istiod("istiod", "default"), istiod("istiod-next", "next"), ours].into();
     let found = |revision: Option<&str>| {
-        let choice = Choice { namespace: None, revision: revision.map(str::to_owned) };
-        find(&objects, &choice).map(|found| found.istiod.0.name.clone())
+        let choice = MeshSelector { namespace: None, revision: revision.map(str::to_owned) };
+        find_mesh(&objects, &choice).map(|found| found.istiod.0.name.clone())
     };
     assert!(matches!(found(None), Err(FindMeshError::Several(named)) if named.len() == 2));
     assert_eq!(found(Some("next")).as_deref(), Ok("istiod-next"));
@@ -157,18 +157,21 @@ fn of_several_control_planes_one_has_to_be_named_and_an_installations_is_none_of
 }
 
 #[test]
-fn what_nothing_in_the_proposal_stands_for_is_told_but_not_what_is_of_another_revision() {
+fn reports_resources_outside_of_proposal() {
     let other = |name: &str, rev: &str| {
         object("ConfigMap", "v1", name, &json!({"metadata": {"labels": {"istio.io/rev": rev}}}))
     };
-    let objects: Objects = [istiod("istiod", "default"), other("left", "default"), other("theirs", "next")].into();
-    let found = find(&objects, &Choice { namespace: None, revision: Some("default".into()) }).unwrap();
+    let objects: LiveObjects = [istiod("istiod", "default"), other("left", "default"), other("theirs", "next")].into();
+    let found = find_mesh(&objects, &MeshSelector { namespace: None, revision: Some("default".into()) }).unwrap();
     let desired = [found.istiod.0.clone()].into();
-    assert_eq!(left_out(&found, &objects, &desired).iter().map(|key| key.name.as_str()).collect::<Vec<_>>(), ["left"]);
+    assert_eq!(
+        not_adopted(&found, &objects, &desired).iter().map(|key| key.name.as_str()).collect::<Vec<_>>(),
+        ["left"]
+    );
 }
 
-/// A gateway as istioctl makes it, with its Service.
-fn istioctls_gateway(name: &str, selector: &Value) -> [(ObjectKey, Value); 2] {
+/// A gateway as istioctl creates it, with its Service.
+fn istioctl_gateway(name: &str, selector: &Value) -> [(ObjectKey, Value); 2] {
     let template = json!({
         "metadata": {"labels": {"sidecar.istio.io/inject": "false", "app.kubernetes.io/instance": "istio", "chart": "gateways"}},
         "spec": {
@@ -189,11 +192,11 @@ fn istioctls_gateway(name: &str, selector: &Value) -> [(ObjectKey, Value); 2] {
 }
 
 #[test]
-fn a_gateway_that_is_not_injected_is_proposed_only_where_its_pods_may_be_replaced() {
+fn proposes_uninjected_gateway_only_with_overwrite() {
     let selector = json!({"app": "istio-ingressgateway", "istio": "ingressgateway"});
-    let [gateway, service] = istioctls_gateway("istio-ingressgateway", &selector);
-    let objects: Objects = [istiod("istiod", "default"), gateway, service].into();
-    let found = find(&objects, &Choice::default()).unwrap();
+    let [gateway, service] = istioctl_gateway("istio-ingressgateway", &selector);
+    let objects: LiveObjects = [istiod("istiod", "default"), gateway, service].into();
+    let found = find_mesh(&objects, &MeshSelector::default()).unwrap();
     let kept = propose(&found, &objects, Adoption::Adopt);
     assert_eq!((kept.spec.get("gateways"), kept.spec.get("patches")), (None, None));
     assert!(kept.notes.iter().any(|note| note.contains("istio-ingressgateway") && note.contains("--overwrite")));
@@ -204,21 +207,21 @@ fn a_gateway_that_is_not_injected_is_proposed_only_where_its_pods_may_be_replace
 }
 
 #[test]
-fn a_gateway_of_istioctls_goes_on_selecting_its_pods_by_the_labels_that_it_has_and_is_left_where_no_chart_can() {
-    let told = |selector: &Value, adoption: Adoption| {
-        let [gateway, service] = istioctls_gateway("istio-ingressgateway-internal", selector);
-        let objects: Objects = [istiod("istiod", "default"), gateway, service].into();
-        propose(&find(&objects, &Choice::default()).unwrap(), &objects, adoption)
+fn keeps_selector_labels_of_istioctl_gateway() {
+    let proposal = |selector: &Value, adoption: Adoption| {
+        let [gateway, service] = istioctl_gateway("istio-ingressgateway-internal", selector);
+        let objects: LiveObjects = [istiod("istiod", "default"), gateway, service].into();
+        propose(&find_mesh(&objects, &MeshSelector::default()).unwrap(), &objects, adoption)
     };
     let usual = json!({"app": "istio-ingressgateway", "istio": "ingressgateway"});
-    assert_eq!(told(&usual, Adoption::Overwrite).spec["gateways"][0]["values"]["labels"], usual);
+    assert_eq!(proposal(&usual, Adoption::Overwrite).spec["gateways"][0]["values"]["labels"], usual);
     let team = json!({"app": "istio-ingressgateway", "istio": "ingressgateway", "team": "a"});
     for unlike_the_charts in [team, json!({"istio": "ingressgateway"})] {
         for adoption in [Adoption::Adopt, Adoption::Overwrite] {
-            let Proposal { spec, notes } = told(&unlike_the_charts, adoption);
+            let Proposal { spec, notes } = proposal(&unlike_the_charts, adoption);
             assert_eq!(spec.get("gateways"), None);
             let note = notes.iter().find(|note| note.contains("istio-ingressgateway-internal")).unwrap();
-            assert!(note.contains("no Deployment's selector can be changed"), "{note}");
+            assert!(note.contains("is immutable"), "{note}");
         }
     }
 }
@@ -229,14 +232,14 @@ fn webhook(kind: &str, name: &str, labels: &Value, entry: &Value) -> (ObjectKey,
 }
 
 #[test]
-fn a_webhook_that_istioctl_switched_off_stays_so_until_a_patch_goes_and_what_answers_instead_is_named() {
+fn keeps_webhook_deactivated_by_istioctl() {
     let never = json!({"matchLabels": {"istio.io/deactivated": "never-match"}});
     let off = json!({"namespaceSelector": never, "objectSelector": never});
-    let told = |rev_of_default: &str, adoption: Adoption| {
+    let proposal = |rev_of_default: &str, adoption: Adoption| {
         let default = json!({"istio.io/tag": "default", "istio.io/rev": rev_of_default});
         let without = json!({"matchExpressions": [{"key": "istio.io/rev", "operator": "DoesNotExist"}]});
         let kinds = ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
-        let objects: Objects = [
+        let objects: LiveObjects = [
             istiod("istiod", "default"),
             given(&json!({})),
             webhook(kinds[0], "istio-sidecar-injector", &json!({"istio.io/rev": "default"}), &off),
@@ -244,9 +247,9 @@ fn a_webhook_that_istioctl_switched_off_stays_so_until_a_patch_goes_and_what_ans
             webhook(kinds[1], "istiod-default-validator", &json!({}), &json!({"objectSelector": without})),
         ]
         .into();
-        propose(&find(&objects, &Choice::default()).unwrap(), &objects, adoption)
+        propose(&find_mesh(&objects, &MeshSelector::default()).unwrap(), &objects, adoption)
     };
-    let Proposal { spec, notes } = told("default", Adoption::Adopt);
+    let Proposal { spec, notes } = proposal("default", Adoption::Adopt);
     let paths = |patch: &Value| -> Vec<String> {
         let steps = patch["patch"].as_array().unwrap().iter();
         steps.map(|step| step["path"].as_str().unwrap().to_owned()).collect()
@@ -257,18 +260,18 @@ fn a_webhook_that_istioctl_switched_off_stays_so_until_a_patch_goes_and_what_ans
     assert_eq!(paths(injector), ["/webhooks/0/namespaceSelector", "/webhooks/0/objectSelector"]);
     assert_eq!(injector["patch"][0]["value"], never);
     assert_eq!(paths(of("istiod-default-validator")), ["/webhooks/0/objectSelector"]);
-    assert!(notes[0].contains("istio-revision-tag-default answers instead"), "{notes:?}");
+    assert!(notes[0].contains("istio-revision-tag-default, created by istioctl, is active instead"), "{notes:?}");
     let how_many = |proposal: Proposal| proposal.spec["patches"].as_array().unwrap().len();
-    assert_eq!(how_many(told("default", Adoption::Overwrite)), 1, "the injector is switched on");
-    let another = told("canary", Adoption::Overwrite);
+    assert_eq!(how_many(proposal("default", Adoption::Overwrite)), 1, "the injector is activated");
+    let another = proposal("canary", Adoption::Overwrite);
     assert!(another.notes[0].contains("of another revision"), "{:?}", another.notes);
-    assert_eq!(how_many(another), 2, "only one may answer");
+    assert_eq!(how_many(another), 2, "only one injector may be active");
 }
 
 #[test]
-fn a_gateway_that_asks_by_a_tag_is_of_the_control_plane_that_it_leads_to_and_goes_on_asking_so() {
+fn keeps_tag_label_of_gateway() {
     let tag = json!({"istio.io/rev": "b", "istio.io/tag": "prod"});
-    let objects: Objects = [
+    let objects: LiveObjects = [
         istiod("istiod", "default"),
         istiod("istiod-b", "b"),
         webhook("MutatingWebhookConfiguration", "istio-revision-tag-prod", &tag, &json!({})),
@@ -276,8 +279,8 @@ fn a_gateway_that_asks_by_a_tag_is_of_the_control_plane_that_it_leads_to_and_goe
     ]
     .into();
     let of = |revision: &str| {
-        let choice = Choice { namespace: None, revision: Some(revision.into()) };
-        propose(&find(&objects, &choice).unwrap(), &objects, Adoption::Adopt).spec
+        let choice = MeshSelector { namespace: None, revision: Some(revision.into()) };
+        propose(&find_mesh(&objects, &choice).unwrap(), &objects, Adoption::Adopt).spec
     };
     let patch = json!({
         "target": {"kind": "Deployment", "name": "edge", "namespace": "istio-system"},
@@ -287,14 +290,14 @@ fn a_gateway_that_asks_by_a_tag_is_of_the_control_plane_that_it_leads_to_and_goe
     assert_eq!(of("default").get("gateways"), None);
 }
 
-/// The pods of a gateway that ask for this revision or tag.
+/// A gateway whose pods have this revision or tag.
 fn gateway_of(name: &str) -> Value {
     let labels = json!({"istio.io/rev": name});
     json!({"spec": {"template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "istio-proxy"}]}}}})
 }
 
-/// A node agent of a revision, with the image and the variables of its container.
-fn agent(name: &str, rev: &str, image: &str, variables: &[&str]) -> (ObjectKey, Value) {
+/// A DaemonSet of a revision, with image and environment variables.
+fn node_component(name: &str, rev: &str, image: &str, variables: &[&str]) -> (ObjectKey, Value) {
     let env: Vec<Value> = variables.iter().map(|name| json!({"name": name, "value": "true"})).collect();
     let pods = json!({"spec": {"containers": [{"name": "x", "image": image, "env": env}]}});
     let content = json!({"metadata": {"labels": {"istio.io/rev": rev}}, "spec": {"template": pods}});
@@ -302,23 +305,24 @@ fn agent(name: &str, rev: &str, image: &str, variables: &[&str]) -> (ObjectKey, 
 }
 
 #[test]
-fn node_agents_are_of_the_control_plane_that_they_name_or_of_any_where_that_is_gone() {
+fn assigns_node_components_by_revision() {
     let has_cni = |objects: &[(ObjectKey, Value)], revision: &str| {
         let objects = objects.iter().cloned().collect();
-        let choice = Choice { namespace: None, revision: Some(revision.to_owned()) };
-        find(&objects, &choice).unwrap().cni.is_some()
+        let choice = MeshSelector { namespace: None, revision: Some(revision.to_owned()) };
+        find_mesh(&objects, &choice).unwrap().cni.is_some()
     };
-    let both = [istiod("istiod", "default"), istiod("istiod-b", "b"), agent("istio-cni-node", "default", "x", &[])];
+    let both =
+        [istiod("istiod", "default"), istiod("istiod-b", "b"), node_component("istio-cni-node", "default", "x", &[])];
     assert!(has_cni(&both, "default") && !has_cni(&both, "b"));
     assert!(has_cni(&both[1..], "b"));
 }
 
 #[test]
-fn what_the_ambient_profile_adds_is_taken_off_where_an_agents_chart_was_not_given_it() {
+fn unsets_ambient_profile_values_of_components() {
     let of = |suffix: &str, variables: &[&str]| {
         let image = format!("hub/ztunnel:1.31.2{suffix}");
         let given = given(&json!({"profile": "ambient"}));
-        proposed(&[istiod("istiod", "default"), given, agent("ztunnel", "default", &image, variables)]).spec
+        proposed(&[istiod("istiod", "default"), given, node_component("ztunnel", "default", &image, variables)]).spec
     };
     assert_eq!(of("-distroless", &["ISTIO_META_ENABLE_HBONE"]).get("values"), None);
     let without = json!({"global": {"variant": ""}, "meshConfig": {"defaultConfig": {"proxyMetadata": null}}});
@@ -326,13 +330,13 @@ fn what_the_ambient_profile_adds_is_taken_off_where_an_agents_chart_was_not_give
 }
 
 #[test]
-fn what_the_helm_releases_of_another_control_plane_and_its_gateways_made_is_not_this_ones() {
+fn excludes_helm_releases_of_other_control_planes() {
     let release = |(key, mut object): (ObjectKey, Value), name: &str| {
         object["metadata"]["annotations"]["meta.helm.sh/release-name"] = name.into();
         (key, object)
     };
     let account = |name: &str| object("ServiceAccount", "v1", name, &json!({}));
-    let objects: Objects = [
+    let objects: LiveObjects = [
         release(istiod("istiod", "default"), "istiod"),
         release(istiod("istiod-b", "b"), "b"),
         release(account("istiod-b"), "b"),
@@ -341,7 +345,7 @@ fn what_the_helm_releases_of_another_control_plane_and_its_gateways_made_is_not_
         release(account("istiod"), "istiod"),
     ]
     .into();
-    let found = find(&objects, &Choice { namespace: None, revision: Some("default".into()) }).unwrap();
-    let names: BTreeSet<&str> = of_mesh(&found, &objects).map(|(key, _)| key.name.as_str()).collect();
+    let found = find_mesh(&objects, &MeshSelector { namespace: None, revision: Some("default".into()) }).unwrap();
+    let names: BTreeSet<&str> = mesh_objects(&found, &objects).map(|(key, _)| key.name.as_str()).collect();
     assert_eq!(names, ["istiod"].into());
 }

@@ -1,5 +1,5 @@
-//! Which installations to look at: named by the watches and the prober, taken by the controller. A name that waits
-//! already is not noted again, so that a replica that never leads keeps no backlog.
+//! Requeue requests: watches and background tasks add installations, the controller takes them. Each name is queued
+//! once, so that a replica that is not the leader accumulates no backlog.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +8,7 @@ use futures::Stream;
 use futures::stream::unfold;
 use tokio::sync::Notify;
 
-/// Names of installations that wait to be looked at. Cloning shares.
+/// A set of installations to reconcile. Clones share it.
 #[derive(Clone, Default)]
 pub struct Changes {
     shared: Arc<Shared>,
@@ -21,7 +21,7 @@ struct Shared {
 }
 
 impl Changes {
-    /// Asks for an installation to be looked at.
+    /// Requests a reconcile of an installation.
     pub fn note(&self, installation: String) {
         self.shared.names.lock().unwrap_or_else(PoisonError::into_inner).insert(installation);
         self.shared.wake.notify_one();
@@ -31,7 +31,7 @@ impl Changes {
         self.shared.names.lock().unwrap_or_else(PoisonError::into_inner).pop_first()
     }
 
-    /// The names as they come, without end. For one reader.
+    /// An endless stream of names, for a single consumer.
     pub fn stream(self) -> impl Stream<Item = String> {
         unfold(self, |changes| async {
             loop {
@@ -51,16 +51,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_noted_twice_is_told_once_and_nothing_noted_later_is_lost() {
+    fn duplicates_are_merged_and_later_requests_are_kept() {
         let changes = Changes::default();
         for name in ["b", "a", "b"] {
             changes.note(name.to_owned());
         }
-        let mut told = Box::pin(changes.clone().stream());
-        assert_eq!(told.next().now_or_never().flatten().as_deref(), Some("a"));
-        assert_eq!(told.next().now_or_never().flatten().as_deref(), Some("b"));
-        assert_eq!(told.next().now_or_never(), None);
+        let mut names = Box::pin(changes.clone().stream());
+        assert_eq!(names.next().now_or_never().flatten().as_deref(), Some("a"));
+        assert_eq!(names.next().now_or_never().flatten().as_deref(), Some("b"));
+        assert_eq!(names.next().now_or_never(), None);
         changes.note("b".to_owned());
-        assert_eq!(told.next().now_or_never().flatten().as_deref(), Some("b"));
+        assert_eq!(names.next().now_or_never().flatten().as_deref(), Some("b"));
     }
 }

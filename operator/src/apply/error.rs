@@ -1,81 +1,81 @@
-//! What can go wrong with one request, and what class of trouble it is.
+//! Errors of requests for single objects, and their classes.
 
 use crate::mesh::kind::Kind;
 use crate::mesh::object::ObjectKey;
-use crate::nodeports::PortRefusal;
-use crate::runtime::requests::why;
+use crate::nodeports::PortRejection;
+use crate::runtime::requests::api_error_message;
 
 /// A request about one object failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// Reading it.
-    #[error("reading {key} failed: {}", why(.source))]
+    /// The object could not be read.
+    #[error("reading {key} failed: {}", api_error_message(.source))]
     Read {
-        /// Which object.
+        /// The object of the failed request.
         key: ObjectKey,
-        /// Cause.
+        /// The failed request.
         #[source]
         source: Box<kube::Error>,
     },
-    /// Applying it: the API server has no such kind.
-    #[error("{key} can't be applied: the cluster has no {} ({}): install what defines it, or choose another profile", .key.kind.plural(), .key.kind.group())]
+    /// The object could not be applied, since the API server does not serve its kind.
+    #[error("applying {key} failed: the cluster has no {} ({}); install the CRD, or choose another profile", .key.kind.plural(), .key.kind.group())]
     NotServed {
-        /// Which object.
+        /// The object of the failed request.
         key: ObjectKey,
     },
-    /// Applying it.
-    #[error("applying {key} failed: {}", why(.source))]
+    /// The object could not be applied.
+    #[error("applying {key} failed: {}", api_error_message(.source))]
     Apply {
-        /// Which object.
+        /// The object of the failed request.
         key: ObjectKey,
-        /// Cause.
+        /// The failed request.
         #[source]
         source: Box<kube::Error>,
     },
-    /// Taking additions out of it.
-    #[error("taking additions out of {key} failed: {}", why(.source))]
-    TakeOut {
-        /// Which object.
+    /// Unmanaged fields could not be removed.
+    #[error("removing unmanaged fields from {key} failed: {}", api_error_message(.source))]
+    RemoveExtras {
+        /// The object of the failed request.
         key: ObjectKey,
-        /// Cause.
+        /// The failed request.
         #[source]
         source: Box<kube::Error>,
     },
-    /// Taking our marks off it.
-    #[error("taking our marks off {key} failed: {}", why(.source))]
+    /// Ownership labels could not be removed.
+    #[error("removing ownership labels from {key} failed: {}", api_error_message(.source))]
     Release {
-        /// Which object.
+        /// The object of the failed request.
         key: ObjectKey,
-        /// Cause.
+        /// The failed request.
         #[source]
         source: Box<kube::Error>,
     },
-    /// Deleting it.
-    #[error("deleting {key} failed: {}", why(.source))]
+    /// The object could not be deleted.
+    #[error("deleting {key} failed: {}", api_error_message(.source))]
     Delete {
-        /// Which object.
+        /// The object of the failed request.
         key: ObjectKey,
-        /// Cause.
+        /// The failed request.
         #[source]
         source: Box<kube::Error>,
     },
 }
 
-/// What kind of trouble an error is: it decides the reason in the condition and when to try again.
+/// The class of an error, which decides the condition's reason and the retry interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
-    /// A right is missing: nothing but a person helps.
+    /// RBAC denies the request; a user has to act.
     Forbidden,
-    /// The API server finds the object wrong.
+    /// The API server rejects the object as invalid.
     Invalid,
-    /// Somebody wrote at the same time.
+    /// Another client wrote the object concurrently.
     Conflict,
-    /// The server, the network or a webhook: likely to pass.
+    /// An error of the server, the network or a webhook, which may be temporary.
     Transient,
 }
 
 impl ErrorClass {
-    /// The class of a client error.
+    /// Classifies a client error.
     #[must_use]
     pub fn of(error: &kube::Error) -> Self {
         match error {
@@ -87,45 +87,45 @@ impl ErrorClass {
     }
 }
 
-/// Whether there is no such object, or no such kind: for that the API server answers with the bare code.
+/// Whether the object or its kind does not exist. For a missing kind the response has a status code only.
 pub(crate) fn absent(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
 impl ApplyError {
-    /// Which object it is about.
+    /// The object of the failed request.
     #[must_use]
     pub const fn key(&self) -> &ObjectKey {
         match self {
             Self::Read { key, .. }
             | Self::NotServed { key }
             | Self::Apply { key, .. }
-            | Self::TakeOut { key, .. }
+            | Self::RemoveExtras { key, .. }
             | Self::Release { key, .. }
             | Self::Delete { key, .. } => key,
         }
     }
 
-    /// What it says about node ports, if the API server refused a Service for their sake.
+    /// The node port that the API server rejected, if that was the reason.
     #[must_use]
-    pub fn port_refusal(&self) -> Option<PortRefusal> {
+    pub fn port_rejection(&self) -> Option<PortRejection> {
         match self {
             Self::Apply { key: ObjectKey { kind: Kind::Service, .. }, source } => match source.as_ref() {
-                kube::Error::Api(status) => PortRefusal::read(&status.message),
+                kube::Error::Api(status) => PortRejection::parse(&status.message),
                 _ => None,
             },
             _ => None,
         }
     }
 
-    /// Its class.
+    /// The error's class, which decides reason and retry.
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::NotServed { .. } => ErrorClass::Transient,
             Self::Read { source, .. }
             | Self::Apply { source, .. }
-            | Self::TakeOut { source, .. }
+            | Self::RemoveExtras { source, .. }
             | Self::Release { source, .. }
             | Self::Delete { source, .. } => ErrorClass::of(source),
         }

@@ -1,4 +1,4 @@
-//! Whether the cluster has the Kubernetes Gateway API: a watch on one of its definitions, metadata only.
+//! Detects the Kubernetes Gateway API with a metadata watch on one of its CRDs.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,19 +13,19 @@ use tracing::warn;
 use super::changes::Changes;
 use super::inventory::Inventory;
 
-/// The definition without which there is no Gateway API.
-pub const DEFINITION: &str = "gateways.gateway.networking.k8s.io";
-/// Where the Gateway API's own manifests say which version they are of.
+/// The CRD whose presence indicates the Gateway API.
+pub const GATEWAY_CRD: &str = "gateways.gateway.networking.k8s.io";
+/// Annotation with the version of the Gateway API's manifests.
 pub const VERSION_ANNOTATION: &str = "gateway.networking.k8s.io/bundle-version";
 
-/// What is known of the Gateway API. Cloning shares.
+/// The state of the Gateway API. Clones share it.
 #[derive(Clone, Default)]
 pub struct GatewayApi {
     state: Arc<Mutex<Option<GatewayApiStatus>>>,
 }
 
 impl GatewayApi {
-    /// What was seen last; `None` before the first list, and while the definition can't be watched.
+    /// The last observed state; `None` before the first list, and if the CRD can't be watched.
     #[must_use]
     pub fn status(&self) -> Option<GatewayApiStatus> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -38,32 +38,32 @@ impl GatewayApi {
         changed
     }
 
-    /// Watches until the process ends. Names every installation when the answer changes.
+    /// Watches until the process ends, and requeues all installations when the state changes.
     pub async fn watch(self, client: Client, inventory: Inventory, changed: Changes) {
-        let config = watcher::Config::default().fields(&format!("metadata.name={DEFINITION}"));
+        let config = watcher::Config::default().fields(&format!("metadata.name={GATEWAY_CRD}"));
         let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client);
         let mut events = watcher(api, config).default_backoff().boxed();
         let mut listed = GatewayApiStatus::default();
         loop {
-            let news = match events.try_next().await {
+            let update = match events.try_next().await {
                 Ok(Some(watcher::Event::Init)) => {
                     listed = GatewayApiStatus::default();
                     None
                 }
-                Ok(Some(watcher::Event::InitApply(definition))) => {
-                    listed = installed(&definition.metadata);
+                Ok(Some(watcher::Event::InitApply(crd))) => {
+                    listed = installed(&crd.metadata);
                     None
                 }
                 Ok(Some(watcher::Event::InitDone)) => Some(std::mem::take(&mut listed)),
-                Ok(Some(watcher::Event::Apply(definition))) => Some(installed(&definition.metadata)),
+                Ok(Some(watcher::Event::Apply(crd))) => Some(installed(&crd.metadata)),
                 Ok(Some(watcher::Event::Delete(_))) => Some(GatewayApiStatus::default()),
                 Ok(None) => return,
                 Err(error) => {
-                    warn!(definition = DEFINITION, error = %error, "a watch failed; it is tried again");
+                    warn!(crd = GATEWAY_CRD, error = %error, "watch failed; retrying");
                     None
                 }
             };
-            if news.is_some_and(|news| self.note(news)) {
+            if update.is_some_and(|update| self.note(update)) {
                 for installation in inventory.installations() {
                     changed.note(installation);
                 }
@@ -72,7 +72,7 @@ impl GatewayApi {
     }
 }
 
-fn installed(definition: &ObjectMeta) -> GatewayApiStatus {
-    let version = definition.annotations.as_ref().and_then(|a| a.get(VERSION_ANNOTATION)).cloned();
-    GatewayApiStatus { installed: definition.deletion_timestamp.is_none(), version }
+fn installed(crd: &ObjectMeta) -> GatewayApiStatus {
+    let version = crd.annotations.as_ref().and_then(|a| a.get(VERSION_ANNOTATION)).cloned();
+    GatewayApiStatus { installed: crd.deletion_timestamp.is_none(), version }
 }

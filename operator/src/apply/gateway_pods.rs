@@ -1,4 +1,4 @@
-//! Gateway pods that came up while no injector answered: their image is the chart's placeholder, so they never start.
+//! Gateway pods that were created without injection: their image is the chart's placeholder, so they never start.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, ListParams, Preconditions};
@@ -6,41 +6,41 @@ use kube::{Client, ResourceExt as _};
 use tracing::info;
 
 use crate::runtime::metrics::{Metrics, WriteVerb};
-use crate::runtime::requests::{why, within_deadline};
+use crate::runtime::requests::{api_error_message, within_deadline};
 
-/// What Istio's gateway chart writes where the injector shall put the proxy's image.
+/// Image in Istio's gateway chart that the injector replaces by the proxy's.
 const PLACEHOLDER: &str = "auto";
-/// Pods looked at; a gateway that has more of them heals in several rounds.
+/// Pods per list; further ones are replaced by later reconciles.
 const PAGE: u32 = 100;
 
-/// Looking after the pods of a gateway failed.
+/// Replacing pods of a gateway failed.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayPodsError {
-    /// They could not be listed.
-    #[error("listing the pods of {namespace}/{gateway} failed: {}", why(.source))]
+    /// The pods could not be listed.
+    #[error("listing the pods of {namespace}/{gateway} failed: {}", api_error_message(.source))]
     List {
-        /// Namespace of the gateway.
+        /// The gateway's namespace.
         namespace: String,
-        /// The gateway.
+        /// The gateway's name in the spec.
         gateway: String,
-        /// Cause.
+        /// The failed request.
         #[source]
         source: Box<kube::Error>,
     },
-    /// One of them could not be deleted.
-    #[error("deleting pod {namespace}/{pod}, which came up without a proxy, failed: {}", why(.source))]
+    /// A pod could not be deleted.
+    #[error("deleting pod {namespace}/{pod}, which has no proxy, failed: {}", api_error_message(.source))]
     Delete {
-        /// Namespace of the gateway.
+        /// The gateway's namespace.
         namespace: String,
-        /// The pod.
+        /// The pod's name.
         pod: String,
-        /// Cause.
+        /// The failed request.
         #[source]
         source: Box<kube::Error>,
     },
 }
 
-/// Finds and deletes such pods. Cloning shares the client.
+/// Finds and deletes pods without a proxy.
 #[derive(Clone)]
 pub struct GatewayPods {
     client: Client,
@@ -48,13 +48,13 @@ pub struct GatewayPods {
 }
 
 impl GatewayPods {
-    /// One that counts its writes.
+    /// Creates a replacer that counts its writes.
     #[must_use]
     pub const fn new(client: Client, metrics: Metrics) -> Self {
         Self { client, metrics }
     }
 
-    /// The pods of a gateway that were never injected. `selector` is its Deployment's.
+    /// The gateway's pods without a proxy. `selector` is that of its Deployment.
     pub async fn uninjected(
         &self,
         namespace: &str,
@@ -68,18 +68,22 @@ impl GatewayPods {
             gateway: gateway.to_owned(),
             source: Box::new(source),
         })?;
-        Ok(found.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none() && is_bare(pod)).collect())
+        Ok(found
+            .items
+            .into_iter()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none() && is_uninjected(pod))
+            .collect())
     }
 
-    /// Deletes one of them; its ReplicaSet makes another, which the injector sees.
+    /// Deletes a pod; its ReplicaSet creates another, which is injected.
     pub async fn replace(&self, pod: &Pod) -> Result<(), GatewayPodsError> {
         let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
         let params = DeleteParams {
             preconditions: Some(Preconditions { uid: pod.uid(), resource_version: None }),
             ..DeleteParams::default()
         };
-        self.metrics.wrote(WriteVerb::Delete);
-        info!(namespace, pod = name, "replacing a gateway pod that came up without a proxy");
+        self.metrics.count_write(WriteVerb::Delete);
+        info!(namespace, pod = name, "replacing a gateway pod without a proxy");
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
         match within_deadline(pods.delete(&name, &params)).await {
             Ok(_) => Ok(()),
@@ -89,7 +93,7 @@ impl GatewayPods {
     }
 }
 
-fn is_bare(pod: &Pod) -> bool {
+fn is_uninjected(pod: &Pod) -> bool {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     containers.into_iter().any(|container| container.image.as_deref() == Some(PLACEHOLDER))
 }

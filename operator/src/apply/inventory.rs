@@ -1,4 +1,4 @@
-//! The inventory: every live object that carries our mark, as the watches and our own writes last saw it.
+//! A cache of all live objects with our ownership labels, updated by watches and by the responses to our own writes.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,46 +12,46 @@ use tokio::sync::Notify;
 use crate::mesh::drift::fingerprint;
 use crate::mesh::effective::effective;
 use crate::mesh::kind::Kind;
-use crate::mesh::live::{Drift, Facts, Live, LiveObjects};
-use crate::mesh::object::{Component, Desired, ObjectKey};
+use crate::mesh::object::{Component, DesiredObject, ObjectKey};
+use crate::mesh::observed::{Drift, ObjectState, ObservedObject, ObservedObjects};
 use crate::mesh::tags::Injector;
 
-/// An object that was read and wasn't there counts as absent for so long: an installation that takes a few turns need not
-/// ask for each object at each turn. A create that meets one made meanwhile is refused, and ends it.
-const ABSENT_FOR: Duration = Duration::from_secs(5);
+/// How long an object that a read did not find counts as absent, so that the reconciles of an installation do not read
+/// it each time. If the object was created since, our create fails and ends the period.
+const ABSENCE_TTL: Duration = Duration::from_secs(5);
 
-/// Shared between the watches, which fill it, and reconciles, which read it. Cloning shares.
+/// The cache that watches fill and reconciles read. Clones share it.
 #[derive(Clone, Default)]
 pub struct Inventory {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<InventoryState>>,
 }
 
 #[derive(Default)]
-struct State {
-    live: LiveObjects,
-    desired: HashMap<ObjectKey, Arc<Desired>>,
-    /// What the server made of our last apply: hash of the desired state, and fingerprint of the answer.
+struct InventoryState {
+    live: ObservedObjects,
+    desired: HashMap<ObjectKey, Arc<DesiredObject>>,
+    /// For each applied object the hash of the desired state, and the fingerprint of the API server's response.
     accepted: HashMap<ObjectKey, (String, String)>,
-    /// When objects were read that weren't there.
+    /// Times at which reads found no object.
     absent: HashMap<ObjectKey, Instant>,
-    trouble: BTreeMap<Kind, String>,
+    watch_errors: BTreeMap<Kind, String>,
     synced: BTreeSet<Kind>,
-    /// Rung when we wrote an object of a kind that not every API server has.
+    /// Notified when we write an object of a kind that not every API server serves.
     written: BTreeMap<Kind, Arc<Notify>>,
 }
 
-impl State {
-    fn reduce(&self, key: &ObjectKey, object: &Value) -> Live {
+impl InventoryState {
+    fn reduce(&self, key: &ObjectKey, object: &Value) -> ObservedObject {
         let desired = self.desired.get(key).map(Arc::as_ref);
         let accepted = match (self.accepted.get(key), desired) {
             (Some((hash, print)), Some(desired)) if *hash == desired.hash => Some(print.as_str()),
             _ => None,
         };
-        Live::of(key.kind, object, desired, accepted)
+        ObservedObject::of(key.kind, object, desired, accepted)
     }
 
-    /// Keeps an answer of the server, unless a watch has seen a later state of that object: that one is returned.
-    fn take_in(&mut self, key: ObjectKey, live: Live) -> Option<&mut Live> {
+    /// Stores a response, unless a watch has observed a later state of that object, which is returned.
+    fn merge(&mut self, key: ObjectKey, live: ObservedObject) -> Option<&mut ObservedObject> {
         self.absent.remove(&key);
         match self.live.entry(key) {
             Entry::Occupied(known) if known.get().is_later_than(&live) => Some(known.into_mut()),
@@ -64,29 +64,29 @@ impl State {
 }
 
 impl Inventory {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in here is left half-done by a panic: each change is one insertion or removal.
+    fn lock(&self) -> MutexGuard<'_, InventoryState> {
+        // Every change is a single insertion or removal, so a panic leaves the state consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in an object as a watch saw it. Returns the installation to reconcile, if anything that matters changed.
+    /// Stores an object from a watch. Returns the installation to reconcile if a relevant part has changed.
     #[must_use]
     pub fn observe(&self, key: ObjectKey, object: &Value) -> Option<String> {
         let mut state = self.lock();
         let old = state.live.get(&key);
-        // First, since judging takes the desired object: every write of ours comes back by a watch.
+        // Each of our writes also arrives by the watch; skip these before the expensive comparison.
         if old.is_some_and(|old| old.is_at_least(object)) {
             return None;
         }
         let new = state.reduce(&key, object);
-        // The old mark counts too: whoever lost an object must hear of it.
+        // An installation whose label was removed from the object has to be reconciled, too.
         let installation =
-            new.marks.installation.clone().or_else(|| old.and_then(|old| old.marks.installation.clone()));
+            new.ownership.installation.clone().or_else(|| old.and_then(|old| old.ownership.installation.clone()));
         let matters = old.is_none_or(|old| {
             old.uid != new.uid
-                || old.facts != new.facts
+                || old.state != new.state
                 || old.drift != new.drift
-                || old.marks != new.marks
+                || old.ownership != new.ownership
                 || old.deleting != new.deleting
         });
         state.absent.remove(&key);
@@ -94,38 +94,38 @@ impl Inventory {
         installation.filter(|_| matters)
     }
 
-    /// Takes in that an object is gone, or no longer carries our mark. Returns the installation to reconcile.
+    /// Removes an object that was deleted or lost our label. Returns the installation to reconcile.
     #[must_use]
     pub fn forget(&self, key: &ObjectKey, last: &Value) -> Option<String> {
         let mut state = self.lock();
-        let gone = state.reduce(key, last);
+        let deleted = state.reduce(key, last);
         let known = state.live.get(key)?;
-        // A watch may tell of an end after we have brought the object back already.
-        if known.uid != gone.uid || known.is_later_than(&gone) {
+        // The watch may report the deletion after we have recreated the object.
+        if known.uid != deleted.uid || known.is_later_than(&deleted) {
             return None;
         }
-        state.live.remove(key).and_then(|live| live.marks.installation)
+        state.live.remove(key).and_then(|live| live.ownership.installation)
     }
 
-    /// Takes in the whole list of a kind after a watch began anew: what is not in it is gone.
+    /// Removes all objects of a kind that are not in the list of a restarted watch.
     #[must_use]
     pub fn retain(&self, kind: Kind, keys: &BTreeSet<ObjectKey>) -> Vec<String> {
         let mut state = self.lock();
-        let mut lost = Vec::new();
+        let mut affected = Vec::new();
         state.live.retain(|key, live| {
             let keep = key.kind != kind || keys.contains(key);
             if !keep {
-                lost.extend(live.marks.installation.clone());
+                affected.extend(live.ownership.installation.clone());
             }
             keep
         });
         state.synced.insert(kind);
-        state.trouble.remove(&kind);
-        lost
+        state.watch_errors.remove(&kind);
+        affected
     }
 
-    /// Takes in an object as the server answered to our own apply: whatever it made of our words is no drift.
-    pub fn applied(&self, desired: &Arc<Desired>, answer: &Value) {
+    /// Stores the response to our own apply: values that the API server defaulted or normalized are no drift.
+    pub fn applied(&self, desired: &Arc<DesiredObject>, answer: &Value) {
         let mut state = self.lock();
         if !desired.key.kind.built_in() {
             state.written.entry(desired.key.kind).or_default().notify_one();
@@ -134,57 +134,58 @@ impl Inventory {
         state.accepted.insert(desired.key.clone(), (desired.hash.clone(), print));
         state.desired.insert(desired.key.clone(), Arc::clone(desired));
         let live = state.reduce(&desired.key, answer);
-        if let Some(later) = state.take_in(desired.key.clone(), live) {
-            // It was judged by what was desired before.
+        if let Some(later) = state.merge(desired.key.clone(), live) {
+            // It was compared with the previous desired state.
             later.drift = Drift::Unchecked;
         }
     }
 
-    /// Ends when we have written an object of this kind: the API server has it by now.
+    /// Waits until we have written an object of this kind, so that the API server serves it.
     pub async fn next_write(&self, kind: Kind) {
         let written = Arc::clone(self.lock().written.entry(kind).or_default());
         written.notified().await;
     }
 
-    /// Takes in an object that was read because the watches don't know it, or knew it before its desired state.
+    /// Stores an object that was read, since no watch has observed it or only before its desired state was known.
     pub fn read(&self, key: &ObjectKey, object: &Value) {
         let mut state = self.lock();
         let live = state.reduce(key, object);
-        let _later = state.take_in(key.clone(), live);
+        let _later = state.merge(key.clone(), live);
     }
 
-    /// Takes in an object that is known as the server answered to its deletion, when our marks were taken off it, or when it
-    /// was read again. One that is gone by now stays so.
-    pub fn seen_again(&self, key: &ObjectKey, object: &Value) {
+    /// Updates a known object from the response to its deletion, to the removal of our labels or to another read. An
+    /// object that has been removed from the cache since is not added again.
+    pub fn refresh(&self, key: &ObjectKey, object: &Value) {
         let mut state = self.lock();
         if state.live.contains_key(key) {
             let live = state.reduce(key, object);
-            let _later = state.take_in(key.clone(), live);
+            let _later = state.merge(key.clone(), live);
         }
     }
 
-    /// Takes in that an object which no watch tells of is not there.
-    pub fn vanished(&self, key: &ObjectKey) {
+    /// Records that an object does not exist.
+    pub fn record_absent(&self, key: &ObjectKey) {
         let mut state = self.lock();
         state.live.remove(key);
         state.absent.insert(key.clone(), Instant::now());
     }
 
-    /// Whether the object was looked for a moment ago and wasn't there.
+    /// Whether a recent read found no object.
     #[must_use]
     pub fn is_absent(&self, key: &ObjectKey) -> bool {
-        self.lock().absent.get(key).is_some_and(|since| since.elapsed() < ABSENT_FOR)
+        self.lock().absent.get(key).is_some_and(|since| since.elapsed() < ABSENCE_TTL)
     }
 
-    /// Takes in that a write of this object failed: it may be there after all.
-    pub fn doubt(&self, key: &ObjectKey) {
+    /// Drops the record that an object is absent, after a failed write: it may exist.
+    pub fn invalidate(&self, key: &ObjectKey) {
         self.lock().absent.remove(key);
     }
 
-    /// Sets what is desired of an installation. What was judged against another desired state is unchecked again.
-    pub fn expect(&self, installation: &str, desired: &[Arc<Desired>]) {
+    /// Sets the desired objects of an installation. Objects that were compared with another desired state become
+    /// unchecked.
+    pub fn expect(&self, installation: &str, desired: &[Arc<DesiredObject>]) {
         let mut state = self.lock();
-        let wanted: BTreeMap<&ObjectKey, &Arc<Desired>> = desired.iter().map(|d| (&d.key, d)).collect();
+        let wanted: BTreeMap<&ObjectKey, &Arc<DesiredObject>> = desired.iter().map(|d| (&d.key, d)).collect();
         let outdated: Vec<ObjectKey> = state
             .desired
             .keys()
@@ -213,26 +214,26 @@ impl Inventory {
         }
     }
 
-    /// Whether the object is known to be there.
+    /// Whether the object is known to exist.
     #[must_use]
     pub fn knows(&self, key: &ObjectKey) -> bool {
         self.lock().live.contains_key(key)
     }
 
-    /// The live objects among `keys`, and all that carry the installation's mark.
+    /// The live objects among `keys`, and all with the installation's label.
     #[must_use]
-    pub fn snapshot(&self, installation: &str, keys: &[Arc<Desired>]) -> LiveObjects {
+    pub fn snapshot(&self, installation: &str, keys: &[Arc<DesiredObject>]) -> ObservedObjects {
         let state = self.lock();
         let wanted: BTreeSet<&ObjectKey> = keys.iter().map(|d| &d.key).collect();
         state
             .live
             .iter()
-            .filter(|(key, live)| wanted.contains(key) || live.marks.installation.as_deref() == Some(installation))
+            .filter(|(key, live)| wanted.contains(key) || live.ownership.installation.as_deref() == Some(installation))
             .map(|(key, live)| (key.clone(), live.clone()))
             .collect()
     }
 
-    /// Namespace and name of each Deployment of an installation.
+    /// Namespaces and names of an installation's Deployments.
     #[must_use]
     pub fn workload_names(&self, installation: &str) -> Vec<(String, String)> {
         let state = self.lock();
@@ -240,58 +241,59 @@ impl Inventory {
             .live
             .iter()
             .filter(|(key, live)| {
-                key.kind == Kind::Deployment && live.marks.installation.as_deref() == Some(installation)
+                key.kind == Kind::Deployment && live.ownership.installation.as_deref() == Some(installation)
             })
             .map(|(key, _)| (key.namespace.clone().unwrap_or_default(), key.name.clone()))
             .collect()
     }
 
-    /// The release of the control plane that serves in an installation.
+    /// The release of an installation's active control plane.
     #[must_use]
-    pub fn serving_release(&self, installation: &str) -> Option<Version> {
+    pub fn active_release(&self, installation: &str) -> Option<Version> {
         let state = self.lock();
-        let serves = |live: &Live| matches!(&live.facts, Facts::Workload(workload) if workload.available > 0);
+        let serves =
+            |live: &ObservedObject| matches!(&live.state, ObjectState::Workload(workload) if workload.available > 0);
         let istiod = state.live.values().find(|live| {
-            live.marks.installation.as_deref() == Some(installation)
-                && live.marks.component == Some(Component::Istiod)
+            live.ownership.installation.as_deref() == Some(installation)
+                && live.ownership.component == Some(Component::Istiod)
                 && serves(live)
         })?;
-        istiod.marks.release.clone()
+        istiod.ownership.release.clone()
     }
 
-    /// The injection webhooks of all installations.
+    /// Injection webhooks of all installations.
     #[must_use]
     pub fn injectors(&self) -> Vec<Injector> {
         self.lock().live.iter().filter_map(|(key, live)| Injector::of(key, live)).collect()
     }
 
-    /// Names of the installations that have any object.
+    /// Names of installations that have any object.
     #[must_use]
     pub fn installations(&self) -> BTreeSet<String> {
-        self.lock().live.values().filter_map(|live| live.marks.installation.clone()).collect()
+        self.lock().live.values().filter_map(|live| live.ownership.installation.clone()).collect()
     }
 
-    /// Notes that a kind can't be watched, and why. What is known of it counts no longer once the server `refused` to go
-    /// on with a watch; answers whether it did count until now.
+    /// Records why a kind can't be watched. Its objects count as unsynced if the API server `denied` to continue the
+    /// watch; returns whether they were synced before.
     #[must_use]
-    pub fn note_trouble(&self, kind: Kind, error: &str, refused: bool) -> bool {
+    pub fn record_watch_error(&self, kind: Kind, error: &str, denied: bool) -> bool {
         let mut state = self.lock();
-        state.trouble.insert(kind, error.to_owned());
-        refused && state.synced.remove(&kind)
+        state.watch_errors.insert(kind, error.to_owned());
+        denied && state.synced.remove(&kind)
     }
 
-    /// The kinds that were never listed yet or can't be watched, with the last error.
+    /// Kinds that are not listed yet or can't be watched, with the last error.
     #[must_use]
     pub fn unsynced(&self) -> Vec<(Kind, Option<String>)> {
         let state = self.lock();
         Kind::ALL
             .into_iter()
             .filter(|kind| !state.synced.contains(kind))
-            .map(|kind| (kind, state.trouble.get(&kind).cloned()))
+            .map(|kind| (kind, state.watch_errors.get(&kind).cloned()))
             .collect()
     }
 
-    /// How many live objects of each kind are known.
+    /// Number of live objects by kind.
     #[must_use]
     pub fn counts(&self) -> BTreeMap<Kind, usize> {
         let mut counts: BTreeMap<Kind, usize> = Kind::ALL.into_iter().map(|kind| (kind, 0)).collect();
@@ -309,14 +311,14 @@ mod tests {
     use super::*;
     use crate::mesh::object::{Component, Owner};
 
-    fn desired() -> Arc<Desired> {
+    fn desired() -> Arc<DesiredObject> {
         let owner = Owner { installation: "mesh".into(), uid: "u".into(), release: semver::Version::new(1, 31, 2) };
         let object =
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio"}, "data": {"a": "1"}});
-        Arc::new(Desired::admit(object, &Component::Istiod, &owner, "istio-system").unwrap())
+        Arc::new(DesiredObject::from_rendered(object, &Component::Istiod, &owner, "istio-system").unwrap())
     }
 
-    fn state(of: &Desired, version: &str, data: &str) -> Value {
+    fn state(of: &DesiredObject, version: &str, data: &str) -> Value {
         let mut object = of.value();
         object["metadata"]["uid"] = "live".into();
         object["metadata"]["resourceVersion"] = version.into();
@@ -324,18 +326,18 @@ mod tests {
         object
     }
 
-    fn drift(inventory: &Inventory, desired: &Arc<Desired>) -> Drift {
+    fn drift(inventory: &Inventory, desired: &Arc<DesiredObject>) -> Drift {
         inventory.snapshot("mesh", std::slice::from_ref(desired))[&desired.key].drift.clone()
     }
 
-    fn inventory(desired: &Arc<Desired>) -> Inventory {
+    fn inventory(desired: &Arc<DesiredObject>) -> Inventory {
         let inventory = Inventory::default();
         inventory.expect("mesh", std::slice::from_ref(desired));
         inventory
     }
 
     #[test]
-    fn an_edit_that_a_watch_saw_outlives_an_older_read() {
+    fn older_read_does_not_replace_watched_edit() {
         let desired = desired();
         let inventory = inventory(&desired);
         assert!(inventory.observe(desired.key.clone(), &state(&desired, "9", "edited")).is_some());
@@ -344,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_that_a_watch_saw_before_the_answer_to_our_write_is_checked_again() {
+    fn edit_during_our_write_is_checked_again() {
         let desired = desired();
         let inventory = inventory(&desired);
         assert!(inventory.observe(desired.key.clone(), &state(&desired, "9", "edited")).is_some());
@@ -353,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_event_tells_nothing_new_and_ends_nothing() {
+    fn outdated_watch_events_are_ignored() {
         let desired = desired();
         let inventory = inventory(&desired);
         inventory.read(&desired.key, &state(&desired, "8", "1"));
@@ -365,33 +367,33 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_is_known_to_from_the_answer_and_never_comes_back() {
+    fn deletion_response_is_recorded_and_final() {
         let desired = desired();
         let inventory = inventory(&desired);
-        let mut ending = state(&desired, "8", "1");
-        ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        let mut terminating = state(&desired, "8", "1");
+        terminating["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
         inventory.read(&desired.key, &state(&desired, "7", "1"));
-        inventory.seen_again(&desired.key, &ending);
+        inventory.refresh(&desired.key, &terminating);
         assert!(inventory.snapshot("mesh", &[])[&desired.key].deleting);
         let mut released = state(&desired, "8", "1");
         released["metadata"]["labels"] = json!({});
-        inventory.seen_again(&desired.key, &released);
-        assert!(inventory.snapshot("mesh", &[]).is_empty(), "it is nobody's any more");
+        inventory.refresh(&desired.key, &released);
+        assert!(inventory.snapshot("mesh", &[]).is_empty(), "no installation owns it");
         let _installation = inventory.forget(&desired.key, &state(&desired, "9", "1"));
-        inventory.seen_again(&desired.key, &ending);
-        assert!(!inventory.knows(&desired.key), "the watch has told of its end before we read the answer");
+        inventory.refresh(&desired.key, &terminating);
+        assert!(!inventory.knows(&desired.key), "the watch reported the deletion before the response");
     }
 
     #[test]
-    fn what_was_not_there_is_not_looked_for_again_until_a_write_of_it_fails() {
+    fn absence_ends_when_write_fails() {
         let desired = desired();
         let inventory = inventory(&desired);
         assert!(!inventory.is_absent(&desired.key));
-        inventory.vanished(&desired.key);
+        inventory.record_absent(&desired.key);
         assert!(inventory.is_absent(&desired.key));
-        inventory.doubt(&desired.key);
+        inventory.invalidate(&desired.key);
         assert!(!inventory.is_absent(&desired.key));
-        inventory.vanished(&desired.key);
+        inventory.record_absent(&desired.key);
         inventory.read(&desired.key, &state(&desired, "7", "1"));
         assert!(!inventory.is_absent(&desired.key));
     }

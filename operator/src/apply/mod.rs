@@ -1,38 +1,38 @@
-//! EFFECTS: everything that reads live objects for the controller or writes them. What to write is decided in
-//! [`crate::mesh`]; here it only happens. Nothing else in the crate writes mesh objects.
+//! Reads and writes live objects for the controller. [`crate::mesh`] decides what to write; no other module of the
+//! crate writes objects of a mesh.
 
 mod applier;
 mod changes;
+mod cluster_detector;
 mod error;
 mod gateway_api;
 mod gateway_pods;
+mod injection_checker;
 mod inventory;
 mod nodes;
-mod probe;
+mod permissions;
+mod pod_diagnostics;
 mod raw_object;
 mod reader;
-mod revisions;
-mod rights;
-mod survey;
-mod symptoms;
+mod revision_history;
 mod watch;
 
 pub use applier::Applier;
 pub use changes::Changes;
+pub use cluster_detector::{ClusterDetector, DetectClusterError};
 pub(crate) use error::absent;
 pub use error::{ApplyError, ErrorClass};
-pub use gateway_api::{DEFINITION as GATEWAY_API_DEFINITION, GatewayApi, VERSION_ANNOTATION as GATEWAY_API_VERSION};
+pub use gateway_api::{GATEWAY_CRD as GATEWAY_API_CRD, GatewayApi, VERSION_ANNOTATION as GATEWAY_API_VERSION};
 pub use gateway_pods::{GatewayPods, GatewayPodsError};
+pub use injection_checker::{CheckedInjection, InjectionChecker};
 pub use inventory::Inventory;
 pub use nodes::Nodes;
-pub use probe::{Prober, Proof};
+pub use permissions::OwnPermissions;
+pub(crate) use permissions::{attributes, is_allowed};
+pub use pod_diagnostics::PodDiagnostics;
+pub(crate) use pod_diagnostics::selector;
 pub(crate) use raw_object::RawObject;
 pub use reader::Reader;
 pub(crate) use reader::api;
-pub use revisions::{RevisionError, Revisions};
-pub use rights::OwnRights;
-pub(crate) use rights::{attributes, holds};
-pub use survey::{SurveyError, Surveyor};
-pub use symptoms::Symptoms;
-pub(crate) use symptoms::selector;
+pub use revision_history::{RevisionHistory, RevisionHistoryError};
 pub use watch::watch_all;

@@ -1,4 +1,4 @@
-//! Reads of nodes: a list now and then. A watch would bring every node's status, some 10 KiB, every few minutes.
+//! Lists nodes periodically. A watch would transfer each node's status, about 10 KiB, every few minutes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,41 +7,41 @@ use k8s_openapi::api::core::v1::Node;
 use kube::Client;
 use kube::api::{Api, ListParams};
 
-use crate::mesh::node::NodeFacts;
+use crate::mesh::node::NodeAddresses;
 use crate::runtime::requests::within_deadline;
 
-/// What was read stays good for so long.
-const FRESH: Duration = Duration::from_mins(5);
-/// Nodes read at a time: each is some 10 KiB, of which little is kept.
+/// How long a list of nodes is cached.
+const NODES_TTL: Duration = Duration::from_mins(5);
+/// Nodes per page: each is about 10 KiB, of which little is stored.
 const PAGE: u32 = 50;
 
-/// The cluster's nodes, as last read. Cloning shares.
+/// The cluster's nodes as of the last list. Clones share the cache.
 #[derive(Clone)]
 pub struct Nodes {
     api: Api<Node>,
     read: Arc<Mutex<Option<Read>>>,
 }
 
-/// One list, and when it was made.
+/// A list with its time.
 #[derive(Clone)]
 struct Read {
     at: Instant,
-    nodes: Arc<[NodeFacts]>,
+    nodes: Arc<[NodeAddresses]>,
 }
 
 impl Nodes {
-    /// Nodes of a cluster, none read yet.
+    /// Creates an empty cache.
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self { api: Api::all(client), read: Arc::default() }
     }
 
-    /// All nodes, read at most every five minutes. A failure is told once; until the next read there are none.
-    pub async fn facts(&self) -> Result<Arc<[NodeFacts]>, kube::Error> {
-        // One assignment: nothing is half-done after a panic.
+    /// All nodes, listed at most every five minutes. An error is returned once; until the next list there are no nodes.
+    pub async fn facts(&self) -> Result<Arc<[NodeAddresses]>, kube::Error> {
+        // A single assignment, so a panic leaves the cache consistent.
         let known = self.read.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(Read { at, nodes }) = known
-            && at.elapsed() < FRESH
+            && at.elapsed() < NODES_TTL
         {
             return Ok(nodes);
         }
@@ -51,12 +51,12 @@ impl Nodes {
         listed
     }
 
-    async fn list(&self) -> Result<Arc<[NodeFacts]>, kube::Error> {
+    async fn list(&self) -> Result<Arc<[NodeAddresses]>, kube::Error> {
         let mut params = ListParams::default().limit(PAGE);
         let mut nodes = Vec::new();
         loop {
             let page = within_deadline(self.api.list(&params)).await?;
-            nodes.extend(page.items.into_iter().map(NodeFacts::of));
+            nodes.extend(page.items.into_iter().map(NodeAddresses::of));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params = params.continue_token(&token),
                 None => return Ok(nodes.into()),

@@ -1,4 +1,4 @@
-//! Live objects as the server sends them.
+//! Live objects as JSON.
 
 use std::borrow::Cow;
 
@@ -9,8 +9,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-/// An object of any kind as plain JSON. kube's `DynamicObject` holds its content twice while it is read, since content is
-/// for it what is left of the known fields; definitions are large, and a few of them set the process's peak of memory.
+/// An object of any kind as plain JSON. kube's `DynamicObject` needs twice the memory during deserialization, which
+/// matters for CRDs: they determine the process's peak memory.
 #[derive(Clone, Debug)]
 pub(crate) struct RawObject {
     metadata: ObjectMeta,
@@ -18,14 +18,14 @@ pub(crate) struct RawObject {
 }
 
 impl RawObject {
-    /// All of it.
+    /// The whole object.
     pub(crate) fn into_value(self) -> Value {
         self.value
     }
 }
 
 impl From<Value> for RawObject {
-    /// An object to be sent; only what comes from a server has metadata that is read.
+    /// Wraps an object for a request. Its metadata stays empty, as only that of responses is read.
     fn from(value: Value) -> Self {
         Self { metadata: ObjectMeta::default(), value }
     }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_is_plain_json_and_its_metadata_can_be_read() {
+    fn round_trips_json_and_exposes_metadata() {
         let object =
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "uid": "u"}, "data": {"a": "1"}});
         let read: RawObject = serde_json::from_value(object.clone()).unwrap();
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_that_makes_no_sense_is_refused() {
+    fn rejects_invalid_metadata() {
         assert!(serde_json::from_value::<RawObject>(json!({"metadata": {"name": 1}})).is_err());
     }
 }

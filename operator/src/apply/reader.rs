@@ -1,4 +1,4 @@
-//! Reads of single objects: only where the watches can't know the answer.
+//! Reads objects that the watches do not cover.
 
 use std::sync::Arc;
 
@@ -12,24 +12,24 @@ use serde_json::Value;
 use super::error::{ApplyError, absent};
 use super::inventory::Inventory;
 use super::raw_object::RawObject;
-use crate::mesh::cluster_objects::depends_on;
+use crate::mesh::cluster_scoped::depends_on;
 use crate::mesh::kind::Kind;
-use crate::mesh::live::{Drift, Live, LiveObjects};
-use crate::mesh::object::{Desired, ObjectKey};
+use crate::mesh::object::{DesiredObject, INSTALLATION_LABEL, ObjectKey, UID_ANNOTATION};
+use crate::mesh::observed::{Drift, ObservedObject, ObservedObjects};
 use crate::mesh::revisions::REVISION_LABEL;
 use crate::runtime::requests::{pages, within_deadline};
 
-/// Reads at a time. CRDs are large; a few at a time keep the peak of memory low.
+/// Concurrent reads. CRDs are large; few concurrent reads limit peak memory.
 const CONCURRENCY: usize = 3;
 
-/// Reads live objects.
+/// Reads live objects from the API server.
 #[derive(Clone)]
 pub struct Reader {
     client: Client,
     inventory: Inventory,
 }
 
-/// The API of one object's kind, in its namespace if it has one.
+/// The API of an object's kind, in its namespace if it has one.
 pub(crate) fn api(client: &Client, key: &ObjectKey) -> Api<RawObject> {
     let resource = key.kind.api_resource();
     match &key.namespace {
@@ -39,15 +39,15 @@ pub(crate) fn api(client: &Client, key: &ObjectKey) -> Api<RawObject> {
 }
 
 impl Reader {
-    /// A reader that keeps what it reads in the inventory.
+    /// Creates a reader that stores objects in the inventory.
     #[must_use]
     pub const fn new(client: Client, inventory: Inventory) -> Self {
         Self { client, inventory }
     }
 
-    /// Makes the inventory complete for these objects: reads those that it doesn't know (which may exist without our
-    /// mark, and then no watch tells of them) and those that it saw before it knew what is desired of them.
-    pub async fn complete(&self, installation: &str, desired: &[Arc<Desired>]) -> Result<(), ApplyError> {
+    /// Completes the inventory for these objects: reads those that it does not know, since objects without our labels
+    /// are not watched, and those that were observed before their desired state was known.
+    pub async fn complete(&self, installation: &str, desired: &[Arc<DesiredObject>]) -> Result<(), ApplyError> {
         let known = self.inventory.snapshot(installation, desired);
         let open = desired
             .iter()
@@ -55,7 +55,7 @@ impl Reader {
                 Some(live) => live.drift == Drift::Unchecked || !live.is_watched(),
                 None => !self.inventory.is_absent(&d.key),
             })
-            .map(|d| (d.key.clone(), known.get(&d.key).is_some_and(Live::is_watched)))
+            .map(|d| (d.key.clone(), known.get(&d.key).is_some_and(ObservedObject::is_watched)))
             .collect::<Vec<_>>();
         let reads = stream::iter(open).map(|(key, watched)| self.read(key, watched));
         let mut reads = reads.buffer_unordered(CONCURRENCY);
@@ -65,28 +65,28 @@ impl Reader {
         Ok(())
     }
 
-    /// Objects as they are now, each held against what is desired; the inventory learns nothing of it.
-    pub async fn look_at(&self, desired: &[Arc<Desired>]) -> Result<LiveObjects, ApplyError> {
+    /// Reads objects and compares them with the desired ones, without updating the inventory.
+    pub async fn read_all(&self, desired: &[Arc<DesiredObject>]) -> Result<ObservedObjects, ApplyError> {
         let reads = stream::iter(desired.iter().cloned()).map(|desired| async move {
             let key = desired.key.clone();
             let found = self.get(&key).await?;
-            Ok(found.map(|object| (key.clone(), Live::of(key.kind, &object, Some(&desired), None))))
+            Ok(found.map(|object| (key.clone(), ObservedObject::of(key.kind, &object, Some(&desired), None))))
         });
         let found: Vec<Option<_>> = reads.buffered(CONCURRENCY).try_collect().await?;
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// Of an object that is watched the end may be told before the answer that still shows it: then it stays gone.
+    /// Reads one object. For a watched one, the watch may report its deletion before a response that still contains it.
     async fn read(&self, key: ObjectKey, watched: bool) -> Result<(), ApplyError> {
         match self.get(&key).await? {
-            Some(object) if watched => self.inventory.seen_again(&key, &object),
+            Some(object) if watched => self.inventory.refresh(&key, &object),
             Some(object) => self.inventory.read(&key, &object),
-            None => self.inventory.vanished(&key),
+            None => self.inventory.record_absent(&key),
         }
         Ok(())
     }
 
-    /// An object as it is now; `None` where it, or its kind, isn't there.
+    /// Reads one object; `None` if it or its kind does not exist.
     async fn get(&self, key: &ObjectKey) -> Result<Option<Value>, ApplyError> {
         match within_deadline(api(&self.client, key).get_opt(&key.name)).await {
             Ok(found) => Ok(found.map(RawObject::into_value)),
@@ -97,12 +97,12 @@ impl Reader {
 }
 
 const UNFINISHED: &str = "status.phase!=Succeeded,status.phase!=Failed";
-/// Objects listed at a time; of namespaces and pods, those counted.
+/// Objects per page; namespaces and pods are counted up to this number.
 const PAGE: u32 = 500;
-/// Namespaces named in a note.
+/// The most namespaces that an Event names.
 const NAMED: usize = 5;
-/// What istiod makes for itself in the mesh's namespace.
-const ISTIODS_OWN: [(&str, &str); 6] = [
+/// Objects that istiod creates for itself in the mesh's namespace.
+const ISTIOD_LEFTOVERS: [(&str, &str); 6] = [
     ("Secret", "istio-ca-secret"),
     ("ConfigMap", "istio-ca-root-cert"),
     ("ConfigMap", "istio-leader"),
@@ -112,7 +112,7 @@ const ISTIODS_OWN: [(&str, &str); 6] = [
 ];
 
 impl Reader {
-    /// What asks for a tag: namespaces, and how many pods. What can't be seen is left out: it is only told.
+    /// Namespaces that reference a tag, and the number of pods. Objects that can't be listed are omitted.
     pub async fn users_of(&self, tag: &str) -> Vec<String> {
         let params = ListParams::default().labels(&format!("{REVISION_LABEL}={tag}")).limit(PAGE);
         let namespaces = kube::core::ApiResource::erase::<k8s_openapi::api::core::v1::Namespace>(&());
@@ -137,8 +137,7 @@ impl Reader {
         users
     }
 
-    /// The webhook configurations, whosever they are, that make the API server refuse objects when one of these Services
-    /// doesn't answer.
+    /// All webhook configurations that make the API server reject objects if one of these Services is unavailable.
     pub async fn webhooks_of(&self, services: &[&ObjectKey]) -> Result<Vec<ObjectKey>, ApplyError> {
         let mut found = Vec::new();
         for kind in [Kind::MutatingWebhookConfiguration, Kind::ValidatingWebhookConfiguration] {
@@ -154,13 +153,31 @@ impl Reader {
         Ok(found)
     }
 
-    /// What istiod made for itself in the mesh's namespace and left there.
-    pub async fn left_behind(&self, namespace: &str) -> Vec<String> {
+    /// The workloads of an installation, read from the API server: the watches of an operator that has just become the
+    /// leader may lag behind.
+    pub async fn own_workloads(&self, installation: &str, uid: &str) -> Result<Vec<ObjectKey>, ApplyError> {
         let mut found = Vec::new();
-        for (kind, name) in ISTIODS_OWN {
+        for kind in [Kind::Deployment, Kind::DaemonSet] {
+            let api: Api<RawObject> = Api::all_with(self.client.clone(), &kind.api_resource());
+            let params = ListParams::default().labels(&format!("{INSTALLATION_LABEL}={installation}")).limit(PAGE);
+            let key = |namespace: Option<String>, name: String| ObjectKey { kind, namespace, name };
+            let listed = pages(&api, params, |object| {
+                if object.annotations().get(UID_ANNOTATION).is_some_and(|owner| owner == uid) {
+                    found.push(key(object.namespace(), object.name_any()));
+                }
+            });
+            listed.await.map_err(|source| ApplyError::Read { key: key(None, "*".into()), source: Box::new(source) })?;
+        }
+        Ok(found)
+    }
+
+    /// Objects that istiod has created for itself and that remain in the mesh's namespace.
+    pub async fn leftovers(&self, namespace: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        for (kind, name) in ISTIOD_LEFTOVERS {
             let resource = kube::core::ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk("", "v1", kind));
             let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
-            // Only a report: what can't be seen is left out of it.
+            // For a report only, so objects that can't be read are omitted.
             if matches!(within_deadline(api.get_metadata_opt(name)).await, Ok(Some(_))) {
                 found.push(format!("{kind} {namespace}/{name}"));
             }
@@ -168,11 +185,11 @@ impl Reader {
         found
     }
 
-    /// The mesh's certificate authority, from the root that istiod publishes.
+    /// The mesh's certificate authority, from the root certificate that istiod publishes.
     pub async fn certificate_authority(&self, namespace: &str) -> Option<CaStatus> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
         let published = within_deadline(api.get_opt("istio-ca-root-cert")).await.ok()??;
-        crate::mesh::authority::read(published.data?.get("root-cert.pem")?)
+        crate::mesh::ca::parse_status(published.data?.get("root-cert.pem")?)
     }
 }
 
@@ -187,7 +204,7 @@ mod tests {
     use super::*;
     use crate::mesh::object::{Component, Owner};
 
-    /// A reader of a server that answers like this, and never where it has no answer.
+    /// A reader for a server that responds with `answer`, or never if that is `None`.
     fn reader(answer: fn(&str) -> Option<Value>) -> Reader {
         let server = tower::service_fn(move |request: Request<Body>| async move {
             let Some(answer) = answer(&request.uri().to_string()) else { return std::future::pending().await };
@@ -197,18 +214,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_never_answers_holds_no_look_up() {
+    async fn reads_time_out() {
         let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "istiod"}});
         let owner = Owner { installation: "mesh".into(), uid: "u".into(), release: Version::new(1, 32, 0) };
-        let desired = Arc::new(Desired::admit(role, &Component::Istiod, &owner, "istio-system").unwrap());
-        let looked = tokio::time::timeout(std::time::Duration::from_mins(2), async {
-            reader(|_| None).look_at(&[desired]).await
+        let desired = Arc::new(DesiredObject::from_rendered(role, &Component::Istiod, &owner, "istio-system").unwrap());
+        let read = tokio::time::timeout(std::time::Duration::from_mins(2), async {
+            reader(|_| None).read_all(&[desired]).await
         });
-        assert!(looked.await.unwrap().is_err());
+        assert!(read.await.unwrap().is_err());
     }
 
     #[tokio::test]
-    async fn webhooks_are_listed_to_the_last_page() {
+    async fn lists_all_pages_of_webhooks() {
         let reader = reader(|uri| {
             let page = |name: &str, token: &str| {
                 let client = json!({"service": {"namespace": "istio-system", "name": "istiod"}});

@@ -1,4 +1,4 @@
-//! The watches: one per kind, on our mark, feeding the inventory and telling which installation to look at.
+//! One watch per kind, selected by our label, which updates the inventory and requeues installations.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,17 +15,17 @@ use super::changes::Changes;
 use super::error::absent;
 use super::inventory::Inventory;
 use super::raw_object::RawObject;
-use crate::catalog::explain;
+use crate::catalog::error_chain;
 use crate::mesh::kind::Kind;
 use crate::mesh::object::{INSTALLATION_LABEL, ObjectKey};
 use crate::runtime::ready::Readiness;
-use crate::runtime::requests::why;
+use crate::runtime::requests::api_error_message;
 
-/// A kind that the API server doesn't have is asked for again after this long, or once we wrote an object of it.
+/// Retry interval for a kind that the API server does not serve; a write of ours to that kind ends it.
 const NOT_SERVED: Duration = Duration::from_mins(5);
 
-/// Starts a watch per kind. Each sends the name of an installation when something that matters to it has changed, and
-/// releases its readiness handle when it has seen the whole list once. The tasks end with the set.
+/// Starts a watch per kind. Each requeues an installation when a relevant object has changed, and releases its
+/// readiness handle when its first list is complete. The tasks end with the set.
 pub fn watch_all(
     tasks: &mut JoinSet<()>,
     client: &Client,
@@ -44,12 +44,12 @@ pub fn watch_all(
                 match events.try_next().await {
                     Ok(Some(event)) => {
                         let done = matches!(event, watcher::Event::InitDone);
-                        let mut concerned = take_in(kind, event, &inventory, &mut relisted);
+                        let mut affected = handle_event(kind, event, &inventory, &mut relisted);
                         if done {
-                            // Whoever was told that this kind can't be watched hears that it can.
-                            concerned.extend(inventory.installations());
+                            // Clears errors about this watch in status.
+                            affected.extend(inventory.installations());
                         }
-                        for installation in concerned {
+                        for installation in affected {
                             changed.note(installation);
                         }
                         if done && let Some(handle) = handle.take() {
@@ -58,10 +58,10 @@ pub fn watch_all(
                     }
                     Ok(None) => return,
                     Err(error) if !kind.built_in() && is_not_served(&error) => {
-                        debug!(%kind, "the API server has no such kind");
-                        let mut concerned = inventory.retain(kind, &BTreeSet::new());
-                        concerned.extend(inventory.installations());
-                        for installation in concerned {
+                        debug!(%kind, "the API server does not serve this kind");
+                        let mut affected = inventory.retain(kind, &BTreeSet::new());
+                        affected.extend(inventory.installations());
+                        for installation in affected {
                             changed.note(installation);
                         }
                         if let Some(handle) = handle.take() {
@@ -72,12 +72,12 @@ pub fn watch_all(
                         events = self::events(client.clone(), kind).boxed();
                     }
                     Err(error) => {
-                        warn!(%kind, error = %error, "a watch failed; it is tried again");
-                        if inventory.note_trouble(kind, &in_words(&error), is_refused(&error)) {
+                        warn!(%kind, error = %error, "watch failed; retrying");
+                        if inventory.record_watch_error(kind, &error_text(&error), is_denied(&error)) {
                             for installation in inventory.installations() {
                                 changed.note(installation);
                             }
-                            // A watch that starts again tells nothing; a list does, and it shows what was missed.
+                            // Only a new list shows the changes that were missed.
                             events = self::events(client.clone(), kind).boxed();
                         }
                     }
@@ -87,14 +87,14 @@ pub fn watch_all(
     }
 }
 
-/// What is wrong with a watch, in the server's words where it has any.
-fn in_words(error: &watcher::Error) -> String {
+/// The error of a watch, as the API server reports it if it does.
+fn error_text(error: &watcher::Error) -> String {
     match error {
         watcher::Error::InitialListFailed(source)
         | watcher::Error::WatchStartFailed(source)
-        | watcher::Error::WatchFailed(source) => why(source),
+        | watcher::Error::WatchFailed(source) => api_error_message(source),
         watcher::Error::WatchError(status) => status.message.clone(),
-        other @ watcher::Error::NoResourceVersion => explain(other),
+        other @ watcher::Error::NoResourceVersion => error_chain(other),
     }
 }
 
@@ -110,14 +110,14 @@ fn events(
     kind: Kind,
 ) -> impl futures::Stream<Item = Result<watcher::Event<RawObject>, watcher::Error>> {
     let resource = kind.api_resource();
-    // Small pages for what is large: the whole set of definitions at once would set the process's peak of memory.
+    // Small pages for large objects: a list of all CRDs would determine the process's peak memory.
     let page = if matches!(kind, Kind::CustomResourceDefinition | Kind::ConfigMap) { 4 } else { 50 };
     let config = watcher::Config::default().labels(INSTALLATION_LABEL).page_size(page);
     watcher(Api::all_with(client, &resource), config).default_backoff()
 }
 
-/// Whether a watch that was on can't go on: a right was taken away, or the kind is no longer served. All else passes.
-fn is_refused(error: &watcher::Error) -> bool {
+/// Whether a watch can't continue, since a permission was revoked or the kind is no longer served.
+fn is_denied(error: &watcher::Error) -> bool {
     match error {
         watcher::Error::WatchStartFailed(kube::Error::Api(status)) | watcher::Error::WatchError(status) => {
             matches!(status.code, 401 | 403 | 404)
@@ -130,8 +130,8 @@ fn key_of(kind: Kind, object: &RawObject) -> ObjectKey {
     ObjectKey { kind, namespace: object.namespace().filter(|_| kind.namespaced()), name: object.name_any() }
 }
 
-/// Feeds one event to the inventory; answers which installations to look at.
-fn take_in(
+/// Updates the inventory from one event; returns the installations to requeue.
+fn handle_event(
     kind: Kind,
     event: watcher::Event<RawObject>,
     inventory: &Inventory,

@@ -1,4 +1,4 @@
-//! `.tar.gz` files in memory: a chart as registries hold it, a release as one file. No I/O.
+//! Reads and writes `.tar.gz` archives in memory: charts from a registry, exported releases. No I/O.
 
 use std::{
     collections::btree_map::Entry,
@@ -10,37 +10,36 @@ use tar::{EntryType, Header};
 
 use super::files::Files;
 
-/// Bytes that an archive may unpack to, so that a small file can't fill the memory. A release of Istio has about three
-/// million.
+/// Limit of the unpacked size in bytes, against decompression bombs. An Istio release has about three million.
 const MAX_UNPACKED: u64 = 64 << 20;
 
-/// An archive is not to be trusted, or not whole.
+/// An archive is damaged or unsafe to unpack.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadArchiveError {
-    /// Every gzip file carries a checksum and its length.
-    #[error("it is no gzip file, or it is damaged or cut off")]
+    /// Detected by gzip's own checksum and length.
+    #[error("not a gzip file, or the file is damaged or truncated")]
     Gzip(#[source] io::Error),
-    /// Somebody added to it.
-    #[error("{0} bytes follow its end")]
+    /// Data after the end of the gzip stream has no checksum.
+    #[error("{0} bytes of trailing data")]
     Trailing(usize),
-    /// Nothing of ours is that large.
-    #[error("unpacked it has more than {} MiB", MAX_UNPACKED >> 20)]
+    /// No release is this large.
+    #[error("the unpacked size exceeds {} MiB", MAX_UNPACKED >> 20)]
     TooLarge,
-    /// The checksum is right, so it was made like that.
-    #[error("the tar file in it is damaged")]
+    /// The checksum matches, so the archive was created like this.
+    #[error("the tar archive is malformed")]
     Tar(#[source] io::Error),
-    /// A link can point anywhere, and what it points to has no digest.
-    #[error("{0:?} in it is neither a file nor a folder")]
+    /// A link can point anywhere, and its target has no digest.
+    #[error("{0:?} is neither a regular file nor a directory")]
     NotAFile(String),
-    /// Unpacked as it stands, the file could end up anywhere.
-    #[error("{0:?} in it is no path below a folder")]
+    /// Such a path could write outside the target directory.
+    #[error("{0:?} is not a relative path inside the archive")]
     Path(String),
-    /// Which one counts would hang on who reads it.
-    #[error("{0:?} is in it twice")]
-    Twice(String),
+    /// Which of the two counts depends on the reader.
+    #[error("duplicate entry {0:?}")]
+    Duplicate(String),
 }
 
-/// All files of an archive by their paths, with `/` between the parts, each of which is an ordinary name.
+/// Returns the files of an archive by path; `safe` validates each path.
 pub(super) fn unpack(archive: &[u8]) -> Result<Files, ReadArchiveError> {
     let tar = gunzip(archive)?;
     let mut files = Files::new();
@@ -48,7 +47,7 @@ pub(super) fn unpack(archive: &[u8]) -> Result<Files, ReadArchiveError> {
     for entry in archive.entries().map_err(ReadArchiveError::Tar)? {
         let mut entry = entry.map_err(ReadArchiveError::Tar)?;
         let kind = entry.header().entry_type();
-        // Folders are made for the files in them; global headers say where an archive came from.
+        // Directories are implied by the files in them; global headers have metadata only.
         if kind.is_dir() || kind.is_pax_global_extensions() {
             continue;
         }
@@ -64,7 +63,7 @@ pub(super) fn unpack(archive: &[u8]) -> Result<Files, ReadArchiveError> {
         }
         match files.entry(path) {
             Entry::Vacant(slot) => slot.insert(content),
-            Entry::Occupied(known) => return Err(ReadArchiveError::Twice(known.key().clone())),
+            Entry::Occupied(known) => return Err(ReadArchiveError::Duplicate(known.key().clone())),
         };
     }
     Ok(files)
@@ -73,7 +72,7 @@ pub(super) fn unpack(archive: &[u8]) -> Result<Files, ReadArchiveError> {
 fn gunzip(archive: &[u8]) -> Result<Vec<u8>, ReadArchiveError> {
     let mut decoder = GzDecoder::new(archive);
     let mut content = Vec::new();
-    // One byte more than is allowed, so that reaching the limit can be told from the end, where the checksum is compared.
+    // Reads one byte over the limit, to distinguish a too large archive from one whose end, with the checksum, was reached.
     decoder.by_ref().take(MAX_UNPACKED + 1).read_to_end(&mut content).map_err(ReadArchiveError::Gzip)?;
     if content.len() as u64 > MAX_UNPACKED {
         return Err(ReadArchiveError::TooLarge);
@@ -84,7 +83,7 @@ fn gunzip(archive: &[u8]) -> Result<Vec<u8>, ReadArchiveError> {
     }
 }
 
-/// The path, if it leads nowhere but down. A leading `./` is what `tar` writes for the folder that it packs.
+/// Returns the path if it stays inside the archive. `tar` writes a leading `./` for the directory that it packs.
 fn safe(path: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(path).ok()?;
     let text = text.strip_prefix("./").unwrap_or(text);
@@ -93,7 +92,7 @@ fn safe(path: &[u8]) -> Option<String> {
     plain.then(|| text.to_owned())
 }
 
-/// Packs files. The same files give the same bytes: there are no dates and owners in them.
+/// Packs files reproducibly: without timestamps and owners.
 pub(super) fn pack(files: &Files) -> io::Result<Vec<u8>> {
     const NO_SYSTEM: u8 = 255;
     let gzip = GzBuilder::new().mtime(0).operating_system(NO_SYSTEM).write(Vec::new(), Compression::best());
@@ -129,7 +128,7 @@ mod tests {
         gzip.finish().unwrap()
     }
 
-    /// An archive with one entry whose name is written as it is: the library itself refuses to write bad ones.
+    /// An archive with one entry of any name: the library's own writer refuses unsafe names.
     fn with_entry(name: &str, kind: EntryType) -> Vec<u8> {
         let mut header = Header::new_gnu();
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
@@ -143,7 +142,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_packed_comes_out_again_and_twice_packed_is_the_same(
+        fn packs_reproducibly_and_unpacks_same_files(
             files in prop::collection::btree_map("[a-z]{1,9}(/[a-z.]{3,120}x)?", prop::collection::vec(any::<u8>(), 0..600), 0..9)
         ) {
             let archive = pack(&files).unwrap();
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_that_is_cut_off_anywhere_is_refused() {
+    fn rejects_truncated_archive() {
         let archive = pack(&files([("a/b", "content"), ("c", "more of it")])).unwrap();
         for end in 0..archive.len() {
             let error = unpack(&archive[..end]).unwrap_err();
@@ -162,27 +161,27 @@ mod tests {
     }
 
     #[test]
-    fn no_changed_byte_of_the_content_goes_unnoticed() {
+    fn detects_changed_bytes() {
         const HEADER: usize = 10;
         let original = files([("a/b", "content"), ("c", "more of it")]);
         let archive = pack(&original).unwrap();
         for at in HEADER..archive.len() {
             let mut damaged = archive.clone();
             damaged[at] ^= 1;
-            // Some bits of a deflated stream say the same in two ways.
+            // A deflate stream can encode the same content in two ways.
             assert!(unpack(&damaged).is_err() || unpack(&damaged).unwrap() == original, "byte {at}");
         }
     }
 
     #[test]
-    fn what_follows_the_end_is_refused() {
+    fn rejects_trailing_data() {
         let mut archive = pack(&files([("a", "1")])).unwrap();
         archive.extend_from_slice(b"more");
         assert!(matches!(unpack(&archive), Err(ReadArchiveError::Trailing(4))));
     }
 
     #[test]
-    fn a_path_that_leads_elsewhere_is_refused_by_its_name() {
+    fn rejects_unsafe_paths() {
         for name in ["../a", "/etc/passwd", "a/../../b", "a//b", "a/./b", "a\\..\\b", "a\nb", "..", "."] {
             let error = unpack(&with_entry(name, EntryType::Regular)).unwrap_err();
             assert!(matches!(&error, ReadArchiveError::Path(path) if path == name), "{name}: {error}");
@@ -191,31 +190,33 @@ mod tests {
     }
 
     #[test]
-    fn links_and_devices_are_refused() {
+    fn rejects_links_and_devices() {
         for kind in [EntryType::Symlink, EntryType::Link, EntryType::Char, EntryType::Fifo] {
             assert!(matches!(unpack(&with_entry("a", kind)), Err(ReadArchiveError::NotAFile(_))), "{kind:?}");
         }
     }
 
     #[test]
-    fn a_file_that_is_there_twice_is_refused() {
+    fn rejects_duplicate_entry() {
         let mut tar = tar::Builder::new(Vec::new());
         for content in ["1", "2"] {
             let mut header = Header::new_gnu();
             header.set_size(1);
             tar.append_data(&mut header, "a", content.as_bytes()).unwrap();
         }
-        assert!(matches!(unpack(&gzip(&tar.into_inner().unwrap())), Err(ReadArchiveError::Twice(path)) if path == "a"));
+        assert!(
+            matches!(unpack(&gzip(&tar.into_inner().unwrap())), Err(ReadArchiveError::Duplicate(path)) if path == "a")
+        );
     }
 
     #[test]
-    fn a_small_file_cannot_fill_the_memory() {
+    fn rejects_decompression_bomb() {
         let zeros = vec![0; usize::try_from(MAX_UNPACKED).unwrap() + 1];
         assert!(matches!(unpack(&gzip(&zeros)), Err(ReadArchiveError::TooLarge)));
     }
 
     #[test]
-    fn a_tar_file_that_ends_within_a_file_is_refused() {
+    fn rejects_truncated_tar() {
         const CONTENT: usize = 512;
         let archive = pack(&files([("a", "content")])).unwrap();
         let tar = gunzip(&archive).unwrap();

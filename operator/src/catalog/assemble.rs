@@ -1,4 +1,4 @@
-//! From the files of charts to a release: what is to be true of them, wherever they came from. Pure.
+//! Validates charts and builds the `release.yaml` for them, for every source of charts. Pure.
 
 use std::collections::BTreeMap;
 
@@ -6,101 +6,84 @@ use meshwright_chart::{Chart, LoadError};
 use semver::Version;
 
 use super::{
-    ChartName, Digest, Facts,
-    definitions::{self, ListDefinitionsError},
+    ChartName, Digest, ReleaseFacts,
+    crds::{self, ListCrdsError},
     facts::Minor,
     files::Files,
-    release_file::{ChartEntry, Images, ReleaseFile},
+    release_file::{ChartEntry, ReleaseFile, ReleaseImages},
     stamp::{self, StampError},
 };
 
-/// Charts don't make a release.
+/// Charts can't be used as a release.
 #[derive(Debug, thiserror::Error)]
 pub enum AssembleError {
-    /// A file that every chart has is missing or no text.
-    #[error("chart {chart} has no {file}, or it is no text")]
-    MissingFile {
-        /// The chart.
-        chart: ChartName,
-        /// The file.
-        file: &'static str,
-    },
-    /// The charts belong to another release.
-    #[error("chart {chart} is of version {found}, not {wanted}: import it under its own version")]
+    /// A required file is missing or not UTF-8.
+    #[error("chart {chart}: {file} is missing or not UTF-8 text")]
+    MissingFile { chart: ChartName, file: &'static str },
+    /// A chart belongs to another release.
+    #[error("chart {chart} has version {found}, not {wanted}; import it under its own version")]
     OtherVersion {
-        /// The chart.
         chart: ChartName,
         /// Version in `Chart.yaml`.
         found: String,
-        /// Version asked for.
         wanted: Version,
     },
     /// Version, hub or tag can't be set or read.
-    #[error("chart {chart} can't be stamped")]
+    #[error("chart {chart}: can't set or read its version or images")]
     Stamp {
-        /// The chart.
         chart: ChartName,
-        /// Cause.
         #[source]
         source: StampError,
     },
     /// The charts name different images.
-    #[error("chart {chart} names images {found}, the others {wanted}")]
+    #[error("chart {chart} uses images {found}, the other charts use {wanted}")]
     ImagesDiffer {
-        /// The chart.
         chart: ChartName,
         /// Its hub and tag.
         found: String,
-        /// The others'.
         wanted: String,
     },
-    /// A template can't be parsed, or uses a function that isn't there.
-    #[error("chart {chart} can't be parsed")]
+    /// A template can't be parsed, or uses an unsupported function.
+    #[error("can't parse chart {chart}")]
     Load {
-        /// The chart.
         chart: ChartName,
-        /// Cause.
         #[source]
         source: Box<LoadError>,
     },
-    /// A folder has another chart in it.
-    #[error("the chart in place of {chart} calls itself {found:?}")]
+    /// The directory has another chart.
+    #[error("expected chart {chart}, but the name in Chart.yaml is {found:?}")]
     OtherChart {
         /// The chart that was looked for.
         chart: ChartName,
-        /// Its name.
         found: String,
     },
-    /// What the base chart brings can't be found out.
-    #[error("chart base: can't tell which definitions it brings")]
-    ListDefinitions(#[source] Box<ListDefinitionsError>),
-    /// Nothing would define the kinds that istiod serves.
-    #[error(
-        "chart base doesn't bring the definitions {missing}: some distributions keep theirs elsewhere, and a mesh of such \
-         charts would have none; take the charts of Istio's own release"
-    )]
-    MissingDefinitions {
-        /// Names of definitions, as `plural.group`, with commas.
+    /// The CRDs of the base chart can't be listed.
+    #[error("chart base: can't list its CRDs")]
+    ListCrds(#[source] Box<ListCrdsError>),
+    /// Some distributions ship the CRDs in another chart; a mesh installed from these charts would have none.
+    #[error("chart base lacks the CRDs {missing}; use the charts of Istio's own release")]
+    MissingCrds {
+        /// CRD names, as `plural.group`, separated by commas.
         missing: String,
     },
 }
 
-/// The `release.yaml` of charts that have their version, hub and tag.
+/// Builds the `release.yaml` of charts that have their version, hub and tag set.
 pub(super) fn release_file(
     version: &Version,
     source: &str,
     charts: &BTreeMap<ChartName, Files>,
-    facts: &Facts,
+    facts: &ReleaseFacts,
 ) -> Result<ReleaseFile, AssembleError> {
     if let Some(base) = charts.get(&ChartName::Base) {
-        check_definitions(&parse(ChartName::Base, base)?, version, facts)?;
+        check_crds(&parse(ChartName::Base, base)?, version, facts)?;
     }
     let images = common_images(charts)?;
     let entries = charts.iter().map(|(name, files)| entry(*name, files, version)).collect::<Result<_, _>>()?;
     Ok(ReleaseFile::new(version.clone(), source.to_owned(), images, entries))
 }
 
-/// What would fail when a mesh is installed shall fail now.
+/// Parses a chart, so that an unusable chart fails when it is added and not when a mesh is installed.
 pub(super) fn check_chart(chart: ChartName, files: &Files) -> Result<(), AssembleError> {
     let parsed = parse(chart, files)?;
     if parsed.name() == chart.as_str() {
@@ -114,19 +97,19 @@ fn parse(chart: ChartName, files: &Files) -> Result<Chart, AssembleError> {
     Chart::from_files(files.clone()).map_err(|source| AssembleError::Load { chart, source: Box::new(source) })
 }
 
-/// Of a minor that nothing is known about nobody knows what to expect.
-fn check_definitions(base: &Chart, version: &Version, facts: &Facts) -> Result<(), AssembleError> {
+/// Accepts any CRDs for an unknown minor, whose CRDs this program can't know.
+fn check_crds(base: &Chart, version: &Version, facts: &ReleaseFacts) -> Result<(), AssembleError> {
     let minor = Minor::of(version);
     let (Ok(known), Ok(expected)) = (facts.minor(minor), facts.crds(minor)) else { return Ok(()) };
     let kubernetes = format!("v{}.0", known.kubernetes.supported.1);
-    match definitions::missing(base, expected, &kubernetes) {
+    match crds::missing(base, expected, &kubernetes) {
         Ok(missing) if missing.is_empty() => Ok(()),
-        Ok(missing) => Err(AssembleError::MissingDefinitions { missing: missing.join(", ") }),
-        Err(error) => Err(AssembleError::ListDefinitions(Box::new(error))),
+        Ok(missing) => Err(AssembleError::MissingCrds { missing: missing.join(", ") }),
+        Err(error) => Err(AssembleError::ListCrds(Box::new(error))),
     }
 }
 
-/// A file that every chart has.
+/// Returns a file that every chart must have.
 pub(super) fn text<'a>(chart: ChartName, files: &'a Files, file: &'static str) -> Result<&'a str, AssembleError> {
     let text = files.get(file).and_then(|content| std::str::from_utf8(content).ok());
     text.ok_or(AssembleError::MissingFile { chart, file })
@@ -141,8 +124,8 @@ fn entry(name: ChartName, files: &Files, wanted: &Version) -> Result<ChartEntry,
     Ok(ChartEntry { name, version, digest: Digest::of(files), origin: None })
 }
 
-/// The hub and tag that all charts name.
-fn common_images(charts: &BTreeMap<ChartName, Files>) -> Result<Images, AssembleError> {
+/// Returns the hub and tag, which must be the same in all charts.
+fn common_images(charts: &BTreeMap<ChartName, Files>) -> Result<ReleaseImages, AssembleError> {
     let mut common: Option<(String, String)> = None;
     for (chart, files) in charts.iter().filter(|(chart, _)| chart.has_images()) {
         let images = stamp::images(text(*chart, files, "values.yaml")?)
@@ -153,27 +136,27 @@ fn common_images(charts: &BTreeMap<ChartName, Files>) -> Result<Images, Assemble
             return Err(AssembleError::ImagesDiffer { chart: *chart, found: name(&images), wanted: name(wanted) });
         }
     }
-    // Nobody makes a release without istiod, which has images.
+    // Every release has istiod, so there are images.
     let (hub, tag) = common.unwrap_or_default();
     let reason = shortened_commit(&tag).map(|commit| {
         format!(
-            "development builds are tagged with the whole commit, of which only {commit} is known: no image can be \
-             pulled under this tag"
+            "development images are tagged with the full commit, but the version has only {commit}: no image with \
+             this tag can be pulled"
         )
     });
-    Ok(Images { hub, tag, pullable: reason.is_none(), reason })
+    Ok(ReleaseImages { hub, tag, pullable: reason.is_none(), reason })
 }
 
-/// The commit in a development version, if it isn't whole.
+/// The commit in a development version, if it is abbreviated.
 fn shortened_commit(version: &str) -> Option<&str> {
-    const WHOLE: usize = 40;
+    const FULL_LENGTH: usize = 40;
     let commit = development_commit(version)?;
-    (commit.len() < WHOLE).then_some(commit)
+    (commit.len() < FULL_LENGTH).then_some(commit)
 }
 
 /// The commit in a version such as `1.32.0-alpha.eed52ebb66ad`; `1.32.0-alpha.1` has none.
 pub(super) fn development_commit(version: &str) -> Option<&str> {
-    const SHORTEST: usize = 7;
+    const MIN_LENGTH: usize = 7;
     let (_, commit) = version.split_once("-alpha.")?;
-    (commit.len() >= SHORTEST && commit.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(commit)
+    (commit.len() >= MIN_LENGTH && commit.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(commit)
 }

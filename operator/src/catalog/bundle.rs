@@ -1,5 +1,5 @@
-//! A release as one file, to be carried to where no registry can be reached: `.tar.gz`, with the release's folder as a
-//! catalog has it. Reads and writes that file; catalogs are written by `put`.
+//! Exports a release to one `.tar.gz` file and imports it, for air-gapped sites. The archive has the release's
+//! directory as in a catalog.
 
 use std::{
     collections::BTreeMap,
@@ -16,94 +16,82 @@ use super::{
     assemble::{self, AssembleError},
     digest,
     files::Files,
-    put::{self, Outcome, PutError},
+    put::{self, PutError, PutOutcome},
     release::{ChartError, Release},
     release_file::{FILE_NAME, ParseReleaseError, ReleaseFile},
 };
 
-/// A release can't be written into a file.
+/// A release can't be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// What is damaged isn't handed on.
+    /// A damaged chart is not exported.
     #[error(transparent)]
     Chart(Box<ChartError>),
-    /// `release.yaml` can't be made.
+    /// `release.yaml` can't be serialized.
     #[error("can't write {FILE_NAME}")]
     Serialize(#[source] Box<serde_saphyr::SerializeError>),
-    /// A path or a content doesn't fit into an archive.
+    /// A file doesn't fit into an archive.
     #[error("can't pack the release")]
     Pack(#[source] io::Error),
     /// The file can't be written.
     #[error("can't write {path:?}")]
     Write {
-        /// The file.
         path: PathBuf,
-        /// Cause.
         #[source]
         source: io::Error,
     },
 }
 
-/// A file holds no release that can be trusted; the catalog is as it was.
+/// A file can't be imported; the catalog is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportFileError {
     /// The file can't be read.
     #[error("can't read {path:?}")]
     Read {
-        /// The file.
         path: PathBuf,
-        /// Cause.
         #[source]
         source: io::Error,
     },
-    /// It is no archive, or not whole.
-    #[error("{path:?} can't be unpacked")]
+    /// The file is not an archive, or is damaged.
+    #[error("can't unpack {path:?}")]
     Unpack {
-        /// The file.
         path: PathBuf,
-        /// Cause.
         #[source]
         source: ReadArchiveError,
     },
-    /// It isn't laid out as a release is.
-    #[error("the file has no <version>/{FILE_NAME}: make it with `meshwright catalog export`")]
+    /// The archive has another layout.
+    #[error("the archive has no <version>/{FILE_NAME}; create it with `meshwright catalog export`")]
     NoRelease,
-    /// `release.yaml` makes no sense.
-    #[error("{FILE_NAME} in the file is not usable")]
+    /// `release.yaml` is invalid.
+    #[error("{FILE_NAME} in the archive is invalid")]
     Parse(#[source] ParseReleaseError),
-    /// The folder was renamed.
-    #[error("the file has the folder {folder:?} for release {version}")]
-    Folder {
-        /// The folder.
-        folder: String,
-        /// The version in it.
-        version: Version,
-    },
-    /// Something without a digest.
-    #[error("{0:?} in the file belongs to no chart of the release")]
+    /// The directory was renamed.
+    #[error("directory {directory:?} in the archive doesn't match the version {version} in {FILE_NAME}")]
+    Folder { directory: String, version: Version },
+    /// The file belongs to no chart, so it has no digest.
+    #[error("{0:?} in the archive belongs to no chart of the release")]
     Stray(String),
     /// A chart has no files.
-    #[error("the file lacks the chart {0} of the release")]
+    #[error("the archive lacks chart {0}")]
     MissingChart(ChartName),
-    /// A chart isn't what was exported.
-    #[error("chart {chart} in the file is damaged: its files have digest {found}, not {recorded}")]
+    /// A chart doesn't match its digest.
+    #[error("chart {chart} in the archive is damaged: its files have digest {found}, expected {recorded}")]
     Damaged {
-        /// The chart.
         chart: ChartName,
-        /// Digest in `release.yaml`.
+        /// The digest in `release.yaml`.
         recorded: Digest,
-        /// Digest of the files.
+        /// The digest of the files.
         found: Digest,
     },
-    /// A chart is of no use here.
+    /// A chart can't be parsed.
     #[error(transparent)]
     Assemble(AssembleError),
-    /// The release can't be put into the catalog.
+    /// The release can't be written to the catalog.
     #[error(transparent)]
     Put(PutError),
 }
 
-/// Writes a release into a file, in one step, and returns the file's SHA-256 in hexadecimal, as `sha256sum` prints it.
+/// Writes a release to a file atomically and returns the file's SHA-256 in hexadecimal, as `sha256sum` prints it.
 pub fn export(release: &Release, to: &Path) -> Result<String, ExportError> {
     let bytes = pack(release)?;
     let sum = digest::sha256(&bytes);
@@ -111,7 +99,7 @@ pub fn export(release: &Release, to: &Path) -> Result<String, ExportError> {
     let partial = to.with_file_name(format!(".{name}.{}.partial", process::id()));
     let written = fs::write(&partial, &bytes).and_then(|()| fs::rename(&partial, to));
     written.map_err(|source| {
-        // Nobody is left to hear of a second failure.
+        // The first failure is reported; this one adds nothing.
         let _ = fs::remove_file(&partial);
         ExportError::Write { path: to.to_owned(), source }
     })?;
@@ -130,27 +118,27 @@ fn pack(release: &Release) -> Result<Vec<u8>, ExportError> {
     archive::pack(&files).map_err(ExportError::Pack)
 }
 
-/// Puts the release of a file into a catalog, if every chart is what its digest says.
-pub fn import(from: &Path, catalog: &Path, replace: bool) -> Result<(Version, Outcome), ImportFileError> {
+/// Adds the release in a file to a catalog, if every chart matches its digest.
+pub fn import(from: &Path, catalog: &Path, replace: bool) -> Result<(Version, PutOutcome), ImportFileError> {
     let path = || from.to_owned();
     let bytes = fs::read(from).map_err(|source| ImportFileError::Read { path: path(), source })?;
     let files = archive::unpack(&bytes).map_err(|source| ImportFileError::Unpack { path: path(), source })?;
-    let (file, charts) = sort_out(files)?;
+    let (file, charts) = validate(files)?;
     let outcome = put::put(catalog, &file, &charts, replace).map_err(ImportFileError::Put)?;
     Ok((file.version, outcome))
 }
 
-/// The release and its charts, checked.
-fn sort_out(mut files: Files) -> Result<(ReleaseFile, BTreeMap<ChartName, Files>), ImportFileError> {
-    let (folder, text) = release_text(&mut files).ok_or(ImportFileError::NoRelease)?;
+/// Validates the files of an archive and groups them by chart.
+fn validate(mut files: Files) -> Result<(ReleaseFile, BTreeMap<ChartName, Files>), ImportFileError> {
+    let (directory, text) = release_text(&mut files).ok_or(ImportFileError::NoRelease)?;
     let file = ReleaseFile::parse(&text).map_err(ImportFileError::Parse)?;
-    if file.version.to_string() != folder {
-        return Err(ImportFileError::Folder { folder, version: file.version });
+    if file.version.to_string() != directory {
+        return Err(ImportFileError::Folder { directory, version: file.version });
     }
     let mut charts: BTreeMap<ChartName, Files> = BTreeMap::new();
     for (path, content) in files {
         let listed = file.charts.iter().find_map(|chart| {
-            let rest = path.strip_prefix(&format!("{folder}/charts/{}/", chart.name))?;
+            let rest = path.strip_prefix(&format!("{directory}/charts/{}/", chart.name))?;
             Some((chart.name, rest.to_owned()))
         });
         let Some((chart, rest)) = listed else { return Err(ImportFileError::Stray(path)) };
@@ -167,13 +155,13 @@ fn sort_out(mut files: Files) -> Result<(ReleaseFile, BTreeMap<ChartName, Files>
     Ok((file, charts))
 }
 
-/// Takes out the one `release.yaml` that is a folder below the top.
+/// Removes the `<version>/release.yaml` and returns its directory and text.
 fn release_text(files: &mut Files) -> Option<(String, String)> {
-    let of_release = |path: &String| {
-        let (folder, name) = path.split_once('/')?;
-        (name == FILE_NAME).then(|| (folder.to_owned(), path.clone()))
+    let locate = |path: &String| {
+        let (directory, name) = path.split_once('/')?;
+        (name == FILE_NAME).then(|| (directory.to_owned(), path.clone()))
     };
-    let (folder, path) = files.keys().find_map(of_release)?;
+    let (directory, path) = files.keys().find_map(locate)?;
     let text = String::from_utf8(files.remove(&path)?).ok()?;
-    Some((folder, text))
+    Some((directory, text))
 }

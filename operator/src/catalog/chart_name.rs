@@ -1,30 +1,30 @@
-//! The charts that an installation is made of.
+//! The charts of an Istio release.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// One of Istio's charts, by the name that its `Chart.yaml` and its folder in a catalog have.
+/// An Istio chart. Its name is that in `Chart.yaml` and of its directory in a catalog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChartName {
-    /// CRDs and what all revisions share.
+    /// CRDs and the resources shared by all revisions.
     Base,
     /// The control plane.
     Istiod,
-    /// One gateway.
+    /// A single gateway.
     Gateway,
-    /// The node agent that redirects pods' traffic.
+    /// istio-cni, the DaemonSet that redirects the traffic of pods.
     Cni,
-    /// The node proxy of ambient mode.
+    /// ztunnel, the node proxy of ambient mode.
     Ztunnel,
 }
 
 impl ChartName {
-    /// Every chart, in the order of installation.
+    /// All charts, in installation order.
     pub const ALL: [Self; 5] = [Self::Base, Self::Istiod, Self::Cni, Self::Ztunnel, Self::Gateway];
 
-    /// The name as `Chart.yaml` has it.
+    /// The name in `Chart.yaml`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -36,9 +36,8 @@ impl ChartName {
         }
     }
 
-    /// Where the chart lies below a release's `charts` folder: as Istio's source tree and download
-    /// have it, and as a catalog and the chart's own name have it.
-    pub(super) fn folders(self) -> [&'static str; 2] {
+    /// The chart's directory below `charts`: that of Istio's source tree and download, and that of a catalog.
+    pub(super) fn directories(self) -> [&'static str; 2] {
         match self {
             Self::Base => ["base", "base"],
             Self::Istiod => ["istio-control/istio-discovery", "istiod"],
@@ -48,14 +47,12 @@ impl ChartName {
         }
     }
 
-    /// Whether a release without this chart can't be used at all. The others are younger than some
-    /// releases.
-    pub(super) fn is_indispensable(self) -> bool {
+    /// Whether every release must have this chart. The other charts don't exist for older releases.
+    pub(super) fn is_required(self) -> bool {
         matches!(self, Self::Base | Self::Istiod | Self::Gateway)
     }
 
-    /// Whether the chart runs images, and so has a hub and a tag among its values. A gateway's image
-    /// comes from the injector.
+    /// Whether the chart's values have a hub and a tag. The image of a gateway is set by the injector.
     #[must_use]
     pub fn has_images(self) -> bool {
         matches!(self, Self::Istiod | Self::Cni | Self::Ztunnel)

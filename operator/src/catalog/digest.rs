@@ -1,4 +1,4 @@
-//! Digests of charts.
+//! Computes digests of charts.
 
 use std::{collections::BTreeMap, fmt, fmt::Write, str::FromStr};
 
@@ -7,12 +7,10 @@ use sha2::{Digest as _, Sha256};
 
 pub(super) const PREFIX: &str = "sha256:";
 
-/// The digest of a chart: of the names and contents of all its files, whatever their order, dates
-/// and modes on disk.
+/// The digest of a chart: of the names and contents of its files, independent of their order, timestamps and modes.
 ///
-/// It is the SHA-256 of a list with one line per file, sorted by the bytes of the path: the file's
-/// own SHA-256 in hexadecimal, two spaces, its path relative to the chart. Without this program, in
-/// the chart's folder:
+/// It is the SHA-256 of a list with one line per file, sorted by the bytes of the path: the file's SHA-256 in
+/// hexadecimal, two spaces, the path relative to the chart. To compute it in the chart's directory:
 ///
 /// ```text
 /// find . -type f -printf '%P\0' | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum
@@ -20,13 +18,13 @@ pub(super) const PREFIX: &str = "sha256:";
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(String);
 
-/// A text is no digest.
+/// A string is not a digest.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no digest: sha256: and 64 hexadecimal digits in lower case are needed")]
+#[error("invalid digest {0:?}: must be sha256: and 64 lower-case hexadecimal digits")]
 pub struct ParseDigestError(String);
 
 impl Digest {
-    /// The digest of a chart's files, by relative path with `/` between folders.
+    /// Computes the digest of a chart's files by relative path, with `/` as separator.
     #[must_use]
     pub fn of(files: &BTreeMap<String, Vec<u8>>) -> Self {
         let mut list = Sha256::new();
@@ -36,19 +34,19 @@ impl Digest {
         Self(format!("{PREFIX}{}", hexadecimal(&list.finalize())))
     }
 
-    /// The digest with its algorithm, as `release.yaml` has it.
+    /// The digest with its algorithm, for example `sha256:...`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The digest of a piece of content, as registries name it by.
+/// The digest of a blob, as registries compute it.
 pub(super) fn of_blob(content: &[u8]) -> String {
     format!("{PREFIX}{}", sha256(content))
 }
 
-/// The SHA-256 of a file, in hexadecimal.
+/// The SHA-256 of a file in hexadecimal.
 pub(super) fn sha256(content: &[u8]) -> String {
     hexadecimal(&Sha256::digest(content))
 }
@@ -102,14 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_is_what_sha256sum_gives() {
+    fn matches_sha256sum() {
         // printf b > b; printf a > a; find . -type f -printf '%P\0' | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum
         let digest = Digest::of(&files([("b", "b"), ("a", "a")]));
         assert_eq!(digest.as_str(), "sha256:cb13f400dcb618e400d0f7d54f7cdb330d37a07272cb99a1016cda5830a10556");
     }
 
     #[test]
-    fn a_changed_moved_or_added_file_changes_the_digest() {
+    fn changes_with_content_path_or_file_set() {
         let original = Digest::of(&files([("a", "1"), ("b", "2")]));
         for other in [
             files([("a", "1"), ("b", "3")]),
@@ -123,13 +121,13 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_survives_being_written_and_read() {
+    fn round_trips_through_text() {
         let digest = Digest::of(&files([]));
         assert_eq!(digest.to_string().parse(), Ok(digest));
     }
 
     #[test]
-    fn what_is_no_digest_is_refused_with_the_value() {
+    fn rejects_invalid_digest() {
         for text in ["", "sha256:", "sha256:ABC", "md5:0", &format!("sha256:{}", "G".repeat(64)), &"a".repeat(64)] {
             assert_eq!(text.parse::<Digest>(), Err(ParseDigestError(text.to_owned())));
         }

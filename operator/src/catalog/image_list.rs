@@ -1,7 +1,7 @@
-//! Which images charts can ask a node to pull: what a mirror has to hold. Pure: the charts come as arguments.
+//! Lists the images that charts can make a node pull, and so a mirror needs. Pure: the charts are arguments.
 //!
-//! Found by rendering: in the objects of the charts that run something, and in the templates that istiod fills in for the
-//! pods of others (sidecars, gateways, waypoints), with the values that it fills them in with.
+//! The images are found in the rendered objects and in the injector's templates for sidecars, gateways and waypoints,
+//! with the values that istiod fills in.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,48 +11,38 @@ use serde_json::{Value, json};
 
 use super::yaml;
 
-/// Images by their full names, each with what asks for it: `Deployment istiod`, `template sidecar`.
+/// Full image names, each with its users: `Deployment istiod`, `template sidecar`.
 pub type ImageList = BTreeMap<String, BTreeSet<String>>;
 
-/// The images can't be told.
+/// The images can't be listed.
 #[derive(Debug, thiserror::Error)]
 pub enum ListImagesError {
     /// A chart can't be rendered.
-    #[error("chart {chart} can't be rendered")]
+    #[error("can't render chart {chart}")]
     Render {
-        /// The chart.
         chart: String,
-        /// Cause.
         #[source]
         source: Box<RenderError>,
     },
-    /// A chart renders something that is no YAML.
-    #[error("chart {chart} renders what can't be read")]
+    /// The output of a chart is not YAML.
+    #[error("the rendered output of chart {chart} is not YAML")]
     Document {
-        /// The chart.
         chart: String,
-        /// Cause.
         #[source]
         source: Box<DocumentError>,
     },
-    /// The values for the injector's templates can't be read.
-    #[error("the injector's values are not usable")]
+    /// The values for the injector's templates can't be parsed.
+    #[error("can't parse the injector's values")]
     InjectorValues(#[source] serde_json::Error),
-    /// The injector's templates can't be read.
-    #[error("the injector's templates are not usable")]
+    /// The injector's templates can't be parsed.
+    #[error("can't parse the injector's templates")]
     InjectorConfig(#[source] Box<serde_saphyr::Error>),
-    /// A template says it in a way that this program doesn't know: an incomplete list would be found out by a node.
-    #[error("the injector's template {template} names an image in a way that isn't known: {line}")]
-    Template {
-        /// The template.
-        template: String,
-        /// Its line.
-        line: String,
-    },
+    /// An unsupported expression: an incomplete list would only fail on a node.
+    #[error("the injector's template {template} has an unsupported image expression: {line}")]
+    Template { template: String, line: String },
 }
 
-/// The images that charts ask for by default, each chart with its name. Which Kubernetes they are rendered for makes no
-/// difference to Istio's.
+/// Lists the default images of named charts. For Istio's charts the Kubernetes version makes no difference.
 pub fn list<'a>(
     charts: impl IntoIterator<Item = (&'a str, &'a Chart)>,
     kubernetes: &str,
@@ -62,7 +52,7 @@ pub fn list<'a>(
     of_objects(rendered.into_iter().flatten())
 }
 
-/// The images that objects ask for, and that istiod gives to others' pods by them.
+/// Lists the images of objects, including those that istiod injects.
 pub fn of_objects(objects: impl IntoIterator<Item = Value>) -> Result<ImageList, ListImagesError> {
     let mut images = ImageList::new();
     for object in objects {
@@ -73,7 +63,7 @@ pub fn of_objects(objects: impl IntoIterator<Item = Value>) -> Result<ImageList,
         }
         of_object(&object, &user, &mut images);
     }
-    // What stands in a gateway's Deployment until istiod has put the proxy there.
+    // The placeholder in a gateway's Deployment, which istiod replaces by the proxy image.
     images.remove("auto");
     Ok(images)
 }
@@ -88,7 +78,7 @@ fn objects(name: &str, chart: &Chart, kubernetes: &str) -> Result<Vec<Value>, Li
     objects.map_err(|source| ListImagesError::Document { chart: name.to_owned(), source: Box::new(source) })
 }
 
-/// Every text with the key `image`, at any depth.
+/// Adds every string with the key `image`, at any depth.
 fn of_object(value: &Value, user: &str, images: &mut ImageList) {
     match value {
         Value::Object(fields) => {
@@ -108,37 +98,37 @@ fn note(image: &str, user: &str, images: &mut ImageList) {
     images.entry(image.to_owned()).or_default().insert(user.to_owned());
 }
 
-/// What of the injector's values images are made of.
+/// The injector's values that image names are built from.
 #[derive(Deserialize)]
-struct Injected {
-    global: Global,
+struct InjectorValues {
+    global: GlobalValues,
 }
 
 #[derive(Deserialize)]
-struct Global {
+struct GlobalValues {
     hub: String,
     tag: Value,
     #[serde(default)]
     variant: String,
     #[serde(default)]
-    proxy: Named,
+    proxy: ImageOverride,
     #[serde(default)]
-    proxy_init: Named,
+    proxy_init: ImageOverride,
 }
 
 #[derive(Default, Deserialize)]
-struct Named {
+struct ImageOverride {
     image: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Config {
+struct InjectorConfig {
     #[serde(default)]
     templates: BTreeMap<String, String>,
 }
 
-impl Global {
-    /// As istiod puts it together; a name with a slash is a whole one.
+impl GlobalValues {
+    /// Builds an image name as istiod does; a name with a slash is already a full one.
     fn image(&self, name: Option<&str>, default: &str) -> String {
         let name = name.filter(|name| !name.is_empty()).unwrap_or(default);
         if name.contains('/') {
@@ -151,18 +141,18 @@ impl Global {
 }
 
 fn of_injector(values: &str, config: &str, images: &mut ImageList) -> Result<(), ListImagesError> {
-    let Injected { global } = serde_json::from_str(values).map_err(ListImagesError::InjectorValues)?;
-    let Config { templates } = yaml::parse(config).map_err(ListImagesError::InjectorConfig)?;
+    let InjectorValues { global } = serde_json::from_str(values).map_err(ListImagesError::InjectorValues)?;
+    let InjectorConfig { templates } = yaml::parse(config).map_err(ListImagesError::InjectorConfig)?;
     for (name, text) in templates {
         for line in text.lines() {
-            let Some(said) = line.trim().trim_start_matches("- ").strip_prefix("image:") else { continue };
-            let image = match said.trim().trim_matches('"') {
+            let Some(expression) = line.trim().trim_start_matches("- ").strip_prefix("image:") else { continue };
+            let image = match expression.trim().trim_matches('"') {
                 "{{ .ProxyImage }}" => global.image(global.proxy.image.as_deref(), "proxyv2"),
                 "{{ .ProxyInitImage }}" => global.image(global.proxy_init.image.as_deref(), "proxyv2"),
                 "{{ .AgentgatewayImage }}" => global.image(None, "agentgateway"),
-                // The pod's own choice, by an annotation; or else the value that is used above, where it is a whole name.
-                said if said.starts_with("{{ annotation .ObjectMeta ") => continue,
-                said if said.contains("{{") => {
+                // The pod's annotation, or else the value used above if it is a full name.
+                expression if expression.starts_with("{{ annotation .ObjectMeta ") => continue,
+                expression if expression.contains("{{") => {
                     return Err(ListImagesError::Template { template: name, line: line.trim().to_owned() });
                 }
                 literal => literal.to_owned(),
@@ -192,7 +182,7 @@ mod tests {
                             image: \"{{ .ProxyImage }}\"\n  - image: helper:1\n";
 
     #[test]
-    fn what_the_injector_fills_in_is_what_istiod_would() {
+    fn builds_image_names_as_istiod_does() {
         let global = json!({"hub": "r/i", "tag": 7, "variant": "debug", "proxy": {"image": "envoy"}, "other": true});
         let list = injected(&json!({"global": global}), TEMPLATE).unwrap();
         assert_eq!(names(&list), ["helper:1", "r/i/envoy:7-debug", "r/i/proxyv2:7-debug"]);
@@ -200,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_name_is_taken_as_it_is() {
+    fn keeps_full_image_names() {
         let image = json!({"image": "own/envoy@sha256:0"});
         let global = json!({"hub": "r/i", "tag": "1.31.2", "proxy": image, "proxy_init": image});
         let list = injected(&json!({"global": global}), TEMPLATE).unwrap();
@@ -208,14 +198,14 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_cannot_be_told_is_an_error_that_shows_the_line() {
+    fn rejects_unsupported_image_expression() {
         let global = json!({"hub": "r/i", "tag": "1.31.2"});
         let error = injected(&json!({"global": global}), "  - image: {{ .Surprise }}").unwrap_err();
-        assert!(error.to_string().ends_with("isn't known: - image: {{ .Surprise }}"), "{error}");
+        assert!(error.to_string().ends_with("unsupported image expression: - image: {{ .Surprise }}"), "{error}");
     }
 
     #[test]
-    fn images_are_found_at_any_depth_and_with_who_asks() {
+    fn finds_images_at_any_depth_with_users() {
         let mut images = ImageList::new();
         let pod = json!({"spec": {"template": {"spec": {"initContainers": [{"image": "a"}], "containers": [{"image": "b"}]}}}});
         of_object(&pod, "Deployment x", &mut images);

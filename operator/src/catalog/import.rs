@@ -8,7 +8,7 @@ use std::{
 use semver::Version;
 
 use super::{
-    ChartName, Facts,
+    ChartName, ReleaseFacts,
     assemble::{self, AssembleError, text},
     facts::Minor,
     files::{self, Files, ReadChartError},
@@ -16,75 +16,63 @@ use super::{
     stamp,
 };
 
-pub use super::put::Outcome;
+pub use super::put::PutOutcome;
 
-/// What to import, and where to.
+/// Arguments of [`import`].
 #[derive(Clone, Copy, Debug)]
-pub struct Import<'a> {
-    /// An unpacked release, its `manifests` folder, or a folder that has the charts.
+pub struct ImportOptions<'a> {
+    /// An unpacked release, its `manifests` directory, or a directory of charts.
     pub from: &'a Path,
     /// The release's version.
     pub version: &'a Version,
-    /// The catalog; made if it doesn't exist.
+    /// The catalog; created if it doesn't exist.
     pub catalog: &'a Path,
-    /// Where the charts came from, for people.
+    /// The source of the charts, as free text.
     pub source: &'a str,
-    /// Whether other content under the same version may be replaced.
+    /// Whether to replace different content of the same version.
     pub replace: bool,
 }
 
-/// A release can't be imported; the catalog is as it was.
+/// A release can't be imported; the catalog is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// There are no charts.
     #[error(
-        "{from:?} has no charts: give the folder of an unpacked Istio release, its manifests folder, or a folder in \
-         which there is base/Chart.yaml"
+        "{from:?} has no charts; set the directory of an unpacked Istio release, its manifests directory, or a \
+         directory with base/Chart.yaml"
     )]
-    NoCharts {
-        /// Where they were looked for.
-        from: PathBuf,
-    },
-    /// A chart is missing that no mesh can do without.
-    #[error("{charts:?} has no chart {chart}: looked for {looked_for}")]
-    MissingChart {
-        /// The charts' folder.
-        charts: PathBuf,
-        /// The chart.
-        chart: ChartName,
-        /// Its possible folders.
-        looked_for: String,
-    },
+    NoCharts { from: PathBuf },
+    /// A required chart is missing.
+    #[error("{charts:?} has no chart {chart}; tried {tried}")]
+    MissingChart { charts: PathBuf, chart: ChartName, tried: String },
     /// A chart's files can't be read.
-    #[error("chart {chart} can't be read")]
+    #[error("can't read chart {chart}")]
     ReadChart {
-        /// The chart.
         chart: ChartName,
-        /// Cause.
         #[source]
         source: ReadChartError,
     },
-    /// Nothing is known of the minor, so not where its images are.
-    #[error("charts without a hub of their own need facts about their release: {0}")]
+    /// The registry of the images is unknown for an unknown minor.
+    #[error("can't set the image registry of charts from a source tree: {0}")]
     Facts(String),
-    /// The charts don't make this release.
+    /// The charts can't be used as this release.
     #[error(transparent)]
     Assemble(AssembleError),
-    /// The release can't be put into the catalog.
+    /// The release can't be written to the catalog.
     #[error(transparent)]
     Put(PutError),
 }
 
-/// Imports a release: stamps its charts, parses them, and puts them into the catalog in one step.
-pub fn import(request: &Import<'_>, facts: &Facts) -> Result<Outcome, ImportError> {
+/// Imports a release: stamps and parses its charts and writes them to the catalog atomically.
+pub fn import(request: &ImportOptions<'_>, facts: &ReleaseFacts) -> Result<PutOutcome, ImportError> {
     let charts = prepare(request, facts)?;
     let file =
         assemble::release_file(request.version, request.source, &charts, facts).map_err(ImportError::Assemble)?;
     put::put(request.catalog, &file, &charts, request.replace).map_err(ImportError::Put)
 }
 
-/// The charts as they will be in the catalog.
-fn prepare(request: &Import<'_>, facts: &Facts) -> Result<BTreeMap<ChartName, Files>, ImportError> {
+/// Reads, stamps and parses the charts.
+fn prepare(request: &ImportOptions<'_>, facts: &ReleaseFacts) -> Result<BTreeMap<ChartName, Files>, ImportError> {
     let from = request.from;
     let roots = [from.join("manifests/charts"), from.join("charts"), from.to_owned()];
     let Some(root) = roots.into_iter().find(|root| root.join("base/Chart.yaml").is_file()) else {
@@ -92,17 +80,17 @@ fn prepare(request: &Import<'_>, facts: &Facts) -> Result<BTreeMap<ChartName, Fi
     };
     let mut charts = BTreeMap::new();
     for chart in ChartName::ALL {
-        let folders = chart.folders().map(|folder| root.join(folder));
-        match folders.iter().find(|folder| folder.is_dir()) {
-            Some(folder) => {
-                let mut files = files::read(folder).map_err(|source| ImportError::ReadChart { chart, source })?;
+        let directories = chart.directories().map(|directory| root.join(directory));
+        match directories.iter().find(|directory| directory.is_dir()) {
+            Some(directory) => {
+                let mut files = files::read(directory).map_err(|source| ImportError::ReadChart { chart, source })?;
                 stamp_chart(chart, &mut files, request.version, facts)?;
                 assemble::check_chart(chart, &files).map_err(ImportError::Assemble)?;
                 charts.insert(chart, files);
             }
-            None if chart.is_indispensable() => {
-                let looked_for = chart.folders().join(", ");
-                return Err(ImportError::MissingChart { charts: root, chart, looked_for });
+            None if chart.is_required() => {
+                let tried = chart.directories().join(", ");
+                return Err(ImportError::MissingChart { charts: root, chart, tried });
             }
             None => {}
         }
@@ -110,9 +98,14 @@ fn prepare(request: &Import<'_>, facts: &Facts) -> Result<BTreeMap<ChartName, Fi
     Ok(charts)
 }
 
-/// Does to a chart of a source tree what Istio's release build does. A chart that was stamped
-/// before keeps its hub: it may be a distribution with a registry of its own.
-fn stamp_chart(chart: ChartName, files: &mut Files, version: &Version, facts: &Facts) -> Result<(), ImportError> {
+/// Sets version, hub and tag in a chart of a source tree, as Istio's release build does. A stamped chart keeps its hub,
+/// which may be that of a distribution.
+fn stamp_chart(
+    chart: ChartName,
+    files: &mut Files,
+    version: &Version,
+    facts: &ReleaseFacts,
+) -> Result<(), ImportError> {
     let failed = |source| ImportError::Assemble(AssembleError::Stamp { chart, source });
     let chart_file = text(chart, files, "Chart.yaml").map_err(ImportError::Assemble)?;
     let found = stamp::chart_version(chart_file).map_err(failed)?;
@@ -134,9 +127,9 @@ fn stamp_chart(chart: ChartName, files: &mut Files, version: &Version, facts: &F
     Ok(())
 }
 
-impl Facts {
-    /// Where the images of a release are: development builds have a registry of their own.
-    fn hub(&self, version: &Version) -> Result<&str, super::facts::Refusal> {
+impl ReleaseFacts {
+    /// The registry of a release's images; development builds have their own.
+    fn hub(&self, version: &Version) -> Result<&str, super::facts::VersionRefusal> {
         let facts = self.minor(Minor::of(version))?;
         let development = assemble::development_commit(&version.to_string()).is_some();
         Ok(if development { &facts.development_hub } else { &facts.hub })

@@ -1,4 +1,4 @@
-//! A version of two parts.
+//! Minor versions, of Istio and of Kubernetes.
 
 use std::{fmt, str::FromStr};
 
@@ -6,23 +6,23 @@ use meshwright_api::version::VersionRequest;
 use semver::Version;
 use serde::{Deserialize, Deserializer, de};
 
-/// The first two parts of a version, of Istio or of Kubernetes.
+/// A minor version of Istio or Kubernetes, for example `1.31`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Minor {
-    /// Before the dot.
+    /// The major version.
     pub major: u64,
-    /// Behind it.
+    /// The minor version.
     pub minor: u64,
 }
 
-/// A text is no minor.
+/// A string is not a minor version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no minor: two numbers with a dot between them are, such as 1.31")]
+#[error("invalid minor version {0:?}: must be two numbers separated by a dot, such as 1.31")]
 pub struct ParseMinorError(String);
 
 impl Minor {
-    /// The minor that a version belongs to. Pre-releases count as their release, since providers
-    /// mark their Kubernetes versions that way.
+    /// The minor of a version. A pre-release counts as its release, since providers add such suffixes to Kubernetes
+    /// versions.
     #[must_use]
     pub fn of(version: &Version) -> Self {
         Self { major: version.major, minor: version.minor }

@@ -1,51 +1,53 @@
-//! Releases: which ones there are, what is known about them, and their charts.
+//! The release catalog: which Istio releases are available, what is known about them, and their charts.
 //!
-//! A catalog is a directory with one folder per release:
+//! A catalog is a directory with a subdirectory for each release:
 //!
 //! ```text
-//! <catalog>/<version>/release.yaml              what it is, where it came from, a digest per chart
+//! <catalog>/<version>/release.yaml              version, source, images, and the digest of each chart
 //! <catalog>/<version>/charts/<chart>/...        base, istiod, gateway, cni, ztunnel
 //! ```
 //!
-//! A release comes into a catalog from a folder ([`import`]), from a file ([`bundle`], which writes such files too) or from
-//! a registry ([`oci`], which alone uses the network), always through [`put`], which alone writes into catalogs. Catalogs
-//! are read by [`store`] and [`release`], folders through [`files`]. The rest is pure: [`facts`] and [`profiles`] come with
-//! the program, [`stamp`] edits text, [`assemble`] says what a release is, [`archive`] packs and unpacks, [`image_list`]
-//! tells the images, [`definitions`] lists what a chart brings, [`release_file`] is a format, [`place`] says where an operator's releases come from. Nothing here talks to a cluster or reads a clock.
+//! Three modules add releases: `import` (from a directory), `bundle` (from an archive; it writes archives too) and
+//! `oci` (from a registry; the only one that uses the network). All of them write through `put`. `store` and `release`
+//! read a catalog, `files` reads chart directories. The other modules do no I/O: `facts` and `profiles` are compiled
+//! in, `stamp` sets version, hub and tag, `assemble` validates charts, `archive` packs and unpacks, `image_list` lists
+//! images, `crds` lists the CRDs of a chart, `release_file` is the format of `release.yaml`, `sources` parses the
+//! operator's `--catalog`.
 
 mod archive;
-pub mod assemble;
-pub mod bundle;
-pub mod chart_name;
-pub mod definitions;
-pub mod digest;
-pub mod facts;
+pub(crate) mod assemble;
+pub(crate) mod bundle;
+mod chart_name;
+mod crds;
+pub(crate) mod digest;
+pub(crate) mod facts;
 mod files;
-pub mod image_list;
-pub mod import;
+pub(crate) mod image_list;
+pub(crate) mod import;
 mod minor;
-pub mod oci;
-pub mod place;
-pub mod profiles;
-pub mod put;
-pub mod release;
-pub mod release_file;
+pub(crate) mod oci;
+mod profiles;
+mod put;
+pub(crate) mod release;
+pub(crate) mod release_file;
+pub(crate) mod sources;
 mod stamp;
-pub mod store;
+pub(crate) mod store;
 #[cfg(test)]
 pub(crate) mod tests;
 mod yaml;
 
 pub use chart_name::ChartName;
 pub use digest::Digest;
-pub use facts::Facts;
+pub use facts::ReleaseFacts;
 pub use profiles::Profile;
 pub use release::Release;
+pub use release_file::ReleaseImages;
 pub use store::Catalog;
 pub(crate) use yaml::parse as parse_yaml;
 
-/// An error with its causes, in one line; a cause that its parent's text has already is not said twice.
-pub fn explain(error: &dyn std::error::Error) -> String {
+/// Formats an error and its causes in one line; skips a cause whose text its parent already includes.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes
         .map(ToString::to_string)

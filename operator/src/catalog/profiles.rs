@@ -1,5 +1,4 @@
-//! Our profiles: which components an installation starts from and with which values. Pure; the
-//! table comes with the program.
+//! Meshwright's profiles: components and default values of an installation. Pure; the profiles are compiled in.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,57 +8,42 @@ use serde_json::{Map, Value};
 
 use super::{ChartName, yaml};
 
-/// What an installation starts from, before anything that its spec says. Gateways are no part of
-/// it: they come from the spec alone.
+/// The components and values that an installation has before its spec is applied. A profile has no gateways: they are
+/// defined by the spec only.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
     description: String,
     components: BTreeSet<ChartName>,
-    charts_own: Option<String>,
+    chart_profile: Option<String>,
     platform: Option<String>,
     node_namespace: Option<String>,
     values: BTreeMap<ChartName, Value>,
 }
 
-/// A bundled profile is faulty; can't happen in a build whose tests pass.
+/// A bundled profile is invalid; can't happen in a build whose tests pass.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadProfileError {
-    /// It is no YAML, or lacks a field, or has one that isn't known.
-    #[error("profile {profile} can't be read")]
+    /// Invalid YAML, or a missing or unknown field.
+    #[error("can't parse profile {profile}")]
     Yaml {
-        /// The profile.
         profile: &'static str,
-        /// Cause.
         #[source]
         source: Box<serde_saphyr::Error>,
     },
-    /// No mesh can do without these.
+    /// A required component is missing.
     #[error("profile {profile} must have component {component}")]
-    Lacks {
-        /// The profile.
-        profile: &'static str,
-        /// What it lacks.
-        component: ChartName,
-    },
-    /// Values without effect.
-    #[error("profile {profile} has values for {chart}, which is none of its components")]
-    StrayValues {
-        /// The profile.
-        profile: &'static str,
-        /// The chart.
-        chart: ChartName,
-    },
-    /// Components are those that one can have or not.
-    #[error("profile {profile} has gateways: those come from the spec")]
-    Gateways {
-        /// The profile.
-        profile: &'static str,
-    },
+    MissingComponent { profile: &'static str, component: ChartName },
+    /// Such values would have no effect.
+    #[error("profile {profile} has values for {chart}, which is not one of its components")]
+    StrayValues { profile: &'static str, chart: ChartName },
+    /// Gateways are defined by the spec.
+    #[error("profile {profile} must not have gateways; they are defined by the spec")]
+    Gateways { profile: &'static str },
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct File {
+struct ProfileFile {
     description: String,
     components: BTreeSet<ChartName>,
     chart_profile: Option<String>,
@@ -70,7 +54,7 @@ struct File {
 }
 
 impl Profile {
-    /// The profile with a name.
+    /// Returns a bundled profile.
     pub fn get(name: Name) -> Result<Self, LoadProfileError> {
         let text = match name {
             Name::Default => include_str!("../../../bundled-manifests/profiles/default.yaml"),
@@ -86,10 +70,10 @@ impl Profile {
     }
 
     fn parse(profile: &'static str, text: &str) -> Result<Self, LoadProfileError> {
-        let File { description, components, chart_profile, platform, node_namespace, values } =
+        let ProfileFile { description, components, chart_profile, platform, node_namespace, values } =
             yaml::parse(text).map_err(|source| LoadProfileError::Yaml { profile, source })?;
         if let Some(component) = [ChartName::Base, ChartName::Istiod].into_iter().find(|c| !components.contains(c)) {
-            return Err(LoadProfileError::Lacks { profile, component });
+            return Err(LoadProfileError::MissingComponent { profile, component });
         }
         if components.contains(&ChartName::Gateway) {
             return Err(LoadProfileError::Gateways { profile });
@@ -98,10 +82,10 @@ impl Profile {
             return Err(LoadProfileError::StrayValues { profile, chart });
         }
         let values = values.into_iter().map(|(chart, values)| (chart, Value::Object(values))).collect();
-        Ok(Self { description, components, charts_own: chart_profile, platform, node_namespace, values })
+        Ok(Self { description, components, chart_profile, platform, node_namespace, values })
     }
 
-    /// What it is for, in a sentence.
+    /// The purpose of the profile, in one sentence.
     #[must_use]
     pub fn description(&self) -> &str {
         &self.description
@@ -113,25 +97,25 @@ impl Profile {
         &self.components
     }
 
-    /// The profile of Istio's charts that it builds on, if it builds on one.
+    /// The profile of Istio's charts that it extends, if any.
     #[must_use]
     pub fn chart_profile(&self) -> Option<&str> {
-        self.charts_own.as_deref()
+        self.chart_profile.as_deref()
     }
 
-    /// The platform that it is for, as Istio's charts name it, if it is for one alone.
+    /// The value of `platform` for Istio's charts, if the profile is for a single platform.
     #[must_use]
     pub fn platform(&self) -> Option<&str> {
         self.platform.as_deref()
     }
 
-    /// Where cni and ztunnel go unless the spec says; `None`: to the control plane.
+    /// The default namespace of istio-cni and ztunnel; `None` means the control plane's.
     #[must_use]
     pub fn node_namespace(&self) -> Option<&str> {
         self.node_namespace.as_deref()
     }
 
-    /// Its own values for a chart, laid on those of the charts' profile.
+    /// The values for a chart, merged over those of the chart profile.
     #[must_use]
     pub fn values(&self, chart: ChartName) -> Option<&Value> {
         self.values.get(&chart)
@@ -147,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bundled_profile_is_sound() {
+    fn bundled_profiles_are_valid() {
         for name in Name::ALL {
             let profile = Profile::get(name).unwrap();
             assert!(!profile.description().is_empty());
@@ -155,20 +139,20 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_names_one_of_the_charts_own_or_none() {
+    fn profiles_extend_known_chart_profiles() {
         let of = |name| Profile::get(name).unwrap().chart_profile().map(str::to_owned);
         for name in Name::ALL {
-            let charts_own = match name {
+            let expected = match name {
                 Name::Default | Name::Minimal | Name::Openshift => None,
                 Name::OpenshiftAmbient => Some("ambient"),
                 Name::Demo | Name::Ambient | Name::Stable | Name::Preview => Some(name.as_str()),
             };
-            assert_eq!(of(name).as_deref(), charts_own, "{name:?}");
+            assert_eq!(of(name).as_deref(), expected, "{name:?}");
         }
     }
 
     #[test]
-    fn node_agents_come_with_ambient_and_openshift() {
+    fn ambient_and_openshift_enable_cni() {
         let agents = |name| {
             let profile = Profile::get(name).unwrap();
             [ChartName::Cni, ChartName::Ztunnel].map(|chart| profile.components().contains(&chart))
@@ -187,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn minimal_is_one_small_istiod_that_does_not_scale() {
+    fn minimal_has_single_istiod_without_autoscaling() {
         let profile = Profile::get(Name::Minimal).unwrap();
         let istiod = profile.values(ChartName::Istiod).unwrap();
         assert_eq!(istiod.pointer("/autoscaleEnabled"), Some(&Value::Bool(false)));
@@ -197,19 +181,19 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_without_the_control_plane_is_refused() {
+    fn rejects_profile_without_control_plane() {
         let result = parse("description: x\ncomponents: [base]\n");
-        assert!(matches!(result, Err(LoadProfileError::Lacks { component: ChartName::Istiod, .. })));
+        assert!(matches!(result, Err(LoadProfileError::MissingComponent { component: ChartName::Istiod, .. })));
     }
 
     #[test]
-    fn values_for_what_is_not_installed_are_refused() {
+    fn rejects_values_for_other_components() {
         let result = parse("description: x\ncomponents: [base, istiod]\nvalues: {cni: {}}\n");
         assert!(matches!(result, Err(LoadProfileError::StrayValues { chart: ChartName::Cni, .. })));
     }
 
     #[test]
-    fn gateways_and_unknown_fields_are_refused() {
+    fn rejects_gateways_and_unknown_fields() {
         let result = parse("description: x\ncomponents: [base, istiod, gateway]\n");
         assert!(matches!(result, Err(LoadProfileError::Gateways { .. })));
         let result = parse("description: x\ncomponents: [base, istiod]\ngateways: []\n");

@@ -1,4 +1,4 @@
-//! Puts a release into a catalog, whole or not at all. The only code here that writes into a catalog.
+//! Writes a release to a catalog, atomically. No other module writes to a catalog.
 
 use std::{
     collections::BTreeMap,
@@ -16,108 +16,102 @@ use super::{
     release_file::{FILE_NAME, ReleaseFile},
 };
 
-/// What became of a release that was to be put into a catalog.
+/// The effect of writing a release to a catalog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The release is new.
+pub enum PutOutcome {
+    /// The release is new in the catalog.
     Added,
-    /// The catalog had exactly this already; nothing was written.
+    /// The catalog already had the same content; nothing was written.
     Unchanged,
-    /// It took the place of other content.
+    /// The release replaced different content.
     Replaced,
 }
 
-/// A release can't be put into a catalog, which is as it was.
+/// A release can't be written; the catalog is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum PutError {
-    /// The catalog has something else under this version.
-    #[error("{folder:?} has other content: give --replace to put this in its place")]
-    DifferentContent {
-        /// The release's folder.
-        folder: PathBuf,
-    },
-    /// The catalog can't be written to.
+    /// The catalog has different content for this version.
+    #[error("{directory:?} exists with different content; use --replace to replace it")]
+    DifferentContent { directory: PathBuf },
+    /// The catalog can't be written.
     #[error("can't write {path:?}")]
     Write {
-        /// File or folder.
         path: PathBuf,
-        /// Cause.
         #[source]
         source: io::Error,
     },
-    /// `release.yaml` can't be made.
+    /// `release.yaml` can't be serialized.
     #[error("can't write {FILE_NAME}")]
     Serialize(#[source] Box<serde_saphyr::SerializeError>),
 }
 
-/// Puts a release into a catalog, which is made if it doesn't exist. Other content under the same version is replaced
-/// only on request.
+/// Writes a release to a catalog, which is created if needed. Different content of the same version is replaced only if
+/// `replace` is set.
 pub(super) fn put(
     catalog: &Path,
     file: &ReleaseFile,
     charts: &BTreeMap<ChartName, Files>,
     replace: bool,
-) -> Result<Outcome, PutError> {
-    let folder = catalog.join(file.version.to_string());
-    let exists = folder.exists();
+) -> Result<PutOutcome, PutError> {
+    let directory = catalog.join(file.version.to_string());
+    let exists = directory.exists();
     if exists {
-        let existing = Release::open(&folder).ok();
+        let existing = Release::open(&directory).ok();
         if existing.is_some_and(|known| known.file().same_content(file) && known.verify().is_empty()) {
-            return Ok(Outcome::Unchanged);
+            return Ok(PutOutcome::Unchanged);
         }
         if !replace {
-            return Err(PutError::DifferentContent { folder });
+            return Err(PutError::DifferentContent { directory });
         }
     }
     let staged = Staging::create(catalog, &file.version)?;
-    write_release(&staged.folder, file, charts)?;
-    staged.put_in_place(&folder, exists)?;
-    Ok(if exists { Outcome::Replaced } else { Outcome::Added })
+    write_release(&staged.directory, file, charts)?;
+    staged.commit(&directory, exists)?;
+    Ok(if exists { PutOutcome::Replaced } else { PutOutcome::Added })
 }
 
-fn write_release(folder: &Path, file: &ReleaseFile, charts: &BTreeMap<ChartName, Files>) -> Result<(), PutError> {
+fn write_release(directory: &Path, file: &ReleaseFile, charts: &BTreeMap<ChartName, Files>) -> Result<(), PutError> {
     for (chart, files) in charts {
         for (path, content) in files {
-            write(&folder.join("charts").join(chart.as_str()).join(path), content)?;
+            write(&directory.join("charts").join(chart.as_str()).join(path), content)?;
         }
     }
     let text = file.text().map_err(|error| PutError::Serialize(Box::new(error)))?;
-    write(&folder.join(FILE_NAME), text.as_bytes())
+    write(&directory.join(FILE_NAME), text.as_bytes())
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<(), PutError> {
-    let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
-    folder.and_then(|()| fs::write(path, content)).map_err(|source| write_error(path, source))
+    let directory = path.parent().map_or(Ok(()), fs::create_dir_all);
+    directory.and_then(|()| fs::write(path, content)).map_err(|source| write_error(path, source))
 }
 
 fn write_error(path: &Path, source: io::Error) -> PutError {
     PutError::Write { path: path.to_owned(), source }
 }
 
-/// A hidden folder beside the release's, which readers of a catalog pass over. It is deleted when
-/// this goes out of scope before it was put in place.
+/// A hidden directory in the catalog, which readers skip. It is deleted on drop unless it was committed.
 struct Staging {
-    folder: PathBuf,
+    directory: PathBuf,
     replaced: PathBuf,
 }
 
 impl Staging {
     fn create(catalog: &Path, version: &Version) -> Result<Self, PutError> {
         let id = process::id();
-        let folder = catalog.join(format!(".importing-{version}-{id}"));
+        let directory = catalog.join(format!(".importing-{version}-{id}"));
         let replaced = catalog.join(format!(".replaced-{version}-{id}"));
-        fs::create_dir_all(&folder).map_err(|source| write_error(&folder, source))?;
-        Ok(Self { folder, replaced })
+        fs::create_dir_all(&directory).map_err(|source| write_error(&directory, source))?;
+        Ok(Self { directory, replaced })
     }
 
-    fn put_in_place(&self, folder: &Path, exists: bool) -> Result<(), PutError> {
+    fn commit(&self, directory: &Path, exists: bool) -> Result<(), PutError> {
         if exists {
-            fs::rename(folder, &self.replaced).map_err(|source| write_error(folder, source))?;
+            fs::rename(directory, &self.replaced).map_err(|source| write_error(directory, source))?;
         }
-        if let Err(source) = fs::rename(&self.folder, folder) {
-            // The old content goes back, or there would be none. If even that fails, it stays where it is.
-            let _ = fs::rename(&self.replaced, folder);
-            return Err(write_error(folder, source));
+        if let Err(source) = fs::rename(&self.directory, directory) {
+            // Restores the old content. If this fails too, it stays in the hidden directory.
+            let _ = fs::rename(&self.replaced, directory);
+            return Err(write_error(directory, source));
         }
         if exists {
             fs::remove_dir_all(&self.replaced).map_err(|source| write_error(&self.replaced, source))?;
@@ -128,7 +122,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // Nobody is left to hear of a failure, and what stays is hidden.
-        let _ = fs::remove_dir_all(&self.folder);
+        // Can't report an error here, and a leftover directory is hidden.
+        let _ = fs::remove_dir_all(&self.directory);
     }
 }

@@ -1,5 +1,4 @@
-//! One release of a catalog, and the way to its charts: no chart is given out that isn't what its
-//! digest says. Reads files, writes none.
+//! A release in a catalog. Returns only charts that match their digests. Reads files, writes none.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -14,46 +13,37 @@ use semver::Version;
 use super::{
     ChartName, Digest,
     files::{self, Files, ReadChartError},
-    release_file::{FILE_NAME, Images, ParseReleaseError, ReleaseFile},
+    release_file::{FILE_NAME, ParseReleaseError, ReleaseFile, ReleaseImages},
 };
 
-/// A release that a catalog has.
+/// A release in a catalog.
 #[derive(Clone, Debug)]
 pub struct Release {
-    folder: PathBuf,
+    directory: PathBuf,
     file: ReleaseFile,
     charts: BTreeMap<ChartName, Digest>,
 }
 
-/// A folder in a catalog holds no release.
+/// A directory in a catalog is not a release.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenReleaseError {
     /// `release.yaml` can't be read.
     #[error("can't read {path:?}")]
     Read {
-        /// The file.
         path: PathBuf,
-        /// Cause.
         #[source]
         source: io::Error,
     },
-    /// `release.yaml` makes no sense.
-    #[error("{path:?} is not usable")]
+    /// `release.yaml` is invalid.
+    #[error("{path:?} is invalid")]
     Parse {
-        /// The file.
         path: PathBuf,
-        /// Cause.
         #[source]
         source: ParseReleaseError,
     },
-    /// The folder was renamed, or the file copied.
-    #[error("{path:?} is for {version}: its folder must have that name")]
-    Folder {
-        /// The file.
-        path: PathBuf,
-        /// The version in it.
-        version: Version,
-    },
+    /// The directory was renamed, or the file copied.
+    #[error("{path:?} is for {version}; its directory must have this name")]
+    Folder { path: PathBuf, version: Version },
 }
 
 /// A chart of a release can't be used.
@@ -61,57 +51,44 @@ pub enum OpenReleaseError {
 pub enum ChartError {
     /// The release has no such chart.
     #[error("release {version} has no chart {chart}")]
-    Absent {
-        /// The chart.
-        chart: ChartName,
-        /// The release.
-        version: Version,
-    },
+    Absent { chart: ChartName, version: Version },
     /// Its files can't be read.
-    #[error("chart {chart} of release {version} can't be read")]
+    #[error("can't read chart {chart} of release {version}")]
     Read {
-        /// The chart.
         chart: ChartName,
-        /// The release.
         version: Version,
-        /// Cause.
         #[source]
         source: ReadChartError,
     },
-    /// Its files are not those that were imported.
+    /// Its files don't match the digest in `release.yaml`.
     #[error(
-        "chart {chart} of release {version} is damaged: the files in {folder:?} have digest {found}, not {recorded}; \
-         add the release again with --replace"
+        "chart {chart} of release {version} is damaged: the files in {directory:?} have digest {found}, expected \
+         {recorded}; add the release again with --replace"
     )]
     Damaged {
-        /// The chart.
         chart: ChartName,
-        /// The release.
         version: Version,
-        /// The chart's folder.
-        folder: PathBuf,
-        /// Digest in `release.yaml`.
+        /// The chart's directory.
+        directory: PathBuf,
+        /// The digest in `release.yaml`.
         recorded: Digest,
-        /// Digest of the files.
+        /// The digest of the files.
         found: Digest,
     },
     /// Its templates can't be parsed.
-    #[error("chart {chart} of release {version} can't be parsed")]
+    #[error("can't parse chart {chart} of release {version}")]
     Load {
-        /// The chart.
         chart: ChartName,
-        /// The release.
         version: Version,
-        /// Cause.
         #[source]
         source: Box<LoadError>,
     },
 }
 
 impl Release {
-    /// Reads the `release.yaml` of a folder; the charts are left alone until they are needed.
-    pub(super) fn open(folder: &Path) -> Result<Self, OpenReleaseError> {
-        let path = folder.join(FILE_NAME);
+    /// Reads the `release.yaml` of a directory; the charts are read on demand.
+    pub(super) fn open(directory: &Path) -> Result<Self, OpenReleaseError> {
+        let path = directory.join(FILE_NAME);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(source) => return Err(OpenReleaseError::Read { path, source }),
@@ -120,11 +97,11 @@ impl Release {
             Ok(file) => file,
             Err(source) => return Err(OpenReleaseError::Parse { path, source }),
         };
-        if folder.file_name().and_then(|name| name.to_str()) != Some(file.version.to_string().as_str()) {
+        if directory.file_name().and_then(|name| name.to_str()) != Some(file.version.to_string().as_str()) {
             return Err(OpenReleaseError::Folder { path, version: file.version });
         }
         let charts = file.charts.iter().map(|chart| (chart.name, chart.digest.clone())).collect();
-        Ok(Self { folder: folder.to_owned(), file, charts })
+        Ok(Self { directory: directory.to_owned(), file, charts })
     }
 
     /// The exact version.
@@ -133,30 +110,30 @@ impl Release {
         &self.file.version
     }
 
-    /// The charts that the release has, with their digests.
+    /// The charts of the release, with their digests.
     #[must_use]
     pub fn charts(&self) -> &BTreeMap<ChartName, Digest> {
         &self.charts
     }
 
-    /// The images that its charts name by default.
+    /// The default images of its charts.
     #[must_use]
-    pub fn images(&self) -> &Images {
+    pub fn images(&self) -> &ReleaseImages {
         &self.file.images
     }
 
-    /// Where it lies.
+    /// The release's directory.
     #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
-    /// What its `release.yaml` says.
+    /// The content of `release.yaml`.
     pub(super) fn file(&self) -> &ReleaseFile {
         &self.file
     }
 
-    /// Reads and parses a chart. The bytes that are parsed are those that the digest was taken of.
+    /// Reads and parses a chart. Parses the same bytes that the digest was computed of.
     pub fn load_chart(&self, chart: ChartName) -> Result<Chart, ChartError> {
         let files = self.read_chart(chart)?;
         Chart::from_files(files).map_err(|source| ChartError::Load {
@@ -166,7 +143,7 @@ impl Release {
         })
     }
 
-    /// Reads and parses charts, each once however often it is named.
+    /// Reads and parses charts, each of them once.
     pub fn load_charts(
         &self,
         wanted: impl IntoIterator<Item = ChartName>,
@@ -180,25 +157,25 @@ impl Release {
         Ok(charts)
     }
 
-    /// All charts that aren't what was imported; empty when the release is whole.
+    /// Returns an error for each chart that doesn't match its digest.
     #[must_use]
     pub fn verify(&self) -> Vec<ChartError> {
         self.charts.keys().filter_map(|chart| self.read_chart(*chart).err()).collect()
     }
 
-    /// The files of a chart, if they are what its digest says.
+    /// Returns the files of a chart if they match its digest.
     pub(super) fn read_chart(&self, chart: ChartName) -> Result<Files, ChartError> {
         let version = || self.file.version.clone();
         let Some(recorded) = self.charts.get(&chart) else {
             return Err(ChartError::Absent { chart, version: version() });
         };
-        let folder = self.folder.join("charts").join(chart.as_str());
-        let files = files::read(&folder).map_err(|source| ChartError::Read { chart, version: version(), source })?;
+        let directory = self.directory.join("charts").join(chart.as_str());
+        let files = files::read(&directory).map_err(|source| ChartError::Read { chart, version: version(), source })?;
         let found = Digest::of(&files);
         if found == *recorded {
             Ok(files)
         } else {
-            Err(ChartError::Damaged { chart, version: version(), folder, recorded: recorded.clone(), found })
+            Err(ChartError::Damaged { chart, version: version(), directory, recorded: recorded.clone(), found })
         }
     }
 }

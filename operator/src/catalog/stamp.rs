@@ -1,45 +1,33 @@
-//! Puts version, hub and tag into the charts of a source tree, as Istio's release build does. Pure.
+//! Sets version, hub and tag in the charts of a source tree, as Istio's release build does. Pure.
 //!
-//! The text is edited rather than parsed and written anew, so that comments and order stay and a
-//! stamped chart can be compared with its origin. Every edit is proved by parsing the result.
+//! The text is edited, not parsed and serialized, so that comments and order stay and a stamped chart can be compared
+//! with its source. Every edit is verified by parsing the result.
 
 use serde_json::Value;
 
 use super::yaml;
 
-/// What the charts of Istio's source tree have for a version.
+/// The version in the charts of Istio's source tree.
 pub(super) const UNSTAMPED: &str = "1.0.0";
 
-/// Istio's charts keep their defaults below this key, so that Helm doesn't merge profiles too early.
+/// The key with the defaults of Istio's charts, which keeps Helm from merging them before the profile.
 const WRAPPER: &str = "_internal_defaults_do_not_set";
 
-/// A chart's text can't be stamped.
+/// A chart can't be stamped.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StampError {
-    /// It is no YAML.
-    #[error("{file} is no YAML: {reason}")]
-    Yaml {
-        /// The file.
-        file: &'static str,
-        /// What the parser said.
-        reason: String,
-    },
+    /// The file is not YAML.
+    #[error("{file} is not valid YAML: {reason}")]
+    Yaml { file: &'static str, reason: String },
     /// A field is missing.
     #[error("{file} has no {field}")]
-    Missing {
-        /// The file.
-        file: &'static str,
-        /// What it lacks.
-        field: String,
-    },
-    /// The field is there, but written in a way that can't be edited safely.
-    #[error("can't set {field} in {file}: write it on a line of its own, as `{last}: value`")]
+    Missing { file: &'static str, field: String },
+    /// The field's notation can't be edited safely.
+    #[error("can't set {field} in {file}; write it on its own line, as `{last}: value`")]
     Shape {
-        /// The file.
         file: &'static str,
-        /// What can't be set.
         field: String,
-        /// The last part of the field's name.
+        /// The last segment of the field.
         last: String,
     },
 }
@@ -47,21 +35,21 @@ pub enum StampError {
 const CHART: &str = "Chart.yaml";
 const VALUES: &str = "values.yaml";
 
-/// The version that a `Chart.yaml` states.
+/// Returns the version in a `Chart.yaml`.
 pub(super) fn chart_version(text: &str) -> Result<String, StampError> {
     let chart = parse(CHART, text)?;
     let version = chart.get("version").and_then(Value::as_str);
     version.map(str::to_owned).ok_or_else(|| StampError::Missing { file: CHART, field: "version".to_owned() })
 }
 
-/// `Chart.yaml` with this version, both as the chart's and as the application's.
+/// Sets `version` and `appVersion` in a `Chart.yaml`.
 pub(super) fn chart(text: &str, version: &str) -> Result<String, StampError> {
     let text = set(CHART, text, &["version"], version)?;
     set(CHART, &text, &["appVersion"], version)
 }
 
-/// `values.yaml` with this hub and tag wherever the chart names a default of its own: for all
-/// components (`global.hub`) or for its own (`hub`). An empty hub means "the global one" and stays.
+/// Sets hub and tag in a `values.yaml` wherever it has a default, for all components (`global.hub`) or its own (`hub`).
+/// An empty hub, which means the global one, stays empty.
 pub(super) fn values(text: &str, hub: &str, tag: &str) -> Result<String, StampError> {
     let original = parse(VALUES, text)?;
     let mut stamped = text.to_owned();
@@ -73,7 +61,7 @@ pub(super) fn values(text: &str, hub: &str, tag: &str) -> Result<String, StampEr
     Ok(stamped)
 }
 
-/// The hub and the tag that `values.yaml` names.
+/// Returns the hub and tag in a `values.yaml`.
 pub(super) fn images(text: &str) -> Result<(String, String), StampError> {
     let values = parse(VALUES, text)?;
     let first = |name: &str| {
@@ -84,10 +72,10 @@ pub(super) fn images(text: &str) -> Result<(String, String), StampError> {
     Ok((first("hub")?, first("tag")?))
 }
 
-/// Where a name has a value of its own.
+/// The paths at which a name has a value.
 fn defaults<'a>(values: &Value, name: &'a str) -> Vec<Vec<&'a str>> {
-    let places = [vec![WRAPPER, "global", name], vec![WRAPPER, name], vec!["global", name], vec![name]];
-    places.into_iter().filter(|path| values.pointer(&pointer(path)).and_then(scalar).is_some()).collect()
+    let paths = [vec![WRAPPER, "global", name], vec![WRAPPER, name], vec!["global", name], vec![name]];
+    paths.into_iter().filter(|path| values.pointer(&pointer(path)).and_then(scalar).is_some()).collect()
 }
 
 fn scalar(value: &Value) -> Option<String> {
@@ -106,14 +94,14 @@ fn parse(file: &'static str, text: &str) -> Result<Value, StampError> {
     yaml::parse(text).map_err(|error| StampError::Yaml { file, reason: error.to_string() })
 }
 
-/// Sets one field and proves that nothing else has changed.
+/// Sets one field and verifies that nothing else changed.
 fn set(file: &'static str, text: &str, path: &[&str], value: &str) -> Result<String, StampError> {
     let field = path.join(".");
     let mut wanted = parse(file, text)?;
-    let Some(place) = wanted.pointer_mut(&pointer(path)) else {
+    let Some(target) = wanted.pointer_mut(&pointer(path)) else {
         return Err(StampError::Missing { file, field });
     };
-    *place = Value::String(value.to_owned());
+    *target = Value::String(value.to_owned());
     let edited = edit(text, path, value);
     if parse(file, &edited).is_ok_and(|result| result == wanted) {
         Ok(edited)
@@ -123,8 +111,8 @@ fn set(file: &'static str, text: &str, path: &[&str], value: &str) -> Result<Str
     }
 }
 
-/// Replaces the scalar behind the first key with this path, keeping a comment behind it. Follows
-/// block mappings by their indentation; whatever it doesn't understand it leaves.
+/// Replaces the scalar of the first key with this path and keeps a trailing comment. Tracks block mappings by
+/// indentation; leaves everything else unchanged.
 fn edit(text: &str, path: &[&str], value: &str) -> String {
     let mut parents: Vec<(usize, &str)> = Vec::new();
     let mut done = false;
@@ -147,7 +135,7 @@ fn edit(text: &str, path: &[&str], value: &str) -> String {
     edited
 }
 
-/// Indentation, key, and what follows the colon.
+/// Splits a line into indentation, key, and the rest after the colon.
 fn entry(line: &str) -> Option<(usize, &str, &str)> {
     let content = line.trim_start_matches(' ');
     let (key, rest) = content.split_once(':')?;
@@ -165,7 +153,7 @@ mod tests {
                            \x20   proxy:\n      tag: its own\n";
 
     #[test]
-    fn hub_and_tag_are_set_where_the_chart_names_them_and_nowhere_else() {
+    fn sets_hub_and_tag_only_where_defined() {
         let stamped = values(WRAPPED, "registry.example.com/release", "1.31.2").unwrap();
         let wanted = WRAPPED
             .replace("dev.example.com/testing", "registry.example.com/release")
@@ -175,30 +163,27 @@ mod tests {
     }
 
     #[test]
-    fn a_chart_with_its_own_hub_is_stamped_there() {
+    fn sets_hub_of_chart_without_global() {
         let text = "_internal_defaults_do_not_set:\n  hub: a\n  tag: latest";
         assert_eq!(values(text, "b", "1.31.2").unwrap(), "_internal_defaults_do_not_set:\n  hub: b\n  tag: 1.31.2");
     }
 
     #[test]
-    fn older_charts_keep_their_defaults_at_the_top() {
+    fn sets_defaults_at_top_level_in_older_charts() {
         assert_eq!(values("global:\n  hub: a\n  tag: latest\n", "b", "c").unwrap(), "global:\n  hub: b\n  tag: c\n");
     }
 
     #[test]
-    fn a_look_alike_in_a_block_of_text_is_noticed_rather_than_edited() {
+    fn refuses_to_edit_block_scalars() {
         let text = "note: |\nglobal:\n";
         assert!(values(text, "b", "c").is_ok(), "nothing to set");
         let text = "global:\n  note: |\n    x\n  text:\n    |\n    y\n  hub:\n    a\n  tag: t\n";
         let error = values(text, "b", "c").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "can't set global.hub in values.yaml: write it on a line of its own, as `hub: value`"
-        );
+        assert_eq!(error.to_string(), "can't set global.hub in values.yaml; write it on its own line, as `hub: value`");
     }
 
     #[test]
-    fn both_versions_of_a_chart_are_set_and_the_missing_end_of_line_stays_missing() {
+    fn sets_both_versions_and_keeps_missing_newline() {
         let text = "name: gateway\n# replaced by the release build\nversion: 1.0.0\nappVersion: 1.0.0";
         let stamped = chart(text, "1.32.0-alpha.eed52ebb66ad").unwrap();
         assert_eq!(stamped, text.replace("1.0.0", "1.32.0-alpha.eed52ebb66ad"));
@@ -206,12 +191,12 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_would_read_as_a_number_is_refused() {
+    fn refuses_version_that_parses_as_number() {
         assert!(matches!(chart("version: a\nappVersion: b\n", "1.31"), Err(StampError::Shape { .. })));
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn names_missing_fields() {
         assert_eq!(chart("version: 1.0.0\n", "1.31.2").unwrap_err().to_string(), "Chart.yaml has no appVersion");
         assert_eq!(images("a: 1\n").unwrap_err().to_string(), "values.yaml has no hub or global.hub");
     }

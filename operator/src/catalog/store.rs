@@ -1,5 +1,4 @@
-//! The releases of one or more catalog directories, and which of them a spec means. Reads files,
-//! writes none.
+//! Lists the releases in catalog directories and resolves requested versions. Reads files, writes none.
 
 use std::{
     fs, io,
@@ -10,25 +9,23 @@ use meshwright_api::version::VersionRequest;
 use semver::Version;
 
 use super::{
-    explain,
+    error_chain,
     release::{OpenReleaseError, Release},
 };
 
-/// The releases found in a list of directories, as they were when it was opened. Opening reads the
-/// `release.yaml` files alone, so it can be done anew as often as wanted.
+/// A snapshot of the releases in a list of directories. Opening it is cheap: it reads only the `release.yaml` files.
 #[derive(Clone, Debug)]
 pub struct Catalog {
-    /// Newest first.
+    /// Sorted, newest first.
     releases: Vec<Release>,
-    broken: Vec<Broken>,
+    broken: Vec<BrokenRelease>,
 }
 
-/// A folder in a catalog that can't be used as a release.
+/// A directory in a catalog that can't be used as a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broken {
-    /// The folder.
-    pub folder: PathBuf,
-    /// What is wrong with it.
+pub struct BrokenRelease {
+    pub directory: PathBuf,
+    /// Why it can't be used.
     pub reason: String,
 }
 
@@ -36,121 +33,109 @@ pub struct Broken {
 #[derive(Debug, thiserror::Error)]
 #[error("can't read the catalog {dir:?}: {source}{}", remedy(.source))]
 pub struct OpenError {
-    /// The directory.
     pub dir: PathBuf,
-    /// Cause.
     #[source]
     pub source: io::Error,
 }
 
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::NotFound => "; `meshwright catalog add` or `meshwright catalog pull` makes one",
+        io::ErrorKind::NotFound => "; create it with `meshwright catalog add` or `meshwright catalog pull`",
         _ => "",
     }
 }
 
-/// No release is what was asked for.
+/// A requested version can't be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// The catalog has no such release.
     #[error("version {request} is not in the catalog, which has {}", list(.available))]
     Missing {
-        /// What was asked for.
         request: VersionRequest,
-        /// What there is, newest first.
+        /// The available versions, newest first.
         available: Vec<Version>,
     },
-    /// A minor never means a pre-release.
+    /// A minor never resolves to a pre-release.
     #[error(
-        "the catalog has no release of {request}, only the pre-release {}: ask for exactly that one, or for another \
-         version", list(.pre_releases)
+        "the catalog has only pre-releases of {request}: {}; set an exact version or another minor", list(.pre_releases)
     )]
     OnlyPreReleases {
-        /// What was asked for.
         request: VersionRequest,
-        /// The minor's pre-releases, newest first.
+        /// The pre-releases of the minor, newest first.
         pre_releases: Vec<Version>,
     },
-    /// It is there, but not usable.
-    #[error("version {request} is in the catalog, but broken: {reason}")]
-    Broken {
-        /// What was asked for.
-        request: VersionRequest,
-        /// What is wrong.
-        reason: String,
-    },
+    /// The release exists but can't be used.
+    #[error("version {request} is in the catalog but can't be used: {reason}")]
+    Unusable { request: VersionRequest, reason: String },
 }
 
 fn list(versions: &[Version]) -> String {
     if versions.is_empty() {
-        return "no release at all".to_owned();
+        return "no releases".to_owned();
     }
     versions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl Catalog {
-    /// Scans directories. One that can't be read is an error; a folder in it that is no release is
-    /// kept as [`Broken`] and hides no other. If two directories have the same version, the first
-    /// one's is used.
+    /// Scans catalog directories. A catalog that can't be read is an error; an invalid release is listed as
+    /// `BrokenRelease` and doesn't affect the others. If two catalogs have the same version, the first one wins.
     pub fn open(dirs: &[PathBuf]) -> Result<Self, OpenError> {
         let mut catalog = Self { releases: Vec::new(), broken: Vec::new() };
         for dir in dirs {
-            let folders = folders(dir).map_err(|source| OpenError { dir: dir.clone(), source })?;
-            for folder in &folders {
-                catalog.add(folder);
+            let directories = directories(dir).map_err(|source| OpenError { dir: dir.clone(), source })?;
+            for directory in &directories {
+                catalog.add(directory);
             }
         }
         catalog.releases.sort_by(|one, other| other.version().cmp(one.version()));
         Ok(catalog)
     }
 
-    fn add(&mut self, folder: &Path) {
-        let release = match Release::open(folder) {
+    fn add(&mut self, directory: &Path) {
+        let release = match Release::open(directory) {
             Ok(release) => release,
-            Err(error) => return self.broken.push(Broken::new(folder, &error)),
+            Err(error) => return self.broken.push(BrokenRelease::new(directory, &error)),
         };
         match self.releases.iter().find(|known| known.version() == release.version()) {
             None => self.releases.push(release),
             Some(known) if known.file().same_content(release.file()) => {}
             Some(known) => {
-                let reason = format!("differs from {}, which is used instead", known.folder().display());
-                self.broken.push(Broken { folder: folder.to_owned(), reason });
+                let reason = format!("differs from {}, which is used instead", known.directory().display());
+                self.broken.push(BrokenRelease { directory: directory.to_owned(), reason });
             }
         }
     }
 
-    /// The releases, newest first.
+    /// Returns the releases, newest first.
     #[must_use]
     pub fn releases(&self) -> &[Release] {
         &self.releases
     }
 
-    /// Folders that can't be used, in the order in which they were found.
+    /// Returns the directories that can't be used, in scan order.
     #[must_use]
-    pub fn broken(&self) -> &[Broken] {
+    pub fn broken(&self) -> &[BrokenRelease] {
         &self.broken
     }
 
-    /// The versions, newest first.
+    /// Returns the versions, newest first.
     #[must_use]
     pub fn versions(&self) -> Vec<&Version> {
         self.releases.iter().map(Release::version).collect()
     }
 
-    /// The release that a request means: itself, or the newest patch of a minor, which is never a
-    /// pre-release.
+    /// Resolves a request to the exact release, or to the newest patch of a minor, which is never a pre-release.
     pub fn resolve(&self, request: &VersionRequest) -> Result<&Release, ResolveError> {
         let found = self.releases.iter().find(|release| request.accepts(release.version()));
-        found.ok_or_else(|| self.refusal(request))
+        found.ok_or_else(|| self.unresolved(request))
     }
 
-    fn refusal(&self, request: &VersionRequest) -> ResolveError {
+    fn unresolved(&self, request: &VersionRequest) -> ResolveError {
         let request = request.clone();
         let wanted = request.to_string();
-        let is_wanted = |broken: &&Broken| broken.folder.file_name().is_some_and(|name| *name == *wanted);
+        let is_wanted = |broken: &&BrokenRelease| broken.directory.file_name().is_some_and(|name| *name == *wanted);
         if let Some(broken) = self.broken.iter().find(is_wanted) {
-            return ResolveError::Broken { request, reason: broken.reason.clone() };
+            return ResolveError::Unusable { request, reason: broken.reason.clone() };
         }
         let of_minor = |version: &&Version| (version.major, version.minor) == request.minor();
         let pre_releases: Vec<Version> = self.versions().into_iter().filter(of_minor).cloned().collect();
@@ -161,23 +146,22 @@ impl Catalog {
     }
 }
 
-impl Broken {
-    fn new(folder: &Path, error: &OpenReleaseError) -> Self {
-        Self { folder: folder.to_owned(), reason: explain(error) }
+impl BrokenRelease {
+    fn new(directory: &Path, error: &OpenReleaseError) -> Self {
+        Self { directory: directory.to_owned(), reason: error_chain(error) }
     }
 }
 
-/// The folders of a directory by name. Hidden ones are imports under way, or what one left that
-/// was interrupted.
-fn folders(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut folders = Vec::new();
+/// Returns the subdirectories, sorted by name. Skips hidden ones: imports in progress or interrupted.
+fn directories(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut directories = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
         if !hidden && path.is_dir() {
-            folders.push(path);
+            directories.push(path);
         }
     }
-    folders.sort();
-    Ok(folders)
+    directories.sort();
+    Ok(directories)
 }

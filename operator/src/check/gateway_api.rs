@@ -1,24 +1,28 @@
-//! Whether the cluster has the Kubernetes Gateway API. Nothing of the mesh depends on it.
+//! The Kubernetes Gateway API, which is optional for the mesh.
 
-use super::asked::Asked;
-use super::cluster::Cluster;
-use super::{Finding, look};
-use crate::apply::{GATEWAY_API_DEFINITION, GATEWAY_API_VERSION};
+use super::input::CheckInput;
+use super::snapshot::ClusterSnapshot;
+use super::{Finding, require};
+use crate::apply::{GATEWAY_API_CRD, GATEWAY_API_VERSION};
 
 const CHECK: &str = "gateway-api";
 
-pub(super) fn findings(_: &Asked, cluster: &Cluster) -> Vec<Finding> {
+pub(super) fn findings(_: &CheckInput, cluster: &ClusterSnapshot) -> Vec<Finding> {
     let subject = "Kubernetes Gateway API";
-    let definitions = match look(CHECK, subject, &cluster.definitions) {
-        Ok(definitions) => definitions,
+    let crds = match require(CHECK, subject, &cluster.crds) {
+        Ok(crds) => crds,
         Err(unknown) => return unknown,
     };
-    let finding = match definitions.iter().find(|definition| definition.name == GATEWAY_API_DEFINITION) {
-        Some(definition) => {
-            let version = definition.annotation(GATEWAY_API_VERSION).unwrap_or("of unknown version");
-            Finding::pass(CHECK, subject, format!("is there, {version}: istiod will serve its Gateways and routes"))
+    let finding = match crds.iter().find(|crd| crd.name == GATEWAY_API_CRD) {
+        Some(crd) => {
+            let version = crd.annotation(GATEWAY_API_VERSION).unwrap_or("of unknown version");
+            Finding::pass(CHECK, subject, format!("installed, {version}; istiod implements its Gateways and routes"))
         }
-        None => Finding::pass(CHECK, subject, "is not there; only its own routes and ambient waypoints would need it"),
+        None => Finding::pass(
+            CHECK,
+            subject,
+            "not installed; only needed for its Gateways and routes and for ambient waypoints",
+        ),
     };
     vec![finding]
 }
@@ -29,11 +33,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn its_version_is_told_and_its_absence_is_no_fault() {
+    fn passes_with_and_without_gateway_api() {
         let mut cluster = samples::cluster();
-        assert!(findings(&samples::asked(), &cluster)[0].reason.starts_with("is not there"));
-        let definition = samples::meta("CustomResourceDefinition", "", GATEWAY_API_DEFINITION);
-        cluster.definitions = Ok(vec![definition.annotated(GATEWAY_API_VERSION, "v1.5.0")]);
-        assert!(findings(&samples::asked(), &cluster)[0].reason.starts_with("is there, v1.5.0"));
+        assert!(findings(&samples::input(), &cluster)[0].reason.starts_with("not installed"));
+        let crd = samples::meta("CustomResourceDefinition", "", GATEWAY_API_CRD);
+        cluster.crds = Ok(vec![crd.annotated(GATEWAY_API_VERSION, "v1.5.0")]);
+        assert!(findings(&samples::input(), &cluster)[0].reason.starts_with("installed, v1.5.0"));
     }
 }

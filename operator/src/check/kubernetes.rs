@@ -1,143 +1,151 @@
-//! The API server's version against the release, and whether the installation can be followed at all.
+//! Kubernetes version compatibility, and the validity of the spec.
 
 use meshwright_api::conditions::Reason;
 use meshwright_api::version::VersionRequest;
 use semver::Version;
 
-use super::asked::Asked;
-use super::cluster::Cluster;
-use super::node_ports::is_about_ports;
-use super::{Finding, look};
-use crate::catalog::Facts;
-use crate::catalog::facts::{Refusal, Support};
+use super::input::CheckInput;
+use super::node_ports::is_node_port_reason;
+use super::snapshot::ClusterSnapshot;
+use super::{Finding, require};
+use crate::catalog::ReleaseFacts;
+use crate::catalog::facts::{SupportLevel, VersionRefusal};
 
 const VERSION: &str = "kubernetes-version";
 const SPEC: &str = "spec";
 
-pub(super) fn findings(asked: &Asked, cluster: &Cluster) -> Vec<Finding> {
-    let mut findings = match look(VERSION, "the API server", &cluster.version) {
-        Ok(version) => vec![version_finding(asked, version)],
+pub(super) fn findings(input: &CheckInput, cluster: &ClusterSnapshot) -> Vec<Finding> {
+    let mut findings = match require(VERSION, "the API server", &cluster.version) {
+        Ok(version) => vec![version_finding(input, version)],
         Err(unknown) => return unknown,
     };
-    findings.extend(spec(asked));
+    findings.extend(spec(input));
     findings
 }
 
-fn version_finding(asked: &Asked, stated: &str) -> Finding {
+fn version_finding(input: &CheckInput, stated: &str) -> Finding {
     let subject = format!("Kubernetes {stated}");
     let Ok(version) = Version::parse(stated.trim_start_matches('v')) else {
-        return Finding::unknown(VERSION, subject, "this is no version that can be compared");
+        return Finding::unknown(VERSION, subject, "can't be parsed as a version");
     };
-    let facts = match Facts::bundled() {
+    let facts = match ReleaseFacts::bundled() {
         Ok(facts) => facts,
         Err(error) => return Finding::unknown(VERSION, subject, error.to_string()),
     };
-    let available: Vec<&Version> = asked.available.iter().collect();
-    let judge = |request: &VersionRequest| facts.check(request, &version, asked.today, &available);
-    match &asked.version {
-        Some(request) => finding_of(&subject, request, judge(request)),
-        None => any(&subject, asked, judge),
+    let available: Vec<&Version> = input.available.iter().collect();
+    let evaluate = |request: &VersionRequest| facts.check(request, &version, input.today, &available);
+    match &input.version {
+        Some(request) => finding_of(&subject, request, evaluate(request)),
+        None => any(&subject, input, evaluate),
     }
 }
 
-fn finding_of(subject: &str, request: &VersionRequest, found: Result<Support, Refusal>) -> Finding {
+fn finding_of(subject: &str, request: &VersionRequest, found: Result<SupportLevel, VersionRefusal>) -> Finding {
     match found {
-        Ok(Support::Supported) => Finding::pass(VERSION, subject, format!("Istio {request} is supported on it")),
-        Ok(Support::Untested) => Finding::warn(
+        Ok(SupportLevel::Supported) => Finding::pass(VERSION, subject, format!("Istio {request} supports it")),
+        Ok(SupportLevel::Untested) => Finding::warn(
             VERSION,
             subject,
-            format!("Istio {request} is not supported on it, though nothing is known against it"),
+            format!("Istio {request} is not tested with it, but no incompatibility is known"),
         )
-        .fix("ask for a release that is supported there, or try it where nothing depends on it"),
-        Err(refusal) => {
-            Finding::fail(VERSION, subject, refusal.to_string()).fix("change spec.version to a release that works here")
+        .fix("use a release that supports this version, or test it on a non-production cluster"),
+        Err(error) => {
+            Finding::fail(VERSION, subject, error.to_string()).fix("change spec.version to a compatible release")
         }
     }
 }
 
-/// Nothing in particular is asked for: what of the catalog would work?
-fn any(subject: &str, asked: &Asked, judge: impl Fn(&VersionRequest) -> Result<Support, Refusal>) -> Finding {
-    if asked.available.is_empty() {
-        let reason = "no catalog and no installation were given, so there is no release to hold it against";
-        return Finding::pass(VERSION, subject, reason).fix("name them with --catalog and --file");
+/// Without a MeshInstallation, one compatible release in the catalog is enough.
+fn any(
+    subject: &str,
+    input: &CheckInput,
+    evaluate: impl Fn(&VersionRequest) -> Result<SupportLevel, VersionRefusal>,
+) -> Finding {
+    if input.available.is_empty() {
+        let reason = "not compared, because neither --catalog nor --file is set";
+        return Finding::pass(VERSION, subject, reason).fix("set --catalog or --file");
     }
-    let judged: Vec<(&Version, Result<Support, Refusal>)> =
-        asked.available.iter().map(|version| (version, judge(&VersionRequest::Exact(version.clone())))).collect();
-    let of = |wanted: Support| {
-        let good = judged.iter().filter(|(_, found)| found.as_ref().is_ok_and(|support| *support == wanted));
+    let results: Vec<(&Version, Result<SupportLevel, VersionRefusal>)> =
+        input.available.iter().map(|version| (version, evaluate(&VersionRequest::Exact(version.clone())))).collect();
+    let of = |wanted: SupportLevel| {
+        let good = results.iter().filter(|(_, found)| found.as_ref().is_ok_and(|support| *support == wanted));
         good.map(|(version, _)| version.to_string()).collect::<Vec<_>>().join(", ")
     };
-    let (supported, untested) = (of(Support::Supported), of(Support::Untested));
+    let (supported, untested) = (of(SupportLevel::Supported), of(SupportLevel::Untested));
     if !supported.is_empty() {
-        return Finding::pass(VERSION, subject, format!("Istio {supported} of the catalog is supported on it"));
+        return Finding::pass(VERSION, subject, format!("supported by Istio {supported} in the catalog"));
     }
     if !untested.is_empty() {
-        let reason = format!("no release of the catalog is supported on it; Istio {untested} may work");
-        return Finding::warn(VERSION, subject, reason).fix("add a release that is: meshwright catalog add");
+        let reason = format!("no release in the catalog supports it; Istio {untested} may work");
+        return Finding::warn(VERSION, subject, reason).fix("add a release that supports it: meshwright catalog add");
     }
-    let why = judged.iter().find_map(|(_, found)| found.as_ref().err()).map(ToString::to_string).unwrap_or_default();
-    Finding::fail(VERSION, subject, why).fix("add a release that works here: meshwright catalog add")
+    let reason =
+        results.iter().find_map(|(_, found)| found.as_ref().err()).map(ToString::to_string).unwrap_or_default();
+    Finding::fail(VERSION, subject, reason).fix("add a compatible release: meshwright catalog add")
 }
 
-/// What the operator itself would say to the installation. What it says of its version and of node ports is told by the
-/// checks of these.
-fn spec(asked: &Asked) -> Option<Finding> {
-    match asked.installation.as_ref()? {
+/// Whether the operator would accept the spec. Rejections because of the version or node ports are reported by the
+/// checks for these.
+fn spec(input: &CheckInput) -> Option<Finding> {
+    match input.installation.as_ref()? {
         Ok(wanted) => {
             let owner = &wanted.owner;
-            let reason = format!("stands for {} objects of Istio {}", wanted.desired.len(), owner.release);
+            let reason = format!("valid; renders {} resources of Istio {}", wanted.desired.len(), owner.release);
             Some(Finding::pass(SPEC, format!("MeshInstallation {}", owner.installation), reason))
         }
-        Err(blocker) if blocker.reason == Reason::VersionNotSupported || is_about_ports(blocker.reason) => None,
-        Err(blocker) => Some(Finding::fail(SPEC, "MeshInstallation", &blocker.message).fix("change the installation")),
+        Err(blocker) if blocker.reason == Reason::VersionNotSupported || is_node_port_reason(blocker.reason) => None,
+        Err(blocker) => Some(Finding::fail(SPEC, "MeshInstallation", &blocker.message).fix("correct the spec")),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Verdict, samples};
+    use super::super::{CheckVerdict, samples};
     use super::*;
     use crate::mesh::health::Blocker;
 
-    fn judged(stated: &str, request: Option<&str>, available: &[&str]) -> Finding {
-        let mut asked = samples::asked();
-        asked.version = request.map(|request| request.parse().unwrap());
-        asked.available = available.iter().map(|version| version.parse().unwrap()).collect();
-        version_finding(&asked, stated)
+    fn findings_for(stated: &str, request: Option<&str>, available: &[&str]) -> Finding {
+        let mut input = samples::input();
+        input.version = request.map(|request| request.parse().unwrap());
+        input.available = available.iter().map(|version| version.parse().unwrap()).collect();
+        version_finding(&input, stated)
     }
 
     #[test]
-    fn a_release_is_held_against_what_is_known_of_its_minor() {
-        assert_eq!(judged("v1.34.2", Some("1.31"), &["1.31.2"]).verdict, Verdict::Pass);
-        assert_eq!(judged("v1.33.4-gke.1245000", Some("1.31"), &["1.31.2"]).verdict, Verdict::Pass);
-        let old = judged("v1.20.0", Some("1.31"), &["1.31.2"]);
-        assert!(old.verdict == Verdict::Fail && old.reason.contains("or newer, and this is 1.20"), "{old:?}");
-        assert_eq!(judged("v1.99.0", Some("1.31"), &["1.31.2"]).verdict, Verdict::Warn);
-        let first = judged("v1.34.2", Some("1.0.6"), &["1.31.2"]);
-        assert!(first.verdict == Verdict::Fail && first.reason.contains("1.31.2"), "{first:?}");
-        assert_eq!(judged("yesterday's", Some("1.31"), &[]).verdict, Verdict::Unknown);
+    fn compares_release_with_kubernetes_version() {
+        assert_eq!(findings_for("v1.34.2", Some("1.31"), &["1.31.2"]).verdict, CheckVerdict::Pass);
+        assert_eq!(findings_for("v1.33.4-gke.1245000", Some("1.31"), &["1.31.2"]).verdict, CheckVerdict::Pass);
+        let old = findings_for("v1.20.0", Some("1.31"), &["1.31.2"]);
+        assert!(
+            old.verdict == CheckVerdict::Fail && old.reason.contains("or newer, but the cluster runs 1.20"),
+            "{old:?}"
+        );
+        assert_eq!(findings_for("v1.99.0", Some("1.31"), &["1.31.2"]).verdict, CheckVerdict::Warn);
+        let first = findings_for("v1.34.2", Some("1.0.6"), &["1.31.2"]);
+        assert!(first.verdict == CheckVerdict::Fail && first.reason.contains("1.31.2"), "{first:?}");
+        assert_eq!(findings_for("yesterday's", Some("1.31"), &[]).verdict, CheckVerdict::Unknown);
     }
 
     #[test]
-    fn without_an_installation_one_release_of_the_catalog_that_works_is_enough() {
-        assert_eq!(judged("v1.34.2", None, &["1.31.2", "1.13.9"]).verdict, Verdict::Pass);
-        assert_eq!(judged("v1.34.2", None, &["1.13.9"]).verdict, Verdict::Fail);
-        assert_eq!(judged("v1.99.0", None, &["1.31.2"]).verdict, Verdict::Warn);
-        assert_eq!(judged("v1.34.2", None, &[]).verdict, Verdict::Pass);
+    fn passes_with_one_compatible_release() {
+        assert_eq!(findings_for("v1.34.2", None, &["1.31.2", "1.13.9"]).verdict, CheckVerdict::Pass);
+        assert_eq!(findings_for("v1.34.2", None, &["1.13.9"]).verdict, CheckVerdict::Fail);
+        assert_eq!(findings_for("v1.99.0", None, &["1.31.2"]).verdict, CheckVerdict::Warn);
+        assert_eq!(findings_for("v1.34.2", None, &[]).verdict, CheckVerdict::Pass);
     }
 
     #[test]
-    fn what_the_operator_would_refuse_is_said_in_its_words_and_once() {
-        let mut asked = samples::asked();
-        let refused = |reason| Some(Err(Blocker { reason, message: "spec.gateways[a].name: no".into() }));
-        asked.installation = refused(Reason::InvalidSpec);
-        let finding = spec(&asked).unwrap();
-        assert!(finding.verdict == Verdict::Fail && finding.reason.contains("spec.gateways[a].name"));
-        for told_elsewhere in [Reason::VersionNotSupported, Reason::NodePortTaken] {
-            asked.installation = refused(told_elsewhere);
-            assert_eq!(spec(&asked), None);
+    fn reports_spec_rejection_once() {
+        let mut input = samples::input();
+        let rejected = |reason| Some(Err(Blocker { reason, message: "spec.gateways[a].name: no".into() }));
+        input.installation = rejected(Reason::InvalidSpec);
+        let finding = spec(&input).unwrap();
+        assert!(finding.verdict == CheckVerdict::Fail && finding.reason.contains("spec.gateways[a].name"));
+        for reported_elsewhere in [Reason::VersionNotSupported, Reason::NodePortInUse] {
+            input.installation = rejected(reported_elsewhere);
+            assert_eq!(spec(&input), None);
         }
-        asked.installation = None;
-        assert_eq!(spec(&asked), None);
+        input.installation = None;
+        assert_eq!(spec(&input), None);
     }
 }

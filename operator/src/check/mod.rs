@@ -1,81 +1,81 @@
-//! What speaks for and against a mesh in a cluster, found before anything is installed.
+//! Pre-install checks of a cluster.
 //!
-//! [`observe`] is the only part that does I/O, and it only reads: lists, reviews of rights, and the creation of a Service
-//! that the API server refuses. Everything else is pure: [`asked`] is what shall be installed, [`cluster`] what was seen,
-//! and each of the other modules is one group of checks, a function from these two to findings. A group that couldn't be
-//! looked at is [`Verdict::Unknown`] and never taken for good. [`judge`] has the list of groups.
+//! [`observe`] is the only part that does I/O, and it only reads: lists, access reviews, and the creation of an invalid
+//! Service, which the API server rejects. The rest is pure: [`input`] describes what to check for, [`snapshot`] what
+//! was read, and each other module is a group of checks: a function from these two to findings. A group whose data
+//! can't be read reports [`CheckVerdict::Unknown`], never Pass. [`evaluate`] runs all groups.
 
-pub mod asked;
-pub mod cluster;
-mod collisions;
-mod foreign;
+mod conflicts;
+mod existing_meshes;
 mod gateway_api;
+pub mod input;
 mod kubernetes;
 mod leftovers;
-pub mod makers;
+pub mod managed_by;
 mod node_ports;
 pub mod observe;
+mod permissions;
 mod platform;
 mod pod_security;
-mod rights;
 #[cfg(test)]
 mod samples;
+pub mod snapshot;
 mod webhooks;
 pub mod workloads;
 
 use serde::Serialize;
 
-use asked::Asked;
-use cluster::{Cluster, Seen};
+use input::CheckInput;
+use snapshot::{ClusterSnapshot, ReadResult};
 
-/// What a check came to. The order is that of gravity.
+/// The result of a check, ordered by severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub enum Verdict {
-    /// As it should be.
+pub enum CheckVerdict {
+    /// The check found no problem.
     Pass,
-    /// It couldn't be seen; the reason says why.
+    /// The data for the check can't be read; the reason has the API server's error.
     Unknown,
-    /// The mesh works, and something will surprise somebody.
+    /// The mesh works, but with a limitation or a risk.
     Warn,
-    /// The mesh will not be installed, or not work.
+    /// The mesh can't be installed or won't work.
     Fail,
 }
 
-/// The outcome of one check of one thing.
+/// The result of one check of one subject.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The check: a name that stays the same between versions. Example: `kubernetes-version`.
+    /// Stable ID of the check. Example: `kubernetes-version`.
     pub check: &'static str,
-    /// The outcome.
-    pub verdict: Verdict,
-    /// What was looked at. Example: `Deployment istio-system/istiod`.
+    /// Result of the check.
+    pub verdict: CheckVerdict,
+    /// The checked object. Example: `Deployment istio-system/istiod`.
     pub subject: String,
-    /// Why the outcome is what it is.
+    /// The reason for the verdict.
     pub reason: String,
-    /// What to do about it; absent where there is nothing to do.
+    /// How to fix the problem; absent if there is nothing to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
 }
 
 impl Finding {
-    fn new(check: &'static str, verdict: Verdict, subject: impl Into<String>, reason: impl Into<String>) -> Self {
+    fn new(check: &'static str, verdict: CheckVerdict, subject: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { check, verdict, subject: subject.into(), reason: reason.into(), fix: None }
     }
 
     fn pass(check: &'static str, subject: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::new(check, Verdict::Pass, subject, reason)
+        Self::new(check, CheckVerdict::Pass, subject, reason)
     }
 
     fn warn(check: &'static str, subject: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::new(check, Verdict::Warn, subject, reason)
+        Self::new(check, CheckVerdict::Warn, subject, reason)
     }
 
     fn fail(check: &'static str, subject: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::new(check, Verdict::Fail, subject, reason)
+        Self::new(check, CheckVerdict::Fail, subject, reason)
     }
 
     fn unknown(check: &'static str, subject: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::new(check, Verdict::Unknown, subject, reason)
+        Self::new(check, CheckVerdict::Unknown, subject, reason)
     }
 
     fn fix(mut self, fix: impl Into<String>) -> Self {
@@ -84,43 +84,44 @@ impl Finding {
     }
 }
 
-/// One group of checks.
-type Group = fn(&Asked, &Cluster) -> Vec<Finding>;
+/// A group of checks.
+type CheckGroup = fn(&CheckInput, &ClusterSnapshot) -> Vec<Finding>;
 
-/// The groups, in the order in which they are shown.
-const GROUPS: [Group; 10] = [
+/// The groups in output order.
+const CHECK_GROUPS: [CheckGroup; 10] = [
     kubernetes::findings,
     platform::findings,
     node_ports::findings,
-    rights::findings,
-    foreign::findings,
+    permissions::findings,
+    existing_meshes::findings,
     leftovers::findings,
-    collisions::findings,
+    conflicts::findings,
     pod_security::findings,
     webhooks::findings,
     gateway_api::findings,
 ];
 
-/// All findings, group by group.
+/// Runs all groups.
 #[must_use]
-pub fn judge(asked: &Asked, cluster: &Cluster) -> Vec<Finding> {
-    GROUPS.iter().flat_map(|group| group(asked, cluster)).collect()
+pub fn evaluate(input: &CheckInput, cluster: &ClusterSnapshot) -> Vec<Finding> {
+    CHECK_GROUPS.iter().flat_map(|group| group(input, cluster)).collect()
 }
 
-/// The gravest verdict; `Pass` where nothing was found.
+/// The most severe verdict; `Pass` if there are no findings.
 #[must_use]
-pub fn worst(findings: &[Finding]) -> Verdict {
-    findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Pass)
+pub fn worst(findings: &[Finding]) -> CheckVerdict {
+    findings.iter().map(|finding| finding.verdict).max().unwrap_or(CheckVerdict::Pass)
 }
 
-/// What was seen, or the finding that it couldn't be.
-fn look<'a, T>(check: &'static str, subject: &str, seen: &'a Seen<T>) -> Result<&'a T, Vec<Finding>> {
-    seen.as_ref().map_err(|why| vec![Finding::unknown(check, subject, why)])
+/// The data that was read, or an Unknown finding with the error.
+fn require<'a, T>(check: &'static str, subject: &str, result: &'a ReadResult<T>) -> Result<&'a T, Vec<Finding>> {
+    result.as_ref().map_err(|error| vec![Finding::unknown(check, subject, error)])
 }
 
-/// What kept a search for traces of meshes from being complete.
-fn hidden(check: &'static str, cluster: &Cluster) -> Option<Finding> {
-    (!cluster.hidden.is_empty()).then(|| Finding::unknown(check, "what can't be listed", cluster.hidden.join("; ")))
+/// An Unknown finding if some kinds can't be listed, so that the search for existing meshes is incomplete.
+fn unreadable(check: &'static str, cluster: &ClusterSnapshot) -> Option<Finding> {
+    (!cluster.unreadable.is_empty())
+        .then(|| Finding::unknown(check, "kinds that can't be listed", cluster.unreadable.join("; ")))
 }
 
 #[cfg(test)]
@@ -128,32 +129,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_not_be_seen_is_graver_than_good_and_less_grave_than_trouble() {
+    fn orders_verdicts_by_severity() {
         let finding = |verdict| Finding::new("x", verdict, "", "");
-        assert_eq!(worst(&[]), Verdict::Pass);
-        assert_eq!(worst(&[finding(Verdict::Pass), finding(Verdict::Unknown)]), Verdict::Unknown);
-        assert_eq!(worst(&[finding(Verdict::Fail), finding(Verdict::Warn)]), Verdict::Fail);
+        assert_eq!(worst(&[]), CheckVerdict::Pass);
+        assert_eq!(worst(&[finding(CheckVerdict::Pass), finding(CheckVerdict::Unknown)]), CheckVerdict::Unknown);
+        assert_eq!(worst(&[finding(CheckVerdict::Fail), finding(CheckVerdict::Warn)]), CheckVerdict::Fail);
     }
 
     #[test]
-    fn a_clean_cluster_passes_every_check() {
-        let findings = judge(&samples::asked(), &samples::cluster());
-        let others: Vec<_> = findings.iter().filter(|finding| finding.verdict != Verdict::Pass).collect();
+    fn clean_cluster_passes_all_checks() {
+        let findings = evaluate(&samples::input(), &samples::cluster());
+        let others: Vec<_> = findings.iter().filter(|finding| finding.verdict != CheckVerdict::Pass).collect();
         assert!(others.is_empty(), "{others:#?}");
-        assert!(findings.len() >= GROUPS.len(), "every group says something");
+        assert!(findings.len() >= CHECK_GROUPS.len(), "every group reports a finding");
     }
 
     #[test]
-    fn a_cluster_of_which_nothing_can_be_seen_passes_no_check() {
-        let findings = judge(&samples::asked(), &samples::blind());
-        assert!(findings.iter().all(|finding| finding.verdict == Verdict::Unknown), "{findings:#?}");
-        assert!(findings.iter().all(|finding| finding.reason.contains("may not")), "{findings:#?}");
+    fn unreadable_cluster_passes_no_check() {
+        let findings = evaluate(&samples::input(), &samples::unreadable_cluster());
+        assert!(findings.iter().all(|finding| finding.verdict == CheckVerdict::Unknown), "{findings:#?}");
+        assert!(findings.iter().all(|finding| finding.reason.contains("not allowed")), "{findings:#?}");
     }
 
     #[test]
-    fn the_document_tells_of_every_check() {
+    fn documentation_lists_every_check() {
         let document = include_str!("../../../docs/check.md");
-        let clean = judge(&samples::asked(), &samples::cluster());
+        let clean = evaluate(&samples::input(), &samples::cluster());
         let names = clean.iter().map(|finding| finding.check).chain(workloads::CHECKS);
         for name in names {
             assert!(document.contains(&format!("| `{name}` |")), "{name}");

@@ -1,20 +1,20 @@
-//! What the cluster runs on, what that forbids of the mesh, and what a person should know of it.
+//! The platform, its restrictions and its notes.
 
-use meshwright_api::{LoadBalancers, PlatformPermission};
+use meshwright_api::{LoadBalancerSupport, PlatformPermission};
 
-use super::asked::Asked;
-use super::cluster::Cluster;
-use super::{Finding, look};
-use crate::mesh::words::few;
-use crate::platform::{Detected, Platform, Platforms};
+use super::input::CheckInput;
+use super::snapshot::ClusterSnapshot;
+use super::{Finding, require};
+use crate::mesh::text::abbreviate;
+use crate::platform::{DetectedPlatform, Platform, Platforms};
 
 const CHECK: &str = "platform";
 
-pub(super) fn findings(asked: &Asked, cluster: &Cluster) -> Vec<Finding> {
-    let detected = match (&asked.platform, &cluster.platform) {
-        // What was resolved without having seen the cluster says nothing of it.
-        (Some(given), seen) if !given.provisional || seen.is_ok() => given,
-        _ => match look(CHECK, "the platform", &cluster.platform) {
+pub(super) fn findings(input: &CheckInput, cluster: &ClusterSnapshot) -> Vec<Finding> {
+    let detected = match (&input.platform, &cluster.platform) {
+        // A provisional result was resolved without reading the cluster.
+        (Some(given), detected_now) if !given.provisional || detected_now.is_ok() => given,
+        _ => match require(CHECK, "the platform", &cluster.platform) {
             Ok(detected) => detected,
             Err(unknown) => return unknown,
         },
@@ -24,31 +24,29 @@ pub(super) fn findings(asked: &Asked, cluster: &Cluster) -> Vec<Finding> {
         Err(error) => return vec![Finding::unknown(CHECK, "the platform", error.to_string())],
     };
     match platforms.get(&detected.name) {
-        Some(platform) => judge(asked, detected, platform),
-        None => vec![Finding::unknown(CHECK, &detected.name, "nothing is known of this platform")],
+        Some(platform) => evaluate(input, detected, platform),
+        None => vec![Finding::unknown(CHECK, &detected.name, "unknown platform")],
     }
 }
 
-fn judge(asked: &Asked, detected: &Detected, platform: &Platform) -> Vec<Finding> {
+fn evaluate(input: &CheckInput, detected: &DetectedPlatform, platform: &Platform) -> Vec<Finding> {
     let evidence = match detected.evidence.as_slice() {
-        [] => "nothing shows which".to_owned(),
-        evidence => few(evidence),
+        [] => "no platform detected".to_owned(),
+        evidence => abbreviate(evidence),
     };
     let name = platform.name();
     let mut findings = vec![Finding::pass(CHECK, name, format!("{} ({evidence})", platform.description()))];
-    let forbidden =
-        [(platform.privileged_pods(), "privileged pods"), (platform.host_paths(), "directories of the node")];
+    let forbidden = [(platform.privileged_pods(), "privileged pods"), (platform.host_paths(), "hostPath volumes")];
     for (_, what) in forbidden.into_iter().filter(|(permission, _)| *permission == PlatformPermission::Forbidden) {
-        if !asked.privileged.is_empty() {
-            let reason =
-                format!("forbids {what}, which cni and ztunnel need, unless whoever made the cluster allowed them");
-            let fix = "have them allowed, or take a profile without cni and ztunnel";
+        if !input.privileged.is_empty() {
+            let reason = format!("forbids {what} by default, which istio-cni and ztunnel need");
+            let fix = "allow them in the cluster's configuration, or use a profile without istio-cni and ztunnel";
             findings.push(Finding::warn(CHECK, name, reason).fix(fix));
         }
     }
-    if platform.load_balancer() == LoadBalancers::Absent && !asked.load_balancers.is_empty() {
-        let reason = format!("has no load balancers for Service {}", few(&asked.load_balancers));
-        let fix = "set service.type of these gateways to NodePort, or add an implementation such as MetalLB";
+    if platform.load_balancer() == LoadBalancerSupport::Absent && !input.load_balancers.is_empty() {
+        let reason = format!("has no load balancer implementation for Service {}", abbreviate(&input.load_balancers));
+        let fix = "set service.type of these gateways to NodePort, or install an implementation such as MetalLB";
         findings.push(Finding::warn(CHECK, name, reason).fix(fix));
     }
     findings.extend(platform.requires().chain(platform.notes()).map(|note| Finding::pass(CHECK, name, note)));
@@ -57,45 +55,45 @@ fn judge(asked: &Asked, detected: &Detected, platform: &Platform) -> Vec<Finding
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Verdict, samples};
+    use super::super::{CheckVerdict, samples};
     use super::*;
 
-    fn judged(change: impl FnOnce(&mut Asked)) -> Vec<Finding> {
-        let mut asked = samples::asked();
-        change(&mut asked);
-        findings(&asked, &samples::cluster())
+    fn findings_for(change: impl FnOnce(&mut CheckInput)) -> Vec<Finding> {
+        let mut input = samples::input();
+        change(&mut input);
+        findings(&input, &samples::cluster())
     }
 
     fn warnings(findings: &[Finding]) -> Vec<&str> {
-        findings.iter().filter(|f| f.verdict == Verdict::Warn).map(|f| f.reason.as_str()).collect()
+        findings.iter().filter(|f| f.verdict == CheckVerdict::Warn).map(|f| f.reason.as_str()).collect()
     }
 
     #[test]
-    fn the_platform_is_named_with_its_evidence_and_notes() {
-        let found = judged(|asked| asked.platform = Some(Detected::chosen("gke")));
-        assert_eq!((found[0].subject.as_str(), found[0].verdict), ("gke", Verdict::Pass));
+    fn reports_platform_with_evidence_and_notes() {
+        let found = findings_for(|input| input.platform = Some(DetectedPlatform::from_spec("gke")));
+        assert_eq!((found[0].subject.as_str(), found[0].verdict), ("gke", CheckVerdict::Pass));
         assert!(found[0].reason.contains("spec.platform says so"), "{found:?}");
         assert!(found.iter().any(|finding| finding.reason.contains("TCP 15017")), "{found:?}");
     }
 
     #[test]
-    fn what_it_forbids_is_told_where_the_mesh_wants_it() {
-        let tkgi = |asked: &mut Asked| asked.platform = Some(Detected::chosen("tkgi"));
-        assert_eq!(warnings(&judged(tkgi)), [""; 0]);
-        let found = judged(|asked| {
-            tkgi(asked);
-            asked.privileged = ["istio-system".to_owned()].into();
+    fn warns_if_privileged_pods_are_forbidden() {
+        let tkgi = |input: &mut CheckInput| input.platform = Some(DetectedPlatform::from_spec("tkgi"));
+        assert_eq!(warnings(&findings_for(tkgi)), [""; 0]);
+        let found = findings_for(|input| {
+            tkgi(input);
+            input.privileged = ["istio-system".to_owned()].into();
         });
         assert!(warnings(&found)[0].contains("privileged pods"), "{found:?}");
     }
 
     #[test]
-    fn gateways_that_wait_for_a_load_balancer_are_named_where_there_is_none() {
+    fn warns_about_missing_load_balancer() {
         let with = |name: &str| {
-            let platform = Some(Detected::chosen(name));
-            judged(|asked| {
-                asked.platform = platform;
-                asked.load_balancers = vec!["edge/ingress".into()];
+            let platform = Some(DetectedPlatform::from_spec(name));
+            findings_for(|input| {
+                input.platform = platform;
+                input.load_balancers = vec!["edge/ingress".into()];
             })
         };
         assert!(warnings(&with("kind"))[0].contains("edge/ingress"));
@@ -103,11 +101,11 @@ mod tests {
     }
 
     #[test]
-    fn a_platform_that_could_not_be_seen_is_unknown_unless_the_spec_names_it() {
-        let mut asked = samples::asked();
-        asked.platform = Some(Detected::default());
-        assert_eq!(findings(&asked, &samples::blind())[0].verdict, Verdict::Unknown);
-        asked.platform = Some(Detected::chosen("gke"));
-        assert_eq!(findings(&asked, &samples::blind())[0].verdict, Verdict::Pass);
+    fn undetected_platform_is_unknown_unless_in_spec() {
+        let mut input = samples::input();
+        input.platform = Some(DetectedPlatform::default());
+        assert_eq!(findings(&input, &samples::unreadable_cluster())[0].verdict, CheckVerdict::Unknown);
+        input.platform = Some(DetectedPlatform::from_spec("gke"));
+        assert_eq!(findings(&input, &samples::unreadable_cluster())[0].verdict, CheckVerdict::Pass);
     }
 }

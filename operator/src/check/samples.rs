@@ -1,79 +1,79 @@
-//! A clean cluster, one of which nothing can be seen, and what is asked for; tests change what they are about.
+//! Test data: a clean cluster, an unreadable cluster, and the input of a check.
 
 use std::collections::BTreeMap;
 
 use jiff::civil::date;
 
-use super::asked::{Asked, Wanted};
-use super::cluster::{Account, Cluster, Meta, NodePorts, Rights};
+use super::input::{CheckInput, DesiredMesh};
+use super::snapshot::{ClusterSnapshot, NodePortUsage, ObjectInfo, PermissionReview, ReviewedAccount};
 use crate::mesh::object::Owner;
-use crate::nodeports::{Discovery, PortRange};
-use crate::platform::Detected;
+use crate::nodeports::{PortRange, RangeDiscovery};
+use crate::platform::DetectedPlatform;
 
 /// An installation of Istio 1.31 into istio-system.
-pub(super) fn asked() -> Asked {
+pub(super) fn input() -> CheckInput {
     let version = semver::Version::new(1, 31, 2);
-    let mut asked = Asked::anything("istio-system", vec![version.clone()], date(2026, 11, 20));
-    asked.version = Some("1.31".parse().unwrap());
+    let mut input = CheckInput::without_installation("istio-system", vec![version.clone()], date(2026, 11, 20));
+    input.version = Some("1.31".parse().unwrap());
     let owner = Owner { installation: "mesh".into(), uid: String::new(), release: version };
-    asked.installation = Some(Ok(Wanted {
+    input.installation = Some(Ok(DesiredMesh {
         owner,
-        peer: crate::mesh::beside::tests::peer("mesh", None, &[]),
+        peer: crate::mesh::peers::tests::peer("mesh", None, &[]),
         desired: Vec::new(),
         adoption: meshwright_api::Adoption::Refuse,
     }));
-    asked
+    input
 }
 
-/// A cluster that has nothing but what every cluster has.
-pub(super) fn cluster() -> Cluster {
+/// A cluster without a mesh.
+pub(super) fn cluster() -> ClusterSnapshot {
     let namespace = |name| meta("Namespace", "", name);
-    Cluster {
+    ClusterSnapshot {
         version: Ok("v1.34.2".into()),
-        platform: Ok(Detected::chosen("generic")),
-        node_ports: Ok(NodePorts { range: Discovery::Told(PortRange::KUBERNETES), held: Vec::new() }),
+        platform: Ok(DetectedPlatform::from_spec("generic")),
+        node_ports: Ok(NodePortUsage { range: RangeDiscovery::Known(PortRange::KUBERNETES), used_ports: Vec::new() }),
         namespaces: Ok(["default", "istio-system", "kube-system"].map(namespace).into()),
-        definitions: Ok(Vec::new()),
+        crds: Ok(Vec::new()),
         objects: Vec::new(),
-        hidden: Vec::new(),
+        unreadable: Vec::new(),
         webhooks: Ok(Vec::new()),
         endpoints: BTreeMap::new(),
-        rights: Ok(Rights { of: Account::Caller, asked: 100, missing: Vec::new() }),
-        refusals: Ok(Vec::new()),
+        permissions: Ok(PermissionReview { account: ReviewedAccount::Caller, reviewed: 100, missing: Vec::new() }),
+        conflicts: Ok(Vec::new()),
     }
 }
 
-/// A cluster whose server answers every question with a refusal.
-pub(super) fn blind() -> Cluster {
-    fn hidden<T>() -> Result<T, String> {
-        Err("you may not see this".into())
+/// A cluster whose API server denies every request.
+pub(super) fn unreadable_cluster() -> ClusterSnapshot {
+    fn unreadable<T>() -> Result<T, String> {
+        Err("not allowed".into())
     }
-    Cluster {
-        version: hidden(),
-        platform: hidden(),
-        node_ports: hidden(),
-        namespaces: hidden(),
-        definitions: hidden(),
+    ClusterSnapshot {
+        version: unreadable(),
+        platform: unreadable(),
+        node_ports: unreadable(),
+        namespaces: unreadable(),
+        crds: unreadable(),
         objects: Vec::new(),
-        hidden: vec!["Deployments: you may not see this".into()],
-        webhooks: hidden(),
+        unreadable: vec!["Deployments: not allowed".into()],
+        webhooks: unreadable(),
         endpoints: BTreeMap::new(),
-        rights: hidden(),
-        refusals: hidden(),
+        permissions: unreadable(),
+        conflicts: unreadable(),
     }
 }
 
-/// An object; the namespace is empty for what has none.
-pub(super) fn meta(kind: &str, namespace: &str, name: &str) -> Meta {
-    Meta {
+/// Metadata of an object; an empty namespace means cluster-scoped.
+pub(super) fn meta(kind: &str, namespace: &str, name: &str) -> ObjectInfo {
+    ObjectInfo {
         kind: kind.into(),
         namespace: (!namespace.is_empty()).then(|| namespace.to_owned()),
         name: name.into(),
-        ..Meta::default()
+        ..ObjectInfo::default()
     }
 }
 
-impl Meta {
+impl ObjectInfo {
     pub(super) fn labelled(mut self, key: &str, value: &str) -> Self {
         self.labels.insert(key.into(), value.into());
         self

@@ -1,4 +1,4 @@
-//! `meshwright catalog`: brings, lists and checks the Istio releases that the operator can install.
+//! `meshwright catalog`: adds, lists and verifies the Istio releases that the operator can install.
 
 mod file;
 mod images;
@@ -18,52 +18,68 @@ use semver::Version;
 use super::directories::{Directories, paths};
 use super::output::print;
 use crate::catalog::{
-    Catalog, Facts, Release, explain,
+    Catalog, Release, ReleaseFacts, error_chain,
     facts::{Minor, ParseFactsError},
-    import::{Import, ImportError, Outcome, import},
+    import::{ImportError, ImportOptions, PutOutcome, import},
     store::OpenError,
 };
 
 /// Arguments of `meshwright catalog`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # Add a release from a registry with Istio's Helm charts
+  meshwright catalog pull oci://registry.example.com/istio/charts --version 1.31.2 --catalog releases
+
+  # List all releases
+  meshwright catalog list --catalog releases
+
+  # Copy a release to an air-gapped network
+  meshwright catalog export --version 1.31.2 --to istio-1.31.2.tar.gz --catalog releases
+  meshwright catalog import --from istio-1.31.2.tar.gz --catalog releases")]
 pub struct CatalogArgs {
-    /// Directory with Istio releases; give it several times for several, the first wins
+    /// Catalog directory; can be repeated, the first directory with a release has precedence
     #[arg(long, env = "MESHWRIGHT_CATALOG", value_name = "DIR", global = true)]
     catalog: Vec<Directories>,
     #[command(subcommand)]
-    command: Command,
+    command: CatalogCommand,
 }
 
 #[derive(Clone, Debug, clap::Subcommand)]
-enum Command {
+enum CatalogCommand {
     /// Add a release from an unpacked Istio download or source tree
     Add(AddArgs),
-    /// List the releases and what is known about them
+    /// List releases with supported Kubernetes versions and state
+    #[command(after_help = "Examples:\n  meshwright catalog list --catalog releases")]
     List,
-    /// Check that every chart is what was added; exits with 1 if one isn't
+    /// Verify the checksums of all charts; exit status 1 if one differs
+    #[command(after_help = "Examples:\n  meshwright catalog verify --catalog releases")]
     Verify,
-    /// List the images that a release can ask nodes to pull
+    /// List the container images of a release
     Images(images::ImagesArgs),
-    /// Write a release into a file, to be carried to where no registry can be reached
+    /// Export a release to a file, for networks without a registry
     Export(file::ExportArgs),
-    /// Add the release of a file that `catalog export` wrote
+    /// Import a release from an exported file
     Import(file::ImportArgs),
-    /// Add a release from a registry that has Istio's Helm charts
+    /// Add a release from a registry with Istio's Helm charts
     Pull(pull::PullArgs),
 }
 
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  meshwright catalog add --from istio-1.31.2 --version 1.31.2 --catalog releases")]
 struct AddArgs {
-    /// Folder of an unpacked Istio release, its manifests folder, or a folder with the charts
+    /// Directory of an unpacked Istio release, its manifests directory, or a directory with the charts
     #[arg(long, value_name = "DIR")]
     from: PathBuf,
-    /// The release's version, for example 1.31.2
+    /// Version of the release, for example 1.31.2
     #[arg(long, value_name = "VERSION", value_parser = release_version)]
     version: Version,
-    /// Where the charts came from, for people to read; the folder if not given
+    /// Description of the charts' origin [default: the directory]
     #[arg(long, value_name = "TEXT")]
     source: Option<String>,
-    /// Put it in the place of other content under the same version
+    /// Replace an existing release with the same version and other content
     #[arg(long)]
     replace: bool,
 }
@@ -71,27 +87,27 @@ struct AddArgs {
 /// Why `meshwright catalog` failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogCliError {
-    /// No directory was named.
-    #[error("no catalog: name its directory with --catalog, or in MESHWRIGHT_CATALOG")]
+    /// No catalog directory is set.
+    #[error("no catalog; set --catalog or MESHWRIGHT_CATALOG")]
     NoCatalog,
-    /// Adding needs one directory.
-    #[error("a release is added to one catalog, and {0} are named: give --catalog once")]
+    /// A release can only be added to one directory.
+    #[error("a release can only be added to one catalog, but --catalog has {0}")]
     SeveralCatalogs(usize),
     /// The release can't be added.
     #[error("can't add Istio {version} from {from:?}")]
     Add {
-        /// The version.
+        /// Version of the release.
         version: Version,
-        /// Where it was to come from.
+        /// The source directory.
         from: PathBuf,
-        /// Cause.
+        /// The underlying error.
         #[source]
         source: Box<ImportError>,
     },
-    /// The images can't be told.
+    /// The images can't be listed.
     #[error(transparent)]
     Images(images::ImagesError),
-    /// A release can't be carried by file.
+    /// A release can't be exported or imported.
     #[error(transparent)]
     File(file::FileError),
     /// A release can't be pulled.
@@ -100,8 +116,8 @@ pub enum CatalogCliError {
     /// The catalog can't be read.
     #[error("can't open the catalog")]
     Open(#[source] OpenError),
-    /// The program's own data are faulty.
-    #[error("can't read the bundled facts")]
+    /// The bundled data about Istio's minor releases is invalid.
+    #[error("can't read the bundled release data")]
     Facts(#[source] ParseFactsError),
     /// The output can't be written.
     #[error("can't write the output")]
@@ -111,13 +127,15 @@ pub enum CatalogCliError {
 fn release_version(text: &str) -> Result<Version, String> {
     match text.parse::<VersionRequest>() {
         Ok(VersionRequest::Exact(version)) => Ok(version),
-        Ok(VersionRequest::Minor { .. }) => Err(format!("{text} is a minor: name the release, such as {text}.0")),
+        Ok(VersionRequest::Minor { .. }) => {
+            Err(format!("{text} is a minor version; use an exact version, such as {text}.0"))
+        }
         Err(error @ ParseVersionError::LeadingV { .. }) => Err(error.to_string()),
-        Err(_) => Err("a release is needed, such as 1.31.2 or 1.32.0-alpha.1".to_owned()),
+        Err(_) => Err("use an exact version, such as 1.31.2 or 1.32.0-alpha.1".to_owned()),
     }
 }
 
-/// Runs the command. The exit code is a failure when `verify` finds one.
+/// Runs the command. Fails if `verify` finds a difference.
 pub fn run(args: CatalogArgs) -> Result<ExitCode, CatalogCliError> {
     let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
     let mut text = Vec::new();
@@ -132,94 +150,93 @@ fn run_at(args: CatalogArgs, today: Date, out: &mut impl Write) -> Result<ExitCo
     if catalog.is_empty() {
         return Err(CatalogCliError::NoCatalog);
     }
-    let facts = Facts::bundled().map_err(CatalogCliError::Facts)?;
+    let facts = ReleaseFacts::bundled().map_err(CatalogCliError::Facts)?;
     let open = || Catalog::open(&catalog).map_err(CatalogCliError::Open);
     let printed = match command {
-        Command::Add(add) => {
+        CatalogCommand::Add(add) => {
             let version = add.version.clone();
             let outcome = add_release(add, &catalog, &facts)?;
             writeln!(out, "Istio {version}: {outcome}").map(|()| true)
         }
-        Command::List => list(&open()?, &facts, today, out).map(|()| true),
-        Command::Verify => verify(&open()?, out),
-        Command::Images(args) => {
+        CatalogCommand::List => list(&open()?, &facts, today, out).map(|()| true),
+        CatalogCommand::Verify => verify(&open()?, out),
+        CatalogCommand::Images(args) => {
             let text = images::text(&args, &open()?, &facts).map_err(CatalogCliError::Images)?;
             out.write_all(text.as_bytes()).map(|()| true)
         }
-        Command::Export(args) => {
-            let said = file::export(&args, &open()?).map_err(CatalogCliError::File)?;
-            writeln!(out, "{said}").map(|()| true)
+        CatalogCommand::Export(args) => {
+            let summary = file::export(&args, &open()?).map_err(CatalogCliError::File)?;
+            writeln!(out, "{summary}").map(|()| true)
         }
-        Command::Import(args) => {
-            let said = file::import(&args, the_one(&catalog)?).map_err(CatalogCliError::File)?;
-            writeln!(out, "{said}").map(|()| true)
+        CatalogCommand::Import(args) => {
+            let summary = file::import(&args, single_catalog(&catalog)?).map_err(CatalogCliError::File)?;
+            writeln!(out, "{summary}").map(|()| true)
         }
-        Command::Pull(args) => {
-            let said = pull::pull(args, the_one(&catalog)?, &facts).map_err(CatalogCliError::Pull)?;
-            writeln!(out, "{said}").map(|()| true)
+        CatalogCommand::Pull(args) => {
+            let summary = pull::pull(args, single_catalog(&catalog)?, &facts).map_err(CatalogCliError::Pull)?;
+            writeln!(out, "{summary}").map(|()| true)
         }
     };
-    let whole = printed.map_err(CatalogCliError::Print)?;
-    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let valid = printed.map_err(CatalogCliError::Print)?;
+    Ok(if valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Releases are put into one catalog.
-fn the_one(catalogs: &[PathBuf]) -> Result<&Path, CatalogCliError> {
+/// The only catalog directory, for commands that add releases.
+fn single_catalog(catalogs: &[PathBuf]) -> Result<&Path, CatalogCliError> {
     match catalogs {
         [catalog] => Ok(catalog),
         _ => Err(CatalogCliError::SeveralCatalogs(catalogs.len())),
     }
 }
 
-fn told(outcome: Outcome) -> &'static str {
+fn describe_outcome(outcome: PutOutcome) -> &'static str {
     match outcome {
-        Outcome::Added => "added",
-        Outcome::Unchanged => "there already, nothing changed",
-        Outcome::Replaced => "replaced",
+        PutOutcome::Added => "added",
+        PutOutcome::Unchanged => "unchanged",
+        PutOutcome::Replaced => "replaced",
     }
 }
 
-fn add_release(add: AddArgs, catalogs: &[PathBuf], facts: &Facts) -> Result<&'static str, CatalogCliError> {
-    let catalog = the_one(catalogs)?;
+fn add_release(add: AddArgs, catalogs: &[PathBuf], facts: &ReleaseFacts) -> Result<&'static str, CatalogCliError> {
+    let catalog = single_catalog(catalogs)?;
     let AddArgs { from, version, source, replace } = add;
     let source = source.unwrap_or_else(|| from.display().to_string());
-    let outcome = import(&Import { from: &from, version: &version, catalog, source: &source, replace }, facts);
-    outcome.map(told).map_err(|source| CatalogCliError::Add { version, from, source: Box::new(source) })
+    let outcome = import(&ImportOptions { from: &from, version: &version, catalog, source: &source, replace }, facts);
+    outcome.map(describe_outcome).map_err(|source| CatalogCliError::Add { version, from, source: Box::new(source) })
 }
 
-const EMPTY: &str =
-    "no release yet: `meshwright catalog add` brings one from a folder, `meshwright catalog pull` from a registry";
+const EMPTY: &str = "no releases found; add one with `meshwright catalog pull` or `meshwright catalog add`";
 const HEADINGS: [&str; 5] = ["VERSION", "KUBERNETES", "IMAGES", "CHARTS", "STATE"];
 
-fn list(catalog: &Catalog, facts: &Facts, today: Date, out: &mut impl Write) -> io::Result<()> {
+fn list(catalog: &Catalog, facts: &ReleaseFacts, today: Date, out: &mut impl Write) -> io::Result<()> {
     if catalog.releases().is_empty() && catalog.broken().is_empty() {
         return writeln!(out, "{EMPTY}");
     }
     let mut rows = vec![HEADINGS.map(str::to_owned)];
     rows.extend(catalog.releases().iter().map(|release| row(release, facts, today)));
     rows.extend(catalog.broken().iter().map(|broken| {
-        let version = broken.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let version = broken.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let unknown = || "-".to_owned();
         [version, unknown(), unknown(), unknown(), format!("broken: {}", broken.reason)]
     }));
     print_table(&rows, out)
 }
 
-fn row(release: &Release, facts: &Facts, today: Date) -> [String; 5] {
+fn row(release: &Release, facts: &ReleaseFacts, today: Date) -> [String; 5] {
     let known = facts.minor(Minor::of(release.version()));
     let kubernetes = match &known {
         Ok(facts) => format!("{}-{}", facts.kubernetes.supported.0, facts.kubernetes.supported.1),
         Err(_) => "-".to_owned(),
     };
     let images = release.images();
-    let note = if images.pullable { "" } else { " (none to pull)" };
+    let note = if images.pullable { "" } else { " (not published)" };
     let charts: Vec<&str> = release.charts().keys().map(|chart| chart.as_str()).collect();
-    let damaged = release.verify();
+    let corrupted = release.verify();
     let state = match known {
-        _ if !damaged.is_empty() => "damaged: see catalog verify".to_owned(),
-        Err(_) => "unknown to this operator".to_owned(),
+        _ if !corrupted.is_empty() => "corrupted (see catalog verify)".to_owned(),
+        Err(_) => "unsupported".to_owned(),
         Ok(facts) => match facts.end_of_life {
-            Some(end) if end.reached(today) => format!("life ended {end}"),
+            Some(end) if end.reached(today) => format!("end of life {end}"),
             _ if facts.development => "development".to_owned(),
             _ => "ok".to_owned(),
         },
@@ -228,7 +245,7 @@ fn row(release: &Release, facts: &Facts, today: Date) -> [String; 5] {
     [release.version().to_string(), kubernetes, images, charts.join(","), state]
 }
 
-/// Columns as wide as their widest cell; nothing behind the last.
+/// Prints a table without trailing spaces.
 fn print_table(rows: &[[String; 5]], out: &mut impl Write) -> io::Result<()> {
     let mut widths = [0; 5];
     for row in rows {
@@ -243,24 +260,24 @@ fn print_table(rows: &[[String; 5]], out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether everything is whole; says what isn't.
+/// Prints differences and returns whether there are none.
 fn verify(catalog: &Catalog, out: &mut impl Write) -> io::Result<bool> {
-    let mut whole = true;
+    let mut valid = true;
     for release in catalog.releases() {
-        let damaged = release.verify();
-        if damaged.is_empty() {
+        let corrupted = release.verify();
+        if corrupted.is_empty() {
             writeln!(out, "{}: ok", release.version())?;
         }
-        for chart in &damaged {
-            whole = false;
-            writeln!(out, "{}", explain(chart))?;
+        for chart in &corrupted {
+            valid = false;
+            writeln!(out, "{}", error_chain(chart))?;
         }
     }
     for broken in catalog.broken() {
-        whole = false;
-        writeln!(out, "{}: {}", broken.folder.display(), broken.reason)?;
+        valid = false;
+        writeln!(out, "{}: {}", broken.directory.display(), broken.reason)?;
     }
-    Ok(whole)
+    Ok(valid)
 }
 
 #[cfg(test)]
@@ -296,7 +313,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_was_added_is_listed_with_what_is_known_about_it() {
+    fn lists_added_release_with_facts() {
         let (_catalog, dir) = with_release("1.31.2");
         let (_, out) = run(&["list", "--catalog", &dir]).unwrap();
         let lines: Vec<&str> = out.lines().collect();
@@ -307,17 +324,17 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_list_says_that_a_life_has_ended_and_that_images_cannot_be_pulled() {
+    fn list_shows_end_of_life_and_unpublished_images() {
         let (_catalog, dir) = with_release("1.28.10");
-        assert!(run(&["list", "--catalog", &dir]).unwrap().1.contains("life ended on 2026-07-01"));
+        assert!(run(&["list", "--catalog", &dir]).unwrap().1.contains("end of life on 2026-07-01"));
         let (_catalog, dir) = with_release("1.32.0-alpha.eed52ebb66ad");
         let out = run(&["list", "--catalog", &dir]).unwrap().1;
-        assert!(out.contains("registry.istio.io/testing:1.32.0-alpha.eed52ebb66ad (none to pull)"), "{out}");
+        assert!(out.contains("registry.istio.io/testing:1.32.0-alpha.eed52ebb66ad (not published)"), "{out}");
         assert!(out.contains("development"), "{out}");
     }
 
     #[test]
-    fn verify_names_damaged_charts_and_fails() {
+    fn verify_reports_corrupted_charts() {
         let (catalog, dir) = with_release("1.31.2");
         let verify = || run(&["verify", "--catalog", &dir]).unwrap();
         assert_eq!(verify(), (ExitCode::SUCCESS, "1.31.2: ok\n".to_owned()));
@@ -328,7 +345,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_broken_release_is_listed_with_the_reason_and_fails_verify() {
+    fn lists_broken_release_and_fails_verify() {
         let (catalog, dir) = with_release("1.31.2");
         fs::create_dir(catalog.path().join("1.30.3")).unwrap();
         let (_, out) = run(&["list", "--catalog", &dir]).unwrap();
@@ -337,22 +354,25 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn of_an_empty_catalog_it_is_said_how_it_is_filled() {
+    fn empty_catalog_suggests_commands() {
         let empty = TempDir::new().unwrap();
         let (_, out) = run(&["list", "--catalog", empty.path().to_str().unwrap()]).unwrap();
-        assert!(out.contains("no release yet") && out.contains("catalog pull"), "{out}");
+        assert!(out.contains("no releases found") && out.contains("catalog pull"), "{out}");
     }
 
     #[test]
-    fn adding_needs_exactly_one_catalog() {
+    fn add_requires_one_catalog() {
         let add = ["add", "--from", "x", "--version", "1.31.2"];
         let two = [&add[..], &["--catalog", "a:b"]].concat();
         assert!(matches!(run(&two), Err(CatalogCliError::SeveralCatalogs(2))));
     }
 
     #[test]
-    fn a_version_that_is_no_release_is_refused_with_what_would_be_right() {
-        assert_eq!(release_version("1.31").unwrap_err(), "1.31 is a minor: name the release, such as 1.31.0");
+    fn rejects_inexact_versions_with_example() {
+        assert_eq!(
+            release_version("1.31").unwrap_err(),
+            "1.31 is a minor version; use an exact version, such as 1.31.0"
+        );
         assert!(release_version("v1.31.2").unwrap_err().contains("write 1.31.2"));
         assert!(release_version("latest").unwrap_err().contains("1.31.2"));
     }

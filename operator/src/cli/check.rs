@@ -1,6 +1,6 @@
-//! `meshwright check`: what speaks for and against a mesh in a cluster.
+//! `meshwright check`: pre-install checks.
 
-mod show;
+mod report;
 
 use std::io;
 use std::path::PathBuf;
@@ -18,107 +18,118 @@ use super::cluster::{self, ClusterArgs, ClusterError};
 use super::directories::{self, Directories};
 use super::manifest::{self, ReadManifestError};
 use super::names::namespace;
-use super::output::{Output, print};
+use super::output::{OutputFormat, print};
 use super::rbac::{self, RbacError};
 use crate::catalog::Catalog;
 use crate::catalog::store::OpenError;
-use crate::check::asked::Asked;
-use crate::check::{Finding, Verdict, judge, observe, workloads, worst};
-use crate::controller::{Surroundings, resolve_for};
-use crate::mesh::cluster_objects::ClusterObjects;
-use crate::mesh::object::Desired;
-use crate::mesh::rights::{Placement, Right, Rights, RightsError};
-use crate::nodeports::Discovery;
+use crate::check::input::CheckInput;
+use crate::check::{CheckVerdict, Finding, evaluate, observe, workloads, worst};
+use crate::controller::{ObservedCluster, resolve_observed};
+use crate::mesh::cluster_scoped::ClusterScopedResources;
+use crate::mesh::object::DesiredObject;
+use crate::mesh::rbac::{InstallNamespaces, OperatorPermissions, Permission, PermissionsError};
+use crate::nodeports::RangeDiscovery;
 use crate::platform::{LoadPlatformError, Platforms};
 
-/// Where a check fails, so that a script can tell that from a command that failed.
+/// Exit status if a check fails, so that scripts can distinguish it from an error.
 const FAILED: u8 = 2;
-/// Of the JSON form; rises when a field changes its meaning or goes.
+/// Version of the JSON format; incremented when a field changes its meaning or is removed.
 const FORMAT: u8 = 1;
 
 /// Flags of `meshwright check`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Nothing is written to the cluster: its range of node ports is learnt by asking for a Service that it refuses. Rights are looked at by reviews of access: those of the operator's ServiceAccount where \
-it is there already, else yours, since nobody can grant what he doesn't hold. What you may not see is Unknown, never \
-passed.
+Examples:
+  # Check a cluster before any installation
+  meshwright check
 
-Exit status: 0 when no check fails (warnings and unknowns are no failures), 2 when one does, 1 on an error.
+  # Check whether a MeshInstallation can be applied
+  meshwright check -f mesh.yaml --catalog releases
 
-The JSON form is one object: format (1), verdict (the gravest of Pass, Unknown, Warn, Fail) and findings, a list of check \
-(a name that stays the same), verdict, subject, reason and, where there is something to do, fix.")]
+  # Find workloads with settings that don't work in a mesh
+  meshwright check --workloads --namespace shop
+
+The cluster is not changed. The node port range is detected with the creation of an invalid Service, which the API server \
+rejects. Permissions are checked with access reviews: for the operator's ServiceAccount if it exists, otherwise for you, \
+because Kubernetes only lets users grant permissions that they have. A check without the permission to read what it needs \
+is Unknown.
+
+Exit status: 0 if no check fails (Warn and Unknown are not failures), 2 if a check fails, 1 on an error.
+
+The JSON output is one object: format (1), verdict (the worst of Pass, Unknown, Warn, Fail) and findings, a list with check \
+(a stable ID), verdict, subject, reason and, if there is something to do, fix.")]
 pub struct CheckArgs {
-    /// File with the MeshInstallation that shall be applied; - reads standard input. Without it the checks that hold for
-    /// every mesh are made
+    /// File with the MeshInstallation to check for; - reads standard input. Without it, only checks that apply to every
+    /// mesh run
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Directories of Istio releases, as `meshwright catalog` makes them
+    /// Catalog directories
     #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", value_name = "DIR")]
     catalogs: Vec<Directories>,
-    /// Look at applications instead: what would keep them from being meshed
+    /// Check application workloads instead
     #[arg(long)]
     workloads: bool,
-    /// Look at the applications of this namespace only
+    /// Only check workloads in this namespace
     #[arg(long, short, value_parser = namespace, requires = "workloads", value_name = "NAMESPACE")]
     namespace: Option<String>,
-    /// Namespace of the control plane, where no file says it
+    /// Namespace of the control plane; with --file, spec.namespace is used
     #[arg(long, value_parser = namespace, default_value = super::MESH_NAMESPACE, conflicts_with = "file", value_name = "NAMESPACE")]
     mesh_namespace: String,
     /// Namespace of the operator
     #[arg(long, value_parser = namespace, default_value = super::OPERATOR_NAMESPACE, value_name = "NAMESPACE")]
     operator_namespace: String,
-    /// Who writes the objects of a mesh that are in no namespace: with preinstalled, the rights looked at are those of an
-    /// operator that is started with the same
-    #[arg(long, value_enum, default_value_t = ClusterObjects::Managed, value_name = "WHO", conflicts_with = "workloads")]
-    cluster_objects: ClusterObjects,
-    /// How to show the findings
-    #[arg(long, short, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
-    output: Output,
+    /// How the mesh's cluster-scoped resources are managed. With external, only the permissions that the operator then
+    /// needs are checked
+    #[arg(long, value_enum, default_value_t = ClusterScopedResources::Managed, value_name = "POLICY", conflicts_with = "workloads")]
+    cluster_scoped_resources: ClusterScopedResources,
+    /// Output format
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Text, value_name = "FORMAT")]
+    output: OutputFormat,
     #[command(flatten)]
     cluster: ClusterArgs,
 }
 
-/// The cluster could not be checked.
+/// The checks can't run.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// The file is no good.
+    /// The file is invalid.
     #[error(transparent)]
     Manifest(ReadManifestError),
-    /// A release is needed.
-    #[error("no catalog: name its directory with --catalog, or in MESHWRIGHT_CATALOG")]
+    /// Checking a MeshInstallation requires its release.
+    #[error("no catalog; set --catalog or MESHWRIGHT_CATALOG")]
     NoCatalog,
     /// The catalog can't be read.
     #[error("can't open the catalog")]
     Catalog(#[source] OpenError),
-    /// The program's own data are faulty.
+    /// The bundled platform data is invalid.
     #[error("can't read the platforms")]
     Platforms(#[source] LoadPlatformError),
-    /// Which rights are needed can't be worked out.
-    #[error("working out the rights failed")]
-    Rights(#[source] RightsError),
+    /// The required permissions can't be computed.
+    #[error("can't compute the permissions")]
+    Permissions(#[source] PermissionsError),
     /// The catalog's releases can't be rendered.
-    #[error("working out the rights failed")]
+    #[error("can't compute the permissions")]
     Releases(#[source] Box<RbacError>),
-    /// The cluster can't be asked.
+    /// The cluster can't be reached.
     #[error(transparent)]
     Cluster(ClusterError),
-    /// The findings can't be printed.
+    /// The output can't be written.
     #[error("can't write the output")]
     Print(#[source] io::Error),
 }
 
-/// Checks a cluster.
+/// Runs the checks and prints their findings.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, CheckError> {
     let findings = cluster::block_on(check(args)).map_err(CheckError::Cluster)??;
     let text = match args.output {
-        Output::Text => show::text(&findings, show::width()),
-        Output::Json => {
+        OutputFormat::Text => report::text(&findings, report::width()),
+        OutputFormat::Json => {
             let report = json!({"format": FORMAT, "verdict": worst(&findings), "findings": findings});
             format!("{report:#}\n")
         }
     };
     print(anstream::stdout().lock(), &text).map_err(CheckError::Print)?;
-    Ok(if worst(&findings) == Verdict::Fail { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+    Ok(if worst(&findings) == CheckVerdict::Fail { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 
 async fn check(args: &CheckArgs) -> Result<Vec<Finding>, CheckError> {
@@ -127,14 +138,14 @@ async fn check(args: &CheckArgs) -> Result<Vec<Finding>, CheckError> {
     let version = cluster.kubernetes.map_err(CheckError::Cluster)?;
     let client = &cluster.clients.requests;
     if args.workloads {
-        let own = installation.map_or_else(|| args.mesh_namespace.clone(), |mesh| mesh.spec.namespace);
-        let apps = Box::pin(observe::apps(client, args.namespace.as_deref())).await;
-        return Ok(workloads::judge(&apps, &[own, args.operator_namespace.clone()]));
+        let mesh_namespace = installation.map_or_else(|| args.mesh_namespace.clone(), |mesh| mesh.spec.namespace);
+        let workloads = Box::pin(observe::workloads(client, args.namespace.as_deref())).await;
+        return Ok(workloads::evaluate(&workloads, &[mesh_namespace, args.operator_namespace.clone()]));
     }
-    Box::pin(of_cluster(args, client, installation, &version)).await
+    Box::pin(check_cluster(args, client, installation, &version)).await
 }
 
-async fn of_cluster(
+async fn check_cluster(
     args: &CheckArgs,
     client: &Client,
     installation: Option<MeshInstallation>,
@@ -149,49 +160,54 @@ async fn of_cluster(
     let available = catalog.iter().flat_map(Catalog::versions).cloned().collect();
     let platforms = Arc::new(Platforms::bundled().map_err(CheckError::Platforms)?);
     let name = installation.as_ref().map(kube::ResourceExt::name_any).unwrap_or_default();
-    let surveyed = observe::survey(client, Arc::clone(&platforms), kubernetes, &name).await;
-    let (asked, desired) = match (&installation, &catalog) {
+    let detected = observe::detect(client, Arc::clone(&platforms), kubernetes, &name).await;
+    let (input, desired) = match (&installation, &catalog) {
         (Some(mesh), Some(catalog)) => {
-            let (node_ports, held) = match &surveyed.node_ports {
-                Ok(ports) => (ports.range.clone(), ports.held.clone()),
-                Err(why) => (Discovery::Unknown(why.clone()), Vec::new()),
+            let (node_ports, used_ports) = match &detected.node_ports {
+                Ok(ports) => (ports.range.clone(), ports.used_ports.clone()),
+                Err(reason) => (RangeDiscovery::Unknown(reason.clone()), Vec::new()),
             };
-            let surroundings = Surroundings {
+            let observed = ObservedCluster {
                 catalog,
                 platforms: &platforms,
                 capabilities: Capabilities::of_version(kubernetes),
-                platform: surveyed.platform.clone().unwrap_or_default(),
+                platform: detected.platform.clone().unwrap_or_default(),
                 node_ports,
-                held,
+                held: used_ports,
                 records: &[],
                 running: None,
                 proxies: Vec::new(),
             };
-            let accepted = resolve_for(&surroundings, mesh);
-            let desired = accepted.as_ref().map(|accepted| accepted.desired.clone()).unwrap_or_default();
-            (Asked::by(mesh, accepted, available, today), desired)
+            let resolved = resolve_observed(&observed, mesh);
+            let desired = resolved.as_ref().map(|resolved| resolved.desired.clone()).unwrap_or_default();
+            (CheckInput::for_installation(mesh, resolved, available, today), desired)
         }
         (Some(_), None) => return Err(CheckError::NoCatalog),
         (None, Some(catalog)) => {
             let namespace = &args.mesh_namespace;
             let objects = rbac::objects_of_all(catalog, namespace);
             let objects = objects.map_err(|error| CheckError::Releases(Box::new(error)))?;
-            (Asked::anything(namespace, available, today), objects)
+            (CheckInput::without_installation(namespace, available, today), objects)
         }
-        (None, None) => (Asked::anything(&args.mesh_namespace, available, today), Vec::new()),
+        (None, None) => (CheckInput::without_installation(&args.mesh_namespace, available, today), Vec::new()),
     };
-    let rights = needed(args, &asked.namespace, &desired)?;
-    let cluster = observe::observe(client, &asked, &args.operator_namespace, rights, surveyed).await;
-    Ok(judge(&asked, &cluster))
+    let permissions = required_permissions(args, &input.namespace, &desired)?;
+    let cluster = observe::observe(client, &input, &args.operator_namespace, permissions, detected).await;
+    Ok(evaluate(&input, &cluster))
 }
 
-fn needed(args: &CheckArgs, mesh: &str, desired: &[Arc<Desired>]) -> Result<Vec<Right>, CheckError> {
-    let placement = Placement { operator: args.operator_namespace.clone(), mesh: mesh.to_owned() };
-    let rights = Rights::of(placement, desired.iter().map(Arc::as_ref)).map_err(CheckError::Rights)?;
-    if args.cluster_objects == ClusterObjects::Managed {
-        return Ok(rights.list());
+fn required_permissions(
+    args: &CheckArgs,
+    mesh: &str,
+    desired: &[Arc<DesiredObject>],
+) -> Result<Vec<Permission>, CheckError> {
+    let placement = InstallNamespaces { operator: args.operator_namespace.clone(), mesh: mesh.to_owned() };
+    let permissions =
+        OperatorPermissions::of(placement, desired.iter().map(Arc::as_ref)).map_err(CheckError::Permissions)?;
+    if args.cluster_scoped_resources == ClusterScopedResources::Managed {
+        return Ok(permissions.list());
     }
-    // Where nothing is asked for, no namespace of a gateway is known.
+    // Without a MeshInstallation the gateways' namespaces are unknown.
     let named = desired.iter().filter(|_| args.file.is_some()).filter_map(|desired| desired.key.namespace.clone());
-    Ok(rights.list_in_namespaces(&named.collect::<Vec<_>>()))
+    Ok(permissions.namespaced_list(&named.collect::<Vec<_>>()))
 }

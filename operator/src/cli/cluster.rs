@@ -1,4 +1,4 @@
-//! The way to the cluster that is meant, for commands that ask it something and end.
+//! Connection to the cluster, for commands that send requests and exit.
 
 use std::fmt;
 use std::io;
@@ -12,123 +12,123 @@ use meshwright_api::MeshInstallation;
 
 use crate::apply::absent;
 use crate::runtime::client::{Clients, ConnectError};
-use crate::runtime::requests::why;
+use crate::runtime::requests::api_error_message;
 
-/// Which cluster is meant.
+/// Flags that select the cluster.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct ClusterArgs {
-    /// Kubeconfig of the cluster; if absent what KUBECONFIG names, or ~/.kube/config, or in a pod its own cluster
+    /// Path of the kubeconfig file [default: $KUBECONFIG, ~/.kube/config, or the in-cluster configuration]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig; its current one if absent
+    /// Kubeconfig context [default: the current context]
     #[arg(long, value_name = "CONTEXT")]
     context: Option<String>,
 }
 
-/// The cluster can't be asked.
+/// The cluster can't be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
-    /// The process got no runtime.
-    #[error("can't start a runtime for requests")]
+    /// The async runtime can't be started.
+    #[error("can't start the async runtime")]
     StartRuntime(#[source] io::Error),
-    /// No kubeconfig says where the cluster is.
-    #[error(
-        "no cluster to talk to: name its kubeconfig with --kubeconfig or in KUBECONFIG, its context with --context"
-    )]
+    /// There is no usable kubeconfig.
+    #[error("no cluster configured; set --kubeconfig or KUBECONFIG, and --context")]
     Kubeconfig(#[source] Box<KubeconfigError>),
     /// The kubeconfig has no such context.
-    #[error("the kubeconfig has no context {name:?}; it has {}", if .known.is_empty() { "none".to_owned() } else { .known.join(", ") })]
+    #[error("context {name:?} does not exist in the kubeconfig; it has {}", if .known.is_empty() { "none".to_owned() } else { .known.join(", ") })]
     Context {
-        /// What was asked for.
+        /// The value of `--context`.
         name: String,
-        /// Those that there are.
+        /// The contexts in the kubeconfig.
         known: Vec<String>,
     },
-    /// What the kubeconfig says can't be used.
+    /// The client can't be created from the kubeconfig.
     #[error("can't connect to the cluster")]
     Connect(#[source] ConnectError),
-    /// The API server doesn't answer.
+    /// The API server doesn't respond.
     #[error(
-        "the API server at {place} does not answer: {}. If another cluster is meant, name it with --kubeconfig and \
-         --context", why(.source)
+        "the API server at {server} does not respond: {}. To use another cluster, set --kubeconfig and --context",
+        api_error_message(.source)
     )]
-    Silent {
-        /// Which.
-        place: Place,
-        /// Cause.
+    Unreachable {
+        /// The API server.
+        server: ApiServer,
+        /// The failed request.
         #[source]
         source: Box<kube::Error>,
     },
-    /// The API server answers, and not to us.
-    #[error("the API server at {place} turns these credentials away, which may have expired: {}", why(.source))]
-    TurnedAway {
-        /// Which.
-        place: Place,
-        /// Cause.
+    /// The API server rejects the credentials.
+    #[error("the API server at {server} rejected the credentials, which may have expired: {}", api_error_message(.source))]
+    Unauthorized {
+        /// The API server.
+        server: ApiServer,
+        /// The failed request.
         #[source]
         source: Box<kube::Error>,
     },
-    /// The API server doesn't tell its version.
-    #[error("can't read the version of the API server at {place}: {}", why(.source))]
+    /// The version can't be read.
+    #[error("can't read the version of the API server at {server}: {}", api_error_message(.source))]
     Version {
-        /// Which.
-        place: Place,
-        /// Cause.
+        /// The API server.
+        server: ApiServer,
+        /// The failed request.
         #[source]
         source: Box<kube::Error>,
     },
 }
 
-/// Which cluster it is, in words.
+/// The address of an API server, for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ApiServer {
     url: String,
     context: Option<String>,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ApiServer {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(self.url.trim_end_matches('/'))?;
         self.context.iter().try_for_each(|context| write!(out, " (context {context})"))
     }
 }
 
-/// A cluster that answers.
+/// A connected cluster.
 pub(super) struct Cluster {
     pub(super) clients: Clients,
-    /// The version of its API server, or why it isn't told.
+    /// The version of its API server. Commands that don't need it ignore an error.
     pub(super) kubernetes: Result<String, ClusterError>,
 }
 
-/// Runs requests to their end.
+/// Runs a future on a new runtime.
 pub(super) fn block_on<T>(requests: impl Future<Output = T>) -> Result<T, ClusterError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     Ok(runtime.map_err(ClusterError::StartRuntime)?.block_on(requests))
 }
 
-/// Clients of the cluster. It is asked for its version, so that it is said once that it doesn't answer, and with its place,
-/// rather than of every request.
+/// Creates clients and reads the API server's version, so that an unreachable cluster is reported once and with its
+/// address instead of for every request.
 pub(super) async fn connect(args: &ClusterArgs) -> Result<Cluster, ClusterError> {
     let (config, context) = config(args).await?;
-    let place = Place { url: config.cluster_url.to_string(), context };
-    let clients = Clients::patient(config).map_err(ClusterError::Connect)?;
+    let server = ApiServer { url: config.cluster_url.to_string(), context };
+    let clients = Clients::with_retry(config).map_err(ClusterError::Connect)?;
     let version = clients.requests.apiserver_version().await;
     let kubernetes = match version.map_err(Box::new) {
         Ok(info) => Ok(info.git_version),
         Err(source) => match &*source {
-            kube::Error::Api(status) if status.code == 401 => return Err(ClusterError::TurnedAway { place, source }),
-            // Who may not ask this may still ask other things.
-            kube::Error::Api(_) => Err(ClusterError::Version { place, source }),
-            _ => return Err(ClusterError::Silent { place, source }),
+            kube::Error::Api(status) if status.code == 401 => {
+                return Err(ClusterError::Unauthorized { server, source });
+            }
+            // A user without this permission may have others.
+            kube::Error::Api(_) => Err(ClusterError::Version { server, source }),
+            _ => return Err(ClusterError::Unreachable { server, source }),
         },
     };
     Ok(Cluster { clients, kubernetes })
 }
 
 async fn config(args: &ClusterArgs) -> Result<(Config, Option<String>), ClusterError> {
-    let named = args.kubeconfig.is_some() || args.context.is_some();
+    let explicit = args.kubeconfig.is_some() || args.context.is_some();
     match from_kubeconfig(args).await {
-        Err(ClusterError::Kubeconfig(error)) if !named => {
+        Err(ClusterError::Kubeconfig(error)) if !explicit => {
             let in_pod = Config::incluster().map_err(|_| ClusterError::Kubeconfig(error))?;
             Ok((in_pod, None))
         }
@@ -149,7 +149,7 @@ async fn from_kubeconfig(args: &ClusterArgs) -> Result<(Config, Option<String>),
     Ok((config, context))
 }
 
-/// All MeshInstallations; none where the cluster doesn't know the kind.
+/// All MeshInstallations; none if the CRD isn't installed.
 pub(super) async fn installations(client: &Client) -> Result<Vec<MeshInstallation>, kube::Error> {
     match Api::<MeshInstallation>::all(client.clone()).list(&ListParams::default()).await {
         Ok(list) => Ok(list.items),
@@ -168,9 +168,9 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::runtime::requests::told;
+    use crate::runtime::requests::api_error_chain;
 
-    /// A kubeconfig with two clusters, the first of which is its current one.
+    /// A kubeconfig with two clusters; the first one is the current context.
     fn kubeconfig(folder: &Path, first: &str, second: &str) -> ClusterArgs {
         let path = folder.join("config");
         let text = format!(
@@ -183,37 +183,40 @@ mod tests {
         ClusterArgs { kubeconfig: Some(path), context: None }
     }
 
-    async fn refusal(args: &ClusterArgs) -> String {
-        told(&connect(args).await.err().unwrap())
+    async fn connect_error(args: &ClusterArgs) -> String {
+        api_error_chain(&connect(args).await.err().unwrap())
     }
 
     #[tokio::test]
-    async fn a_server_that_does_not_answer_is_named_with_its_context_and_a_way_out() {
+    async fn unreachable_server_error_has_address_and_context() {
         let folder = TempDir::new().unwrap();
-        // Nobody listens there any more.
-        let gone = format!("http://{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
-        let mut args = kubeconfig(folder.path(), &gone, "http://127.0.0.1:1");
-        let said = refusal(&args).await;
-        assert!(said.contains(&format!("{gone} (context one) does not answer: ")), "{said}");
-        assert!(said.contains("--kubeconfig") && said.contains("refused") && !said.contains("ServiceError"), "{said}");
+        // The listener is closed again.
+        let unused_address = format!("http://{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+        let mut args = kubeconfig(folder.path(), &unused_address, "http://127.0.0.1:1");
+        let message = connect_error(&args).await;
+        assert!(message.contains(&format!("{unused_address} (context one) does not respond: ")), "{message}");
+        assert!(
+            message.contains("--kubeconfig") && message.contains("refused") && !message.contains("ServiceError"),
+            "{message}"
+        );
         args.context = Some("two".into());
-        let said = refusal(&args).await;
-        assert!(said.contains("http://127.0.0.1:1 (context two) does not answer"), "{said}");
+        let message = connect_error(&args).await;
+        assert!(message.contains("http://127.0.0.1:1 (context two) does not respond"), "{message}");
     }
 
     #[tokio::test]
-    async fn a_context_or_a_kubeconfig_that_is_not_there_is_named() {
+    async fn reports_missing_context_and_kubeconfig() {
         let folder = TempDir::new().unwrap();
         let mut args = kubeconfig(folder.path(), "http://127.0.0.1:1", "http://127.0.0.1:1");
         args.context = Some("three".into());
-        assert_eq!(refusal(&args).await, "the kubeconfig has no context \"three\"; it has one, two");
+        assert_eq!(connect_error(&args).await, "context \"three\" does not exist in the kubeconfig; it has one, two");
         args.kubeconfig = Some("/nowhere/config".into());
-        let said = refusal(&args).await;
-        assert!(said.contains("/nowhere/config") && said.contains("--context"), "{said}");
+        let message = connect_error(&args).await;
+        assert!(message.contains("/nowhere/config") && message.contains("--context"), "{message}");
     }
 
     #[tokio::test]
-    async fn credentials_that_are_not_taken_are_told_apart_from_silence() {
+    async fn reports_rejected_credentials() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = std::thread::spawn(move || {
@@ -223,9 +226,9 @@ mod tests {
             (&stream).write_all(format!("{head}Unauthorized").as_bytes()).unwrap();
         });
         let folder = TempDir::new().unwrap();
-        let said = refusal(&kubeconfig(folder.path(), &url, &url)).await;
+        let message = connect_error(&kubeconfig(folder.path(), &url, &url)).await;
         server.join().unwrap();
-        assert!(said.contains(&format!("{url} (context one) turns these credentials away")), "{said}");
-        assert!(said.ends_with(": Unauthorized"), "{said}");
+        assert!(message.contains(&format!("{url} (context one) rejected the credentials")), "{message}");
+        assert!(message.ends_with(": Unauthorized"), "{message}");
     }
 }

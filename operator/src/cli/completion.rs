@@ -1,4 +1,4 @@
-//! `meshwright completion`: what a shell needs to complete commands and flags.
+//! `meshwright completion`: shell completion scripts.
 
 use std::io;
 use std::process::ExitCode;
@@ -11,15 +11,20 @@ use super::output::print;
 /// Flags of `meshwright completion`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-In this shell alone, and in every one from now on:
-  bash:  source <(meshwright completion bash)
-         meshwright completion bash > ~/.local/share/bash-completion/completions/meshwright
-  zsh:   source <(meshwright completion zsh)
-         meshwright completion zsh > FOLDER/_meshwright, where FOLDER is one of $fpath
-  fish:  meshwright completion fish | source
-         meshwright completion fish > ~/.config/fish/completions/meshwright.fish")]
+Examples:
+  # Bash: for the current shell, and for all new shells
+  source <(meshwright completion bash)
+  meshwright completion bash > ~/.local/share/bash-completion/completions/meshwright
+
+  # Zsh: for the current shell, and for all new shells, where FOLDER is a folder in $fpath
+  source <(meshwright completion zsh)
+  meshwright completion zsh > FOLDER/_meshwright
+
+  # Fish: for the current shell, and for all new shells
+  meshwright completion fish | source
+  meshwright completion fish > ~/.config/fish/completions/meshwright.fish")]
 pub struct CompletionArgs {
-    /// The shell
+    /// Shell to generate the script for
     #[arg(value_enum, value_name = "SHELL")]
     shell: Shell,
 }
@@ -49,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_shell_is_told_of_every_command_and_of_flags() {
+    fn scripts_contain_all_commands_and_flags() {
         for shell in Shell::value_variants() {
             let text = script(*shell, Cli::command());
             for command in Cli::command().get_subcommands() {

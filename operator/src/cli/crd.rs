@@ -1,4 +1,4 @@
-//! `meshwright crd`: the CRD, as it is committed below config/crd, and the reference of its fields.
+//! `meshwright crd`: the CRD manifest, and the API reference generated from it.
 
 mod fields;
 mod reference;
@@ -14,8 +14,15 @@ use super::output::print;
 
 /// Flags of `meshwright crd`.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  # Apply the CRD
+  meshwright crd | kubectl apply --server-side -f -
+
+  # Print the API reference
+  meshwright crd --document")]
 pub struct CrdArgs {
-    /// Print the reference of all fields, with an example of each, instead of the manifest
+    /// Print the API reference as Markdown, instead of the manifest
     #[arg(long)]
     document: bool,
 }
@@ -23,11 +30,11 @@ pub struct CrdArgs {
 /// The CRD can't be printed.
 #[derive(Debug, thiserror::Error)]
 pub enum CrdError {
-    /// It has no YAML form.
+    /// The CRD can't be serialized as YAML.
     #[error(transparent)]
     Yaml(CrdYamlError),
-    /// It can't be told of in a document.
-    #[error("making the reference failed")]
+    /// The API reference can't be generated.
+    #[error("can't generate the API reference")]
     Reference(#[source] ReferenceError),
     /// The output can't be written.
     #[error("can't write the output")]

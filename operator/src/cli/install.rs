@@ -1,4 +1,4 @@
-//! `meshwright install`: the operator and all that it needs, as one manifest: what config/kustomization.yaml puts together.
+//! `meshwright install`: prints one manifest with all resources that config/kustomization.yaml lists.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,31 +12,41 @@ use super::directories::Directories;
 use super::names::namespace;
 use super::output::print;
 use super::rbac::{self, RbacArgs, RbacError};
-use crate::mesh::cluster_objects::ClusterObjects;
+use crate::mesh::cluster_scoped::ClusterScopedResources;
 
 /// Flags of `meshwright install`.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  # Install the operator
+  meshwright install --image registry.example.com/meshwright:0.1.0 | kubectl apply --server-side -f -
+
+  # Grant the permissions that the releases of a catalog need
+  meshwright install --catalog releases --mesh-namespace mesh-system >install.yaml
+
+  # Grant write permissions in the mesh's namespaces only
+  meshwright install --cluster-scoped-resources external >install.yaml")]
 pub struct InstallArgs {
-    /// The operator's image, as your clusters pull it. Example: registry.example.com/platform/meshwright:0.1.0
+    /// Image of the operator, for example registry.example.com/platform/meshwright:0.1.0
     #[arg(long, default_value = IMAGE, value_parser = image)]
     image: String,
-    /// Directories of Istio releases, as `meshwright catalog` makes them, for all of which the operator gets the rights;
-    /// without, they are those for the development build that Meshwright itself is tested with
+    /// Catalog directories. The operator gets the permissions that all releases in them need; without this flag, it
+    /// gets those for the Istio development build that Meshwright is tested with
     #[arg(long = "catalog", value_name = "DIR")]
     catalogs: Vec<Directories>,
-    /// Namespace of the mesh's control plane, for which the rights are
-    #[arg(long, value_parser = namespace, default_value = super::MESH_NAMESPACE, requires = "catalogs")]
-    namespace: String,
-    /// File with values of Istio's charts, as spec.values has them, by which their roles may allow more; - reads
+    /// Namespace of the control plane
+    #[arg(long, value_parser = namespace, default_value = super::MESH_NAMESPACE, requires = "catalogs", value_name = "NAMESPACE")]
+    mesh_namespace: String,
+    /// File with Helm values in the format of spec.values, for chart options that need more permissions; - reads
     /// standard input
     #[arg(long, value_name = "FILE", requires = "catalogs")]
     values: Option<PathBuf>,
-    /// Who writes the objects of a mesh that are in no namespace. With preinstalled the operator gets rights to write in
-    /// namespaces alone
-    #[arg(long, value_enum, default_value_t = ClusterObjects::Managed, value_name = "WHO")]
-    cluster_objects: ClusterObjects,
-    /// Another namespace that gateways, cni or ztunnel may be in; can be given again. Only with --cluster-objects
-    /// preinstalled: otherwise they may be in any
+    /// How the mesh's cluster-scoped resources are managed. With external, the operator can only write in the mesh's
+    /// namespaces
+    #[arg(long, value_enum, default_value_t = ClusterScopedResources::Managed, value_name = "POLICY")]
+    cluster_scoped_resources: ClusterScopedResources,
+    /// Additional namespace of gateways, istio-cni or ztunnel; can be repeated. Requires --cluster-scoped-resources
+    /// external, because otherwise the operator has permissions in all namespaces
     #[arg(long = "gateway-namespace", value_parser = namespace, value_name = "NAMESPACE", requires = "catalogs")]
     gateway_namespaces: Vec<String>,
 }
@@ -44,89 +54,90 @@ pub struct InstallArgs {
 /// The manifest can't be printed.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
-    /// The definition of `MeshInstallation` can't be written.
-    #[error("making the manifest failed")]
-    Definition(#[source] CrdYamlError),
-    /// The rights for the releases of a catalog can't be worked out.
-    #[error("working out the operator's rights failed")]
-    Rights(#[source] RbacError),
-    /// Nobody takes the output.
+    /// The CRD can't be serialized.
+    #[error("can't generate the manifest")]
+    Crd(#[source] CrdYamlError),
+    /// The permissions for the catalog's releases can't be computed.
+    #[error("can't compute the operator's permissions")]
+    Permissions(#[source] RbacError),
+    /// Standard output can't be written.
     #[error("can't write the output")]
     Print(#[source] io::Error),
 }
 
-/// What has to be there before anything else: the operator's namespace.
+/// The operator's namespace comes first: all other namespaced resources need it.
 const NAMESPACE: &str = include_str!("../../../config/manager/namespace.yaml");
 const SERVICE_ACCOUNT: &str = include_str!("../../../config/manager/service_account.yaml");
-const RIGHTS: &str = include_str!("../../../config/rbac/rbac.yaml");
-const RIGHTS_IN_NAMESPACES: &str = include_str!("../../../config/overlays/namespaced-rights/rbac.yaml");
-/// What comes after the rights, in the order in which it is to be applied.
+const RBAC: &str = include_str!("../../../config/rbac/rbac.yaml");
+const NAMESPACED_RBAC: &str = include_str!("../../../config/overlays/namespaced-permissions/rbac.yaml");
+/// The resources after RBAC, in the order in which to apply them.
 const PARTS: [&str; 4] = [
     include_str!("../../../config/manager/network_policy.yaml"),
     include_str!("../../../config/manager/disruption_budget.yaml"),
     include_str!("../../../config/manager/service.yaml"),
     include_str!("../../../config/manager/deployment.yaml"),
 ];
-/// The last of the Deployment's arguments.
+/// The Deployment's last argument; further ones are inserted after it.
 const LAST_ARGUMENT: &str = "            - --admin-address=$(POD_IP)\n";
-/// The Deployment's image.
 const IMAGE: &str = concat!("meshwright:", env!("CARGO_PKG_VERSION"));
 
 /// Prints the manifest.
 pub fn run(args: &InstallArgs) -> Result<ExitCode, InstallError> {
-    let manifest = manifest(&args.image, &rights(args)?, args.cluster_objects).map_err(InstallError::Definition)?;
+    let manifest =
+        manifest(&args.image, &rbac_manifest(args)?, args.cluster_scoped_resources).map_err(InstallError::Crd)?;
     print(io::stdout().lock(), &manifest).map_err(InstallError::Print)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn rights(args: &InstallArgs) -> Result<String, InstallError> {
+fn rbac_manifest(args: &InstallArgs) -> Result<String, InstallError> {
     if args.catalogs.is_empty() {
-        return Ok(committed(args.cluster_objects).to_owned());
+        return Ok(bundled_rbac(args.cluster_scoped_resources).to_owned());
     }
-    let InstallArgs { image: _, catalogs, namespace, values, cluster_objects, gateway_namespaces } = args;
-    let asked = RbacArgs {
+    let InstallArgs { image: _, catalogs, mesh_namespace, values, cluster_scoped_resources, gateway_namespaces } = args;
+    let rbac_args = RbacArgs {
         catalogs: catalogs.clone(),
-        namespace: namespace.clone(),
+        mesh_namespace: mesh_namespace.clone(),
         operator_namespace: super::OPERATOR_NAMESPACE.to_owned(),
         values: values.clone(),
-        cluster_objects: *cluster_objects,
+        cluster_scoped_resources: *cluster_scoped_resources,
         gateway_namespaces: gateway_namespaces.clone(),
         document: false,
     };
-    rbac::text(&asked).map_err(InstallError::Rights)
+    rbac::text(&rbac_args).map_err(InstallError::Permissions)
 }
 
-const fn committed(cluster_objects: ClusterObjects) -> &'static str {
-    match cluster_objects {
-        ClusterObjects::Managed => RIGHTS,
-        ClusterObjects::Preinstalled => RIGHTS_IN_NAMESPACES,
+const fn bundled_rbac(policy: ClusterScopedResources) -> &'static str {
+    match policy {
+        ClusterScopedResources::Managed => RBAC,
+        ClusterScopedResources::External => NAMESPACED_RBAC,
     }
 }
 
-fn manifest(image: &str, rights: &str, cluster_objects: ClusterObjects) -> Result<String, CrdYamlError> {
+fn manifest(image: &str, rbac: &str, policy: ClusterScopedResources) -> Result<String, CrdYamlError> {
     let version = env!("CARGO_PKG_VERSION");
-    let mut text = format!("# Meshwright {version}: the operator and all that it needs. Made by: meshwright install\n");
-    let definition = meshwright_api::crd_yaml()?;
-    for part in [NAMESPACE, &definition, SERVICE_ACCOUNT, rights].into_iter().chain(PARTS) {
+    let mut text = format!("# Meshwright {version}. Generated by meshwright install\n");
+    let crd = meshwright_api::crd_yaml()?;
+    for part in [NAMESPACE, &crd, SERVICE_ACCOUNT, rbac].into_iter().chain(PARTS) {
         if !part.contains("\n---\n") {
             text.push_str("---\n");
         }
         text.push_str(part);
     }
-    if cluster_objects == ClusterObjects::Preinstalled {
-        text = text.replace(LAST_ARGUMENT, &format!("{LAST_ARGUMENT}            - --cluster-objects=preinstalled\n"));
+    if policy == ClusterScopedResources::External {
+        text =
+            text.replace(LAST_ARGUMENT, &format!("{LAST_ARGUMENT}            - --cluster-scoped-resources=external\n"));
     }
     Ok(text.replace(&format!("image: {IMAGE}\n"), &format!("image: \"{image}\"\n")))
 }
 
-/// Only what can name an image: whether there is such an image, the clusters will know.
+/// Checks the syntax of an image reference. The registry isn't contacted: only the clusters may be able to reach it.
 fn image(text: &str) -> Result<String, String> {
-    let wanted = "such as registry.example.com/platform/meshwright:0.1.0";
+    let example = "for example registry.example.com/platform/meshwright:0.1.0";
     match text.parse::<Reference>() {
-        Err(error) => Err(format!("{error}: an image is needed, {wanted}")),
-        // What is no host, since it has neither '.' nor ':', is part of the path.
+        Err(error) => Err(format!("invalid image: {error}; use a reference, {example}")),
+        // A first component without '.' or ':' is part of the path, not a host.
         Ok(image) if image.repository().contains(|c: char| c.is_ascii_uppercase()) => {
-            Err(format!("an image has no upper-case letters but in its tag, {wanted}"))
+            Err(format!("invalid image: repository names are lower-case; use a reference, {example}"))
         }
         Ok(_) => Ok(text.to_owned()),
     }
@@ -142,8 +153,8 @@ mod tests {
 
     use super::*;
 
-    fn usual(image: &str) -> String {
-        manifest(image, RIGHTS, ClusterObjects::Managed).unwrap()
+    fn default_manifest(image: &str) -> String {
+        manifest(image, RBAC, ClusterScopedResources::Managed).unwrap()
     }
 
     fn documents(text: &str) -> Vec<Value> {
@@ -155,20 +166,21 @@ mod tests {
         value.pointer(path).and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// Everything that a kustomization lists, and those that it lists in turn.
-    fn listed(folder: &Path) -> Vec<Value> {
+    /// All resources of a kustomization, including those of nested ones.
+    fn kustomize_resources(folder: &Path) -> Vec<Value> {
         let kustomization = &documents(&fs::read_to_string(folder.join("kustomization.yaml")).unwrap())[0];
         let resources = kustomization["resources"].as_array().unwrap();
         let path = |resource: &Value| -> PathBuf { folder.join(resource.as_str().unwrap()) };
         resources.iter().map(path).fold(Vec::new(), |mut found, path| {
-            let more = if path.is_dir() { listed(&path) } else { documents(&fs::read_to_string(path).unwrap()) };
+            let more =
+                if path.is_dir() { kustomize_resources(&path) } else { documents(&fs::read_to_string(path).unwrap()) };
             found.extend(more);
             found
         })
     }
 
     #[test]
-    fn the_manifest_is_what_the_kustomization_lists() {
+    fn manifest_equals_kustomization() {
         let by_name = |mut objects: Vec<Value>| {
             let name =
                 |o: &Value| ["/kind", "/metadata/namespace", "/metadata/name"].map(|path| text(o, path).to_owned());
@@ -176,69 +188,73 @@ mod tests {
             objects
         };
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
-        assert_eq!(by_name(documents(&usual(IMAGE))), by_name(listed(&config)));
+        assert_eq!(by_name(documents(&default_manifest(IMAGE))), by_name(kustomize_resources(&config)));
     }
 
     #[test]
-    fn with_rights_in_namespaces_alone_the_operator_knows_of_it_and_the_rest_is_the_same() {
-        let [managed, preinstalled] = [ClusterObjects::Managed, ClusterObjects::Preinstalled]
-            .map(|cluster_objects| documents(&manifest(IMAGE, committed(cluster_objects), cluster_objects).unwrap()));
+    fn external_policy_changes_only_rbac_and_flag() {
+        let [managed, external] = [ClusterScopedResources::Managed, ClusterScopedResources::External]
+            .map(|policy| documents(&manifest(IMAGE, bundled_rbac(policy), policy).unwrap()));
         let rest = |objects: &[Value]| -> Vec<Value> {
-            let is_right =
+            let is_permission =
                 |o: &&Value| text(o, "/kind").contains("Role") || text(o, "/metadata/name") == "istio-system";
-            objects.iter().filter(|o| !is_right(o)).cloned().collect()
+            objects.iter().filter(|o| !is_permission(o)).cloned().collect()
         };
-        let (managed, mut preinstalled) = (rest(&managed), rest(&preinstalled));
-        let args = preinstalled.last_mut().unwrap().pointer_mut("/spec/template/spec/containers/0/args").unwrap();
-        assert_eq!(args.as_array_mut().unwrap().pop().unwrap(), "--cluster-objects=preinstalled");
-        assert_eq!(managed, preinstalled);
+        let (managed, mut external) = (rest(&managed), rest(&external));
+        let args = external.last_mut().unwrap().pointer_mut("/spec/template/spec/containers/0/args").unwrap();
+        assert_eq!(args.as_array_mut().unwrap().pop().unwrap(), "--cluster-scoped-resources=external");
+        assert_eq!(managed, external);
     }
 
     #[test]
-    fn what_others_need_comes_before_them() {
-        let objects = documents(&usual(IMAGE));
-        let place = |kind: &str, name: &str| {
+    fn dependencies_come_first() {
+        let objects = documents(&default_manifest(IMAGE));
+        let position = |kind: &str, name: &str| {
             objects.iter().position(|o| text(o, "/kind") == kind && text(o, "/metadata/name") == name)
         };
         for (index, object) in objects.iter().enumerate() {
             let namespace = text(object, "/metadata/namespace");
-            let needed = if namespace.is_empty() { Some(0) } else { place("Namespace", namespace) };
-            assert!(needed.is_some_and(|needed| needed <= index), "{namespace} comes too late");
+            let needed = if namespace.is_empty() { Some(0) } else { position("Namespace", namespace) };
+            assert!(needed.is_some_and(|needed| needed <= index), "{namespace} must come first");
         }
         let last = objects.len() - 1;
-        assert_eq!(place("Deployment", "meshwright"), Some(last), "the operator starts with all its rights");
-        assert!(place("CustomResourceDefinition", "meshinstallations.meshwright.dev").is_some());
+        assert_eq!(
+            position("Deployment", "meshwright"),
+            Some(last),
+            "the operator must have its permissions when it starts"
+        );
+        assert!(position("CustomResourceDefinition", "meshinstallations.meshwright.dev").is_some());
     }
 
     #[test]
-    fn the_image_is_the_one_that_is_named() {
+    fn uses_image_from_flag() {
         let image = |manifest: &str| {
             let path = "/spec/template/spec/containers/0/image";
             text(documents(manifest).last().unwrap(), path).to_owned()
         };
-        assert_eq!(image(&usual(IMAGE)), IMAGE);
-        let theirs = format!("registry.example.com:5000/platform/meshwright@sha256:{}", "0f".repeat(32));
-        let manifest = usual(&theirs);
-        assert_eq!(image(&manifest), theirs);
+        assert_eq!(image(&default_manifest(IMAGE)), IMAGE);
+        let custom = format!("registry.example.com:5000/platform/meshwright@sha256:{}", "0f".repeat(32));
+        let manifest = default_manifest(&custom);
+        assert_eq!(image(&manifest), custom);
         assert!(!manifest.contains(&format!("image: {IMAGE}")));
     }
 
     #[test]
-    fn a_namespace_and_values_make_a_difference_with_a_catalog_alone() {
+    fn mesh_namespace_and_values_require_catalog() {
         let read = |args: &[&str]| {
             let words = [&["meshwright", "install"], args].concat();
             super::super::Cli::try_parse_from(words).map(|_| ()).map_err(|error| error.to_string())
         };
         read(&[]).unwrap();
-        read(&["--catalog", "a:b", "--namespace", "mesh", "--values", "values.yaml"]).unwrap();
-        for alone in [["--namespace", "mesh"], ["--values", "values.yaml"]] {
+        read(&["--catalog", "a:b", "--mesh-namespace", "mesh", "--values", "values.yaml"]).unwrap();
+        for alone in [["--mesh-namespace", "mesh"], ["--values", "values.yaml"]] {
             let problem = read(&alone).unwrap_err();
             assert!(problem.contains("--catalog"), "{problem}");
         }
     }
 
     #[test]
-    fn what_can_be_no_image_is_refused() {
+    fn rejects_invalid_image_references() {
         let pinned = format!("registry.example.com:5000/a/b_c:Tag-1@sha256:{}", "0f".repeat(32));
         for good in [IMAGE, "localhost/a", "Registry.example.com/a:1", &pinned] {
             assert_eq!(image(good).as_deref(), Ok(good));

@@ -1,4 +1,4 @@
-//! Reading a MeshInstallation from a file as the API server would take it: strictly, and with all that is wrong at once.
+//! Reads a MeshInstallation from a file and validates it as strictly as the API server, reporting all errors at once.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -14,82 +14,82 @@ use super::names::is_dns_name;
 
 const API_VERSION: &str = "meshwright.dev/v1alpha1";
 const KIND: &str = "MeshInstallation";
-/// The path that stands for standard input.
+/// Path that means standard input.
 const STDIN: &str = "-";
 
-/// A file has no MeshInstallation that could be installed.
+/// The file has no valid MeshInstallation.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadManifestError {
     /// The file can't be read.
-    #[error("can't read {}", shown(.path))]
+    #[error("can't read {}", display_path(.path))]
     Open {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Cause.
+        /// The underlying error.
         #[source]
         source: io::Error,
     },
-    /// It is no YAML.
-    #[error("{} is no YAML: {problem}", shown(.path))]
+    /// The file isn't valid YAML.
+    #[error("{} is not valid YAML: {problem}", display_path(.path))]
     Yaml {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why not, and where.
+        /// The error with its position.
         problem: String,
     },
-    /// One is wanted.
-    #[error("{} has {count} documents; give exactly one, a {KIND}", shown(.path))]
+    /// The file doesn't have exactly one document.
+    #[error("{} has {count} documents; expected one {KIND}", display_path(.path))]
     Documents {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// How many there are.
+        /// Number of documents.
         count: usize,
     },
-    /// It is of another kind.
-    #[error("{} has {found}, not a {KIND} of {API_VERSION}", shown(.path))]
+    /// The document has another kind.
+    #[error("{} has {found}; expected {KIND} of {API_VERSION}", display_path(.path))]
     Kind {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// What it has instead.
+        /// The kind that was found.
         found: String,
     },
-    /// The API server would refuse it.
-    #[error("the API server would refuse {}:\n  {}", shown(.path), .problems.join("\n  "))]
-    Refused {
-        /// Which.
+    /// The API server would reject the MeshInstallation.
+    #[error("the API server would reject {}:\n  {}", display_path(.path), .problems.join("\n  "))]
+    Invalid {
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The validation errors.
         problems: Vec<String>,
     },
-    /// It has what can't stand in `spec.values`.
-    #[error("{} is not what spec.values may hold:\n  {}", shown(.path), .problems.join("\n  "))]
+    /// The file isn't valid as `spec.values`.
+    #[error("{} is not valid as spec.values:\n  {}", display_path(.path), .problems.join("\n  "))]
     Values {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The validation errors.
         problems: Vec<String>,
     },
-    /// It fits the schema, but not the types that the schema was made from.
-    #[error("{} can't be understood", shown(.path))]
+    /// The document matches the schema, but can't be deserialized.
+    #[error("can't read the MeshInstallation in {}", display_path(.path))]
     Types {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Cause.
+        /// The underlying error.
         #[source]
         source: serde_json::Error,
     },
 }
 
-fn shown(path: &Path) -> std::borrow::Cow<'_, str> {
+fn display_path(path: &Path) -> std::borrow::Cow<'_, str> {
     if path == Path::new(STDIN) { "standard input".into() } else { path.to_string_lossy() }
 }
 
-/// Reads the one MeshInstallation of a file, or of standard input if the file is `-`.
+/// Reads the MeshInstallation of a file, or of standard input if the path is `-`.
 pub(super) fn read(path: &Path) -> Result<MeshInstallation, ReadManifestError> {
     parse(&text_of(path)?, path)
 }
 
-/// Reads a file that holds what `spec.values` may hold, as strictly as if it stood there.
+/// Reads and validates a file in the format of `spec.values`.
 pub(super) fn read_values(path: &Path) -> Result<ChartValues, ReadManifestError> {
     values(&text_of(path)?, path)
 }
@@ -97,18 +97,18 @@ pub(super) fn read_values(path: &Path) -> Result<ChartValues, ReadManifestError>
 fn values(text: &str, path: &Path) -> Result<ChartValues, ReadManifestError> {
     let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
     let values: Option<Value> =
-        serde_saphyr::from_str_with_options(text, options).map_err(|error| no_yaml(&error, path))?;
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| yaml_error(&error, path))?;
     let spec = json!({"version": "1.31", "values": values.unwrap_or_else(|| json!({}))});
-    let around = json!({"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "values"}, "spec": spec});
-    match parse(&around.to_string(), path) {
+    let object = json!({"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "values"}, "spec": spec});
+    match parse(&object.to_string(), path) {
         Ok(mesh) => Ok(mesh.spec.values),
-        Err(ReadManifestError::Refused { path, problems }) => Err(ReadManifestError::Values { path, problems }),
+        Err(ReadManifestError::Invalid { path, problems }) => Err(ReadManifestError::Values { path, problems }),
         Err(error) => Err(error),
     }
 }
 
-fn no_yaml(error: &serde_saphyr::Error, path: &Path) -> ReadManifestError {
-    // What the library says by itself is for those who program with it.
+fn yaml_error(error: &serde_saphyr::Error, path: &Path) -> ReadManifestError {
+    // The library's default messages are for developers.
     let problem = error.render_with_formatter(&UserMessageFormatter);
     ReadManifestError::Yaml { path: path.to_owned(), problem }
 }
@@ -123,39 +123,39 @@ fn text_of(path: &Path) -> Result<String, ReadManifestError> {
     text.map_err(|source| ReadManifestError::Open { path: path.to_owned(), source })
 }
 
-/// Reads the one MeshInstallation of a text; `path` is where it is from.
+/// Parses a MeshInstallation; `path` is for messages.
 pub(super) fn parse(text: &str, path: &Path) -> Result<MeshInstallation, ReadManifestError> {
     let path = || path.to_owned();
     let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
     let documents = serde_saphyr::from_multiple_with_options(text, options);
-    let documents: Vec<Value> = documents.map_err(|error| no_yaml(&error, &path()))?;
+    let documents: Vec<Value> = documents.map_err(|error| yaml_error(&error, &path()))?;
     let mut documents: Vec<Value> = documents.into_iter().filter(|document| !document.is_null()).collect();
     let count = documents.len();
     let (Some(mut object), 1) = (documents.pop(), count) else {
         return Err(ReadManifestError::Documents { path: path(), count });
     };
-    let word = |field: &str| object.get(field).and_then(Value::as_str);
-    let found = match (word("apiVersion"), word("kind")) {
+    let string_field = |field: &str| object.get(field).and_then(Value::as_str);
+    let found = match (string_field("apiVersion"), string_field("kind")) {
         (Some(API_VERSION), Some(KIND)) => None,
-        (Some(version), Some(kind)) => Some(format!("a {kind} of {version}")),
-        (None, Some(kind)) => Some(format!("a {kind} without apiVersion")),
-        (_, None) => Some("something without kind".to_owned()),
+        (Some(version), Some(kind)) => Some(format!("{kind} of {version}")),
+        (None, Some(kind)) => Some(format!("{kind} without apiVersion")),
+        (_, None) => Some("a document without kind".to_owned()),
     };
     if let Some(found) = found {
         return Err(ReadManifestError::Kind { path: path(), found });
     }
-    // What `kubectl get` prints may be read back; the state in it says nothing of what is wanted.
+    // Accept the output of `kubectl get`; status doesn't matter.
     if let Some(fields) = object.as_object_mut() {
         fields.remove("status");
     }
     let problems = problems(&object);
     if !problems.is_empty() {
-        return Err(ReadManifestError::Refused { path: path(), problems });
+        return Err(ReadManifestError::Invalid { path: path(), problems });
     }
     serde_json::from_value(object).map_err(|source| ReadManifestError::Types { path: path(), source })
 }
 
-/// What the API server would say: to the schema with unknown fields refused, then to the rules.
+/// Validates like the API server: the schema with unknown fields rejected, then the CEL rules.
 fn problems(object: &Value) -> Vec<String> {
     let schema = schema();
     let mut problems = metadata_problems(object.get("metadata").unwrap_or(&Value::Null));
@@ -167,11 +167,11 @@ fn problems(object: &Value) -> Vec<String> {
     }
     for (field, _) in object.as_object().into_iter().flatten() {
         if !matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "spec") {
-            problems.push(format!("{field}: unknown; known here are apiVersion, kind, metadata, spec"));
+            problems.push(format!("{field}: unknown field; known fields are apiVersion, kind, metadata, spec"));
         }
     }
     repeated_keys(&schema, object, "", &mut problems);
-    // Rules take it for granted that fields have their types.
+    // The rules assume that fields have the right types.
     if problems.is_empty()
         && let Err(errors) = Validator::new().validate(&schema, object, None)
     {
@@ -180,8 +180,8 @@ fn problems(object: &Value) -> Vec<String> {
     problems
 }
 
-/// What the API server would say of a change from one installation to another: rules about what can't be changed later.
-pub(super) fn refused_change(old: &MeshInstallation, new: &MeshInstallation) -> Vec<String> {
+/// Validates an update like the API server: CEL rules about immutable fields.
+pub(super) fn update_errors(old: &MeshInstallation, new: &MeshInstallation) -> Vec<String> {
     let value = |installation: &MeshInstallation| {
         let mut value = serde_json::to_value(installation).unwrap_or_default();
         if let Some(fields) = value.as_object_mut() {
@@ -205,12 +205,11 @@ fn broken_rule(error: ValidationError) -> String {
 fn schema() -> Value {
     let crd = meshwright_api::crd();
     let schema = crd.spec.versions.into_iter().next().and_then(|version| version.schema?.open_api_v3_schema);
-    // Its own type serializes; without a schema everything would be refused, which a test would see.
+    // Serialization can't fail; an empty schema would reject everything, which tests would detect.
     serde_json::to_value(schema).unwrap_or_default()
 }
 
-/// The schema with every object closed that isn't free-form: the API server drops unknown fields, or refuses them when
-/// it is asked to be strict, as `kubectl apply` asks.
+/// The schema with unknown fields rejected, as in `kubectl apply` with strict validation; free-form objects stay open.
 pub(super) fn closed(mut schema: Value) -> Value {
     close(&mut schema);
     schema
@@ -225,8 +224,8 @@ fn close(schema: &mut Value) {
     if let Some(Value::Object(properties)) = words.get_mut("properties") {
         properties.values_mut().for_each(close);
     }
-    for word in ["items", "additionalProperties"] {
-        words.get_mut(word).into_iter().for_each(close);
+    for string_field in ["items", "additionalProperties"] {
+        words.get_mut(string_field).into_iter().for_each(close);
     }
 }
 
@@ -235,7 +234,7 @@ fn metadata_problems(metadata: &Value) -> Vec<String> {
     match metadata.get("name").and_then(Value::as_str) {
         None => problems.push("metadata.name: is required".into()),
         Some(name) if !is_dns_name(name) => problems.push(format!(
-            "metadata.name: {name:?} must be lower-case letters, digits, '-' and '.', beginning and ending with a \
+            "metadata.name: {name:?} must consist of lower-case letters, digits, '-' and '.', and start and end with a \
              letter or digit"
         )),
         Some(_) => {}
@@ -250,18 +249,18 @@ fn metadata_problems(metadata: &Value) -> Vec<String> {
     };
     let unknown = |(field, value): &(&String, &Value)| !value.is_null() && known.get(field.as_str()).is_none();
     let fields = metadata.as_object().into_iter().flat_map(Map::iter).filter(unknown);
-    problems.extend(fields.map(|(field, _)| format!("metadata.{field}: unknown")));
+    problems.extend(fields.map(|(field, _)| format!("metadata.{field}: unknown field")));
     problems
 }
 
-/// Two entries with one key in a list that is a map by it, which no JSON schema can say.
+/// Reports duplicate keys in lists of type map, which JSON schema can't express.
 fn repeated_keys(schema: &Value, value: &Value, path: &str, problems: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
             for (name, inner) in fields {
                 let schema = schema.pointer("/properties").and_then(|p| p.get(name)).unwrap_or(&Value::Null);
-                let place = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                repeated_keys(schema, inner, &place, problems);
+                let path_of_field = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                repeated_keys(schema, inner, &path_of_field, problems);
             }
         }
         Value::Array(items) => {

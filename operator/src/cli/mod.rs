@@ -1,4 +1,4 @@
-//! The command line: one file per subcommand. Each may do the I/O that its work needs.
+//! The command line: one file per subcommand. Subcommands may do I/O.
 
 mod adopt;
 mod catalog;
@@ -9,8 +9,8 @@ mod crd;
 mod directories;
 #[cfg(test)]
 mod documents;
+mod field_diff;
 mod install;
-mod lines;
 mod manifest;
 mod names;
 mod operator;
@@ -29,16 +29,29 @@ use std::process::ExitCode;
 use clap::builder::Resettable;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::runtime::requests::told;
+use crate::runtime::requests::api_error_chain;
 
-/// Where the operator is, unless a flag names another namespace.
+/// Default of `--operator-namespace`.
 const OPERATOR_NAMESPACE: &str = "meshwright-system";
-/// Where the control plane is, unless a flag names another namespace.
+/// Default of `--mesh-namespace`.
 const MESH_NAMESPACE: &str = "istio-system";
 
-/// Owns the life of an Istio service mesh on Kubernetes.
+const EXAMPLES: &str = "\
+Examples:
+  # Check a cluster before the installation
+  meshwright check
+
+  # Install the operator
+  meshwright install --image registry.example.com/meshwright:0.1.0 | kubectl apply --server-side -f -
+
+  # Show the changes that a MeshInstallation would make, apply it and follow its rollout
+  meshwright plan -f mesh.yaml
+  kubectl apply --server-side -f mesh.yaml
+  meshwright status --watch";
+
+/// Install, upgrade and operate the Istio service mesh on Kubernetes.
 #[derive(Debug, Parser)]
-#[command(name = "meshwright", version)]
+#[command(name = "meshwright", version, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -46,74 +59,74 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the operator (what the Deployment does)
+    /// Run the operator (the Deployment's entrypoint)
     Operator(operator::OperatorArgs),
-    /// Show the mesh of the cluster: state, components, gateways and their ports
+    /// Show the status of the mesh, its components, gateways and ports
     Status(status::StatusArgs),
-    /// Check what speaks for and against a mesh in a cluster, before anything is installed
+    /// Run pre-install checks
     Check(check::CheckArgs),
-    /// Show what would change in the cluster, before a MeshInstallation is applied
+    /// Show the changes that a MeshInstallation would make
     Plan(plan::PlanArgs),
-    /// Print the MeshInstallation for a mesh that Helm, istioctl or the Sail Operator installed
+    /// Generate a MeshInstallation from an existing Istio installation
     Adopt(adopt::AdoptArgs),
-    /// Print the objects that the operator would apply, without a cluster
+    /// Render the manifests of a MeshInstallation locally
     Render(render::RenderArgs),
-    /// Maintain a catalog of Istio releases
+    /// Manage a catalog of Istio releases
     Catalog(catalog::CatalogArgs),
     /// Print the manifest that installs the operator
     Install(install::InstallArgs),
-    /// Remove the operator from a cluster, its meshes before it
+    /// Uninstall the operator and, optionally, its meshes
     Uninstall(uninstall::UninstallArgs),
     /// Print the MeshInstallation CRD
     Crd(crd::CrdArgs),
-    /// Print the rights that the operator needs for a catalog's releases
+    /// Print the RBAC manifests that the operator needs
     Rbac(rbac::RbacArgs),
-    /// Print a script by which a shell completes commands and flags
+    /// Generate a shell completion script
     Completion(completion::CompletionArgs),
 }
 
 impl Cli {
-    /// Reads the command line; ends the process where it is wrong. An environment variable that is empty counts as one that
-    /// isn't set, which is how many a manifest and script leave one out.
+    /// Parses the command line and exits if it is invalid. An empty environment variable counts as unset, because
+    /// manifests and scripts often disable a variable that way.
     #[must_use]
     pub fn read() -> Self {
-        let matches = without_empty_variables(Self::command()).get_matches();
+        let matches = ignore_empty_variables(Self::command()).get_matches();
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
-    /// Runs the subcommand; prints its error, if any, with what led to it.
+    /// Runs the subcommand; on failure, prints the error with its causes.
     #[must_use]
     pub fn run(self) -> ExitCode {
         let result = match self.command {
-            Command::Operator(args) => operator::run(&args).map_err(boxed),
-            Command::Status(args) => status::run(&args).map_err(boxed),
-            Command::Check(args) => check::run(&args).map_err(boxed),
-            Command::Plan(args) => plan::run(&args).map_err(boxed),
-            Command::Adopt(args) => adopt::run(&args).map_err(boxed),
-            Command::Render(args) => render::run(&args).map_err(boxed),
-            Command::Catalog(args) => catalog::run(args).map_err(boxed),
-            Command::Install(args) => install::run(&args).map_err(boxed),
-            Command::Uninstall(args) => uninstall::run(&args).map_err(boxed),
-            Command::Crd(args) => crd::run(&args).map_err(boxed),
-            Command::Rbac(args) => rbac::run(&args).map_err(boxed),
-            Command::Completion(args) => completion::run(&args, Self::command()).map_err(boxed),
+            Command::Operator(args) => operator::run(&args).map_err(box_error),
+            Command::Status(args) => status::run(&args).map_err(box_error),
+            Command::Check(args) => check::run(&args).map_err(box_error),
+            Command::Plan(args) => plan::run(&args).map_err(box_error),
+            Command::Adopt(args) => adopt::run(&args).map_err(box_error),
+            Command::Render(args) => render::run(&args).map_err(box_error),
+            Command::Catalog(args) => catalog::run(args).map_err(box_error),
+            Command::Install(args) => install::run(&args).map_err(box_error),
+            Command::Uninstall(args) => uninstall::run(&args).map_err(box_error),
+            Command::Crd(args) => crd::run(&args).map_err(box_error),
+            Command::Rbac(args) => rbac::run(&args).map_err(box_error),
+            Command::Completion(args) => completion::run(&args, Self::command()).map_err(box_error),
         };
         result.unwrap_or_else(|error| {
-            // Who has closed the standard error doesn't want to know.
-            let _ = output::print(io::stderr().lock(), &format!("meshwright: {}\n", told(error.as_ref())));
+            // If standard error is closed there is no place left to report to.
+            let _ = output::print(io::stderr().lock(), &format!("meshwright: {}\n", api_error_chain(error.as_ref())));
             ExitCode::FAILURE
         })
     }
 }
 
-fn without_empty_variables(command: clap::Command) -> clap::Command {
+fn ignore_empty_variables(command: clap::Command) -> clap::Command {
     let is_empty = |arg: &clap::Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
     command
         .mut_args(|arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg })
-        .mut_subcommands(without_empty_variables)
+        .mut_subcommands(ignore_empty_variables)
 }
 
-fn boxed(error: impl Error + 'static) -> Box<dyn Error> {
+fn box_error(error: impl Error + 'static) -> Box<dyn Error> {
     Box::new(error)
 }
 
@@ -124,15 +137,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn the_programs_version_is_asked_of_the_program_alone() {
+    fn accepts_version_flag_only_without_subcommand() {
         let kind = |words: &[&str]| Cli::command().try_get_matches_from(words).unwrap_err().kind();
         assert_eq!(kind(&["meshwright", "--version"]), ErrorKind::DisplayVersion);
-        let mistaken = ["meshwright", "render", "--file=x", "--catalog=y", "--version", "1.31.2"];
-        assert_eq!(kind(&mistaken), ErrorKind::UnknownArgument);
+        let unsupported = ["meshwright", "render", "--file=x", "--catalog=y", "--version", "1.31.2"];
+        assert_eq!(kind(&unsupported), ErrorKind::UnknownArgument);
     }
 }

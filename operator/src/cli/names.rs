@@ -1,34 +1,35 @@
-//! Names as Kubernetes takes them. Pure.
+//! Validation of Kubernetes object names. Pure.
 
-/// The most characters of a DNS label.
+/// Maximum length of a DNS label.
 const LABEL: usize = 63;
-/// The most characters of a DNS name.
+/// Maximum length of a DNS subdomain name.
 const NAME: usize = 253;
 
-/// The value of a flag that names a namespace.
+/// Parses a flag that names a namespace.
 pub(super) fn namespace(text: &str) -> Result<String, String> {
     if is_dns_label(text) {
         return Ok(text.to_owned());
     }
     Err(format!(
-        "a namespace is at most {LABEL} lower-case letters, digits and '-', beginning and ending with a letter or digit"
+        "a namespace name consists of up to {LABEL} lower-case letters, digits and '-', and starts and ends with a \
+         letter or digit"
     ))
 }
 
-/// Whether it can be the name of most objects.
+/// Whether most kinds accept this name (DNS subdomain).
 pub(super) fn is_dns_name(name: &str) -> bool {
-    name.len() <= NAME && name.split('.').all(is_part)
+    name.len() <= NAME && name.split('.').all(is_dns_segment)
 }
 
 fn is_dns_label(name: &str) -> bool {
-    name.len() <= LABEL && is_part(name)
+    name.len() <= LABEL && is_dns_segment(name)
 }
 
-fn is_part(part: &str) -> bool {
-    !part.is_empty()
-        && !part.starts_with('-')
-        && !part.ends_with('-')
-        && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+fn is_dns_segment(segment: &str) -> bool {
+    !segment.is_empty()
+        && !segment.starts_with('-')
+        && !segment.ends_with('-')
+        && segment.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
 }
 
 #[cfg(test)]
@@ -36,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_be_no_namespace_is_refused_with_what_can() {
+    fn rejects_invalid_namespace_names() {
         let longest = "a".repeat(LABEL);
         for good in ["istio-system", "1", &longest] {
             assert_eq!(namespace(good).as_deref(), Ok(good));

@@ -1,4 +1,4 @@
-//! `meshwright operator`: the process that the Deployment runs.
+//! `meshwright operator`: the operator's entrypoint.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,32 +7,39 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::app::{self, RunError};
-use crate::catalog::place::Places;
-use crate::controller::Options;
-use crate::mesh::cluster_objects::ClusterObjects;
+use crate::catalog::sources::CatalogSources;
+use crate::controller::OperatorOptions;
+use crate::mesh::cluster_scoped::ClusterScopedResources;
 use crate::runtime::admin::AdminArgs;
 use crate::runtime::leader::LeaderArgs;
 use crate::runtime::telemetry::LogArgs;
 
 /// Flags of the operator.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  # Run with a catalog directory
+  meshwright operator --catalog /catalog
+
+  # Also use the charts in a registry
+  meshwright operator --catalog /catalog:oci://registry.example.com/istio/charts --catalog-cache /cache")]
 pub struct OperatorArgs {
-    /// Where Istio releases are: directories as `meshwright catalog` makes them, and registries, oci:// and registry and
-    /// path; in the order in which they are looked through, with ':' between them
+    /// Catalogs of Istio releases, in order of precedence and separated by ':': directories created with `meshwright
+    /// catalog`, and OCI registries (oci://REGISTRY/PATH)
     #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", required = true, value_name = "DIR|oci://REGISTRY/PATH")]
-    catalogs: Vec<Places>,
-    /// Directory in which the releases of registries are kept; this process's own
+    catalogs: Vec<CatalogSources>,
+    /// Directory that caches releases from registries; must not be shared between processes
     #[arg(long, env = "MESHWRIGHT_CATALOG_CACHE", value_name = "DIR")]
     catalog_cache: Option<PathBuf>,
-    /// Talk HTTP without TLS to the registries of --catalog
+    /// Use plain HTTP for the registries in --catalog
     #[arg(long, env = "MESHWRIGHT_CATALOG_PLAIN_HTTP")]
     catalog_plain_http: bool,
-    /// How often injection is proved by a dry run when nothing gives cause to, in seconds
-    #[arg(long, env = "MESHWRIGHT_PROBE_INTERVAL", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..), value_name = "SECONDS")]
-    probe_interval: u64,
-    /// Who writes the objects of a mesh that are in no namespace: definitions, cluster roles, webhooks and the like
-    #[arg(long, env = "MESHWRIGHT_CLUSTER_OBJECTS", value_enum, default_value_t = ClusterObjects::Managed, value_name = "WHO")]
-    cluster_objects: ClusterObjects,
+    /// Interval between periodic injection checks, in seconds
+    #[arg(long, env = "MESHWRIGHT_INJECTION_CHECK_INTERVAL", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..), value_name = "SECONDS")]
+    injection_check_interval: u64,
+    /// How the mesh's cluster-scoped resources (CRDs, ClusterRoles, webhooks and others) are managed
+    #[arg(long, env = "MESHWRIGHT_CLUSTER_SCOPED_RESOURCES", value_enum, default_value_t = ClusterScopedResources::Managed, value_name = "POLICY")]
+    cluster_scoped_resources: ClusterScopedResources,
     #[command(flatten)]
     admin: AdminArgs,
     #[command(flatten)]
@@ -41,14 +48,14 @@ pub struct OperatorArgs {
     log: LogArgs,
 }
 
-/// Runs the operator until it is told to stop.
+/// Runs the operator until the process receives a termination signal.
 pub fn run(args: &OperatorArgs) -> Result<ExitCode, RunError> {
-    let options = Options {
-        catalogs: args.catalogs.iter().flat_map(|places| places.0.clone()).collect(),
+    let options = OperatorOptions {
+        catalogs: args.catalogs.iter().flat_map(|sources| sources.0.clone()).collect(),
         catalog_cache: args.catalog_cache.clone(),
         catalog_plain_http: args.catalog_plain_http,
-        probe_interval: Duration::from_secs(args.probe_interval),
-        cluster_objects: args.cluster_objects,
+        injection_check_interval: Duration::from_secs(args.injection_check_interval),
+        cluster_scoped_resources: args.cluster_scoped_resources,
     };
     app::run(options, &args.admin, &args.leader, &args.log)
 }
@@ -59,7 +66,7 @@ mod tests {
 
     use super::*;
 
-    /// The flags that the Deployment gives, with the pod's address filled in as the kubelet does it.
+    /// The Deployment's arguments, with `$(POD_IP)` expanded as the kubelet does it.
     fn flags(pod_ip: &str) -> Vec<String> {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/manager/deployment.yaml");
         let deployment: serde_json::Value = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
@@ -68,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn the_deployments_flags_are_good_for_pods_of_either_family() {
+    fn deployment_flags_parse_for_ipv4_and_ipv6() {
         for (pod_ip, socket) in [("10.1.2.3", "10.1.2.3:8080"), ("fd00::7", "[fd00::7]:8080")] {
             let flags = flags(pod_ip).into_iter().chain(["--catalog=/catalog".to_owned()]);
             let matches = OperatorArgs::augment_args(Command::new("operator")).try_get_matches_from(flags).unwrap();

@@ -1,17 +1,17 @@
-//! What commands print, and in which form.
+//! Output of the commands.
 
 use std::io::{self, ErrorKind, Write};
 
 use clap::ValueEnum;
 
-/// How to show something.
+/// Value of `--output`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Output {
+pub(super) enum OutputFormat {
     Text,
     Json,
 }
 
-/// Prints a text. Whoever has stopped reading has read enough: `meshwright plan | head`.
+/// Writes the text. A closed pipe is not an error: `meshwright plan | head`.
 pub(super) fn print(mut out: impl Write, text: &str) -> io::Result<()> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -23,9 +23,9 @@ pub(super) fn print(mut out: impl Write, text: &str) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    struct Refusing(ErrorKind);
+    struct FailingWriter(ErrorKind);
 
-    impl Write for Refusing {
+    impl Write for FailingWriter {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
             Err(self.0.into())
         }
@@ -36,8 +36,8 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_went_away_is_no_trouble_and_a_full_disk_is() {
-        assert!(print(Refusing(ErrorKind::BrokenPipe), "text").is_ok());
-        assert!(print(Refusing(ErrorKind::StorageFull), "text").is_err());
+    fn ignores_broken_pipe_but_not_full_disk() {
+        assert!(print(FailingWriter(ErrorKind::BrokenPipe), "text").is_ok());
+        assert!(print(FailingWriter(ErrorKind::StorageFull), "text").is_err());
     }
 }

@@ -1,8 +1,8 @@
-//! `meshwright plan`: what would happen if a MeshInstallation were applied to a cluster.
+//! `meshwright plan`: the changes that a MeshInstallation would make.
 
 mod notes;
 pub(super) mod observe;
-mod show;
+mod report;
 
 use std::io;
 use std::path::PathBuf;
@@ -18,90 +18,99 @@ use super::cluster::{self, ClusterArgs, ClusterError};
 use super::directories::{self, Directories};
 use super::manifest::{self, ReadManifestError};
 use super::names::namespace;
-use super::output::{Output, print};
+use super::output::{OutputFormat, print};
 use crate::catalog::store::OpenError;
 use crate::mesh::health::Blocker;
-use crate::mesh::object::AdmitObjectError;
+use crate::mesh::object::ParseObjectError;
 use crate::planning::observe::ReadObjectsError;
-use crate::planning::{Report, Verdict};
+use crate::planning::{PlanReport, PlanVerdict};
 use crate::platform::{LoadPlatformError, Platforms};
 
-/// Where something would change, so that a script can tell that from a command that failed.
+/// Exit status if there are changes, so that scripts can distinguish it from an error.
 const CHANGES: u8 = 2;
-/// Of the JSON form; rises when a field changes its meaning or goes.
+/// Version of the JSON format; incremented when a field changes its meaning or is removed.
 const FORMAT: u8 = 1;
 
 /// Flags of `meshwright plan`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The cluster is only read: nothing is written, not even by a dry run. The plan is made by the operator's own functions, from \
-the catalog that is given here and what the operator remembers; with another catalog than the operator's it can differ from \
-what the operator does.
+Examples:
+  # Show the changes that applying a file would make
+  meshwright plan -f mesh.yaml
 
-Exit status: 0 when nothing would change, 2 when something would, 1 on an error or where the operator would refuse it.
+  # Show the changes of an upgrade
+  meshwright plan mesh --version 1.31.3
 
-The JSON form is one object: format (1), installation, running, wanted, platform, verdict (Nothing, Changes, Refused), \
+  # Show what the operator still has to change
+  meshwright plan mesh
+
+The cluster is only read; no dry-run requests are sent. The plan is computed by the operator's code from the given catalog \
+and the operator's revision history. With a different catalog, the operator's actual changes can differ.
+
+Exit status: 0 if nothing would change, 2 if something would change, 1 on an error or if the operator would reject it.
+
+The JSON output is one object: format (1), installation, running, wanted, platform, verdict (Nothing, Changes, Refused), \
 refusals, changes (action, kind, namespace, name, component, fields with path, action, old and new), marksOnly, rollouts \
 (kind, namespace, name, action, because), steps (step, writes, note) and notes.")]
 pub struct PlanArgs {
-    /// The MeshInstallation of the cluster to plan for, instead of a file
+    /// Name of an existing MeshInstallation to plan for, instead of a file
     #[arg(required_unless_present = "file", conflicts_with = "file", value_name = "NAME")]
     name: Option<String>,
-    /// File with the MeshInstallation as it would be applied; - reads standard input
+    /// File with the MeshInstallation to apply; - reads standard input
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// The version that the MeshInstallation NAME would have
+    /// Plan with this spec.version for the MeshInstallation NAME
     #[arg(long, conflicts_with = "file", value_name = "VERSION")]
     version: Option<String>,
-    /// Directories of Istio releases, as `meshwright catalog` makes them
+    /// Catalog directories
     #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", required = true, value_name = "DIR")]
     catalogs: Vec<Directories>,
-    /// Namespace of the operator, where it keeps what it remembers
+    /// Namespace of the operator, which has its revision history
     #[arg(long, value_parser = namespace, default_value = super::OPERATOR_NAMESPACE, value_name = "NAMESPACE")]
     operator_namespace: String,
-    /// How to show the plan
-    #[arg(long, short, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
-    output: Output,
+    /// Output format
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Text, value_name = "FORMAT")]
+    output: OutputFormat,
     #[command(flatten)]
     cluster: ClusterArgs,
 }
 
-/// There is no plan.
+/// The plan can't be computed.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// The file is no good.
+    /// The file is invalid.
     #[error(transparent)]
     Manifest(ReadManifestError),
     /// The catalog can't be read.
     #[error("can't open the catalog")]
     Catalog(#[source] OpenError),
-    /// The program's own data are faulty.
+    /// The bundled platform data is invalid.
     #[error("can't read the platforms")]
     Platforms(#[source] LoadPlatformError),
-    /// The cluster can't be asked.
+    /// The cluster can't be reached.
     #[error(transparent)]
     Cluster(ClusterError),
-    /// The API server didn't answer, or refused.
+    /// MeshInstallations can't be listed.
     #[error("can't read MeshInstallations")]
     List(#[source] Box<kube::Error>),
-    /// There is no installation of that name.
-    #[error("no MeshInstallation is called {0:?}")]
+    /// There is no MeshInstallation with this name.
+    #[error("MeshInstallation {0:?} not found")]
     NotFound(String),
-    /// It is on its way out.
-    #[error("MeshInstallation {0} is being deleted: nothing of its spec is followed any more")]
+    /// The MeshInstallation is being deleted.
+    #[error("MeshInstallation {0} is being deleted; the operator no longer applies its spec")]
     Deleting(String),
-    /// The API server would refuse the change.
-    #[error("the API server would refuse the change:\n  {}", .0.join("\n  "))]
+    /// The API server would reject the change.
+    #[error("the API server would reject the change:\n  {}", .0.join("\n  "))]
     Change(Vec<String>),
-    /// The operator can't make objects of it.
+    /// The operator would reject the spec.
     #[error("{}: {}", .0.reason.as_str(), .0.message)]
     Refused(Blocker),
-    /// Objects can't be read.
+    /// Live resources can't be read.
     #[error(transparent)]
     Objects(ReadObjectsError),
-    /// The steps can't be worked out.
-    #[error("can't work out the steps")]
-    Steps(#[source] AdmitObjectError),
+    /// The upgrade steps can't be computed.
+    #[error("can't compute the upgrade steps")]
+    Steps(#[source] ParseObjectError),
     /// The output can't be written.
     #[error("can't write the output")]
     Print(#[source] io::Error),
@@ -113,18 +122,18 @@ pub fn run(args: &PlanArgs) -> Result<ExitCode, PlanError> {
     let given = given.map_err(PlanError::Manifest)?;
     let report = cluster::block_on(plan(args, given)).map_err(PlanError::Cluster)??;
     let text = match args.output {
-        Output::Text => show::text(&report),
-        Output::Json => format!("{:#}\n", with_format(&report)),
+        OutputFormat::Text => report::text(&report),
+        OutputFormat::Json => format!("{:#}\n", with_format(&report)),
     };
     print(anstream::stdout().lock(), &text).map_err(PlanError::Print)?;
     Ok(match report.verdict {
-        Verdict::Nothing => ExitCode::SUCCESS,
-        Verdict::Changes => ExitCode::from(CHANGES),
-        Verdict::Refused => ExitCode::FAILURE,
+        PlanVerdict::Nothing => ExitCode::SUCCESS,
+        PlanVerdict::Changes => ExitCode::from(CHANGES),
+        PlanVerdict::Refused => ExitCode::FAILURE,
     })
 }
 
-fn with_format(report: &Report) -> Value {
+fn with_format(report: &PlanReport) -> Value {
     let mut value = json!(report);
     if let Some(fields) = value.as_object_mut() {
         fields.insert("format".into(), FORMAT.into());
@@ -132,7 +141,7 @@ fn with_format(report: &Report) -> Value {
     value
 }
 
-async fn plan(args: &PlanArgs, given: Option<MeshInstallation>) -> Result<Report, PlanError> {
+async fn plan(args: &PlanArgs, given: Option<MeshInstallation>) -> Result<PlanReport, PlanError> {
     let catalog = directories::open(&args.catalogs).map_err(PlanError::Catalog)?;
     let platforms = Platforms::bundled().map_err(PlanError::Platforms)?;
     let cluster = cluster::connect(&args.cluster).await.map_err(PlanError::Cluster)?;
@@ -140,9 +149,9 @@ async fn plan(args: &PlanArgs, given: Option<MeshInstallation>) -> Result<Report
     let client = cluster.clients.requests;
     let all = cluster::installations(&client).await.map_err(|error| PlanError::List(Box::new(error)))?;
     let name = given.as_ref().map_or_else(|| args.name.clone().unwrap_or_default(), ResourceExt::name_any);
-    let present = all.iter().find(|installation| installation.name_any() == name);
-    let wanted = wanted(given, present, &name, args.version.as_deref())?;
-    let sight = observe::Sight {
+    let current = all.iter().find(|installation| installation.name_any() == name);
+    let wanted = wanted(given, current, &name, args.version.as_deref())?;
+    let reader = observe::ClusterReader {
         client,
         kubernetes,
         operator_namespace: &args.operator_namespace,
@@ -150,29 +159,29 @@ async fn plan(args: &PlanArgs, given: Option<MeshInstallation>) -> Result<Report
         catalog: &catalog,
         platforms: Arc::new(platforms),
     };
-    let mut view = observe::look(&sight, &wanted).await?;
-    observe::plan(&sight, &mut view, &wanted, present).await
+    let mut snapshot = observe::read(&reader, &wanted).await?;
+    observe::plan(&reader, &mut snapshot, &wanted, current).await
 }
 
-/// The installation as the API server would have it after the change.
+/// The MeshInstallation after the change.
 fn wanted(
     given: Option<MeshInstallation>,
-    present: Option<&MeshInstallation>,
+    current: Option<&MeshInstallation>,
     name: &str,
     version: Option<&str>,
 ) -> Result<MeshInstallation, PlanError> {
-    let Some(present) = present else { return given.ok_or_else(|| PlanError::NotFound(name.to_owned())) };
-    if present.metadata.deletion_timestamp.is_some() {
+    let Some(current) = current else { return given.ok_or_else(|| PlanError::NotFound(name.to_owned())) };
+    if current.metadata.deletion_timestamp.is_some() {
         return Err(PlanError::Deleting(name.to_owned()));
     }
-    let mut wanted = present.clone();
+    let mut wanted = current.clone();
     if let Some(given) = given {
         wanted.spec = given.spec;
     }
     if let Some(version) = version {
         version.clone_into(&mut wanted.spec.version);
     }
-    match manifest::refused_change(present, &wanted) {
+    match manifest::update_errors(current, &wanted) {
         problems if problems.is_empty() => Ok(wanted),
         problems => Err(PlanError::Change(problems)),
     }
@@ -189,28 +198,28 @@ mod tests {
     }
 
     #[test]
-    fn the_present_installation_keeps_its_identity_and_takes_the_spec_of_the_file_or_the_version() {
-        let mut present = installation(&json!({"version": "1.31.2"}));
-        present.metadata.uid = Some("u".into());
+    fn combines_current_identity_with_new_spec() {
+        let mut current = installation(&json!({"version": "1.31.2"}));
+        current.metadata.uid = Some("u".into());
         let given = installation(&json!({"version": "1.31.3", "profile": "demo"}));
-        let by_file = wanted(Some(given.clone()), Some(&present), "mesh", None).unwrap();
+        let by_file = wanted(Some(given.clone()), Some(&current), "mesh", None).unwrap();
         assert_eq!((by_file.metadata.uid.as_deref(), &by_file.spec), (Some("u"), &given.spec));
-        let by_version = wanted(None, Some(&present), "mesh", Some("1.31.4")).unwrap();
-        assert_eq!((by_version.spec.version.as_str(), by_version.spec.profile), ("1.31.4", present.spec.profile));
+        let by_version = wanted(None, Some(&current), "mesh", Some("1.31.4")).unwrap();
+        assert_eq!((by_version.spec.version.as_str(), by_version.spec.profile), ("1.31.4", current.spec.profile));
     }
 
     #[test]
-    fn what_is_not_there_is_being_deleted_or_cannot_be_changed_has_no_plan() {
-        let present = installation(&json!({"version": "1.31.2"}));
+    fn rejects_missing_deleted_and_immutable() {
+        let current = installation(&json!({"version": "1.31.2"}));
         assert!(matches!(wanted(None, None, "mesh", None), Err(PlanError::NotFound(name)) if name == "mesh"));
-        let moved = installation(&json!({"version": "1.31.2", "namespace": "elsewhere"}));
-        let refused = wanted(Some(moved), Some(&present), "mesh", None).unwrap_err();
-        assert!(refused.to_string().contains("namespace can't be changed"), "{refused}");
-        let bad = wanted(None, Some(&present), "mesh", Some("v1.31.3")).unwrap_err();
-        assert!(bad.to_string().contains("without a leading v"), "{bad}");
-        let mut leaving = present;
-        leaving.metadata.deletion_timestamp =
+        let changed = installation(&json!({"version": "1.31.2", "namespace": "elsewhere"}));
+        let error = wanted(Some(changed), Some(&current), "mesh", None).unwrap_err();
+        assert!(error.to_string().contains("namespace is immutable"), "{error}");
+        let bad = wanted(None, Some(&current), "mesh", Some("v1.31.3")).unwrap_err();
+        assert!(bad.to_string().contains("leading v"), "{bad}");
+        let mut deleting = current;
+        deleting.metadata.deletion_timestamp =
             Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time("2026-11-21T10:00:00Z".parse().unwrap()));
-        assert!(matches!(wanted(None, Some(&leaving), "mesh", None), Err(PlanError::Deleting(_))));
+        assert!(matches!(wanted(None, Some(&deleting), "mesh", None), Err(PlanError::Deleting(_))));
     }
 }

@@ -1,4 +1,4 @@
-//! `meshwright rbac`: the operator's rights for the releases of a catalog, as manifests or as a document.
+//! `meshwright rbac`: the operator's permissions for the releases of a catalog, as manifests or as a document.
 
 use std::error::Error;
 use std::io;
@@ -16,128 +16,143 @@ use super::directories::{self, Directories};
 use super::manifest::{self, ReadManifestError};
 use super::names::namespace;
 use super::output::print;
-use crate::catalog::{Catalog, Profile, Release, explain};
-use crate::mesh::cluster_objects::ClusterObjects;
-use crate::mesh::object::{Desired, Owner};
+use crate::catalog::{Catalog, Profile, Release, error_chain};
+use crate::mesh::cluster_scoped::ClusterScopedResources;
+use crate::mesh::object::{DesiredObject, Owner};
 use crate::mesh::problem::sentence;
+use crate::mesh::rbac::{InstallNamespaces, OperatorPermissions, PermissionsError};
 use crate::mesh::render::render;
-use crate::mesh::rights::{Placement, Rights, RightsError};
 use crate::mesh::validate::validate;
 use crate::platform::{GENERIC, LoadPlatformError, Platform, Platforms};
 
 /// Flags of `meshwright rbac`.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  # Apply the permissions that the releases of a catalog need
+  meshwright rbac --catalog releases | kubectl apply --server-side -f -
+
+  # For a control plane in another namespace
+  meshwright rbac --catalog releases --mesh-namespace mesh-system
+
+  # For an operator that can only write in the mesh's namespaces
+  meshwright rbac --catalog releases --cluster-scoped-resources external --gateway-namespace edge
+
+  # Show what each permission is for
+  meshwright rbac --catalog releases --document")]
 pub struct RbacArgs {
-    /// Directories of Istio releases, as `meshwright catalog` makes them; the rights are those that all of them need
+    /// Catalog directories. The result has the permissions that all releases in them need
     #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", required = true, value_name = "DIR")]
     pub(super) catalogs: Vec<Directories>,
-    /// Namespace of the mesh's control plane
-    #[arg(long, value_parser = namespace, default_value = super::MESH_NAMESPACE)]
-    pub(super) namespace: String,
+    /// Namespace of the control plane
+    #[arg(long, value_parser = namespace, default_value = super::MESH_NAMESPACE, value_name = "NAMESPACE")]
+    pub(super) mesh_namespace: String,
     /// Namespace of the operator
     #[arg(long, value_parser = namespace, default_value = super::OPERATOR_NAMESPACE, value_name = "NAMESPACE")]
     pub(super) operator_namespace: String,
-    /// File with values of Istio's charts, as spec.values has them, by which their roles may allow more; - reads
+    /// File with Helm values in the format of spec.values, for chart options that need more permissions; - reads
     /// standard input
     #[arg(long, value_name = "FILE")]
     pub(super) values: Option<PathBuf>,
-    /// Who writes the objects of a mesh that are in no namespace; the operator has to be started with the same
-    #[arg(long, value_enum, default_value_t = ClusterObjects::Managed, value_name = "WHO", conflicts_with = "document")]
-    pub(super) cluster_objects: ClusterObjects,
-    /// Another namespace that gateways, cni or ztunnel may be in; can be given again. Only with --cluster-objects
-    /// preinstalled: otherwise they may be in any
+    /// How the mesh's cluster-scoped resources are managed; must match the operator's flag
+    #[arg(long, value_enum, default_value_t = ClusterScopedResources::Managed, value_name = "POLICY", conflicts_with = "document")]
+    pub(super) cluster_scoped_resources: ClusterScopedResources,
+    /// Additional namespace of gateways, istio-cni or ztunnel; can be repeated. Requires --cluster-scoped-resources
+    /// external, because otherwise the operator has permissions in all namespaces
     #[arg(long = "gateway-namespace", value_parser = namespace, value_name = "NAMESPACE")]
     pub(super) gateway_namespaces: Vec<String>,
-    /// Print the document that tells of each right who needs it, instead of manifests
+    /// Print a Markdown document that explains each permission, instead of manifests
     #[arg(long)]
     pub(super) document: bool,
 }
 
-/// The rights could not be worked out.
+/// The permissions can't be computed.
 #[derive(Debug, thiserror::Error)]
 pub enum RbacError {
     /// The catalog can't be read.
-    #[error("opening the catalog failed")]
+    #[error("can't open the catalog")]
     Catalog(#[source] Box<dyn Error>),
-    /// The file of values is no good.
-    #[error("reading the values failed")]
+    /// The values file is invalid.
+    #[error("can't read the values")]
     Values(#[source] Box<dyn Error>),
-    /// There is nothing to work them out from.
-    #[error("the catalog has no release that can be used: add one with `meshwright catalog add`")]
+    /// The permissions are derived from the rendered charts of at least one release.
+    #[error("the catalog has no usable release; add one with `meshwright catalog add`")]
     Empty,
     /// A release can't be rendered with one of the profiles.
-    #[error("rendering Istio {version} with profile {profile} for platform {platform} failed: {reason}")]
+    #[error("can't render Istio {version} with profile {profile} for platform {platform}: {reason}")]
     Render {
-        /// The release.
+        /// Version of the release.
         version: Version,
-        /// The profile.
+        /// Name of the profile.
         profile: &'static str,
-        /// The platform.
+        /// Name of the platform.
         platform: String,
-        /// Why not.
+        /// The renderer's error.
         reason: String,
     },
     /// The platforms can't be read.
-    #[error("reading the platforms failed")]
+    #[error("can't read the platforms")]
     Platforms(#[source] LoadPlatformError),
-    /// The releases' roles can't be held.
-    #[error("working out the rights failed")]
-    Rights(#[source] RightsError),
-    /// The rights of an operator that writes everywhere don't depend on namespaces of gateways.
-    #[error("--gateway-namespace makes a difference with --cluster-objects preinstalled alone")]
-    Everywhere,
+    /// The roles of the releases can't be converted into permissions.
+    #[error("can't compute the permissions")]
+    Permissions(#[source] PermissionsError),
+    /// An operator that manages cluster-scoped resources has permissions in all namespaces.
+    #[error("--gateway-namespace requires --cluster-scoped-resources external")]
+    GatewayNamespaces,
     /// The manifests can't be written as YAML.
-    #[error("writing the manifests as YAML failed")]
+    #[error("can't write the manifests as YAML")]
     Write(#[source] Box<serde_saphyr::ser::Error>),
     /// The output can't be written.
     #[error("can't write the output")]
     Print(#[source] io::Error),
 }
 
-/// A namespace that is not the control plane's: what a gateway needs there, it needs anywhere.
-const ELSEWHERE: &str = "gateways";
-/// Charts ask for no more than `major.minor`, and no role depends on it.
+/// A namespace other than the control plane's, for the permissions that gateways need in any namespace.
+const GATEWAY_NAMESPACE: &str = "gateways";
+/// Templates only look at `major.minor`, and no role depends on it.
 const KUBERNETES: &str = "v1.36.0";
 
-/// Prints the rights.
+/// Prints the permissions.
 pub fn run(args: &RbacArgs) -> Result<ExitCode, RbacError> {
     print(io::stdout().lock(), &text(args)?).map_err(RbacError::Print)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The rights, as manifests or as the document.
+/// The permissions, as manifests or as the document.
 pub(super) fn text(args: &RbacArgs) -> Result<String, RbacError> {
     let catalog = directories::open(&args.catalogs).map_err(|error| RbacError::Catalog(error.into()))?;
     let values = args.values.as_deref().map_or_else(|| Ok(ChartValues::default()), manifest::read_values);
     let values = values.map_err(|error: ReadManifestError| RbacError::Values(error.into()))?;
-    let objects = objects_with(&catalog, &args.namespace, &values)?;
+    let objects = objects_with(&catalog, &args.mesh_namespace, &values)?;
     if objects.is_empty() {
         return Err(RbacError::Empty);
     }
-    let placement = Placement { operator: args.operator_namespace.clone(), mesh: args.namespace.clone() };
-    let rights = Rights::of(placement, objects.iter().map(Arc::as_ref)).map_err(RbacError::Rights)?;
+    let placement = InstallNamespaces { operator: args.operator_namespace.clone(), mesh: args.mesh_namespace.clone() };
+    let permissions =
+        OperatorPermissions::of(placement, objects.iter().map(Arc::as_ref)).map_err(RbacError::Permissions)?;
     let versions: Vec<String> = catalog.versions().into_iter().map(ToString::to_string).collect();
-    let made = format!("Generated for Istio {}; don't edit. To renew: make generate", versions.join(", "));
-    if args.document { Ok(rights.document(&made)) } else { yaml(&manifests(&rights, args)?, &made) }
+    let header = format!("Generated for Istio {}; don't edit. To update: make generate", versions.join(", "));
+    if args.document { Ok(permissions.document(&header)) } else { yaml(&manifests(&permissions, args)?, &header) }
 }
 
-/// Every profile, and every platform for which the charts may make other roles. They do the one apart from the other.
-fn cases(platforms: &Platforms) -> impl Iterator<Item = (ProfileName, &Platform)> {
+/// Each profile on the generic platform, and the default profile on each platform whose charts may render other roles.
+/// The two don't influence each other, so other combinations add nothing.
+fn render_combinations(platforms: &Platforms) -> impl Iterator<Item = (ProfileName, &Platform)> {
     let profiles = ProfileName::ALL.into_iter().filter_map(|profile| Some((profile, platforms.get(GENERIC)?)));
     let known = platforms.iter().filter(|platform| platform.chart_platform().is_some());
     profiles.chain(known.map(|platform| (ProfileName::Default, platform)))
 }
 
-fn manifests(rights: &Rights, args: &RbacArgs) -> Result<Vec<Value>, RbacError> {
-    match args.cluster_objects {
-        ClusterObjects::Preinstalled => Ok(rights.manifests_in_namespaces(&args.gateway_namespaces)),
-        ClusterObjects::Managed if args.gateway_namespaces.is_empty() => Ok(rights.manifests()),
-        ClusterObjects::Managed => Err(RbacError::Everywhere),
+fn manifests(permissions: &OperatorPermissions, args: &RbacArgs) -> Result<Vec<Value>, RbacError> {
+    match args.cluster_scoped_resources {
+        ClusterScopedResources::External => Ok(permissions.namespaced_manifests(&args.gateway_namespaces)),
+        ClusterScopedResources::Managed if args.gateway_namespaces.is_empty() => Ok(permissions.manifests()),
+        ClusterScopedResources::Managed => Err(RbacError::GatewayNamespaces),
     }
 }
 
-fn yaml(manifests: &[Value], made: &str) -> Result<String, RbacError> {
-    let mut text = format!("# {made}\n");
+fn yaml(manifests: &[Value], header: &str) -> Result<String, RbacError> {
+    let mut text = format!("# {header}\n");
     for manifest in manifests {
         let document = serde_saphyr::to_string(manifest).map_err(|error| RbacError::Write(Box::new(error)))?;
         text.push_str("---\n");
@@ -146,17 +161,21 @@ fn yaml(manifests: &[Value], made: &str) -> Result<String, RbacError> {
     Ok(text)
 }
 
-/// All that a catalog's releases make of every profile and platform, with a gateway and all add-ons.
-pub(super) fn objects_of_all(catalog: &Catalog, namespace: &str) -> Result<Vec<Arc<Desired>>, RbacError> {
+/// The resources of all releases, for all profiles and platforms, with a gateway and all add-ons.
+pub(super) fn objects_of_all(catalog: &Catalog, namespace: &str) -> Result<Vec<Arc<DesiredObject>>, RbacError> {
     objects_with(catalog, namespace, &ChartValues::default())
 }
 
-/// The same with values for the charts.
-fn objects_with(catalog: &Catalog, namespace: &str, values: &ChartValues) -> Result<Vec<Arc<Desired>>, RbacError> {
+/// As [`objects_of_all`], with additional Helm values.
+fn objects_with(
+    catalog: &Catalog,
+    namespace: &str,
+    values: &ChartValues,
+) -> Result<Vec<Arc<DesiredObject>>, RbacError> {
     let platforms = Platforms::bundled().map_err(RbacError::Platforms)?;
     let mut objects = Vec::new();
     for release in catalog.releases() {
-        for (profile, platform) in cases(&platforms) {
+        for (profile, platform) in render_combinations(&platforms) {
             let rendered = objects_of(release, profile, platform, namespace, values);
             objects.extend(rendered.map_err(|reason| RbacError::Render {
                 version: release.version().clone(),
@@ -169,22 +188,22 @@ fn objects_with(catalog: &Catalog, namespace: &str, values: &ChartValues) -> Res
     Ok(objects)
 }
 
-/// All that a release makes of a profile with a gateway.
+/// The resources of one release with one profile, with a gateway and all add-ons.
 pub(super) fn objects_of(
     release: &Release,
     profile: ProfileName,
     platform: &Platform,
     namespace: &str,
     values: &ChartValues,
-) -> Result<Vec<Arc<Desired>>, String> {
+) -> Result<Vec<Arc<DesiredObject>>, String> {
     let mut spec = spec(release.version(), profile, namespace).map_err(|error| error.to_string())?;
     spec.values.clone_from(values);
-    let owner = Owner { installation: "rights".into(), uid: String::new(), release: release.version().clone() };
+    let owner = Owner { installation: "permissions".into(), uid: String::new(), release: release.version().clone() };
     let profile = Profile::get(profile).map_err(|error| error.to_string())?;
     let validated = validate(&spec, owner, &profile, platform).map_err(|problems| sentence(&problems))?;
     let charts = release.load_charts(validated.releases.iter().map(|wanted| wanted.chart));
-    let charts = charts.map_err(|error| explain(&error))?;
-    render(&validated, &charts, &Capabilities::of_version(KUBERNETES)).map_err(|error| explain(&error))
+    let charts = charts.map_err(|error| error_chain(&error))?;
+    render(&validated, &charts, &Capabilities::of_version(KUBERNETES)).map_err(|error| error_chain(&error))
 }
 
 fn spec(version: &Version, profile: ProfileName, namespace: &str) -> Result<MeshInstallationSpec, serde_json::Error> {
@@ -192,7 +211,7 @@ fn spec(version: &Version, profile: ProfileName, namespace: &str) -> Result<Mesh
         "version": version.to_string(),
         "profile": profile,
         "namespace": namespace,
-        "gateways": [{"name": "gateway", "namespace": ELSEWHERE}],
+        "gateways": [{"name": "gateway", "namespace": GATEWAY_NAMESPACE}],
         "addons": AddOnName::ALL.map(|name| json!({"name": name})),
     }))
 }
@@ -202,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_specs_that_are_rendered_are_good_for_every_profile() {
+    fn rendered_specs_are_valid_for_every_profile() {
         for profile in ProfileName::ALL {
             let spec = spec(&Version::new(1, 31, 2), profile, "mesh").unwrap();
             assert_eq!((spec.profile, spec.namespace.as_str()), (profile, "mesh"));
@@ -212,19 +231,23 @@ mod tests {
     }
 
     #[test]
-    fn every_profile_and_every_platform_of_the_charts_is_rendered() {
+    fn renders_all_profiles_and_chart_platforms() {
         let platforms = Platforms::bundled().unwrap();
-        let cases: Vec<(ProfileName, &str)> = cases(&platforms).map(|(profile, on)| (profile, on.name())).collect();
-        assert!(ProfileName::ALL.iter().all(|profile| cases.contains(&(*profile, GENERIC))), "{cases:?}");
-        assert!(cases.contains(&(ProfileName::Default, "openshift")), "{cases:?}");
+        let render_combinations: Vec<(ProfileName, &str)> =
+            render_combinations(&platforms).map(|(profile, on)| (profile, on.name())).collect();
+        assert!(
+            ProfileName::ALL.iter().all(|profile| render_combinations.contains(&(*profile, GENERIC))),
+            "{render_combinations:?}"
+        );
+        assert!(render_combinations.contains(&(ProfileName::Default, "openshift")), "{render_combinations:?}");
     }
 
     #[test]
-    fn manifests_are_separate_documents_below_a_line_that_says_how_they_were_made() {
-        let placement = Placement { operator: "meshwright-system".into(), mesh: "istio-system".into() };
-        let rights = Rights::of(placement, []).unwrap();
-        let text = yaml(&rights.manifests(), "made by hand").unwrap();
-        assert!(text.starts_with("# made by hand\n---\n"));
-        assert_eq!(text.matches("\n---\n").count(), rights.manifests().len());
+    fn prints_header_and_one_document_per_manifest() {
+        let placement = InstallNamespaces { operator: "meshwright-system".into(), mesh: "istio-system".into() };
+        let permissions = OperatorPermissions::of(placement, []).unwrap();
+        let text = yaml(&permissions.manifests(), "header").unwrap();
+        assert!(text.starts_with("# header\n---\n"));
+        assert_eq!(text.matches("\n---\n").count(), permissions.manifests().len());
     }
 }

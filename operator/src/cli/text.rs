@@ -1,37 +1,36 @@
-//! Small pieces of text: spans of time, colours, lines of a given width.
+//! Text helpers: durations, colors, line wrapping.
 
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 
-/// What is as it should be.
+/// Color of the expected state.
 pub(super) const GOOD: Style = AnsiColor::Green.on_default();
-/// What isn't yet, or soon won't be.
-pub(super) const CARE: Style = AnsiColor::Yellow.on_default();
-/// What is broken.
+/// Color of warnings and of states that still change.
+pub(super) const WARNING: Style = AnsiColor::Yellow.on_default();
+/// Color of failures.
 pub(super) const BAD: Style = AnsiColor::Red.on_default();
-/// Labels and headings.
+/// Style of labels and table headings.
 pub(super) const LABEL: Style = Style::new().dimmed();
-/// What a person looks for first.
+/// Style of titles and summaries.
 pub(super) const TITLE: Style = Style::new().bold();
-/// Nothing special.
 pub(super) const PLAIN: Style = Style::new();
 
-/// How wide a line of text is that is easy to read.
+/// Line width for readable text.
 pub(super) const WIDTH: usize = 100;
 
-/// `text` in `style`; the escape codes are taken out again where the output is no terminal.
+/// `text` in `style`. `anstream` removes the escape codes if the output isn't a terminal.
 pub(super) fn paint(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// On one line, and without what a terminal would obey: status can hold what a webhook or a container said.
+/// Collapses whitespace and removes control characters: status can contain output of webhooks and containers.
 pub(super) fn clean(text: &str) -> String {
     let spaced: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     spaced.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A span of time in one number, as exact as one would say it.
-pub(super) fn span(from: Timestamp, to: Timestamp) -> String {
+/// A duration with one unit, as `kubectl get` shows ages.
+pub(super) fn format_duration(from: Timestamp, to: Timestamp) -> String {
     let seconds = to.as_second().saturating_sub(from.as_second()).max(0);
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match () {
@@ -43,7 +42,7 @@ pub(super) fn span(from: Timestamp, to: Timestamp) -> String {
     }
 }
 
-/// Breaks a text into lines of at most `width` characters; a word that is longer has a line of its own.
+/// Wraps a text at `width` characters; longer words get a line of their own.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -58,10 +57,10 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// `2 failed, 7 passed`; what there is none of is left out.
-pub(super) fn sum<'a>(parts: impl IntoIterator<Item = (usize, &'a str)>) -> String {
-    let some = parts.into_iter().filter(|(number, _)| *number > 0);
-    some.map(|(number, what)| format!("{number} {what}")).collect::<Vec<_>>().join(", ")
+/// `2 failed, 7 passed`; omits zero counts.
+pub(super) fn format_counts<'a>(parts: impl IntoIterator<Item = (usize, &'a str)>) -> String {
+    let nonzero = parts.into_iter().filter(|(number, _)| *number > 0);
+    nonzero.map(|(number, what)| format!("{number} {what}")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -69,32 +68,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_span_is_one_number() {
+    fn formats_duration_with_one_unit() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let cases = [(0, "0s"), (119, "119s"), (120, "2m"), (7_199, "119m"), (7_200, "2h"), (172_800, "2d")];
         for (seconds, expected) in cases {
-            assert_eq!(span(at(1_000), at(1_000 + seconds)), expected);
+            assert_eq!(format_duration(at(1_000), at(1_000 + seconds)), expected);
         }
-        assert_eq!(span(at(0), at(10 * 365 * 86_400)), "10y");
-        // Clocks of two machines differ.
-        assert_eq!(span(at(5), at(0)), "0s");
+        assert_eq!(format_duration(at(0), at(10 * 365 * 86_400)), "10y");
+        // The clocks of two machines can differ.
+        assert_eq!(format_duration(at(5), at(0)), "0s");
     }
 
     #[test]
-    fn lines_break_between_words_and_long_words_are_kept_whole() {
+    fn wraps_between_words() {
         assert_eq!(wrap("a bb ccc", 4), ["a bb", "ccc"]);
         assert_eq!(wrap("a incomprehensible b", 4), ["a", "incomprehensible", "b"]);
         assert!(wrap("", 4).is_empty());
     }
 
     #[test]
-    fn a_sum_has_what_there_is() {
-        assert_eq!(sum([(2, "failed"), (0, "unknown"), (1, "passed")]), "2 failed, 1 passed");
-        assert_eq!(sum([(0, "failed")]), "");
+    fn omits_zero_counts() {
+        assert_eq!(format_counts([(2, "failed"), (0, "unknown"), (1, "passed")]), "2 failed, 1 passed");
+        assert_eq!(format_counts([(0, "failed")]), "");
     }
 
     #[test]
-    fn nothing_that_a_terminal_obeys_gets_through() {
+    fn removes_terminal_control_characters() {
         assert_eq!(clean("a\u{1b}[2J\r\nb\u{9b}2Jc"), "a [2J b 2Jc");
     }
 }

@@ -1,7 +1,7 @@
-//! `meshwright uninstall`: takes the operator away so that nothing hangs: first the meshes, as its user says, then what
-//! the operator consists of.
+//! `meshwright uninstall`: uninstalls the operator so that no deletion hangs: first the MeshInstallations, then the
+//! operator's resources.
 
-mod found;
+mod discover;
 mod plan;
 mod steps;
 
@@ -16,49 +16,59 @@ use tokio::time::Instant;
 use super::cluster::{self, ClusterArgs, ClusterError};
 use super::names::namespace;
 use super::output::print;
-use plan::Refusal;
+use plan::UninstallBlocker;
 
 /// Flags of `meshwright uninstall`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Says what it is going to do and asks, or wants --yes where there is no terminal. Istio's namespace always stays: the \
-mesh's certificate authority is in it, in Secret istio-ca-secret. What Helm, Flux, Argo CD or OLM has made is left to them.
+Examples:
+  # Show what would be deleted
+  meshwright uninstall --meshes uninstall --dry-run
 
-Exit status: 0 when nothing of it is left, and with --dry-run; 1 where it is refused, fails, or takes longer than --timeout. \
-It can be run again, and goes on from there.")]
+  # Uninstall all meshes and the operator
+  meshwright uninstall --meshes uninstall --crd
+
+  # Uninstall the operator and keep the meshes running
+  meshwright uninstall --meshes orphan
+
+Lists what will be deleted and asks for confirmation; without a terminal, --yes is required. Istio's namespace is always kept \
+because its Secret istio-ca-secret has the mesh's root certificate. Resources managed by Helm, Flux, Argo CD or OLM are kept.
+
+Exit status: 0 if everything is deleted, and with --dry-run; 1 if the command is rejected, fails or takes longer than --timeout. \
+It can be run again to continue.")]
 pub struct UninstallArgs {
-    /// What becomes of the meshes; where there are any, it has to be said
-    #[arg(long, value_enum, value_name = "FATE")]
-    meshes: Option<Fate>,
-    /// Remove the definition of MeshInstallations too
+    /// How to handle the meshes; required if there are MeshInstallations
+    #[arg(long, value_enum, value_name = "POLICY")]
+    meshes: Option<MeshPolicy>,
+    /// Also delete the MeshInstallation CRD
     #[arg(long)]
     crd: bool,
     /// Namespace of the operator
     #[arg(long, value_parser = namespace, default_value = super::OPERATOR_NAMESPACE, value_name = "NAMESPACE")]
     operator_namespace: String,
-    /// Only say what would be done
+    /// Only show what would be deleted
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
-    /// Don't ask
+    /// Don't ask for confirmation
     #[arg(long, short)]
     yes: bool,
-    /// How long to wait for it all to be gone, in seconds
+    /// Time to wait for all deletions, in seconds
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400), value_name = "SECONDS")]
     timeout: u64,
     #[command(flatten)]
     cluster: ClusterArgs,
 }
 
-/// What becomes of meshes when their operator goes.
+/// How to handle meshes when the operator is uninstalled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Fate {
-    /// They are removed, by the operator, before it goes
+enum MeshPolicy {
+    /// The operator uninstalls the meshes before it is deleted
     Uninstall,
-    /// They go on running, without an operator
+    /// The meshes keep running without an operator
     Orphan,
 }
 
-impl Fate {
+impl MeshPolicy {
     const fn policy(self) -> DeletionPolicy {
         match self {
             Self::Uninstall => DeletionPolicy::Uninstall,
@@ -67,55 +77,55 @@ impl Fate {
     }
 }
 
-/// The operator is not removed, or not all of it.
+/// The operator can't be uninstalled, or not completely.
 #[derive(Debug, thiserror::Error)]
 pub enum UninstallError {
-    /// The cluster can't be asked.
+    /// The cluster can't be reached.
     #[error(transparent)]
     Cluster(ClusterError),
-    /// Something that may have to go can't be read.
+    /// A resource can't be read.
     #[error("can't read {what}")]
     Read {
-        /// What.
+        /// The resource or resources.
         what: String,
-        /// Cause.
+        /// The failed request.
         #[source]
         source: Box<kube::Error>,
     },
-    /// It must not be done like this.
-    #[error("{0}; nothing was changed")]
-    Refused(Refusal),
-    /// Nobody said yes.
-    #[error("nobody to ask, since standard input is no terminal: say --yes; nothing was changed")]
-    NobodyToAsk,
-    /// Somebody said no.
-    #[error("nothing was changed")]
+    /// The command is rejected.
+    #[error("{0}. Nothing was changed")]
+    Refused(UninstallBlocker),
+    /// There is no terminal for the confirmation.
+    #[error("standard input is not a terminal; confirm with --yes. Nothing was changed")]
+    NoTerminal,
+    /// The user didn't confirm.
+    #[error("aborted; nothing was changed")]
     Declined,
-    /// The answer can't be read.
-    #[error("can't read the answer; nothing was changed")]
-    Ask(#[source] io::Error),
-    /// Something can't be changed or deleted.
-    #[error("can't remove {what}")]
+    /// The confirmation can't be read.
+    #[error("can't read the confirmation; nothing was changed")]
+    ReadConfirmation(#[source] io::Error),
+    /// A resource can't be changed or deleted.
+    #[error("can't delete {what}")]
     Write {
-        /// What.
+        /// The resource or resources.
         what: String,
-        /// Cause.
+        /// The failed request.
         #[source]
         source: Box<kube::Error>,
     },
-    /// A mesh came while the others went.
-    #[error("meanwhile there is MeshInstallation {0}: the operator stays; run it again")]
-    Newcomer(String),
-    /// Something doesn't go.
-    #[error("{what} is still there after {} s: {state}{advice}", .after.as_secs())]
+    /// A MeshInstallation was created during the command.
+    #[error("MeshInstallation {0} was created in the meantime; the operator is kept, run the command again")]
+    NewInstallation(String),
+    /// A deletion takes too long.
+    #[error("{what} still exists after {} s: {state}{advice}", .after.as_secs())]
     Deadline {
-        /// What.
+        /// The resource or resources.
         what: String,
-        /// How long it was waited for.
+        /// The value of `--timeout`.
         after: Duration,
-        /// What it waits for.
+        /// What blocks the deletion.
         state: String,
-        /// What else can be done.
+        /// What the user can do instead.
         advice: &'static str,
     },
     /// The output can't be written.
@@ -123,28 +133,28 @@ pub enum UninstallError {
     Print(#[source] io::Error),
 }
 
-/// Removes the operator from a cluster.
+/// Uninstalls the operator from a cluster.
 pub fn run(args: &UninstallArgs) -> Result<ExitCode, UninstallError> {
     cluster::block_on(uninstall(args)).map_err(UninstallError::Cluster)?
 }
 
 async fn uninstall(args: &UninstallArgs) -> Result<ExitCode, UninstallError> {
     let client = cluster::connect(&args.cluster).await.map_err(UninstallError::Cluster)?.clients.requests;
-    let found = found::find(&client, &args.operator_namespace).await?;
-    if let Some(refusal) = plan::refusal(&found, args.meshes) {
-        return Err(UninstallError::Refused(refusal));
+    let found = discover::find(&client, &args.operator_namespace).await?;
+    if let Some(blocker) = plan::blocker(&found, args.meshes) {
+        return Err(UninstallError::Refused(blocker));
     }
     say(&plan::text(&found, args.meshes, args.crd))?;
     if args.dry_run || plan::is_done(&found, args.crd) {
         return Ok(ExitCode::SUCCESS);
     }
     if !args.yes {
-        ask()?;
+        confirm()?;
     }
     let after = Duration::from_secs(args.timeout);
-    let steps = steps::Steps { client, after, until: Instant::now() + after };
-    steps.end_meshes(&found, args.meshes).await?;
-    if found.maker.is_none() {
+    let steps = steps::Uninstaller { client, after, until: Instant::now() + after };
+    steps.delete_meshes(&found, args.meshes).await?;
+    if found.managed_by.is_none() {
         steps.remove(&found, args.crd, &args.operator_namespace).await?;
     }
     Ok(ExitCode::SUCCESS)
@@ -154,13 +164,13 @@ fn say(text: &str) -> Result<(), UninstallError> {
     print(anstream::stdout().lock(), text).map_err(UninstallError::Print)
 }
 
-fn ask() -> Result<(), UninstallError> {
+fn confirm() -> Result<(), UninstallError> {
     let input = io::stdin();
     if !input.is_terminal() {
-        return Err(UninstallError::NobodyToAsk);
+        return Err(UninstallError::NoTerminal);
     }
-    say("Do it? [y/N] ")?;
+    say("Continue? [y/N] ")?;
     let mut answer = String::new();
-    input.read_line(&mut answer).map_err(UninstallError::Ask)?;
-    if plan::means_yes(&answer) { Ok(()) } else { Err(UninstallError::Declined) }
+    input.read_line(&mut answer).map_err(UninstallError::ReadConfirmation)?;
+    if plan::is_yes(&answer) { Ok(()) } else { Err(UninstallError::Declined) }
 }

@@ -1,4 +1,4 @@
-//! What every reconcile is given.
+//! The dependencies of a reconcile.
 
 use std::collections::BTreeSet;
 
@@ -8,91 +8,91 @@ use meshwright_api::MeshInstallation;
 use meshwright_chart::Capabilities;
 
 use super::Watched;
+use super::cache::ReconcileCache;
 use super::events::EventSink;
-use super::memory::Memory;
-use super::options::Options;
-use super::releases::Releases;
+use super::options::OperatorOptions;
+use super::releases::ReleaseStore;
 use crate::apply::{
-    Applier, Changes, GatewayApi, GatewayPods, Inventory, Nodes, OwnRights, Prober, Reader, Revisions, Surveyor,
-    Symptoms,
+    Applier, Changes, ClusterDetector, GatewayApi, GatewayPods, InjectionChecker, Inventory, Nodes, OwnPermissions,
+    PodDiagnostics, Reader, RevisionHistory,
 };
 use crate::mesh::revisions::Revision;
 use crate::nodeports::NodePortServer;
-use crate::proxies::{Proxies, Restarts};
+use crate::proxies::{ProxyWatcher, WorkloadRestarter};
 use crate::runtime::client::Clients;
 use crate::runtime::metrics::Metrics;
 
-/// On every installation that we look after.
+/// The finalizer on every MeshInstallation whose mesh the operator has written.
 pub const FINALIZER: &str = "meshwright.dev/uninstall";
 
-/// Everything that a reconcile works with.
+/// Clients, caches and helpers that all reconciles share.
 pub struct Context {
-    /// Options.
-    pub options: Options,
-    /// API clients.
+    /// The operator's command line.
+    pub options: OperatorOptions,
+    /// Separate API clients for watches and for requests.
     pub clients: Clients,
-    /// What the charts see of the server.
+    /// The API server's version and APIs, as charts see them.
     pub capabilities: Capabilities,
-    /// Live objects.
+    /// Live objects, as watched.
     pub inventory: Inventory,
-    /// Reads.
+    /// Reads live objects.
     pub reader: Reader,
-    /// Writes.
+    /// Writes objects of meshes.
     pub applier: Applier,
-    /// What the operator may do.
-    pub rights: OwnRights,
-    /// Gateway pods that were never injected.
+    /// The operator's own permissions.
+    pub permissions: OwnPermissions,
+    /// Replaces gateway pods that were never injected.
     pub gateway_pods: GatewayPods,
-    /// Why pods don't come up.
-    pub symptoms: Symptoms,
-    /// Whether the cluster has the Gateway API.
+    /// Explains why pods do not start.
+    pub pod_diagnostics: PodDiagnostics,
+    /// Detects the Kubernetes Gateway API.
     pub gateway_api: GatewayApi,
-    /// The operator's memory in the cluster.
-    pub revisions: Revisions,
-    /// What the API server says of node ports.
+    /// The ControllerRevisions of accepted specs.
+    pub revision_history: RevisionHistory,
+    /// Node ports in use and the API server's range.
     pub node_ports: NodePortServer,
-    /// The cluster's nodes.
+    /// Addresses of the cluster's nodes.
     pub nodes: Nodes,
-    /// The proxies that run.
-    pub proxies: Proxies,
-    /// Workloads that are restarted for their proxies' sake.
-    pub restarts: Restarts,
-    /// The proof of injection.
-    pub prober: Prober,
-    /// The platform, and what its namespaces refuse.
-    pub surveyor: Surveyor,
-    /// Events.
+    /// Proxies that run in the cluster.
+    pub proxies: ProxyWatcher,
+    /// Restarts workloads with outdated proxies.
+    pub restarts: WorkloadRestarter,
+    /// Runs injection checks in the background.
+    pub injection_checker: InjectionChecker,
+    /// Detects the platform and namespaces with Pod Security.
+    pub detector: ClusterDetector,
+    /// Queue of Events to publish.
     pub events: EventSink,
-    /// Metrics.
+    /// The operator's Prometheus metrics.
     pub metrics: Metrics,
-    /// Calls for a reconcile of another installation.
+    /// Requeues other installations.
     pub changes: Changes,
-    /// The releases that there are.
-    pub releases: Releases,
-    /// What is kept between reconciles and can be made anew.
-    pub memory: Memory,
-    /// All installations, as watched; set when the controller starts.
+    /// Releases in catalogs and registries.
+    pub releases: ReleaseStore,
+    /// Data that a restart loses without harm.
+    pub cache: ReconcileCache,
+    /// All MeshInstallations, as watched; set when the controller starts.
     pub store: Option<Store<Watched>>,
 }
 
 impl Context {
-    /// All installations that can be read, by precedence.
+    /// All MeshInstallations that can be parsed, by precedence.
     #[must_use]
     pub fn installations(&self) -> Vec<MeshInstallation> {
         let all = self.store.iter().flat_map(Store::state);
         by_precedence(all.filter_map(|watched| watched.0.as_ref().ok().cloned()).collect())
     }
 
-    /// The names that an installation's control planes have as revisions: one, or several where the operator names them.
+    /// The `istio.io/rev` values of an installation's control planes: one, or several with canary upgrades.
     #[must_use]
     pub fn revision_names(&self, installation: &MeshInstallation) -> Vec<String> {
-        let named = self.revisions.named(&installation.name_any());
+        let named = self.revision_history.named(&installation.name_any());
         let own = Revision::of(&installation.spec).label().to_owned();
-        // What ran before the first canary has no name.
+        // The control plane from before the first canary has no revision name.
         std::iter::once(own).chain(named).collect()
     }
 
-    /// UIDs of all installations, readable or not.
+    /// UIDs of all MeshInstallations, including those that cannot be parsed.
     #[must_use]
     pub fn existing(&self) -> BTreeSet<String> {
         use kube::Resource as _;
@@ -100,11 +100,11 @@ impl Context {
     }
 }
 
-/// Installations in the order in which they come: first those that we have taken charge of, then the oldest. Times of
-/// creation are whole seconds, so that the younger of two may have begun.
+/// Sorts MeshInstallations by precedence: first those with our finalizer, then the oldest. Creation timestamps have a
+/// resolution of one second, so that the younger of two may have started first.
 #[must_use]
 pub fn by_precedence(mut all: Vec<MeshInstallation>) -> Vec<MeshInstallation> {
-    let in_charge = |mi: &MeshInstallation| mi.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
-    all.sort_by_key(|mi| (!in_charge(mi), mi.metadata.creation_timestamp.clone(), mi.name_any()));
+    let has_finalizer = |mi: &MeshInstallation| mi.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+    all.sort_by_key(|mi| (!has_finalizer(mi), mi.metadata.creation_timestamp.clone(), mi.name_any()));
     all
 }

@@ -1,60 +1,60 @@
-//! What ends a reconcile early. What belongs into status is in status; these are for the queue and the log.
+//! Errors that end a reconcile early. Problems that a user can fix are reported in status; these go to queue and log.
 
 use kube::runtime::reflector::ObjectRef;
 
 use super::Watched;
-use crate::apply::{ApplyError, ErrorClass, RevisionError};
-use crate::mesh::object::AdmitObjectError;
-use crate::runtime::requests::why;
+use crate::apply::{ApplyError, ErrorClass, RevisionHistoryError};
+use crate::mesh::object::ParseObjectError;
+use crate::runtime::requests::api_error_message;
 
-/// A reconcile ended early.
+/// A reconcile failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
-    /// The resource is not one that this operator can read.
-    #[error("{0} can't be read; it was probably written for another version of its CRD")]
+    /// The MeshInstallation does not match the operator's API types.
+    #[error("{0} can't be parsed; it was probably written for another version of the CRD")]
     Unreadable(ObjectRef<Watched>),
     /// The finalizer could not be written.
-    #[error("writing the finalizer of {name} failed: {}", why(.source))]
+    #[error("writing the finalizer of {name} failed: {}", api_error_message(.source))]
     Finalizer {
-        /// Which installation.
+        /// Name of the MeshInstallation.
         name: String,
-        /// Cause.
+        /// The failed request.
         #[source]
         source: Box<kube::Error>,
     },
     /// Status could not be written.
-    #[error("writing the status of {name} failed: {}", why(.source))]
+    #[error("writing the status of {name} failed: {}", api_error_message(.source))]
     Status {
-        /// Which installation.
+        /// Name of the MeshInstallation.
         name: String,
-        /// Cause.
+        /// The failed request.
         #[source]
         source: Box<kube::Error>,
     },
     /// Pods with a proxy could not be listed.
-    #[error("looking for pods with a proxy failed: {}", why(.0))]
+    #[error("listing pods with a proxy failed: {}", api_error_message(.0))]
     InUse(#[source] Box<kube::Error>),
-    /// The memory could not be read or written.
+    /// ControllerRevisions could not be read or written.
     #[error(transparent)]
-    Memory(RevisionError),
-    /// An object could not be made fit beside those of other installations.
-    #[error("arranging the objects beside those of other installations failed: {0}")]
-    Arrange(#[source] AdmitObjectError),
-    /// An object could not be read or written while the installation was taken down.
+    RevisionHistory(RevisionHistoryError),
+    /// An object could not be adjusted to those that a peer shares.
+    #[error("assigning objects shared with other installations failed: {0}")]
+    AssignObjects(#[source] ParseObjectError),
+    /// An object could not be read or deleted during an uninstall.
     #[error(transparent)]
     Object(ApplyError),
 }
 
 impl ReconcileError {
-    /// Its class.
+    /// The error's class, which decides reason and retry.
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Unreadable(_) | Self::Arrange(_) => ErrorClass::Invalid,
+            Self::Unreadable(_) | Self::AssignObjects(_) => ErrorClass::Invalid,
             Self::Finalizer { source, .. } | Self::Status { source, .. } | Self::InUse(source) => {
                 ErrorClass::of(source)
             }
-            Self::Memory(error) => error.class(),
+            Self::RevisionHistory(error) => error.class(),
             Self::Object(error) => error.class(),
         }
     }

@@ -1,5 +1,5 @@
-//! Deletion: the finalizer is the only way in which objects go. Works from marks alone, so that a broken spec or a
-//! missing catalog never holds it up.
+//! Uninstall, driven by the finalizer. It needs only the ownership labels of live objects, so that neither an invalid
+//! spec nor a missing catalog blocks it.
 
 use std::time::Duration;
 
@@ -11,90 +11,173 @@ use kube::runtime::events::EventType;
 use meshwright_api::conditions::Reason;
 use meshwright_api::{CrdPolicy, DeletionPolicy, InUsePolicy, MeshInstallation};
 use serde_json::json;
-use tracing::info;
+use tracing::{info, warn};
 
-use super::beside::{beside, tell_others};
-use super::cluster_objects::{left_to_others, spare, still_called};
+use super::cluster_scoped::{blocking_webhooks, drop_cluster_scoped, remaining_cluster_scoped};
 use super::context::{Context, FINALIZER};
 use super::error::ReconcileError;
 use super::outcome::SOON;
+use super::peers::{peer_set, requeue_peers};
 use super::proxies::users;
 use super::report::report;
 use crate::apply::ApplyError;
-use crate::mesh::health::Blocker;
-use crate::mesh::kind::Kind;
-use crate::mesh::live::LiveObjects;
+use crate::mesh::health::{Blocker, Health};
 use crate::mesh::object::{Component, ObjectKey};
-use crate::mesh::rollup::Course;
-use crate::mesh::tags::{Standing, awaited};
+use crate::mesh::observed::ObservedObjects;
+use crate::mesh::peers::PeerSet;
+use crate::mesh::rollup::ReconcileOutcome;
+use crate::mesh::tags::{TagOwnership, awaited_tags};
 use crate::mesh::uninstall::Removal;
 use crate::mesh::uninstall::{Teardown, next};
-use crate::proxies::InUse;
+use crate::proxies::MeshUsage;
 
-/// Requests at a time.
+/// The most concurrent requests.
 const CONCURRENCY: usize = 8;
-/// How often pods with a proxy are counted while they hold a deletion up: they are not watched.
+/// Interval for counting pods with a proxy while they block the uninstall.
 const IN_USE_INTERVAL: Duration = Duration::from_secs(5);
-/// Watches bring us back sooner; this is for what they miss.
-const NEXT_LOOK: Duration = Duration::from_secs(2);
+/// Watches requeue sooner; this interval covers missed events.
+const RECHECK: Duration = Duration::from_secs(2);
 
-/// Takes the next step of a deletion.
-pub async fn finalize(installation: &MeshInstallation, context: &Context) -> Result<Action, ReconcileError> {
+/// Annotation of a MeshInstallation whose uninstall has started: its UID. Nothing is inferred from live objects, since
+/// another client may delete some of them while the uninstall still waits.
+const UNINSTALL_STARTED: &str = "meshwright.dev/uninstall-started";
+
+/// What a deletion needs next.
+pub enum Finalized {
+    /// A step was taken; requeue.
+    Step(Action),
+    /// The uninstall has to wait: the mesh is reconciled until then.
+    Waits(UninstallHold),
+}
+
+/// Why an uninstall has not started.
+pub struct UninstallHold {
+    /// Reason and message for Ready.
+    pub blocker: Blocker,
+    /// How many pods use the mesh.
+    pub in_use: Option<usize>,
+    /// When to check again.
+    pub recheck: Duration,
+}
+
+impl UninstallHold {
+    /// The outcome to report, with the health of the mesh if it was reconciled.
+    pub fn outcome<'h>(&self, running: Option<&'h Health>) -> ReconcileOutcome<'h> {
+        ReconcileOutcome::Uninstalling { blocker: self.blocker.clone(), in_use: self.in_use, running }
+    }
+}
+
+/// Runs the next step of a deletion.
+pub async fn finalize(installation: &MeshInstallation, context: &Context) -> Result<Finalized, ReconcileError> {
     if !installation.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
-        return Ok(Action::await_change());
+        return Ok(Finalized::Step(Action::await_change()));
     }
     let name = installation.name_any();
     let uid = installation.uid().unwrap_or_default();
     let mut live = context.inventory.snapshot(&name, &[]);
-    live.retain(|_, live| live.marks.uid.as_deref().is_none_or(|mark| mark == uid));
-    spare(context, &mut live);
-    if context.memory.is_news(installation) {
-        tell_others(installation, context);
+    live.retain(|_, live| live.ownership.uid.as_deref().is_none_or(|owner| owner == uid));
+    drop_cluster_scoped(context, &mut live);
+    if context.cache.is_new_generation(installation) {
+        requeue_peers(installation, context);
     }
     if installation.spec.deletion.policy == DeletionPolicy::Orphan {
-        return orphan(installation, context, &live).await;
+        return orphan(installation, context, &live).await.map(Finalized::Step);
     }
-    let waits = installation.spec.deletion.while_in_use == InUsePolicy::Wait;
-    let begun = live.values().any(|live| live.deleting) || !live.keys().any(|key| key.kind == Kind::Deployment);
-    if waits && !begun {
-        let ambient = live.values().any(|live| live.marks.component == Some(Component::Ztunnel));
-        let users = users(context, &name, &context.revision_names(installation), ambient).await;
-        let users = users.map_err(|e| ReconcileError::InUse(Box::new(e)))?;
-        let pods = users.total();
-        if pods > 0 {
-            let message =
-                format!("{}; restart them without it, or set spec.deletion.whileInUse to Proceed", still(users));
-            let blocker = Blocker { reason: Reason::ProxiesPresent, message };
-            report(context, installation, Course::Uninstalling { blocker, in_use: Some(pods) }, None).await?;
-            return Ok(Action::requeue(IN_USE_INTERVAL));
+    let started = live.is_empty() || has_started(installation);
+    let peer_set = peer_set(installation, context);
+    if !started {
+        if let Some(hold) = hold(installation, context, &live, &peer_set).await? {
+            return Ok(Finalized::Waits(hold));
         }
+        return record_start(installation, context).await.map(Finalized::Step);
     }
-    let beside = beside(installation, context);
-    let injectors = context.inventory.injectors();
-    let moving = awaited(&live, Standing { beside: &beside, injectors: &injectors });
-    if waits && !moving.is_empty() {
-        let tags: Vec<String> = moving.into_iter().collect();
+    uninstall(installation, context, live, &peer_set).await.map(Finalized::Step)
+}
+
+/// Whether the uninstall of this very MeshInstallation has started: from then on the mesh is no longer kept. A value
+/// that was restored from a backup names another UID.
+fn has_started(installation: &MeshInstallation) -> bool {
+    installation.annotations().get(UNINSTALL_STARTED).is_some_and(|uid| installation.uid().as_ref() == Some(uid))
+}
+
+async fn record_start(installation: &MeshInstallation, context: &Context) -> Result<Action, ReconcileError> {
+    let (name, uid) = (installation.name_any(), installation.uid());
+    let patch = json!({"metadata": {"uid": uid, "annotations": {UNINSTALL_STARTED: uid}}});
+    let api: Api<MeshInstallation> = Api::all(context.clients.requests.clone());
+    match api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        // The change of the annotation requeues.
+        Ok(_) => Ok(Action::requeue(RECHECK)),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Action::await_change()),
+        Err(source) => Err(ReconcileError::Finalizer { name, source: Box::new(source) }),
+    }
+}
+
+/// Why the uninstall must not start yet.
+async fn hold(
+    installation: &MeshInstallation,
+    context: &Context,
+    live: &ObservedObjects,
+    peer_set: &PeerSet,
+) -> Result<Option<UninstallHold>, ReconcileError> {
+    if installation.spec.deletion.while_in_use != InUsePolicy::Wait {
+        return Ok(None);
+    }
+    let name = installation.name_any();
+    let ambient = live.values().any(|live| live.ownership.component == Some(Component::Ztunnel));
+    let users = users(context, &name, &context.revision_names(installation), ambient).await;
+    let users = users.map_err(|e| ReconcileError::InUse(Box::new(e)))?;
+    let pods = users.total();
+    if pods > 0 {
         let message = format!(
-            "another installation takes over the tags {}; the mesh is removed when that one answers for them, or at once with \
-             spec.deletion.whileInUse: Proceed",
-            tags.join(", ")
+            "{}. Disable injection and restart them, or set spec.deletion.whileInUse to Proceed",
+            pods_in_use(users)
         );
-        let blocker = Blocker { reason: Reason::Uninstalling, message };
-        let told = report(context, installation, Course::Uninstalling { blocker, in_use: None }, None).await?;
-        return Ok(told.again(NEXT_LOOK));
+        let blocker = Blocker { reason: Reason::ProxiesPresent, message };
+        return Ok(Some(UninstallHold { blocker, in_use: Some(pods), recheck: IN_USE_INTERVAL }));
     }
-    live.retain(|key, live| !beside.is_needed(key, live));
-    let alone = beside.staying().next().is_none();
-    let delete_definitions = installation.spec.deletion.crds == CrdPolicy::Delete && alone;
-    if let Some(blocker) = still_called(context, &live).await? {
-        let told = report(context, installation, Course::Uninstalling { blocker, in_use: None }, None).await?;
-        return Ok(told.again(NEXT_LOOK));
+    let injectors = context.inventory.injectors();
+    let moving = awaited_tags(live, TagOwnership { peers: peer_set, injectors: &injectors });
+    if moving.is_empty() {
+        return Ok(None);
     }
-    match next(&live, delete_definitions) {
+    let tags: Vec<String> = moving.into_iter().collect();
+    let message = format!(
+        "waiting for another installation to take over the tags {}. The uninstall continues once its webhooks serve \
+         them, or immediately with spec.deletion.whileInUse: Proceed",
+        tags.join(", ")
+    );
+    Ok(Some(UninstallHold {
+        blocker: Blocker { reason: Reason::Uninstalling, message },
+        in_use: None,
+        recheck: RECHECK,
+    }))
+}
+
+/// Deletes the mesh, one stage per call.
+async fn uninstall(
+    installation: &MeshInstallation,
+    context: &Context,
+    mut live: ObservedObjects,
+    peer_set: &PeerSet,
+) -> Result<Action, ReconcileError> {
+    live.retain(|key, live| !peer_set.is_needed_by_peer(key, live));
+    let alone = peer_set.remaining().next().is_none();
+    let delete_crds = installation.spec.deletion.crds == CrdPolicy::Delete && alone;
+    if let Some(blocker) = blocking_webhooks(context, &live).await? {
+        let update = report(
+            context,
+            installation,
+            ReconcileOutcome::Uninstalling { blocker, in_use: None, running: None },
+            None,
+        )
+        .await?;
+        return Ok(update.requeue(RECHECK));
+    }
+    match next(&live, delete_crds) {
         Teardown::Delete(removals) => {
-            tell(installation, context, &removals).await?;
+            report_deletion(installation, context, &removals).await?;
             delete_all(context, removals).await?;
-            Ok(Action::requeue(NEXT_LOOK))
+            Ok(Action::requeue(RECHECK))
         }
         Teardown::Wait(keys) => {
             let named: Vec<String> = keys.iter().take(5).map(ToString::to_string).collect();
@@ -103,35 +186,46 @@ pub async fn finalize(installation: &MeshInstallation, context: &Context) -> Res
             } else {
                 String::new()
             };
-            let message =
-                format!("the mesh is being removed; waiting until these are gone: {}{more}", named.join(", "));
+            let message = format!("the mesh is being removed. Waiting for the deletion of {}{more}", named.join(", "));
             let blocker = Blocker { reason: Reason::Uninstalling, message };
-            let told = report(context, installation, Course::Uninstalling { blocker, in_use: None }, None).await?;
-            Ok(told.again(NEXT_LOOK))
+            let update = report(
+                context,
+                installation,
+                ReconcileOutcome::Uninstalling { blocker, in_use: None, running: None },
+                None,
+            )
+            .await?;
+            Ok(update.requeue(RECHECK))
         }
         Teardown::Release(keys) => {
             release_all(context, keys).await?;
             Ok(Action::requeue(SOON))
         }
-        Teardown::Done => finish(installation, context, Reason::Uninstalled).await,
+        Teardown::Done => complete(installation, context, Reason::Uninstalled).await,
     }
 }
 
-/// What holds a deletion up.
-fn still(users: InUse) -> String {
+/// Describes the pods that block the uninstall.
+fn pods_in_use(users: MeshUsage) -> String {
     match users {
-        InUse { proxies, ambient: 0 } => format!("{proxies} pods still have a proxy of this mesh"),
-        InUse { proxies: 0, ambient } => format!("{ambient} pods still go through this mesh's ztunnel"),
-        InUse { proxies, ambient } => {
+        MeshUsage { proxies, ambient: 0 } => format!("{proxies} pods still have a proxy of this mesh"),
+        MeshUsage { proxies: 0, ambient } => format!("{ambient} pods still go through this mesh's ztunnel"),
+        MeshUsage { proxies, ambient } => {
             format!("{proxies} pods still have a proxy of this mesh, and {ambient} go through its ztunnel")
         }
     }
 }
 
-async fn tell(installation: &MeshInstallation, context: &Context, removals: &[Removal]) -> Result<(), ReconcileError> {
+async fn report_deletion(
+    installation: &MeshInstallation,
+    context: &Context,
+    removals: &[Removal],
+) -> Result<(), ReconcileError> {
     info!(installation = installation.name_any(), objects = removals.len(), "deleting");
     let blocker = Blocker { reason: Reason::Uninstalling, message: "the mesh is being removed".into() };
-    report(context, installation, Course::Uninstalling { blocker, in_use: None }, None).await.map(drop)
+    report(context, installation, ReconcileOutcome::Uninstalling { blocker, in_use: None, running: None }, None)
+        .await
+        .map(drop)
 }
 
 async fn delete_all(context: &Context, removals: Vec<Removal>) -> Result<(), ReconcileError> {
@@ -144,7 +238,7 @@ async fn release_all(context: &Context, keys: Vec<ObjectKey>) -> Result<(), Reco
     all(releases.buffer_unordered(CONCURRENCY)).await
 }
 
-/// Lets all requests end, and tells of the first that failed.
+/// Awaits all requests, and returns the first error.
 async fn all(results: impl futures::Stream<Item = Result<(), ApplyError>>) -> Result<(), ReconcileError> {
     let results: Vec<_> = results.collect().await;
     results.into_iter().collect::<Result<(), _>>().map_err(ReconcileError::Object)
@@ -153,44 +247,55 @@ async fn all(results: impl futures::Stream<Item = Result<(), ApplyError>>) -> Re
 async fn orphan(
     installation: &MeshInstallation,
     context: &Context,
-    live: &LiveObjects,
+    live: &ObservedObjects,
 ) -> Result<Action, ReconcileError> {
     if live.is_empty() {
-        return finish(installation, context, Reason::Orphaned).await;
+        return complete(installation, context, Reason::Orphaned).await;
     }
     release_all(context, live.keys().cloned().collect()).await?;
     Ok(Action::requeue(SOON))
 }
 
-/// Forgets the installation, tells what istiod left behind, and lets the resource go.
-async fn finish(installation: &MeshInstallation, context: &Context, reason: Reason) -> Result<Action, ReconcileError> {
+/// Drops the installation's state, publishes the final Event and removes the finalizer.
+async fn complete(
+    installation: &MeshInstallation,
+    context: &Context,
+    reason: Reason,
+) -> Result<Action, ReconcileError> {
     let name = installation.name_any();
-    context.revisions.erase(&name).await.map_err(ReconcileError::Memory)?;
-    let beside = beside(installation, context);
+    let uid = installation.uid().unwrap_or_default();
+    // The finalizer is removed only on a fresh read: the watches may not have seen all objects yet.
+    let left = context.reader.own_workloads(&name, &uid).await.map_err(ReconcileError::Object)?;
+    if let Some(first) = left.first() {
+        warn!(installation = name, object = %first, "the watches lag behind; the mesh still has workloads");
+        return Ok(Action::requeue(RECHECK));
+    }
+    context.revision_history.erase(&name).await.map_err(ReconcileError::RevisionHistory)?;
+    let peer_set = peer_set(installation, context);
     let note = match reason {
         Reason::Uninstalled => {
-            // In a namespace with another's control plane, what is there is that one's.
-            let shared = beside.staying().any(|peer| peer.namespace == installation.spec.namespace);
-            let left = if shared { Vec::new() } else { context.reader.left_behind(&installation.spec.namespace).await };
+            // In a namespace with a peer's control plane, istiod's Secrets and ConfigMaps belong to the peer.
+            let shared = peer_set.remaining().any(|peer| peer.namespace == installation.spec.namespace);
+            let left = if shared { Vec::new() } else { context.reader.leftovers(&installation.spec.namespace).await };
             let left = if left.is_empty() { "nothing".to_owned() } else { left.join(", ") };
-            let kept = match beside.staying().next() {
+            let kept = match peer_set.remaining().next() {
                 Some(peer) if installation.spec.deletion.crds == CrdPolicy::Delete => {
-                    format!("; Istio's CRDs stay, since installation {} needs them", peer.name)
+                    format!("; Istio's CRDs are kept, since installation {} needs them", peer.name)
                 }
                 _ => String::new(),
             };
-            let others = left_to_others(context, &name);
-            format!("the mesh is removed; istiod left behind: {left}{kept}{others}")
+            let external = remaining_cluster_scoped(context, &name);
+            format!("the mesh is uninstalled; istiod left behind: {left}{kept}{external}")
         }
-        _ => "the mesh goes on running without an operator".to_owned(),
+        _ => "the mesh keeps running without an operator".to_owned(),
     };
     context.events.publish(installation, EventType::Normal, reason, "Delete", &note);
-    info!(installation = name, note, "finished");
-    tell_others(installation, context);
-    context.memory.forget(&name);
+    info!(installation = name, note, "uninstall finished");
+    requeue_peers(installation, context);
+    context.cache.forget(&name);
     context.releases.forget(&name);
-    context.proxies.note(&name, None);
-    context.prober.forget(&name);
+    context.proxies.set_message(&name, None);
+    context.injection_checker.forget(&name);
     let finalizers: Vec<&String> = installation.finalizers().iter().filter(|f| *f != FINALIZER).collect();
     let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": installation.resource_version()}});
     let api: Api<MeshInstallation> = Api::all(context.clients.requests.clone());

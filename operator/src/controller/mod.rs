@@ -1,32 +1,34 @@
-//! The driver: observes, calls the pure middle (`crate::mesh`), applies, reports. The only place that knows the order.
+//! The controller: reads the cluster, calls the pure functions in `crate::mesh`, applies the result and reports status.
+//! Only this module knows the order of these steps.
 
-mod accepted;
 mod backoff;
-mod beside;
-mod charge;
-mod cluster_objects;
-mod contest;
+mod cache;
+mod cluster_scoped;
 mod context;
 mod error;
 mod events;
 mod finalize;
-mod follow;
+mod finalizer;
 mod gateways;
-mod heading;
 mod injection;
-mod memory;
+mod node_ports;
+mod observed_cluster;
 mod options;
 mod outcome;
-mod ports;
+mod peers;
+mod plan_conflicts;
 mod preflight;
 mod proxies;
 mod reconcile;
-mod refusals;
+mod reconcile_target;
 mod releases;
 mod report;
 mod resolve;
-mod surroundings;
+mod resolved_revision;
+mod rollout_target;
 mod transition;
+mod unreadable;
+mod write_throttle;
 
 use std::sync::Arc;
 
@@ -44,26 +46,26 @@ use tracing::{debug, warn};
 
 use crate::apply::Changes;
 
-pub use accepted::Accepted;
+pub use cache::ReconcileCache;
 pub use context::{Context, FINALIZER, by_precedence};
 pub use error::ReconcileError;
 pub use events::EventSink;
-pub use heading::{Heading, by_trust, last_good};
-pub use memory::Memory;
-pub use options::Options;
-pub use ports::usual_range;
-pub use preflight::no_way_back;
-pub use refusals::{SELECTS_REMEDY, field, other_release, selects};
-pub use releases::{PrepareReleasesError, Releases};
-pub use surroundings::{Surroundings, may_move, remake, resolve_for};
+pub use node_ports::usual_range;
+pub use observed_cluster::{ObservedCluster, check_upgrade, resolve_observed, resolve_observed_record};
+pub use options::OperatorOptions;
+pub use plan_conflicts::{SELECTOR_REMEDY, describe_change, release_mismatch, selector_conflict};
+pub use preflight::no_rollback;
+pub use releases::{PrepareReleaseStoreError, ReleaseStore};
+pub use resolved_revision::ResolvedRevision;
+pub use rollout_target::{RolloutTarget, last_known_good, previous_records};
 
-/// The custom resource as it is watched: one that can't be parsed must not end the watch of the others.
+/// A MeshInstallation as it is watched: one that cannot be parsed must not end the watch of the others.
 pub type Watched = DeserializeGuard<MeshInstallation>;
 
-/// Installations reconciled at the same time.
+/// MeshInstallations reconciled concurrently.
 const CONCURRENCY: u16 = 2;
 
-/// Reconciles until the token is cancelled: on every change of an installation, and whenever `changed` names one.
+/// Reconciles until the token is cancelled: on every change of a MeshInstallation, and when `changed` names one.
 pub async fn run(mut context: Context, changed: Changes, token: CancellationToken) {
     let api: Api<Watched> = Api::all(context.clients.watches.clone());
     let triggers = changed.stream().map(|name| ObjectRef::<Watched>::new_with(&name, ()));
@@ -73,28 +75,27 @@ pub async fn run(mut context: Context, changed: Changes, token: CancellationToke
         .graceful_shutdown_on(token.cancelled_owned());
     let store = controller.store();
     let read = store.clone();
-    context.metrics.read_conditions_from(Box::new(move || conditions(&read)));
+    context.metrics.set_condition_source(Box::new(move || conditions(&read)));
     context.store = Some(store);
     controller
         .run(reconcile::reconcile, reconcile::on_error, Arc::new(context))
         .for_each(|result| async {
             match result {
                 Ok((object, action)) => debug!(installation = %object.name, ?action, "reconciled"),
-                // A change to something of an installation that is gone by now.
-                // Failed reconciles are logged where their pause is chosen.
+                // The MeshInstallation was deleted in the meantime. `on_error` logs failed reconciles.
                 Err(Error::ObjectNotFound(_) | Error::ReconcilerFailed(..)) => {}
-                Err(error) => warn!(error = %error, "the controller's queue failed"),
+                Err(error) => warn!(error = %error, "the controller's work queue failed"),
             }
         })
         .await;
 }
 
-/// What the conditions of all installations say.
+/// The conditions of all MeshInstallations, by name.
 fn conditions(store: &Store<Watched>) -> Vec<(String, Vec<Condition>)> {
     let all = store.state();
-    let told = |watched: &Watched| {
+    let conditions_of = |watched: &Watched| {
         let installation = watched.0.as_ref().ok()?;
         Some((installation.name_any(), installation.status.as_ref()?.conditions.clone()))
     };
-    all.iter().filter_map(|watched| told(watched)).collect()
+    all.iter().filter_map(|watched| conditions_of(watched)).collect()
 }

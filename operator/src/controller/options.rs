@@ -1,22 +1,22 @@
-//! How the operator is run.
+//! Settings of the operator.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::catalog::place::Place;
-use crate::mesh::cluster_objects::ClusterObjects;
+use crate::catalog::sources::CatalogSource;
+use crate::mesh::cluster_scoped::ClusterScopedResources;
 
-/// What a person may set.
+/// The settings of `meshwright operator` that reconciles use.
 #[derive(Clone, Debug)]
-pub struct Options {
-    /// Directories and registries with releases.
-    pub catalogs: Vec<Place>,
-    /// Where the releases of registries are kept.
+pub struct OperatorOptions {
+    /// Catalogs in order of precedence: directories and registries.
+    pub catalogs: Vec<CatalogSource>,
+    /// Directory that caches releases from registries.
     pub catalog_cache: Option<PathBuf>,
-    /// Whether registries are talked to without TLS.
+    /// Use plain HTTP for registries.
     pub catalog_plain_http: bool,
-    /// How often injection is proved when nothing gives cause to.
-    pub probe_interval: Duration,
-    /// Who writes what is in no namespace.
-    pub cluster_objects: ClusterObjects,
+    /// Interval between periodic injection checks.
+    pub injection_check_interval: Duration,
+    /// Whether the operator manages cluster-scoped resources.
+    pub cluster_scoped_resources: ClusterScopedResources,
 }

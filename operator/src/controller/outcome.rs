@@ -1,4 +1,4 @@
-//! What comes of a reconcile that can't go on: told in status, and when to come again.
+//! Results of reconciles, and the two ways in which one ends early: stalled, or with an error that may pass.
 
 use std::time::Duration;
 
@@ -6,24 +6,24 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 use meshwright_api::MeshInstallation;
 
-use super::backoff::{patience, pause};
+use super::backoff::{backoff, requeue_after};
 use super::context::Context;
 use super::error::ReconcileError;
-use super::releases::passes;
+use super::releases::is_transient;
 use super::report::report;
 use crate::apply::ErrorClass;
 use crate::mesh::health::{Blocker, Health};
-use crate::mesh::rollup::Course;
+use crate::mesh::rollup::ReconcileOutcome;
 use crate::runtime::metrics::ReconcileResult;
 
-/// After a write that left something to do.
+/// Requeue delay after a write that leaves more to do.
 pub const SOON: Duration = Duration::from_millis(50);
 
-/// What came of a reconcile.
-pub type Done = Result<(ReconcileResult, Action), ReconcileError>;
+/// The result for metrics, and when to reconcile again.
+pub type Reconciled = Result<(ReconcileResult, Action), ReconcileError>;
 
-/// What metrics call a reconcile that ended with an error of this class.
-pub const fn class_result(class: ErrorClass) -> ReconcileResult {
+/// The result for metrics of a reconcile that ended with an error of this class.
+pub const fn result_of_class(class: ErrorClass) -> ReconcileResult {
     match class {
         ErrorClass::Forbidden => ReconcileResult::Forbidden,
         ErrorClass::Invalid => ReconcileResult::Invalid,
@@ -32,31 +32,35 @@ pub const fn class_result(class: ErrorClass) -> ReconcileResult {
     }
 }
 
-/// Tells of a spec that can't be followed until it, or what it hangs on, changes.
-pub async fn stalled(
+/// Reports a spec that cannot be reconciled until a user changes it or its dependencies.
+pub async fn report_stalled(
     installation: &MeshInstallation,
     context: &Context,
     blocker: Blocker,
     running: Option<&Health>,
-) -> Done {
-    let again = patience(blocker.reason);
-    let told = report(context, installation, Course::Stalled { blocker, running }, None).await?;
-    Ok((ReconcileResult::Invalid, told.again(again)))
+) -> Reconciled {
+    let delay = requeue_after(blocker.reason);
+    let update = report(context, installation, ReconcileOutcome::Stalled { blocker, running }, None).await?;
+    Ok((ReconcileResult::Invalid, update.requeue(delay)))
 }
 
-/// Tells of something that isn't the spec's fault, and comes again after a pause.
-pub async fn hindered(
+/// Reports an error that is not the spec's fault, and retries with backoff.
+pub async fn report_blocked(
     installation: &MeshInstallation,
     context: &Context,
     blocker: Blocker,
-    proved: bool,
+    was_ready: bool,
     class: ErrorClass,
-) -> Done {
+) -> Reconciled {
     let reason = blocker.reason;
-    let told = report(context, installation, Course::Hindered { blocker, proved, running: None }, None).await?;
+    let update =
+        report(context, installation, ReconcileOutcome::Blocked { blocker, was_ready, running: None }, None).await?;
     let name = installation.name_any();
-    // Registries count their own failures, and rest by them.
-    let delay =
-        if passes(reason) { patience(reason) } else { pause(class, context.memory.count_failure(&name), &name) };
-    Ok((class_result(class), told.again(delay)))
+    // The registry poller has a backoff of its own.
+    let delay = if is_transient(reason) {
+        requeue_after(reason)
+    } else {
+        backoff(class, context.cache.count_failure(&name), &name)
+    };
+    Ok((result_of_class(class), update.requeue(delay)))
 }

@@ -1,4 +1,4 @@
-//! What is looked at before anything is written for a new spec, and more before a running mesh is moved to another release.
+//! Checks before the first write for a new spec, with more of them before an upgrade to another release.
 
 use std::sync::Arc;
 
@@ -7,133 +7,137 @@ use meshwright_api::conditions::Reason;
 use meshwright_api::{MeshInstallation, OnFailure};
 use tracing::debug;
 
-use super::accepted::Accepted;
-use super::cluster_objects::are_there;
+use super::cluster_scoped::check_cluster_scoped;
 use super::context::Context;
-use super::heading::{Heading, last_good};
-use super::refusals::in_the_way;
-use super::releases::passes;
-use super::resolve::resolve_remembered;
+use super::plan_conflicts::plan_conflict;
+use super::releases::is_transient;
+use super::resolve::resolve_record;
+use super::resolved_revision::ResolvedRevision;
+use super::rollout_target::{RolloutTarget, last_known_good};
 use crate::apply::ErrorClass;
 use crate::mesh::health::Blocker;
-use crate::mesh::live::{Facts, Live, LiveObjects};
-use crate::mesh::object::{Component, Desired};
+use crate::mesh::object::{Component, DesiredObject};
+use crate::mesh::observed::{ObjectState, ObservedObject, ObservedObjects};
 use crate::mesh::plan::plan;
-use crate::mesh::revision::Record;
-use crate::mesh::rights::{Required, sentence};
-use crate::mesh::rollup::{failure, reason_of};
-use crate::runtime::requests::why;
+use crate::mesh::rbac::{RequiredPermissions, sentence};
+use crate::mesh::revision::RevisionRecord;
+use crate::mesh::rollup::{blocker_of, reason_of};
+use crate::runtime::requests::api_error_message;
 
-/// Whether a mesh can be brought to what is accepted. Nothing is asked of a spec that was begun with; of a first one, and of
-/// one with the same release and charts, no more than the rights that it takes.
+/// Checks whether a revision can be rolled out. A revision whose rollout has started is not checked again; a first one
+/// only for permissions.
 pub async fn preflight(
     context: &Context,
     installation: &MeshInstallation,
-    records: &[Record],
-    accepted: &Accepted,
+    records: &[RevisionRecord],
+    accepted: &ResolvedRevision,
 ) -> Result<(), Blocker> {
     let name = installation.name_any();
-    let record = accepted.inputs.record_name(&name);
+    let record = accepted.inputs.revision_name(&name);
     if records.last().is_some_and(|last| last.name == record) {
         return Ok(());
     }
-    let standing = Heading::of(records).map(|heading| heading.target());
-    are_there(context, installation, standing, accepted).await?;
-    rights(context, &name, accepted).await?;
-    let Some(standing) = standing else { return Ok(()) };
-    if standing.inputs.version == accepted.inputs.version && standing.inputs.charts == accepted.inputs.charts {
-        return Ok(());
+    let active = RolloutTarget::of(records).map(|target| target.target());
+    check_cluster_scoped(context, installation, active, accepted).await?;
+    check_permissions(context, &name, accepted).await?;
+    let Some(active) = active else { return Ok(()) };
+    let same_release =
+        active.inputs.version == accepted.inputs.version && active.inputs.charts == accepted.inputs.charts;
+    if !same_release {
+        check_rollback(context, installation, records, accepted).await?;
     }
-    way_back(context, installation, records, accepted).await?;
-    context.reader.complete(&name, &accepted.desired).await.map_err(|error| failure(&error))?;
+    context.reader.complete(&name, &accepted.desired).await.map_err(|error| blocker_of(&error))?;
     let live = context.inventory.snapshot(&name, &accepted.desired);
     let (owner, adoption) = (&accepted.validated.owner, installation.spec.adoption);
     let prepared = plan(&accepted.desired, &live, owner, &context.existing(), true, adoption);
-    if let Some(blocker) = in_the_way(&prepared) {
+    if let Some(blocker) = plan_conflict(&prepared) {
         return Err(blocker);
     }
-    rehearse(context, accepted, &live).await
+    dry_run(context, accepted, &live).await
 }
 
-/// Whether the operator may write what is to be written.
-async fn rights(context: &Context, name: &str, accepted: &Accepted) -> Result<(), Blocker> {
+/// Checks the operator's permissions for all pending writes.
+async fn check_permissions(context: &Context, name: &str, accepted: &ResolvedRevision) -> Result<(), Blocker> {
     let live = context.inventory.snapshot(name, &accepted.desired);
-    let placement = context.rights.placement(&accepted.validated.namespace);
-    let all = of_the_mesh(accepted).map(Arc::as_ref);
-    let required = Required::to_write(&placement, all, |desired| is_to_be_written(desired, &live));
-    let missing = match context.rights.missing(&required).await {
+    let namespaces = context.permissions.install_namespaces(&accepted.validated.namespace);
+    let all = without_add_ons(accepted).map(Arc::as_ref);
+    let required = RequiredPermissions::to_write(&namespaces, all, |desired| is_to_be_written(desired, &live));
+    let missing = match context.permissions.missing(&required).await {
         Ok(missing) if missing.is_empty() => return Ok(()),
         Ok(missing) => missing,
         Err(error) => {
-            debug!(installation = name, why = why(&error), "the rights can't be looked at: the writes will tell");
+            debug!(installation = name, why = api_error_message(&error), "checking permissions failed; continuing");
             return Ok(());
         }
     };
-    // Rights in a namespace go with it, which is told by itself.
+    // A namespace takes its Roles along when it is deleted; that is reported with a reason of its own.
     if context.reader.complete(name, &accepted.desired).await.is_ok() {
         let live = context.inventory.snapshot(name, &accepted.desired);
-        let is_ending = |live: &Live| matches!(live.facts, Facts::Namespace { terminating: true, .. });
-        if live.values().any(is_ending) {
+        let is_terminating =
+            |live: &ObservedObject| matches!(live.state, ObjectState::Namespace { terminating: true, .. });
+        if live.values().any(is_terminating) {
             return Ok(());
         }
     }
     let message = format!(
-        "nothing was written, since rights are missing: {}. Apply what meshwright rbac prints for this catalog and these \
-         namespaces",
+        "{}. Nothing was written; apply the output of meshwright rbac for this catalog and these namespaces",
         sentence(&missing)
     );
     Err(Blocker { reason: Reason::Forbidden, message })
 }
 
-/// All that is desired but add-ons, which hinder no mesh.
-fn of_the_mesh(accepted: &Accepted) -> impl Iterator<Item = &Arc<Desired>> {
+/// All desired objects except those of add-ons, which do not block a mesh.
+fn without_add_ons(accepted: &ResolvedRevision) -> impl Iterator<Item = &Arc<DesiredObject>> {
     accepted.desired.iter().filter(|desired| !matches!(desired.component, Component::AddOn(_)))
 }
 
-fn is_to_be_written(desired: &Desired, live: &LiveObjects) -> bool {
-    live.get(&desired.key).is_none_or(|live| live.marks.hash.as_deref() != Some(&desired.hash))
+fn is_to_be_written(desired: &DesiredObject, live: &ObservedObjects) -> bool {
+    live.get(&desired.key).is_none_or(|live| live.ownership.hash.as_deref() != Some(&desired.hash))
 }
 
-/// What ran last must be there to go back to.
-async fn way_back(
+/// Checks that the last known good revision can be rendered again for a rollback.
+async fn check_rollback(
     context: &Context,
     installation: &MeshInstallation,
-    records: &[Record],
-    accepted: &Accepted,
+    records: &[RevisionRecord],
+    accepted: &ResolvedRevision,
 ) -> Result<(), Blocker> {
     if accepted.inputs.spec.upgrade.on_failure == OnFailure::Halt {
         return Ok(());
     }
-    let Some(good) = last_good(records) else { return Ok(()) };
-    match resolve_remembered(context, installation, good).await {
+    let Some(good) = last_known_good(records) else { return Ok(()) };
+    match resolve_record(context, installation, good).await {
         Ok(_) => Ok(()),
-        Err(lost) if passes(lost.reason) => Err(lost),
-        Err(lost) => Err(no_way_back(good, &lost)),
+        Err(error) if is_transient(error.reason) => Err(error),
+        Err(error) => Err(no_rollback(good, &error)),
     }
 }
 
-/// Why a mesh isn't moved where `good`, which was Ready last, can't be made again.
+/// The blocker for an upgrade that could not be rolled back, since `good` can't be rendered again.
 #[must_use]
-pub fn no_way_back(good: &Record, lost: &Blocker) -> Blocker {
+pub fn no_rollback(good: &RevisionRecord, error: &Blocker) -> Blocker {
     let message = format!(
-        "there would be no way back, since what runs can't be made again: {}. Bring {} back into the catalog, or set \
-         spec.upgrade.onFailure to Halt",
-        lost.message, good.inputs.version
+        "the upgrade could not be rolled back to {version}. Rendering the current revision failed: {}; restore \
+         {version} in the catalog, or set spec.upgrade.onFailure to Halt",
+        error.message,
+        version = good.inputs.version
     );
-    Blocker { reason: Reason::UpgradeRefused, message }
+    Blocker { reason: Reason::UpgradeNotAllowed, message }
 }
 
-/// Every object is sent in a dry run: what the API server, its policies or our rights refuse is known before anything is
-/// half-done. So are CRDs that drop a version in which objects are stored.
-async fn rehearse(context: &Context, accepted: &Accepted, live: &LiveObjects) -> Result<(), Blocker> {
-    let changed = of_the_mesh(accepted).filter(|desired| is_to_be_written(desired, live));
-    let refused = context.applier.rehearse(changed.cloned().collect()).await;
-    let Some(first) = refused.iter().find(|error| matches!(error.class(), ErrorClass::Forbidden | ErrorClass::Invalid))
-    else {
+/// Sends all changed objects in a dry run, so that a rejection by API server, admission policies or RBAC is known
+/// before the rollout starts. It also finds CRDs that drop a stored version.
+async fn dry_run(context: &Context, accepted: &ResolvedRevision, live: &ObservedObjects) -> Result<(), Blocker> {
+    let changed = without_add_ons(accepted).filter(|desired| is_to_be_written(desired, live));
+    let rejected = context.applier.dry_run(changed.cloned().collect()).await;
+    let Some(first) = rejected.iter().find(|error| {
+        // Node ports are assigned and freed during the rollout, which a dry run doesn't see.
+        matches!(error.class(), ErrorClass::Forbidden | ErrorClass::Invalid) && error.port_rejection().is_none()
+    }) else {
         return Ok(());
     };
-    let more = if refused.len() > 1 { format!(" (and {} more)", refused.len() - 1) } else { String::new() };
-    let message = format!("{} is refused before anything was written: {first}{more}", accepted.inputs.version);
+    let more = if rejected.len() > 1 { format!(" (and {} more)", rejected.len() - 1) } else { String::new() };
+    let message = format!("a dry run of {} was rejected. Nothing was written: {first}{more}", accepted.inputs.version);
     let reason = match first.class() {
         ErrorClass::Forbidden => Reason::Forbidden,
         class => reason_of(class),

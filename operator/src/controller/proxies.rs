@@ -1,4 +1,4 @@
-//! Proxies, after everything else: what a reconcile does for those that are behind the mesh.
+//! Proxy updates: restarts workloads with outdated proxies after the mesh is Ready.
 
 use std::time::Duration;
 
@@ -10,114 +10,119 @@ use meshwright_api::conditions::Reason;
 use tracing::warn;
 
 use super::context::Context;
-use crate::proxies::{Decision, Group, InUse, Policy, ProxyUpdateError, decide, in_use, is_outdated, tell, told_by};
+use crate::proxies::{
+    MeshUsage, ProxyGroup, ProxyUpdateError, RestartPlan, RestartPolicy, count_usage, describe, is_outdated,
+    plan_restarts, version_or_unknown,
+};
 
-/// While something is being restarted, or could be next.
-const NEXT_LOOK: Duration = Duration::from_secs(5);
-/// While what is outdated waits for something, or for a person.
-const LATER: Duration = Duration::from_secs(30);
-/// While no window is open.
-const CLOSED: Duration = Duration::from_mins(5);
+/// Interval while workloads are being restarted or queued.
+const ACTIVE_RECHECK: Duration = Duration::from_secs(5);
+/// Interval while outdated workloads wait for another condition or a user.
+const BLOCKED_RECHECK: Duration = Duration::from_secs(30);
+/// The longest interval while no maintenance window is open.
+const CLOSED_RECHECK: Duration = Duration::from_mins(5);
 
-/// What came of a look at the workloads.
-enum Looked {
-    Decided(Decision),
-    /// New pods get this proxy, which isn't the mesh's.
-    InVain(Option<String>),
+/// The result of one pass over the workloads.
+enum RestartAttempt {
+    Planned(RestartPlan),
+    /// New pods get this proxy image, which is not of the mesh's version.
+    WrongImage(Option<String>),
 }
 
-/// Restarts what `spec.proxy.update` allows to be restarted now, in a mesh of this version that is Ready. Answers when to
-/// come again; what there is to say is noted for status.
+/// Restarts the workloads that `spec.proxy.update` allows to be restarted now, in a Ready mesh of this version. Returns
+/// when to run again, and stores a message for status.
 pub async fn update(context: &Context, installation: &MeshInstallation, version: &str) -> Option<Duration> {
     let name = installation.name_any();
-    // What is wrong with it has been told before it was accepted.
-    let policy = Policy::read(&installation.spec.proxy.update).ok().filter(|policy| policy.restart);
+    // An invalid policy was reported before the spec was accepted.
+    let policy = RestartPolicy::parse(&installation.spec.proxy.update).ok().filter(|policy| policy.restart);
     let Some(policy) = policy else {
-        context.proxies.note(&name, None);
+        context.proxies.set_message(&name, None);
         return None;
     };
-    let Some(groups) = context.proxies.groups(&context.revision_names(installation)) else { return Some(NEXT_LOOK) };
+    let Some(groups) = context.proxies.groups(&context.revision_names(installation)) else {
+        return Some(ACTIVE_RECHECK);
+    };
     if !groups.iter().any(|(group, _)| group.is_outdated(version)) {
-        context.proxies.note(&name, None);
+        context.proxies.set_message(&name, None);
         return None;
     }
     let now = Timestamp::now();
     match restart(context, installation, &policy, version, &groups, now).await {
-        Ok(Looked::Decided(decision)) => {
-            context.proxies.note(&name, tell(&decision, &groups, version));
-            Some(again(&decision, now))
+        Ok(RestartAttempt::Planned(plan)) => {
+            context.proxies.set_message(&name, describe(&plan, &groups, version));
+            Some(requeue_interval(&plan, now))
         }
-        Ok(Looked::InVain(image)) => {
-            let given = image.map_or_else(|| "can't be told".to_owned(), |image| format!("is {image}"));
-            let message =
-                format!("restarts wait: the proxy that new pods get {given}, and the mesh's version is {version}");
-            context.proxies.note(&name, Some(message));
-            Some(LATER)
+        Ok(RestartAttempt::WrongImage(image)) => {
+            let injected = image.map_or_else(|| "an unknown proxy".to_owned(), |image| format!("proxy {image}"));
+            let message = format!("restarts paused: new pods get {injected}, but the mesh's version is {version}");
+            context.proxies.set_message(&name, Some(message));
+            Some(BLOCKED_RECHECK)
         }
         Err(error) => {
-            warn!(installation = name, error = %error, "outdated proxies stay as they are");
-            context.proxies.note(&name, Some(error.to_string()));
-            Some(LATER)
+            warn!(installation = name, error = %error, "restarting outdated proxies failed");
+            context.proxies.set_message(&name, Some(error.to_string()));
+            Some(BLOCKED_RECHECK)
         }
     }
 }
 
-/// Says that a mesh which isn't Ready restarts nothing.
-pub fn hold(context: &Context, installation: &MeshInstallation) {
-    context.proxies.note(&installation.name_any(), None);
+/// Clears the message in status: a mesh that is not Ready restarts nothing.
+pub fn suspend(context: &Context, installation: &MeshInstallation) {
+    context.proxies.set_message(&installation.name_any(), None);
 }
 
 async fn restart(
     context: &Context,
     installation: &MeshInstallation,
-    policy: &Policy,
+    policy: &RestartPolicy,
     version: &str,
-    groups: &[(Group, usize)],
+    groups: &[(ProxyGroup, usize)],
     now: Timestamp,
-) -> Result<Looked, ProxyUpdateError> {
-    // Users can choose an image for all proxies.
-    let image = context.prober.image(&installation.name_any());
-    if image.as_deref().is_none_or(|image| is_outdated(&told_by(image), version)) {
-        return Ok(Looked::InVain(image));
+) -> Result<RestartAttempt, ProxyUpdateError> {
+    // A user may have set an image for all proxies.
+    let image = context.injection_checker.image(&installation.name_any());
+    if image.as_deref().is_none_or(|image| is_outdated(&version_or_unknown(image), version)) {
+        return Ok(RestartAttempt::WrongImage(image));
     }
     let candidates = context.restarts.candidates(version, groups).await?;
-    let decision = decide(now, policy, version, &candidates);
-    for candidate in candidates.iter().filter(|candidate| decision.restart.contains(&candidate.workload.id)) {
+    let plan = plan_restarts(now, policy, version, &candidates);
+    for candidate in candidates.iter().filter(|candidate| plan.restart.contains(&candidate.workload.id)) {
         let id = &candidate.workload.id;
         if context.restarts.restart(&candidate.workload, version, now).await? {
-            let note = format!("{id} is restarted: its proxies are not of version {version}");
-            // Events of one action are told as one.
+            let note = format!("restarting {id}, since its proxies are not of version {version}");
+            // Events with the same action would be aggregated.
             let action: String = format!("Restart {id}").chars().take(128).collect();
             context.events.publish(installation, EventType::Normal, Reason::ProxyRestarted, &action, &note);
         }
     }
-    Ok(Looked::Decided(decision))
+    Ok(RestartAttempt::Planned(plan))
 }
 
-fn again(decision: &Decision, now: Timestamp) -> Duration {
-    let Decision { restart, under_way, queued, stopped, closed_until, .. } = decision;
-    if !restart.is_empty() || !under_way.is_empty() {
-        return NEXT_LOOK;
+fn requeue_interval(plan: &RestartPlan, now: Timestamp) -> Duration {
+    let RestartPlan { restart, in_progress, queued, stopped, closed_until, .. } = plan;
+    if !restart.is_empty() || !in_progress.is_empty() {
+        return ACTIVE_RECHECK;
     }
     match closed_until {
-        Some(then) => Duration::try_from(then.duration_since(now)).unwrap_or(NEXT_LOOK).clamp(NEXT_LOOK, CLOSED),
-        None if *queued > 0 && !stopped => NEXT_LOOK,
-        None => LATER,
+        Some(then) => {
+            Duration::try_from(then.duration_since(now)).unwrap_or(ACTIVE_RECHECK).clamp(ACTIVE_RECHECK, CLOSED_RECHECK)
+        }
+        None if *queued > 0 && !stopped => ACTIVE_RECHECK,
+        None => BLOCKED_RECHECK,
     }
 }
 
-/// The pods that still need the mesh. Of a first look at the watch it is enough to know that there are some; that there
-/// are none is asked of the API server.
+/// The pods that still use the mesh. A count of zero from the watch is confirmed by listing them.
 pub async fn users(
     context: &Context,
     installation: &str,
     revisions: &[String],
     ambient: bool,
-) -> Result<InUse, kube::Error> {
+) -> Result<MeshUsage, kube::Error> {
     let own = context.inventory.workload_names(installation);
-    match context.proxies.others(revisions, &own) {
-        Some(proxies) if proxies > 0 => Ok(InUse { proxies, ambient: 0 }),
-        _ => in_use(&context.clients.requests, revisions, &own, ambient).await,
+    match context.proxies.count_users(revisions, &own) {
+        Some(proxies) if proxies > 0 => Ok(MeshUsage { proxies, ambient: 0 }),
+        _ => count_usage(&context.clients.requests, revisions, &own, ambient).await,
     }
 }
 
@@ -126,18 +131,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_is_not_slept_through_and_not_looked_for_all_the_time() {
+    fn requeues_by_the_next_maintenance_window() {
         let now = Timestamp::UNIX_EPOCH;
-        let closed = |seconds: i64| Decision {
+        let closed = |seconds: i64| RestartPlan {
             queued: 1,
             closed_until: Timestamp::from_second(seconds).ok(),
-            ..Decision::default()
+            ..RestartPlan::default()
         };
-        assert_eq!(again(&closed(86_400), now), CLOSED);
-        assert_eq!(again(&closed(60), now), Duration::from_mins(1));
-        assert_eq!(again(&closed(0), now), NEXT_LOOK);
-        assert_eq!(again(&Decision::default(), now), LATER);
-        assert_eq!(again(&Decision { queued: 1, ..Decision::default() }, now), NEXT_LOOK);
-        assert_eq!(again(&Decision { queued: 1, stopped: true, ..Decision::default() }, now), LATER);
+        assert_eq!(requeue_interval(&closed(86_400), now), CLOSED_RECHECK);
+        assert_eq!(requeue_interval(&closed(60), now), Duration::from_mins(1));
+        assert_eq!(requeue_interval(&closed(0), now), ACTIVE_RECHECK);
+        assert_eq!(requeue_interval(&RestartPlan::default(), now), BLOCKED_RECHECK);
+        assert_eq!(requeue_interval(&RestartPlan { queued: 1, ..RestartPlan::default() }, now), ACTIVE_RECHECK);
+        assert_eq!(
+            requeue_interval(&RestartPlan { queued: 1, stopped: true, ..RestartPlan::default() }, now),
+            BLOCKED_RECHECK
+        );
     }
 }

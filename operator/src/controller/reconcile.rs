@@ -1,236 +1,274 @@
-//! One reconcile: does what it can and returns. Nothing waits in here; waiting is a phase in status, and a watch or a
-//! requeue brings us back.
+//! One reconcile. It never waits: a reconcile that has to wait reports that in status and returns, and a watch or a
+//! requeue starts the next one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
-use kube::runtime::events::EventType;
 use kube::runtime::reflector::ObjectRef;
 use meshwright_api::MeshInstallation;
 use meshwright_api::conditions::Reason;
 use tracing::{debug, error};
 
 use super::Watched;
-use super::backoff::{patience, pause};
-use super::beside::{beside, objection, place, tell_others};
+use super::backoff::{backoff, requeue_after};
 use super::context::Context;
 use super::error::ReconcileError;
-use super::finalize::finalize;
-use super::follow::{Case, follow};
-use super::heading::Heading;
-use super::outcome::{Done, SOON, class_result, hindered, stalled};
+use super::finalize::{Finalized, UninstallHold, finalize};
+use super::outcome::{Reconciled, SOON, report_blocked, report_stalled, result_of_class};
+use super::peers::{peer_conflict, peer_set, requeue_peers, split_shared_objects};
 use super::preflight::preflight;
-use super::releases::passes;
+use super::reconcile_target::{Attempt, reconcile_target};
+use super::releases::is_transient;
 use super::report::report;
-use super::resolve::{platform, resolve, resolve_remembered};
+use super::resolve::{platform, resolve, resolve_record};
+use super::rollout_target::RolloutTarget;
+use super::unreadable::report_unreadable;
 use crate::apply::ErrorClass;
 use crate::mesh::health::Blocker;
-use crate::mesh::revision::{Record, Verdict};
-use crate::mesh::rollup::{Course, reason_of};
+use crate::mesh::renamed_fields;
+use crate::mesh::revision::{RevisionRecord, RevisionVerdict};
+use crate::mesh::rollup::{ReconcileOutcome, reason_of};
 use crate::runtime::metrics::ReconcileResult;
 
-/// An installation that has to wait for another's end looks for it this often: nothing tells it.
-const SECOND_LOOK: Duration = Duration::from_secs(10);
+/// Interval for an installation that waits for the deletion of a peer, which does not requeue it.
+const PEER_RECHECK: Duration = Duration::from_secs(10);
 
-/// Reconciles one installation.
+/// Reconciles one MeshInstallation, and counts the result.
 pub async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let started = Instant::now();
     let installation = match &watched.0 {
         Ok(installation) => installation,
         Err(unreadable) => {
-            let note = format!("the operator can't read it, and leaves its mesh as it is: {}", unreadable.error);
-            context.events.publish(watched.as_ref(), EventType::Warning, Reason::InvalidSpec, "Reconcile", &note);
+            report_unreadable(&context, &watched, unreadable).await;
             return Err(ReconcileError::Unreadable(ObjectRef::from_obj(watched.as_ref())));
         }
     };
-    // On the heap: it holds all that a reconcile knows, and is moved before it runs.
-    let done = Box::pin(step(installation, &context)).await;
-    let result = match &done {
+    // The future is large, and moving it would copy it on the stack.
+    let reconciled = Box::pin(reconcile_once(installation, &context)).await;
+    let result = match &reconciled {
         Ok((result, _)) => *result,
-        Err(error) => class_result(error.class()),
+        Err(error) => result_of_class(error.class()),
     };
-    context.metrics.reconciled(result, started.elapsed());
-    if let Err(error) = &done {
-        tell_of_failure(installation, &context, error).await;
+    context.metrics.count_reconcile(result, started.elapsed());
+    if let Err(error) = &reconciled {
+        report_failure(installation, &context, error).await;
     }
-    let (result, action) = done?;
+    let (result, action) = reconciled?;
     if !matches!(result, ReconcileResult::Transient | ReconcileResult::Conflict | ReconcileResult::Forbidden) {
-        context.memory.clear_failures(&installation.name_any());
+        context.cache.clear_failures(&installation.name_any());
     }
     Ok(action)
 }
 
-/// What a person must mend is told in status; what may pass by itself, or status itself, is left to the log.
-async fn tell_of_failure(installation: &MeshInstallation, context: &Context, error: &ReconcileError) {
+/// Reports an error in status if a user has to act. Transient errors and failed status writes are only logged.
+async fn report_failure(installation: &MeshInstallation, context: &Context, error: &ReconcileError) {
     if error.class() == ErrorClass::Transient || matches!(error, ReconcileError::Status { .. }) {
         return;
     }
     let blocker = Blocker { reason: reason_of(error.class()), message: error.to_string() };
-    let course = if installation.metadata.deletion_timestamp.is_some() {
-        Course::Uninstalling { blocker, in_use: None }
+    let outcome = if installation.metadata.deletion_timestamp.is_some() {
+        ReconcileOutcome::Uninstalling { blocker, in_use: None, running: None }
     } else {
-        Course::Hindered { blocker, proved: false, running: None }
+        ReconcileOutcome::Blocked { blocker, was_ready: false, running: None }
     };
-    if let Err(error) = report(context, installation, course, None).await {
-        error!(installation = installation.name_any(), error = %error, "a failure could not be told");
+    if let Err(error) = report(context, installation, outcome, None).await {
+        error!(installation = installation.name_any(), error = %error, "reporting an error in status failed");
     }
 }
 
-/// What the queue does after a reconcile ended early.
+/// Decides when a failed reconcile is retried.
 #[allow(clippy::needless_pass_by_value, reason = "the controller's signature")]
 pub fn on_error(watched: Arc<Watched>, failure: &ReconcileError, context: Arc<Context>) -> Action {
     let name = watched.name_any();
     if matches!(failure, ReconcileError::Unreadable(_)) {
-        error!(installation = name, error = %failure, "skipped until it changes");
+        error!(installation = name, error = %failure, "ignored until it changes");
         return Action::await_change();
     }
-    let delay = pause(failure.class(), context.memory.count_failure(&name), &name);
-    error!(installation = name, error = %failure, retry_in = ?delay, "a reconcile ended early");
+    let delay = backoff(failure.class(), context.cache.count_failure(&name), &name);
+    error!(installation = name, error = %failure, retry_in = ?delay, "reconcile failed");
     Action::requeue(delay)
 }
 
-async fn step(installation: &MeshInstallation, context: &Context) -> Done {
+async fn reconcile_once(installation: &MeshInstallation, context: &Context) -> Reconciled {
     let name = installation.name_any();
     if let Some((kind, None)) = context.inventory.unsynced().first()
-        && context.inventory.unsynced().iter().all(|(_, trouble)| trouble.is_none())
+        && context.inventory.unsynced().iter().all(|(_, error)| error.is_none())
     {
         debug!(installation = name, %kind, "waiting for the first lists");
         return Ok((ReconcileResult::Waiting, Action::requeue(SOON)));
     }
-    if let Some(course) = blind(context) {
-        report(context, installation, course, None).await?;
-        let delay = pause(ErrorClass::Transient, context.memory.count_failure(&name), &name);
+    if let Some(outcome) = watch_failure(context) {
+        report(context, installation, outcome, None).await?;
+        let delay = backoff(ErrorClass::Transient, context.cache.count_failure(&name), &name);
         return Ok((ReconcileResult::Transient, Action::requeue(delay.min(Duration::from_secs(2)))));
     }
     if installation.metadata.deletion_timestamp.is_some() {
-        return finalize(installation, context).await.map(|action| (ReconcileResult::Waiting, action));
+        return match finalize(installation, context).await? {
+            Finalized::Step(action) => Ok((ReconcileResult::Waiting, action)),
+            Finalized::Waits(hold) => retain(installation, context, hold).await,
+        };
     }
-    if context.memory.is_news(installation) {
-        tell_others(installation, context);
+    if context.cache.is_new_generation(installation) {
+        requeue_peers(installation, context);
     }
-    let beside = beside(installation, context);
-    if let Some(blocker) = beside.same_revision() {
-        let told = report(context, installation, Course::Stalled { blocker, running: None }, None).await?;
-        return Ok((ReconcileResult::Invalid, told.again(SECOND_LOOK)));
+    let peer_set = peer_set(installation, context);
+    if let Some(blocker) = peer_set.duplicate_revision() {
+        let update = report(context, installation, ReconcileOutcome::Stalled { blocker, running: None }, None).await?;
+        return Ok((ReconcileResult::Invalid, update.requeue(PEER_RECHECK)));
     }
-    let records = records(installation, context).await?;
+    let records = revision_records(installation, context).await?;
     let platform = match platform(context, installation, &records).await {
         Ok(platform) => platform,
         Err(error) => {
             let blocker = Blocker { reason: reason_of(error.class()), message: error.to_string() };
-            return hindered(installation, context, blocker, false, error.class()).await;
+            return report_blocked(installation, context, blocker, false, error.class()).await;
         }
     };
-    let resolved = match objection(&beside, context) {
+    let blocker = renamed_fields_blocker(installation, &records).or_else(|| peer_conflict(&peer_set, context));
+    let resolved = match blocker {
         Some(blocker) => Err(blocker),
         None => resolve(context, installation, platform, &records).await,
     };
     let resolved = match resolved {
         Ok(accepted) => {
-            let (own, arranged) = place(context, installation, &accepted)?;
-            let may_go =
+            let (own, assignment) = split_shared_objects(context, installation, &accepted)?;
+            let checked =
                 if installation.spec.paused { Ok(()) } else { preflight(context, installation, &records, &own).await };
-            may_go.map(|()| (own, arranged))
+            checked.map(|()| (own, assignment))
         }
-        Err(refused) => Err(refused),
+        Err(blocker) => Err(blocker),
     };
     let blocker = match resolved {
-        Ok((own, arranged)) => {
-            let record = own.inputs.record_name(&name);
-            // The newest record tells what became of this very spec; any other begins anew.
-            let heading = Heading::of(&records).filter(|_| records.last().is_some_and(|last| last.name == record));
-            let Some(heading @ (Heading::Back { .. } | Heading::RolledBack { .. })) = heading else {
-                let stall = heading.as_ref().and_then(Heading::stall);
-                let (records, accepted, arranged) = (&records, &own, &arranged);
-                return follow(Case { installation, context, records, heading, accepted, arranged, stall }).await;
+        Ok((own, assignment)) => {
+            let record = own.inputs.revision_name(&name);
+            // The newest revision decides only if it is that of the current spec; a changed spec starts a new rollout.
+            let target = RolloutTarget::of(&records).filter(|_| records.last().is_some_and(|last| last.name == record));
+            let Some(target @ (RolloutTarget::RollingBack { .. } | RolloutTarget::RolledBack { .. })) = target else {
+                let stall = target.as_ref().and_then(RolloutTarget::stall);
+                let (records, accepted, assignment) = (&records, &own, &assignment);
+                let attempt =
+                    Attempt { installation, context, records, target, accepted, assignment, stall, hold: None };
+                return reconcile_target(attempt).await;
             };
-            return stand(installation, context, &records, heading, None).await;
+            return reconcile_last_known_good(installation, context, &records, target, None, None).await;
         }
         Err(blocker) => blocker,
     };
-    // Not the spec's fault.
-    if blocker.reason == Reason::ApiUnavailable {
-        return hindered(installation, context, blocker, false, ErrorClass::Transient).await;
+    // An unavailable API server says nothing about the spec.
+    if blocker.reason == Reason::APIServerUnavailable {
+        return report_blocked(installation, context, blocker, false, ErrorClass::Transient).await;
     }
     let is_forbidden = blocker.reason == Reason::Forbidden;
-    let (result, action) = match Heading::of(&records) {
-        Some(heading) => stand(installation, context, &records, heading, Some(blocker)).await?,
-        None if passes(blocker.reason) => {
-            hindered(installation, context, blocker, false, ErrorClass::Transient).await?
+    let (result, action) = match RolloutTarget::of(&records) {
+        Some(target) => reconcile_last_known_good(installation, context, &records, target, Some(blocker), None).await?,
+        None if is_transient(blocker.reason) => {
+            report_blocked(installation, context, blocker, false, ErrorClass::Transient).await?
         }
-        None => stalled(installation, context, blocker, None).await?,
+        None => report_stalled(installation, context, blocker, None).await?,
     };
-    // Whatever becomes of the mesh that runs, a missing right is what the metric is to tell.
+    // The metric counts missing permissions, whatever the last known good revision reports.
     Ok((if is_forbidden { ReconcileResult::Forbidden } else { result }, action))
 }
 
-/// The mesh that runs is looked after whatever became of its new spec.
-async fn stand(
+/// The API server has dropped values that the spec had under former names: the spec that it returns is not what the user
+/// wants.
+fn renamed_fields_blocker(installation: &MeshInstallation, records: &[RevisionRecord]) -> Option<Blocker> {
+    let stored = records.last().map(|record| record.renamed_fields.as_slice()).unwrap_or_default();
+    let dropped = renamed_fields::dropped(installation, stored);
+    (!dropped.is_empty()).then(|| Blocker { reason: Reason::InvalidSpec, message: renamed_fields::message(&dropped) })
+}
+
+/// Reconciles the last known good revision while the new spec can't be rolled out.
+async fn reconcile_last_known_good(
     installation: &MeshInstallation,
     context: &Context,
-    records: &[Record],
-    heading: Heading<'_>,
+    records: &[RevisionRecord],
+    target: RolloutTarget<'_>,
     blocker: Option<Blocker>,
-) -> Done {
-    let stall = blocker.or_else(|| heading.stall());
-    match resolve_remembered(context, installation, heading.target()).await {
+    hold: Option<UninstallHold>,
+) -> Reconciled {
+    let stall = blocker.or_else(|| target.stall());
+    match resolve_record(context, installation, target.target()).await {
         Ok(accepted) => {
-            let (own, arranged) = place(context, installation, &accepted)?;
-            let (heading, accepted, arranged) = (Some(heading), &own, &arranged);
-            follow(Case { installation, context, records, heading, accepted, arranged, stall }).await
+            let (own, assignment) = split_shared_objects(context, installation, &accepted)?;
+            let (target, accepted, assignment) = (Some(target), &own, &assignment);
+            let attempt = Attempt { installation, context, records, target, accepted, assignment, stall, hold };
+            reconcile_target(attempt).await
         }
-        Err(lost) => {
-            let blocker = stall.unwrap_or(lost);
-            let own = records.last().filter(|record| record.inputs.is_for(&installation.spec));
-            let proved = own.is_some_and(|record| record.verdict == Verdict::Proved);
+        Err(error) => {
+            if let Some(hold) = hold {
+                return report_hold(installation, context, hold).await;
+            }
+            let blocker = stall.unwrap_or(error);
+            let own = records.last().filter(|record| record.inputs.matches_spec(&installation.spec));
+            let was_ready = own.is_some_and(|record| record.verdict == RevisionVerdict::Deployed);
             match blocker.reason {
-                // It is on its way, as after every start without a cache: nothing is known to be broken.
-                Reason::PullingRelease if proved => {
-                    Ok((ReconcileResult::Waiting, Action::requeue(patience(blocker.reason))))
+                // Normal after each start without a cached release; Ready stays as it is.
+                Reason::PullingRelease if was_ready => {
+                    Ok((ReconcileResult::Waiting, Action::requeue(requeue_after(blocker.reason))))
                 }
-                reason if passes(reason) => {
-                    hindered(installation, context, blocker, proved, ErrorClass::Transient).await
+                reason if is_transient(reason) => {
+                    report_blocked(installation, context, blocker, was_ready, ErrorClass::Transient).await
                 }
-                _ => stalled(installation, context, blocker, None).await,
+                _ => report_stalled(installation, context, blocker, None).await,
             }
         }
     }
 }
 
-/// What is remembered of this installation. What another of its name left behind proves nothing of this one, and counts
-/// only where that one's objects are still there to be looked after: then this one is it, restored from a backup.
-async fn records(installation: &MeshInstallation, context: &Context) -> Result<Vec<Record>, ReconcileError> {
+/// Keeps the mesh at its current revision while its uninstall waits: pods depend on it.
+async fn retain(installation: &MeshInstallation, context: &Context, hold: UninstallHold) -> Reconciled {
+    let records = revision_records(installation, context).await?;
+    match RolloutTarget::of(&records) {
+        Some(target) => reconcile_last_known_good(installation, context, &records, target, None, Some(hold)).await,
+        None => report_hold(installation, context, hold).await,
+    }
+}
+
+/// Reports an uninstall that waits, where the mesh can't be reconciled meanwhile.
+async fn report_hold(installation: &MeshInstallation, context: &Context, hold: UninstallHold) -> Reconciled {
+    let recheck = hold.recheck;
+    let update = report(context, installation, hold.outcome(None), None).await?;
+    Ok((ReconcileResult::Waiting, update.requeue(recheck)))
+}
+
+/// The revision history of this installation. Ignores records with another UID, unless their objects still exist: then
+/// the MeshInstallation was restored from a backup, and its revisions have to be verified again.
+async fn revision_records(
+    installation: &MeshInstallation,
+    context: &Context,
+) -> Result<Vec<RevisionRecord>, ReconcileError> {
     let (name, uid) = (installation.name_any(), installation.uid().unwrap_or_default());
-    let mut records = context.revisions.of(&name).await.map_err(ReconcileError::Memory)?;
+    let mut records = context.revision_history.of(&name).await.map_err(ReconcileError::RevisionHistory)?;
     if records.iter().any(|record| record.uid != uid) {
         let restored = !context.inventory.snapshot(&name, &[]).is_empty();
         records.retain(|record| restored || record.uid == uid);
         for record in records.iter_mut().filter(|record| record.uid != uid) {
-            record.verdict = Verdict::Pending;
+            record.verdict = RevisionVerdict::Pending;
         }
     }
     Ok(records)
 }
 
-/// Without all watches nothing can be judged: an object that isn't known may exist.
-fn blind(context: &Context) -> Option<Course<'static>> {
+/// The outcome while not all watches are synced: an object that is missing in the cache may exist in the cluster.
+fn watch_failure(context: &Context) -> Option<ReconcileOutcome<'static>> {
     let unsynced = context.inventory.unsynced();
     let first = unsynced.first()?;
-    let named = unsynced.iter().find_map(|(kind, trouble)| trouble.as_ref().map(|t| (kind, t)));
+    let named = unsynced.iter().find_map(|(kind, error)| error.as_ref().map(|t| (kind, t)));
     let blocker = match named {
-        Some((kind, trouble)) if trouble.contains("orbidden") => {
-            Blocker { reason: Reason::Forbidden, message: format!("{} can't be watched: {trouble}", kind.plural()) }
+        Some((kind, error)) if error.contains("orbidden") => {
+            Blocker { reason: Reason::Forbidden, message: format!("watching {} failed: {error}", kind.plural()) }
         }
-        Some((kind, trouble)) => Blocker {
-            reason: Reason::ApiUnavailable,
-            message: format!("{} can't be watched: {trouble}", kind.plural()),
+        Some((kind, error)) => Blocker {
+            reason: Reason::APIServerUnavailable,
+            message: format!("watching {} failed: {error}", kind.plural()),
         },
         None => {
-            let message = format!("{} are not listed yet", first.0.plural());
-            Blocker { reason: Reason::ApiUnavailable, message }
+            let message = format!("the initial list of {} has not completed", first.0.plural());
+            Blocker { reason: Reason::APIServerUnavailable, message }
         }
     };
-    Some(Course::Hindered { blocker, proved: false, running: None })
+    Some(ReconcileOutcome::Blocked { blocker, was_ready: false, running: None })
 }

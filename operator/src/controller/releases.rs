@@ -1,7 +1,7 @@
-//! The releases that installations are made of: those on disk, and those that a registry of the catalog has. Registries are
-//! asked in the background, and only for what isn't on disk: no reconcile waits for one, and none is needed for a heal.
+//! Istio releases from directories and registries. Releases from registries are pulled in the background and cached on
+//! disk, so that no reconcile waits for a registry and reverting drift needs none.
 
-mod ask;
+mod registry_poller;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,73 +14,75 @@ use meshwright_api::conditions::Reason;
 use meshwright_api::version::VersionRequest;
 use tracing::warn;
 
-use self::ask::{Answer, Asker, Question, Registry};
-use super::options::Options;
+use self::registry_poller::{CachedRegistry, PullOutcome, PullRequest, RegistryPoller};
+use super::options::OperatorOptions;
 use crate::apply::Changes;
-use crate::catalog::place::{Place, folder};
-use crate::catalog::{Catalog, explain};
+use crate::catalog::sources::{CatalogSource, cache_directory};
+use crate::catalog::{Catalog, error_chain};
 use crate::mesh::health::Blocker;
 
-/// The releases on disk, and the registries that have more of them.
-pub struct Releases {
-    /// In the order of the catalogs; a registry stands there with the directory in which its releases are kept.
+/// Releases on disk, and registries to pull more from.
+pub struct ReleaseStore {
+    /// One directory per catalog, in order of precedence; for a registry, its cache.
     directories: Vec<PathBuf>,
-    /// `None` without registries.
-    asker: Option<Arc<Asker>>,
+    /// `None` if no catalog is a registry.
+    poller: Option<Arc<RegistryPoller>>,
 }
 
-/// The operator can't work with its catalogs.
+/// The operator can't use its catalogs.
 #[derive(Debug, thiserror::Error)]
-pub enum PrepareReleasesError {
-    /// Nowhere to keep what is pulled.
-    #[error("--catalog names a registry, so --catalog-cache has to name a directory in which its releases are kept")]
+pub enum PrepareReleaseStoreError {
+    /// A registry is configured without a cache directory.
+    #[error("--catalog names a registry, which requires --catalog-cache with a directory for its releases")]
     NoCache,
-    /// The directory can't be used.
-    #[error("can't keep releases in {path:?}")]
+    /// The cache directory is not writable.
+    #[error("can't cache releases in {path:?}")]
     Cache {
-        /// The directory.
+        /// Cache directory of the registry.
         path: PathBuf,
-        /// Cause.
+        /// The failed file operation.
         #[source]
         source: io::Error,
     },
 }
 
-impl Releases {
-    /// Makes the directories for what is pulled, and takes out of them what an earlier process left unfinished or damaged.
-    pub fn prepare(options: &Options, changes: Changes) -> Result<Self, PrepareReleasesError> {
+impl ReleaseStore {
+    /// Creates cache directories, and removes incomplete or corrupted releases of an earlier process from them.
+    pub fn prepare(options: &OperatorOptions, changes: Changes) -> Result<Self, PrepareReleaseStoreError> {
         let (mut directories, mut registries) = (Vec::new(), Vec::new());
         for place in &options.catalogs {
             match place {
-                Place::Directory(path) => directories.push(path.clone()),
-                Place::Registry(source) => {
-                    let cache = options.catalog_cache.as_ref().ok_or(PrepareReleasesError::NoCache)?;
-                    let path = folder(cache, source);
-                    tidy(&path).map_err(|source| PrepareReleasesError::Cache { path: path.clone(), source })?;
+                CatalogSource::Directory(path) => directories.push(path.clone()),
+                CatalogSource::Registry(source) => {
+                    let cache = options.catalog_cache.as_ref().ok_or(PrepareReleaseStoreError::NoCache)?;
+                    let path = cache_directory(cache, source);
+                    prepare_cache(&path)
+                        .map_err(|source| PrepareReleaseStoreError::Cache { path: path.clone(), source })?;
                     directories.push(path.clone());
-                    registries.push(Registry { source: source.clone(), cache: path });
+                    registries.push(CachedRegistry { source: source.clone(), cache: path });
                 }
             }
         }
-        let asker = (!registries.is_empty())
-            .then(|| Arc::new(Asker::new(registries, directories.clone(), options.catalog_plain_http, changes)));
-        Ok(Self { directories, asker })
+        let poller = (!registries.is_empty()).then(|| {
+            Arc::new(RegistryPoller::new(registries, directories.clone(), options.catalog_plain_http, changes))
+        });
+        Ok(Self { directories, poller })
     }
 
-    /// What lies on disk.
+    /// Opens the releases on disk.
     async fn on_disk(&self) -> Result<Catalog, Blocker> {
         let directories = self.directories.clone();
         let opened = tokio::task::spawn_blocking(move || Catalog::open(&directories)).await;
-        let damaged = |message| Blocker { reason: Reason::CatalogDamaged, message };
+        let corrupted = |message| Blocker { reason: Reason::CatalogCorrupted, message };
         match opened {
             Ok(Ok(catalog)) => Ok(catalog),
-            Ok(Err(error)) => Err(damaged(explain(&error))),
-            Err(error) => Err(damaged(format!("reading the catalog failed: {error}"))),
+            Ok(Err(error)) => Err(corrupted(error_chain(&error))),
+            Err(error) => Err(corrupted(format!("reading the catalog failed: {error}"))),
         }
     }
 
-    /// The releases on disk, when they answer `request`, or nobody has more. `charts` are the digests of those that an
-    /// installation was made with.
+    /// The releases on disk, once they include the requested one or no registry has it. `charts` are the digests of the
+    /// charts that the installation uses.
     pub async fn with(
         &self,
         installation: &MeshInstallation,
@@ -88,55 +90,56 @@ impl Releases {
         charts: Option<&BTreeMap<String, String>>,
     ) -> Result<Catalog, Blocker> {
         let catalog = self.on_disk().await?;
-        let Some(asker) = &self.asker else { return Ok(catalog) };
-        // Which patch is the newest only the registries know.
+        let Some(poller) = &self.poller else { return Ok(catalog) };
+        // The newest patch of a minor may be in a registry only.
         if matches!(request, VersionRequest::Exact(_)) && catalog.resolve(request).is_ok() {
             return Ok(catalog);
         }
-        let question = Question {
+        let pull = PullRequest {
             installation: installation.name_any(),
             generation: installation.metadata.generation.unwrap_or_default(),
             request: request.clone(),
             charts: charts.cloned().unwrap_or_default(),
         };
         let blocked = |reason, message| Err(Blocker { reason, message });
-        match asker.ask(question) {
-            None => blocked(Reason::PullingRelease, format!("Istio {request} is asked for from {}", asker.names())),
-            // It may have come since the first look.
-            Some(Answer::Here) => self.on_disk().await,
-            Some(Answer::Failed(message)) => blocked(Reason::RegistryFailed, format!("spec.version: {message}")),
-            Some(Answer::Lacking) => match catalog.resolve(request) {
+        match poller.poll(pull) {
+            None => blocked(Reason::PullingRelease, format!("pulling Istio {request} from {}", poller.names())),
+            // The pull may have finished since the catalog was opened.
+            Some(PullOutcome::OnDisk) => self.on_disk().await,
+            Some(PullOutcome::Failed(message)) => blocked(Reason::RegistryError, format!("spec.version: {message}")),
+            Some(PullOutcome::NotFound) => match catalog.resolve(request) {
                 Ok(_) => Ok(catalog),
                 Err(error) => blocked(
                     Reason::VersionNotInCatalog,
-                    format!("spec.version: {error}; {} has no such release either", asker.names()),
+                    format!("spec.version: {error}; it is not in {} either", poller.names()),
                 ),
             },
         }
     }
 
-    /// Forgets what was asked for an installation.
+    /// Drops the pull requests of an installation.
     pub fn forget(&self, installation: &str) {
-        if let Some(asker) = &self.asker {
-            asker.forget(installation);
+        if let Some(poller) = &self.poller {
+            poller.forget(installation);
         }
     }
 }
 
-/// Whether what stands in the way passes by itself when a registry answers.
-pub const fn passes(reason: Reason) -> bool {
-    matches!(reason, Reason::PullingRelease | Reason::RegistryFailed)
+/// Whether a reason clears without a user, once a registry responds.
+pub const fn is_transient(reason: Reason) -> bool {
+    matches!(reason, Reason::PullingRelease | Reason::RegistryError)
 }
 
-/// Makes a directory of pulled releases, and removes from it what is no whole release: it can be pulled again.
-fn tidy(directory: &Path) -> io::Result<()> {
+/// Creates a cache directory, and removes everything from it that is not a complete release; it can be pulled again.
+fn prepare_cache(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     let catalog = Catalog::open(&[directory.to_owned()]).map_err(|error| error.source)?;
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        let whole = catalog.releases().iter().any(|release| release.folder() == path && release.verify().is_empty());
-        if !whole {
-            warn!(?path, "removing what is no whole release");
+        let is_complete =
+            catalog.releases().iter().any(|release| release.directory() == path && release.verify().is_empty());
+        if !is_complete {
+            warn!(?path, "removing an incomplete release");
             if path.is_dir() { fs::remove_dir_all(&path)? } else { fs::remove_file(&path)? }
         }
     }
@@ -146,45 +149,50 @@ fn tidy(directory: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::Facts;
-    use crate::catalog::import::{Import, import};
+    use crate::catalog::ReleaseFacts;
+    use crate::catalog::import::{ImportOptions, import};
     use crate::catalog::tests::source_tree;
 
-    fn options(catalogs: &str, cache: Option<PathBuf>) -> Options {
-        Options {
-            catalogs: catalogs.parse::<crate::catalog::place::Places>().unwrap().0,
+    fn options(catalogs: &str, cache: Option<PathBuf>) -> OperatorOptions {
+        OperatorOptions {
+            catalogs: catalogs.parse::<crate::catalog::sources::CatalogSources>().unwrap().0,
             catalog_cache: cache,
             catalog_plain_http: false,
-            probe_interval: std::time::Duration::from_secs(1),
-            cluster_objects: crate::mesh::cluster_objects::ClusterObjects::default(),
+            injection_check_interval: std::time::Duration::from_secs(1),
+            cluster_scoped_resources: crate::mesh::cluster_scoped::ClusterScopedResources::default(),
         }
     }
 
     #[test]
-    fn a_registry_needs_a_directory_and_directories_alone_need_none() {
-        let prepare = |catalogs: &str, cache| Releases::prepare(&options(catalogs, cache), Changes::default());
-        assert!(prepare("/a:/b", None).unwrap().asker.is_none());
-        assert!(matches!(prepare("/a:oci://r.example.com/c", None), Err(PrepareReleasesError::NoCache)));
+    fn registry_requires_cache_directory() {
+        let prepare = |catalogs: &str, cache| ReleaseStore::prepare(&options(catalogs, cache), Changes::default());
+        assert!(prepare("/a:/b", None).unwrap().poller.is_none());
+        assert!(matches!(prepare("/a:oci://r.example.com/c", None), Err(PrepareReleaseStoreError::NoCache)));
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = prepare("oci://r.example.com/c", Some(file.path().to_owned())).err().unwrap();
-        assert!(matches!(error, PrepareReleasesError::Cache { .. }), "{error}");
+        assert!(matches!(error, PrepareReleaseStoreError::Cache { .. }), "{error}");
     }
 
     #[test]
-    fn what_an_earlier_process_left_unfinished_or_damaged_is_removed() {
+    fn removes_incomplete_and_corrupted_releases() {
         let (cache, from) = (tempfile::TempDir::new().unwrap(), source_tree());
         let wanted = options("oci://r.example.com/c", Some(cache.path().to_owned()));
-        let directory = Releases::prepare(&wanted, Changes::default()).unwrap().directories.remove(0);
+        let directory = ReleaseStore::prepare(&wanted, Changes::default()).unwrap().directories.remove(0);
         for version in ["1.31.1", "1.31.2"] {
             let version = version.parse().unwrap();
-            let request =
-                Import { from: from.path(), version: &version, catalog: &directory, source: "a test", replace: false };
-            import(&request, &Facts::bundled().unwrap()).unwrap();
+            let request = ImportOptions {
+                from: from.path(),
+                version: &version,
+                catalog: &directory,
+                source: "a test",
+                replace: false,
+            };
+            import(&request, &ReleaseFacts::bundled().unwrap()).unwrap();
         }
         fs::write(directory.join("1.31.1/charts/cni/values.yaml"), "evil: true\n").unwrap();
         fs::create_dir(directory.join(".importing-1.31.3-1")).unwrap();
         fs::write(directory.join("stray"), "").unwrap();
-        Releases::prepare(&wanted, Changes::default()).unwrap();
+        ReleaseStore::prepare(&wanted, Changes::default()).unwrap();
         let left: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["1.31.2"]);
     }

@@ -1,4 +1,4 @@
-//! Status and Events: what a person is told.
+//! Writes status and publishes Events.
 
 use std::time::Duration;
 
@@ -14,93 +14,93 @@ use serde_json::json;
 
 use super::context::Context;
 use super::error::ReconcileError;
-use super::ports::range_status;
-use super::releases::passes;
+use super::node_ports::range_status;
+use super::releases::is_transient;
 use crate::mesh::health::{Blocker, Health};
 use crate::mesh::plan;
-use crate::mesh::rollup::{Course, Report, is_turn, rollup};
-use crate::mesh::upgrade::Progress;
+use crate::mesh::rollup::{ReconcileOutcome, StatusInput, is_significant_change, rollup};
+use crate::mesh::upgrade::UpgradeProgress;
 
-/// Progress (so many of so many pods) is told no more often than this; every turn is told at once.
+/// Minimum interval between status writes that change only progress, such as a count of ready pods.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
-/// Field manager of status: apart from that of objects, so that neither takes the other's fields.
-const STATUS_MANAGER: &str = "meshwright-status";
+/// Field manager of status, separate from that of objects, so that neither apply removes the other's fields.
+pub const STATUS_MANAGER: &str = "meshwright-status";
 
-/// Works the new status out, writes it where it differs, and tells of what has changed. Answers what came of it.
+/// Computes status, writes it if it differs, and publishes Events for what has changed.
 pub async fn report(
     context: &Context,
     installation: &MeshInstallation,
-    course: Course<'_>,
+    outcome: ReconcileOutcome<'_>,
     ca: Option<meshwright_api::CaStatus>,
-) -> Result<Told, ReconcileError> {
-    report_progress(context, installation, course, ca, None).await
+) -> Result<StatusUpdate, ReconcileError> {
+    report_progress(context, installation, outcome, ca, None).await
 }
 
-/// As [`report`], of a mesh that is on its way, or whose way has ended.
+/// As [`report`], with the progress of an upgrade.
 pub async fn report_progress(
     context: &Context,
     installation: &MeshInstallation,
-    course: Course<'_>,
+    outcome: ReconcileOutcome<'_>,
     ca: Option<meshwright_api::CaStatus>,
-    progress: Option<Progress>,
-) -> Result<Told, ReconcileError> {
+    progress: Option<UpgradeProgress>,
+) -> Result<StatusUpdate, ReconcileError> {
     let previous = installation.status.clone().unwrap_or_default();
     let generation = installation.metadata.generation.unwrap_or_default();
-    tell_of_heals(context, installation, &course);
+    publish_reverts(context, installation, &outcome);
     let spec = &installation.spec;
-    let input = Report {
+    let input = StatusInput {
         previous: &previous,
         generation,
         desired_version: &spec.version,
-        course,
+        outcome,
         ca,
         progress,
-        revision: context.revisions.newest_name(&installation.name_any()),
+        revision: context.revision_history.newest_name(&installation.name_any()),
         gateway_api: context.gateway_api.status(),
         node_port_range: range_status(context, installation),
-        proxies: context.proxies.seen(&installation.name_any(), &context.revision_names(installation)),
+        proxies: context.proxies.reported(&installation.name_any(), &context.revision_names(installation)),
     };
     let status = rollup(&input, &Time(Timestamp::now()));
     if status == previous {
-        return Ok(Told { status, rest: None });
+        return Ok(StatusUpdate { status, write_after: None });
     }
     let name = installation.name_any();
-    if !is_turn(&previous, &status)
-        && let Some(rest) = context.memory.rest(&name, PROGRESS_INTERVAL)
+    if !is_significant_change(&previous, &status)
+        && let Some(delay) = context.cache.until_next_status(&name, PROGRESS_INTERVAL)
     {
-        return Ok(Told { status, rest: Some(rest) });
+        return Ok(StatusUpdate { status, write_after: Some(delay) });
     }
-    write(context, installation, &status).await?;
-    context.memory.told(&name);
-    tell_of_turns(context, installation, &previous, &status);
-    Ok(Told { status, rest: None })
+    write_status(context, installation, &status).await?;
+    context.cache.record_status_write(&name);
+    publish_transition(context, installation, &previous, &status);
+    Ok(StatusUpdate { status, write_after: None })
 }
 
-/// What is told where the present spec isn't followed; `running` is the mesh that is looked after meanwhile.
-pub const fn blocked(blocker: Blocker, running: Option<&Health>) -> Course<'_> {
-    if passes(blocker.reason) {
-        Course::Hindered { blocker, proved: false, running }
+/// The outcome for a spec that can't be reconciled; `running` is the health of the last known good revision.
+pub const fn blocked(blocker: Blocker, running: Option<&Health>) -> ReconcileOutcome<'_> {
+    if is_transient(blocker.reason) {
+        ReconcileOutcome::Blocked { blocker, was_ready: false, running }
     } else {
-        Course::Stalled { blocker, running }
+        ReconcileOutcome::Stalled { blocker, running }
     }
 }
 
-/// What came of a report.
-pub struct Told {
-    /// The newest status, written or not.
+/// The result of a report.
+pub struct StatusUpdate {
+    /// The current status, including progress that is not written yet.
     pub status: MeshInstallationStatus,
-    /// Progress that is held back: tell it after this long.
-    rest: Option<Duration>,
+    /// When progress that is not written yet is due.
+    write_after: Option<Duration>,
 }
 
-impl Told {
-    /// When to come again: after `interval`, or before that if something is still to be told.
-    pub fn again(&self, interval: Duration) -> Action {
-        Action::requeue(self.rest.map_or(interval, |rest| rest.min(interval)))
+impl StatusUpdate {
+    /// Requeues after `interval`, or earlier if progress has to be written.
+    pub fn requeue(&self, interval: Duration) -> Action {
+        Action::requeue(self.write_after.map_or(interval, |delay| delay.min(interval)))
     }
 }
 
-async fn write(
+async fn write_status(
     context: &Context,
     installation: &MeshInstallation,
     status: &MeshInstallationStatus,
@@ -116,14 +116,14 @@ async fn write(
     let params = PatchParams::apply(STATUS_MANAGER).force();
     match api.patch_status(&name, &params, &Patch::Apply(&body)).await {
         Ok(_) => Ok(()),
-        // Deleted meanwhile, or another of that name: nobody is left to be told.
+        // The MeshInstallation was deleted, or replaced by another of that name.
         Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => Ok(()),
         Err(source) => Err(ReconcileError::Status { name, source: Box::new(source) }),
     }
 }
 
-/// An Event for each turn of Ready.
-fn tell_of_turns(
+/// Publishes an Event when Ready changes its status or reason.
+fn publish_transition(
     context: &Context,
     installation: &MeshInstallation,
     previous: &MeshInstallationStatus,
@@ -135,7 +135,7 @@ fn tell_of_turns(
         return;
     }
     let type_ = if now.status == "False"
-        || [Reason::Forbidden, Reason::RegistryFailed].map(Reason::as_str).contains(&now.reason.as_str())
+        || [Reason::Forbidden, Reason::RegistryError].map(Reason::as_str).contains(&now.reason.as_str())
     {
         EventType::Warning
     } else {
@@ -145,19 +145,20 @@ fn tell_of_turns(
     context.events.publish(installation, type_, reason, "Reconcile", &now.message);
 }
 
-/// An Event for each object that was brought back or put right in a mesh that was ready.
-fn tell_of_heals(context: &Context, installation: &MeshInstallation, course: &Course<'_>) {
-    let Course::Followed { plan, proved: true, .. } = course else { return };
+/// Publishes an Event for each object whose drift was reverted in a deployed revision.
+fn publish_reverts(context: &Context, installation: &MeshInstallation, outcome: &ReconcileOutcome<'_>) {
+    let ReconcileOutcome::Reconciled { plan, was_ready: true, .. } = outcome else { return };
     for (key, action) in &plan.state.written {
         let what = match action {
-            plan::Action::Keep => continue,
-            plan::Action::Adopt(_) | plan::Action::Overwrite(_) => "is the installation's now".to_owned(),
-            plan::Action::Create => "was missing and is back".to_owned(),
-            plan::Action::Update(fields) => format!("was put right: {}", fields.join(", ")),
-            plan::Action::TakeOut(paths) => format!("had additions, which were taken out: {}", paths.join(", ")),
+            plan::PlanAction::Unchanged => continue,
+            plan::PlanAction::Adopt(_) | plan::PlanAction::Overwrite(_) => "adopted".to_owned(),
+            plan::PlanAction::Create => "recreated".to_owned(),
+            plan::PlanAction::Update(fields) => format!("drift reverted: {}", fields.join(", ")),
+            plan::PlanAction::RemoveExtras(paths) => format!("unmanaged fields removed: {}", paths.join(", ")),
         };
-        context.metrics.healed(key.kind.name());
-        let action = format!("Heal{}", key.kind.name());
-        context.events.publish(installation, EventType::Normal, Reason::Healed, &action, &format!("{key} {what}"));
+        context.metrics.count_drift_revert(key.kind.name());
+        let action = format!("Revert{}", key.kind.name());
+        let note = format!("{key}: {what}");
+        context.events.publish(installation, EventType::Normal, Reason::DriftReverted, &action, &note);
     }
 }

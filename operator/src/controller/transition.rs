@@ -1,4 +1,4 @@
-//! A mesh on its way from what ran to what is to run: where it is, and when a step has taken too long.
+//! An upgrade or rollback in progress: its current step, and what happens when a step exceeds its deadline.
 
 use std::sync::Arc;
 
@@ -6,285 +6,318 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use meshwright_api::conditions::Reason;
-use meshwright_api::{MeshInstallation, OnFailure, UpgradeDirection, UpgradeOutcome, UpgradeStep};
+use meshwright_api::{MeshInstallation, OnFailure, UpgradeDirection, UpgradeOutcome, UpgradeStatus, UpgradeStep};
 use semver::Version;
 use tracing::warn;
 
-use super::accepted::Accepted;
-use super::beside::place;
-use super::cluster_objects::spare;
+use super::cluster_scoped::drop_cluster_scoped;
 use super::context::Context;
-use super::heading::{Heading, by_trust, last_good};
 use super::injection::injection;
-use super::resolve::resolve_remembered;
-use crate::mesh::health::{Blocker, KeptRevision, of_other_control_planes};
+use super::peers::split_shared_objects;
+use super::resolve::resolve_record;
+use super::resolved_revision::ResolvedRevision;
+use super::rollout_target::{RolloutTarget, last_known_good, previous_records};
+use crate::mesh::health::{Blocker, RetiringRevision, other_control_planes};
 use crate::mesh::kind::Kind;
-use crate::mesh::live::LiveObjects;
-use crate::mesh::object::Desired;
-use crate::mesh::revision::{Record, Verdict};
-use crate::mesh::upgrade::{Position, Progress, Route, Step, Way, direction, position};
+use crate::mesh::object::DesiredObject;
+use crate::mesh::observed::{ObjectState, ObservedObjects};
+use crate::mesh::revision::{RevisionRecord, RevisionVerdict};
+use crate::mesh::upgrade::{
+    ConfigurationOrder, CurrentStep, RolloutStep, UpgradePlan, UpgradeProgress, UpgradeRun, current_step, direction,
+    is_down, is_same_release,
+};
 
-/// A way that a mesh is on.
+/// An upgrade or rollback between two revisions.
 pub struct Transition {
-    way: Way,
-    route: Route,
+    run: UpgradeRun,
+    plan: UpgradePlan,
     limit: SignedDuration,
-    /// What becomes of it when a step takes too long.
-    late: Late,
-    /// Nothing is left to do but to take a control plane away that ran before.
-    settled: bool,
-    /// The states that objects may be found in, and what became of them.
-    sources: Vec<(Verdict, Arc<Accepted>)>,
-    /// How long a control plane is kept that nobody uses.
+    on_deadline: OnDeadline,
+    /// All that remains is the deletion of a previous control plane.
+    is_deployed: bool,
+    /// Revisions that live objects may belong to, with their verdicts.
+    sources: Vec<(RevisionVerdict, Arc<ResolvedRevision>)>,
+    /// How long an unused previous control plane is retained.
     retirement: SignedDuration,
 }
 
+/// What happens when a step exceeds its deadline.
 #[derive(Clone, Copy, PartialEq)]
-enum Late {
-    /// Nothing: there is nowhere to go back to.
-    Waits,
-    /// The record counts as failed.
-    Fails,
-    /// It is on its way back already: everything is applied at once.
-    Hurries,
-    /// It has failed, and goes no further.
-    Stands,
+enum OnDeadline {
+    /// Keep waiting, since there is no revision to roll back to.
+    Wait,
+    /// Mark the revision as failed.
+    Fail,
+    /// During a rollback: apply all remaining steps at once.
+    ForceApply,
+    /// The rollout has failed and stays at its last step.
+    Hold,
 }
 
-/// Where a mesh is on its way.
-pub struct Moving {
-    /// The step that is under way; `None` in the clean-up.
-    pub position: Option<Position>,
-    /// What status tells of it; nothing of a mesh that is where it should be.
-    pub progress: Option<Progress>,
-    /// In the clean-up: a control plane that ran before, and what is desired while it is kept.
-    pub kept: Option<(KeptRevision, Vec<Arc<Desired>>)>,
-    /// The time of the step is over, or waiting is in vain: the record of what it leads to counts as failed.
+/// The state of an upgrade or rollback.
+pub struct UpgradeState {
+    /// The step in progress; `None` during the clean-up.
+    pub current_step: Option<CurrentStep>,
+    /// Progress for status; `None` if the revision is deployed.
+    pub progress: Option<UpgradeProgress>,
+    /// During the clean-up: a retained control plane, and the desired objects including its own.
+    pub retained: Option<(RetiringRevision, Vec<Arc<DesiredObject>>)>,
+    /// The step exceeded its deadline or can't succeed, so that the revision is to be marked as failed.
     pub failed: bool,
-    /// The time of a step on the way back is over: nothing is held back any longer.
-    pub hurried: bool,
+    /// A rollback step exceeded its deadline, so that all remaining steps are applied.
+    pub forced: bool,
 }
 
-/// The way that a mesh has to go to what is accepted; `None` where it is there, or nothing ran before.
+/// The transition to a revision; `None` if it is deployed, or if there is no previous revision.
 pub async fn transition(
     context: &Context,
     installation: &MeshInstallation,
-    records: &[Record],
-    heading: Option<&Heading<'_>>,
-    accepted: &Accepted,
+    records: &[RevisionRecord],
+    target: Option<&RolloutTarget<'_>>,
+    accepted: &ResolvedRevision,
 ) -> Result<Option<Transition>, Blocker> {
     let name = installation.name_any();
-    let record = accepted.inputs.record_name(&name);
-    let settled = match heading {
-        None | Some(Heading::Back { .. } | Heading::Halted(_)) => false,
-        Some(Heading::Follow(record)) => record.verdict == Verdict::Proved,
-        Some(Heading::RolledBack { .. }) => true,
+    let record = accepted.inputs.revision_name(&name);
+    let is_deployed = match target {
+        None | Some(RolloutTarget::RollingBack { .. } | RolloutTarget::Halted(_)) => false,
+        Some(RolloutTarget::Current(record)) => record.verdict == RevisionVerdict::Deployed,
+        Some(RolloutTarget::RolledBack { .. }) => true,
     };
-    let others = by_trust(records, &record);
+    let others = previous_records(records, &record);
     let mut live = context.inventory.snapshot(&name, &[]);
-    spare(context, &mut live);
-    let is_alone = of_other_control_planes(&accepted.desired, &live).next().is_none();
-    if others.is_empty() || (settled && is_alone) {
-        context.memory.keep_only(&name, accepted);
+    drop_cluster_scoped(context, &mut live);
+    let is_alone = other_control_planes(&accepted.desired, &live).next().is_none();
+    if others.is_empty() || (is_deployed && is_alone) {
+        context.cache.retain_render(&name, accepted);
         return Ok(None);
     }
-    let mut sources: Vec<(Verdict, Arc<Accepted>)> = Vec::with_capacity(others.len());
+    let mut sources: Vec<(RevisionVerdict, Arc<ResolvedRevision>)> = Vec::with_capacity(others.len());
     for other in &others {
-        match resolve_remembered(context, installation, other).await {
-            Ok(source) => match place(context, installation, &source) {
+        match resolve_record(context, installation, other).await {
+            Ok(source) => match split_shared_objects(context, installation, &source) {
                 Ok((own, _)) => sources.push((other.verdict, Arc::new(own))),
-                Err(error) => warn!(installation = name, record = other.name, error = %error, "can't be made again"),
+                Err(error) => warn!(installation = name, record = other.name, error = %error, "ignoring a revision"),
             },
-            // Worth a moment; what can't be had is left out, like what is lost.
+            // A pull finishes soon. Revisions that can't be resolved at all are ignored.
             Err(blocker) if blocker.reason == Reason::PullingRelease => return Err(blocker),
             Err(blocker) => {
-                warn!(installation = name, record = other.name, why = blocker.message, "can't be made again");
+                warn!(installation = name, record = other.name, error = blocker.message, "ignoring a revision");
             }
         }
     }
     let Some(from) = others.first().map(|other| other.inputs.version.clone()) else { return Ok(None) };
     let to = accepted.inputs.version.clone();
-    let direction = match heading {
-        Some(Heading::Back { .. }) => UpgradeDirection::Back,
+    let direction = match target {
+        Some(RolloutTarget::RollingBack { .. }) => UpgradeDirection::Rollback,
         _ => chosen_direction(context, installation, records, &to, &record),
     };
-    let known: Vec<&[Arc<Desired>]> = sources.iter().map(|(_, source)| source.desired.as_slice()).collect();
-    let ran = sources.first().is_some_and(|(verdict, _)| *verdict == Verdict::Proved);
-    let route = Route::new(direction, &accepted.desired, &known, ran)
+    let known: Vec<&[Arc<DesiredObject>]> = sources.iter().map(|(_, source)| source.desired.as_slice()).collect();
+    let was_deployed = sources.first().is_some_and(|(verdict, _)| *verdict == RevisionVerdict::Deployed);
+    let same_release =
+        others.iter().all(|other| other.inputs.version == to) && is_same_release(&accepted.desired, &known);
+    let order = ConfigurationOrder::new(direction, same_release, is_down(&live, Timestamp::now()));
+    let plan = UpgradePlan::new(direction, order, &accepted.desired, &known, was_deployed)
         .map_err(|error| Blocker { reason: Reason::RenderFailed, message: error.to_string() })?;
-    // What has failed says how long a step may take, on the way back too.
-    let upgrade = match heading {
-        Some(Heading::Back { from, .. }) => &from.inputs.spec.upgrade,
+    // The failed revision's deadline applies to its rollback, too.
+    let upgrade = match target {
+        Some(RolloutTarget::RollingBack { from, .. }) => &from.inputs.spec.upgrade,
         _ => &accepted.inputs.spec.upgrade,
     };
-    let late = match heading {
-        Some(Heading::Back { .. }) => Late::Hurries,
-        Some(Heading::Halted(_)) => Late::Stands,
-        _ if upgrade.on_failure == OnFailure::Halt || last_good(records).is_some() => Late::Fails,
-        _ => Late::Waits,
+    let on_deadline = match target {
+        Some(RolloutTarget::RollingBack { .. }) => OnDeadline::ForceApply,
+        Some(RolloutTarget::Halted(_)) => OnDeadline::Hold,
+        _ if upgrade.on_failure == OnFailure::Halt || last_known_good(records).is_some() => OnDeadline::Fail,
+        _ => OnDeadline::Wait,
     };
-    let from = match heading {
-        Some(Heading::Back { from, .. }) => from.inputs.version.clone(),
+    let from = match target {
+        Some(RolloutTarget::RollingBack { from, .. }) => from.inputs.version.clone(),
         _ => from,
     };
-    let way = Way { from, to, direction, record };
+    let run = UpgradeRun { from, to, direction, controller_revision: record };
     let (limit, retirement) = (upgrade.deadline(), upgrade.retirement());
-    Ok(Some(Transition { way, route, limit, late, settled, sources, retirement }))
+    Ok(Some(Transition { run, plan, limit, on_deadline, is_deployed, sources, retirement }))
 }
 
-/// The direction of a way: once it is gone, the one that status tells.
+/// The direction of a transition: the one in status once it has started.
 fn chosen_direction(
     context: &Context,
     installation: &MeshInstallation,
-    records: &[Record],
+    records: &[RevisionRecord],
     to: &Version,
     record: &str,
 ) -> UpgradeDirection {
-    let told = installation.status.as_ref().and_then(|status| status.upgrade.as_ref());
-    if let Some(told) = told.filter(|told| told.record == record && told.outcome.is_none()) {
-        return told.direction;
+    let started = upgrade_status(installation)
+        .filter(|upgrade| upgrade.controller_revision == record && upgrade.outcome.is_none());
+    if let Some(started) = started {
+        return started.direction;
     }
-    let proved = last_good(records).map(|good| &good.inputs.version);
-    let given_up = records
+    let deployed = last_known_good(records).map(|good| &good.inputs.version);
+    let abandons_newer = records
         .iter()
-        .any(|other| other.name != record && other.verdict == Verdict::Pending && other.inputs.version > *to);
-    direction(to, &context.inventory.snapshot(&installation.name_any(), &[]), proved, given_up)
+        .any(|other| other.name != record && other.verdict == RevisionVerdict::Pending && other.inputs.version > *to);
+    direction(to, &context.inventory.snapshot(&installation.name_any(), &[]), deployed, abandons_newer)
+}
+
+fn upgrade_status(installation: &MeshInstallation) -> Option<&UpgradeStatus> {
+    installation.status.as_ref().and_then(|status| status.upgrade.as_ref())
 }
 
 impl Transition {
-    /// Where the mesh is now.
-    pub fn moving(
+    /// The current state, from the live objects.
+    pub fn state(
         &self,
         context: &Context,
         installation: &MeshInstallation,
-        accepted: &Accepted,
-        live: &LiveObjects,
+        accepted: &ResolvedRevision,
+        live: &ObservedObjects,
         now: &Time,
-    ) -> Moving {
+    ) -> UpgradeState {
         let name = installation.name_any();
-        let told = installation.status.as_ref().and_then(|status| status.upgrade.as_ref());
-        let told = told.filter(|told| told.record == self.way.record && told.direction == self.way.direction);
-        let stands = self.late == Late::Stands;
-        let furthest = if stands {
-            told.map(|told| Step { name: told.step, gateway: told.gateway.clone() })
+        let status = upgrade_status(installation).filter(|upgrade| {
+            upgrade.controller_revision == self.run.controller_revision && upgrade.direction == self.run.direction
+        });
+        let is_halted = self.on_deadline == OnDeadline::Hold;
+        let furthest = if is_halted {
+            status.map(|upgrade| RolloutStep { name: upgrade.step, gateway: upgrade.gateway.clone() })
         } else {
-            self.way.told_step(told)
+            self.run.step_in_status(status)
         };
-        let injection = |desired: &[Arc<Desired>]| injection(context, &name, accepted, desired, live).0;
-        if self.settled {
-            let kept = self.kept(context, &name, live);
-            return Moving { position: None, progress: None, kept, failed: false, hurried: false };
+        let injection = |desired: &[Arc<DesiredObject>]| injection(context, &name, accepted, desired, live).0;
+        if self.is_deployed {
+            let retained = self.retained(context, &name, live);
+            return UpgradeState { current_step: None, progress: None, retained, failed: false, forced: false };
         }
-        let mut position = position(&self.route, live, injection, furthest.as_ref());
-        if stands {
-            position = Some(self.standstill(position, furthest.as_ref(), live));
+        let mut current = current_step(&self.plan, live, injection, furthest.as_ref());
+        if is_halted {
+            current = Some(self.halted_step(current, furthest.as_ref(), live));
         }
-        let step = position.as_ref().map_or_else(|| UpgradeStep::CleanUp.into(), |position| position.step.clone());
-        let over =
-            position.is_some() && self.way.time_left(told, &step, now).is_some_and(|left| left <= SignedDuration::ZERO);
-        let message = position.as_ref().map(|position| position.blocker.message.clone()).unwrap_or_default();
-        let progress = Progress {
-            way: self.way.clone(),
+        let step = current.as_ref().map_or_else(|| UpgradeStep::CleanUp.into(), |current| current.step.clone());
+        let progressed_at = current.as_ref().and_then(|current| {
+            let ready = self.ready_pods(current, live);
+            context.cache.step_progress(&name, (&self.run.controller_revision, &step), ready, now)
+        });
+        let restarted = progressed_at.as_ref().is_some_and(|at| now.0.duration_since(at.0) < self.limit);
+        let is_overdue = current.is_some()
+            && !restarted
+            && self.run.time_left(status, &step, now).is_some_and(|left| left <= SignedDuration::ZERO);
+        let message = current.as_ref().map(|current| current.blocker.message.clone()).unwrap_or_default();
+        let progress = UpgradeProgress {
+            run: self.run.clone(),
             step,
             limit: self.limit,
+            progressed_at,
             message,
-            outcome: stands.then_some(UpgradeOutcome::Halted),
+            outcome: is_halted.then_some(UpgradeOutcome::Halted),
             paused: installation.spec.paused,
         };
-        let over = over && !installation.spec.paused;
-        let in_vain = position.as_ref().is_some_and(|position| position.in_vain) && !installation.spec.paused;
-        let kept = if position.is_none() { self.kept(context, &name, live) } else { None };
-        Moving {
-            position,
+        let is_overdue = is_overdue && !installation.spec.paused;
+        let cannot_succeed =
+            current.as_ref().is_some_and(|current| current.cannot_succeed) && !installation.spec.paused;
+        let retained = if current.is_none() { self.retained(context, &name, live) } else { None };
+        UpgradeState {
+            current_step: current,
             progress: Some(progress),
-            kept,
-            failed: (over || in_vain) && self.late == Late::Fails,
-            hurried: over && self.late == Late::Hurries,
+            retained,
+            failed: (is_overdue || cannot_succeed) && self.on_deadline == OnDeadline::Fail,
+            forced: is_overdue && self.on_deadline == OnDeadline::ForceApply,
         }
     }
 
-    /// The control plane that ran before, unless nobody has used it for long enough.
-    fn kept(
+    /// How many pods of the current template are ready in the workloads of a step.
+    fn ready_pods(&self, current: &CurrentStep, live: &ObservedObjects) -> i32 {
+        let workloads = self.plan.objects_of_step(current.index).filter_map(|desired| live.get(&desired.key));
+        workloads.map(|live| if let ObjectState::Workload(workload) = &live.state { workload.ready() } else { 0 }).sum()
+    }
+
+    /// The previous control plane, until it has been unused for the retirement period.
+    fn retained(
         &self,
         context: &Context,
         installation: &str,
-        live: &LiveObjects,
-    ) -> Option<(KeptRevision, Vec<Arc<Desired>>)> {
-        let at = self.route.left_over(live)?;
+        live: &ObservedObjects,
+    ) -> Option<(RetiringRevision, Vec<Arc<DesiredObject>>)> {
+        let at = self.plan.leftover_source(live)?;
         let (verdict, source) = self.sources.get(at)?;
         let revision = source.validated.revision.label().to_owned();
         let own = context.inventory.workload_names(installation);
-        let pods = context.proxies.others(std::slice::from_ref(&revision), &own);
-        let kept = KeptRevision { revision, pods };
-        // What never was the mesh is not kept unless somebody uses it.
-        let was_ready = matches!(verdict, Verdict::Proved | Verdict::Superseded);
-        let grace = if was_ready { self.retirement } else { SignedDuration::ZERO };
-        let unused = context.memory.unused_for(installation, &kept);
-        let over = unused.is_some_and(|unused| SignedDuration::try_from(unused).is_ok_and(|unused| unused >= grace));
-        (!over).then(|| (kept, self.route.retained(at, live)))
+        let pods = context.proxies.count_users(std::slice::from_ref(&revision), &own);
+        let retained = RetiringRevision { revision, pods };
+        // A revision that was never deployed is only retained while pods use it.
+        let was_deployed = matches!(verdict, RevisionVerdict::Deployed | RevisionVerdict::Superseded);
+        let grace = if was_deployed { self.retirement } else { SignedDuration::ZERO };
+        let unused = context.cache.unused_for(installation, &retained);
+        let expired = unused.is_some_and(|unused| SignedDuration::try_from(unused).is_ok_and(|unused| unused >= grace));
+        (!expired).then(|| (retained, self.plan.retained(at, live)))
     }
 
-    /// What injection is judged by: what is to be, without what merely stays for now.
+    /// The objects that decide about injection: those of the target, without retained ones of the source.
     #[must_use]
-    pub fn of_target(&self, desired: &[Arc<Desired>], live: &LiveObjects) -> Vec<Arc<Desired>> {
-        self.route.of_target(desired, live)
+    pub fn of_target(&self, desired: &[Arc<DesiredObject>], live: &ObservedObjects) -> Vec<Arc<DesiredObject>> {
+        self.plan.target_objects(desired, live)
     }
 
-    /// A halted mesh goes no further than it came, though what it waited for may be there by now.
-    fn standstill(&self, found: Option<Position>, furthest: Option<&Step>, live: &LiveObjects) -> Position {
-        let place = furthest.and_then(|step| self.route.steps.iter().position(|of| of == step));
-        let last = self.route.steps.len().saturating_sub(1);
-        let at = place.or_else(|| found.as_ref().map(|found| found.at)).unwrap_or(last);
-        let step = self.route.steps.get(at).cloned().unwrap_or_else(|| UpgradeStep::Definitions.into());
+    /// The step of a halted rollout, which does not proceed even if the cause of the failure is gone.
+    fn halted_step(
+        &self,
+        found: Option<CurrentStep>,
+        furthest: Option<&RolloutStep>,
+        live: &ObservedObjects,
+    ) -> CurrentStep {
+        let index = furthest.and_then(|step| self.plan.steps.iter().position(|of| of == step));
+        let last = self.plan.steps.len().saturating_sub(1);
+        let at = index.or_else(|| found.as_ref().map(|found| found.index)).unwrap_or(last);
+        let step = self.plan.steps.get(at).cloned().unwrap_or_else(|| UpgradeStep::Crds.into());
         let blocker = found.map_or_else(
-            || Blocker { reason: Reason::Halted, message: "nothing is waited for any longer".into() },
+            || Blocker { reason: Reason::Halted, message: "the step is complete in the meantime".into() },
             |found| found.blocker,
         );
-        Position { at, step, blocker, in_vain: false, desired: self.route.desired(at, live) }
+        CurrentStep { index: at, step, blocker, cannot_succeed: false, desired: self.plan.desired(at, live) }
     }
 
-    /// The workloads that the step under way rolls out.
-    pub fn rolled_out_by(&self, position: &Position) -> Vec<Arc<Desired>> {
-        let moved = self.route.moved_by(position.at);
-        moved.filter(|d| matches!(d.key.kind, Kind::Deployment | Kind::DaemonSet)).map(Arc::clone).collect()
+    /// The workloads that a step rolls out.
+    pub fn rolled_out_by(&self, step: &CurrentStep) -> Vec<Arc<DesiredObject>> {
+        let objects = self.plan.objects_of_step(step.index);
+        objects.filter(|d| matches!(d.key.kind, Kind::Deployment | Kind::DaemonSet)).map(Arc::clone).collect()
     }
 }
 
-impl Moving {
-    /// When the step that is under way began, as status tells it; nothing of one that it doesn't tell of yet.
+impl UpgradeState {
+    /// The start of the current step according to status; `None` if status does not show the step yet.
     pub fn step_started_at(&self, installation: &MeshInstallation) -> Option<Timestamp> {
-        let told = installation.status.as_ref().and_then(|status| status.upgrade.as_ref());
+        let status = upgrade_status(installation);
         let progress = self.progress.as_ref()?;
-        let is_told = progress.way.told_step(told).as_ref() == Some(&progress.step);
-        told.filter(|_| is_told).map(|told| told.step_started_at.0)
+        let is_reported = progress.run.step_in_status(status).as_ref() == Some(&progress.step);
+        status.filter(|_| is_reported).map(|upgrade| upgrade.step_started_at.0)
     }
 
-    /// How long until the step's time is over, as status tells it.
+    /// The time until the step's deadline, from its start in status.
     pub fn time_left(&self, installation: &MeshInstallation, now: &Time) -> Option<std::time::Duration> {
-        let told = installation.status.as_ref().and_then(|status| status.upgrade.as_ref());
         let progress = self.progress.as_ref()?;
-        let left = progress.way.time_left(told, &progress.step, now)?;
+        let left = progress.run.time_left(upgrade_status(installation), &progress.step, now)?;
         Some(left.max(SignedDuration::ZERO).unsigned_abs())
     }
 }
 
-/// The end of a way, as status tells it, where the heading knows it.
-pub fn ended(installation: &MeshInstallation, heading: &Heading<'_>) -> Option<Progress> {
-    let Heading::RolledBack { to, from } = heading else { return None };
-    let told = installation.status.as_ref().and_then(|status| status.upgrade.as_ref());
-    let told = told.filter(|told| told.record == to.name && told.direction == UpgradeDirection::Back);
-    let step = told
-        .map_or_else(|| UpgradeStep::CleanUp.into(), |told| Step { name: told.step, gateway: told.gateway.clone() });
-    let way = Way {
+/// The progress of a completed rollback.
+pub fn completed_rollback(installation: &MeshInstallation, target: &RolloutTarget<'_>) -> Option<UpgradeProgress> {
+    let RolloutTarget::RolledBack { to, from } = target else { return None };
+    let status = upgrade_status(installation)
+        .filter(|upgrade| upgrade.controller_revision == to.name && upgrade.direction == UpgradeDirection::Rollback);
+    let step = status.map_or_else(
+        || UpgradeStep::CleanUp.into(),
+        |upgrade| RolloutStep { name: upgrade.step, gateway: upgrade.gateway.clone() },
+    );
+    let run = UpgradeRun {
         from: from.inputs.version.clone(),
         to: to.inputs.version.clone(),
-        direction: UpgradeDirection::Back,
-        record: to.name.clone(),
+        direction: UpgradeDirection::Rollback,
+        controller_revision: to.name.clone(),
     };
-    Some(Progress {
-        way,
+    Some(UpgradeProgress {
+        run,
         step,
         limit: SignedDuration::ZERO,
+        progressed_at: None,
         message: from.failure.clone().unwrap_or_default(),
         outcome: Some(UpgradeOutcome::RolledBack),
         paused: false,

@@ -1,54 +1,55 @@
-//! The never-own list: what a desired object asks for, given who owns which field of the live one.
+//! Fields that the operator leaves to other field managers, depending on who owns them in the live object.
 
 use serde_json::Value;
 
-use super::marks::Marks;
 use super::object::{ADOPTED_INPUTS_ANNOTATION, COMPONENT_LABEL, Component, ENFORCE_LABEL, FIELD_MANAGER};
+use super::ownership::OwnershipMeta;
 use super::proxy_inputs::PROXY_INPUTS_ANNOTATION;
 
-/// Whether [`effective`] can make a difference: then it takes the live object, as it is now, to know what to apply.
+/// Whether [`effective`] may change this object, so that the apply needs a fresh read of the live one.
 #[must_use]
-pub fn is_contested(desired: &Value) -> bool {
+pub fn depends_on_live(desired: &Value) -> bool {
     match desired.get("kind").and_then(Value::as_str) {
         Some("ValidatingWebhookConfiguration") => true,
         Some("MutatingWebhookConfiguration") => has_enforcer_label(desired),
         Some("Deployment") => desired.pointer("/spec/replicas").is_none() || proxy_inputs(desired).is_some(),
-        Some("Namespace") => is_a_node_agents(desired),
+        Some("Namespace") => is_node_component_namespace(desired),
         _ => false,
     }
 }
 
-/// The desired object, less the fields that somebody else owns by now, and with those that only we own kept alive.
+/// The desired object as it is to be applied: without fields that belong to another field manager by now, and with the
+/// live value of fields that an apply would otherwise reset.
 #[must_use]
 pub fn effective(desired: Value, live: &Value) -> Value {
-    let mut wanted = overwriting(desired, live);
-    leave_adopted_pods(&mut wanted, live);
+    let mut wanted = effective_for_overwrite(desired, live);
+    retain_adopted_pods(&mut wanted, live);
     wanted
 }
 
-/// The same where a gateway that somebody else made gets new pods: what shaped the old ones is not known any more when all
-/// else has been changed.
+/// The same for `Adoption::Overwrite`, which always replaces the pods of an adopted gateway: once the other fields are
+/// overwritten, the inputs of the existing pods are unknown.
 #[must_use]
-pub fn overwriting(mut desired: Value, live: &Value) -> Value {
+pub fn effective_for_overwrite(mut desired: Value, live: &Value) -> Value {
     match desired.get("kind").and_then(Value::as_str) {
         Some("ValidatingWebhookConfiguration") => {
-            leave_flipped_failure_policy(&mut desired, live);
-            leave_what_the_enforcer_added(&mut desired, live);
+            omit_failure_policy_set_by_istiod(&mut desired, live);
+            include_enforcer_expressions(&mut desired, live);
         }
-        Some("MutatingWebhookConfiguration") => leave_what_the_enforcer_added(&mut desired, live),
+        Some("MutatingWebhookConfiguration") => include_enforcer_expressions(&mut desired, live),
         Some("Deployment") => {
-            wake_from_zero(&mut desired, live);
-            keep_replicas_until_handed_over(&mut desired, live);
+            scale_up_from_zero(&mut desired, live);
+            retain_replicas_until_autoscaled(&mut desired, live);
         }
-        Some("Namespace") => leave_enforcement_to_others(&mut desired, live),
+        Some("Namespace") => omit_unowned_enforcement(&mut desired, live),
         _ => {}
     }
     desired
 }
 
-/// Istiod turns `failurePolicy` from Ignore to Fail once its webhook answers. Applying Ignore again would start a
-/// fight that it wins; leaving the field out once it is istiod's changes nothing.
-fn leave_flipped_failure_policy(desired: &mut Value, live: &Value) {
+/// istiod changes `failurePolicy` from Ignore to Fail once its webhook answers. Applying Ignore again would start a
+/// drift loop; once istiod owns the field, omitting it changes nothing.
+fn omit_failure_policy_set_by_istiod(desired: &mut Value, live: &Value) {
     let flipped: Vec<&str> = entries(live)
         .filter(|hook| hook.get("failurePolicy").and_then(Value::as_str) == Some("Fail"))
         .filter_map(|hook| hook.get("name").and_then(Value::as_str))
@@ -64,10 +65,10 @@ fn leave_flipped_failure_policy(desired: &mut Value, live: &Value) {
     }
 }
 
-/// On AKS, webhook configurations carry the label that keeps the admissions enforcer away. Where it comes all the same it
-/// adds its expressions to each `namespaceSelector` again and again. They only keep namespaces of Azure's own out of the
-/// mesh: with them in what is desired there is nothing to fight over. Anything else that is changed there is put right.
-fn leave_what_the_enforcer_added(desired: &mut Value, live: &Value) {
+/// On AKS, a label on webhook configurations disables the admissions enforcer. If the enforcer acts nevertheless, it
+/// keeps adding its expressions to each `namespaceSelector`. They only exclude Azure's own namespaces, so the desired
+/// object includes them to avoid a drift loop. Other changes of the selector are drift.
+fn include_enforcer_expressions(desired: &mut Value, live: &Value) {
     if !has_enforcer_label(desired) {
         return;
     }
@@ -77,35 +78,35 @@ fn leave_what_the_enforcer_added(desired: &mut Value, live: &Value) {
         let Some(live) = found.and_then(|other| other.pointer("/namespaceSelector/matchExpressions")) else { continue };
         let wanted = hook.pointer("/namespaceSelector/matchExpressions").and_then(Value::as_array);
         let (added, rest): (Vec<&Value>, Vec<&Value>) =
-            live.as_array().into_iter().flatten().partition(|expression| is_enforcers(expression));
-        let ours: Vec<&Value> = wanted.into_iter().flatten().collect();
-        if !added.is_empty() && rest == ours {
+            live.as_array().into_iter().flatten().partition(|expression| is_enforcer_expression(expression));
+        let expected: Vec<&Value> = wanted.into_iter().flatten().collect();
+        if !added.is_empty() && rest == expected {
             super::merge::set(hook, "namespaceSelector.matchExpressions", live.clone());
         }
     }
 }
 
-/// The label of the platform's file, by which it is known that there is an enforcer.
+/// Label from the platform's file, which shows that the cluster runs the admissions enforcer.
 pub const ENFORCER_LABEL: &str = "admissions.enforcer/disabled";
-/// What its expressions are about.
-const ENFORCERS_KEYS: [&str; 2] = ["control-plane", "kubernetes.azure.com/managedby"];
+/// Label keys of the expressions that the enforcer adds.
+const ENFORCER_KEYS: [&str; 2] = ["control-plane", "kubernetes.azure.com/managedby"];
 
 fn has_enforcer_label(desired: &Value) -> bool {
     desired.pointer("/metadata/labels").is_some_and(|labels| labels.get(ENFORCER_LABEL).is_some())
 }
 
-fn is_enforcers(expression: &Value) -> bool {
-    expression.get("key").and_then(Value::as_str).is_some_and(|key| ENFORCERS_KEYS.contains(&key))
+fn is_enforcer_expression(expression: &Value) -> bool {
+    expression.get("key").and_then(Value::as_str).is_some_and(|key| ENFORCER_KEYS.contains(&key))
 }
 
 fn entries(configuration: &Value) -> impl Iterator<Item = &Value> {
     configuration.get("webhooks").and_then(Value::as_array).into_iter().flatten()
 }
 
-/// No autoscaler touches a workload that somebody scaled to zero, so the first pod is ours to bring back.
-fn wake_from_zero(desired: &mut Value, live: &Value) {
-    let asleep = live.pointer("/spec/replicas").and_then(Value::as_i64) == Some(0);
-    if asleep
+/// A HorizontalPodAutoscaler ignores a workload that was scaled to zero, so the operator restores the first replica.
+fn scale_up_from_zero(desired: &mut Value, live: &Value) {
+    let at_zero = live.pointer("/spec/replicas").and_then(Value::as_i64) == Some(0);
+    if at_zero
         && desired.pointer("/spec/replicas").is_none()
         && let Some(spec) = desired.get_mut("spec").and_then(Value::as_object_mut)
     {
@@ -113,9 +114,9 @@ fn wake_from_zero(desired: &mut Value, live: &Value) {
     }
 }
 
-/// When autoscaling is switched on, `replicas` vanishes from the desired object. Dropping a field that we alone own
-/// would reset it to 1, so the live value is applied until the autoscaler owns it too.
-fn keep_replicas_until_handed_over(desired: &mut Value, live: &Value) {
+/// When autoscaling is enabled, the desired object no longer has `replicas`. Dropping a field that only the operator
+/// owns would reset it to 1, so the operator applies the live value until the autoscaler owns the field too.
+fn retain_replicas_until_autoscaled(desired: &mut Value, live: &Value) {
     if desired.pointer("/spec/replicas").is_some() {
         return;
     }
@@ -127,13 +128,13 @@ fn keep_replicas_until_handed_over(desired: &mut Value, live: &Value) {
     }
 }
 
-/// A gateway that somebody else made has no checksum in its pods of what shapes its proxies, and one that is added would
-/// replace them. So it is kept beside them, until it is another.
-fn leave_adopted_pods(desired: &mut Value, live: &Value) {
+/// The pods of an adopted gateway have no checksum of their proxy inputs, and adding one would roll them. Until the
+/// inputs change, the checksum is therefore an annotation of the Deployment instead.
+fn retain_adopted_pods(desired: &mut Value, live: &Value) {
     let Some(inputs) = proxy_inputs(desired).cloned() else { return };
     let annotations = live.pointer("/metadata/annotations");
     let adopted = annotations.and_then(|all| all.get(ADOPTED_INPUTS_ANNOTATION)) == Some(&inputs);
-    if proxy_inputs(live).is_some() || !(adopted || Marks::of(live).are_missing()) {
+    if proxy_inputs(live).is_some() || !(adopted || OwnershipMeta::of(live).is_absent()) {
         return;
     }
     if let Some(Value::Object(annotations)) = desired.pointer_mut(POD_ANNOTATIONS) {
@@ -146,31 +147,31 @@ fn leave_adopted_pods(desired: &mut Value, live: &Value) {
 
 const POD_ANNOTATIONS: &str = "/spec/template/metadata/annotations";
 
-/// The checksum of what shapes the proxies of a workload's pods.
+/// The checksum of the proxy inputs in a workload's pod template.
 #[must_use]
 pub fn proxy_inputs(workload: &Value) -> Option<&Value> {
     workload.pointer(POD_ANNOTATIONS)?.get(PROXY_INPUTS_ANNOTATION)
 }
 
-/// How strict a namespace is that was there before us is its owner's decision: a node agent's namespace has its
-/// enforcement from us only where we made it and nobody has changed that since.
-fn leave_enforcement_to_others(desired: &mut Value, live: &Value) {
-    let theirs = is_a_node_agents(desired);
+/// The Pod Security level of an existing namespace is its owner's decision: the operator sets the label of a namespace
+/// for cni or ztunnel only if it created the label and no other field manager has changed it.
+fn omit_unowned_enforcement(desired: &mut Value, live: &Value) {
+    let for_node_component = is_node_component_namespace(desired);
     let Some(labels) = desired.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) else { return };
     let path = ["fieldsV1", "f:metadata", "f:labels", &format!("f:{ENFORCE_LABEL}")];
-    if theirs && managers(live, &path) != [FIELD_MANAGER] {
+    if for_node_component && managers(live, &path) != [FIELD_MANAGER] {
         labels.remove(ENFORCE_LABEL);
     }
 }
 
-/// A namespace that is there for pods of nodes alone.
-fn is_a_node_agents(namespace: &Value) -> bool {
+/// Whether a namespace was created for cni or ztunnel alone.
+fn is_node_component_namespace(namespace: &Value) -> bool {
     let label = namespace.get("metadata").and_then(|m| m.get("labels")).and_then(|l| l.get(COMPONENT_LABEL));
     let component = label.and_then(Value::as_str).and_then(Component::from_label);
     matches!(component, Some(Component::Cni | Component::Ztunnel))
 }
 
-/// Who owns a field of a live object.
+/// The field managers that own a field of a live object.
 fn managers<'a>(live: &'a Value, path: &[&str]) -> Vec<&'a str> {
     live.pointer("/metadata/managedFields")
         .and_then(Value::as_array)
@@ -192,13 +193,13 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_policy_that_istiod_flipped_is_left_to_it() {
+    fn omits_failure_policy_that_istiod_changed() {
         let wanted = effective(validator("Ignore"), &validator("Fail"));
         assert_eq!(wanted["webhooks"][0], json!({"name": "v"}));
     }
 
     #[test]
-    fn a_failure_policy_that_is_still_ours_is_applied() {
+    fn applies_failure_policy_that_istiod_has_not_changed() {
         assert_eq!(effective(validator("Ignore"), &validator("Ignore")), validator("Ignore"));
     }
 
@@ -211,17 +212,17 @@ mod tests {
     }
 
     #[test]
-    fn what_the_enforcer_added_to_a_selector_is_left_where_there_is_one() {
-        let ours = json!([{"key": "istio-injection", "operator": "In", "values": ["enabled"]}]);
-        let both = json!([ours[0], {"key": "control-plane", "operator": "DoesNotExist"}]);
+    fn accepts_expressions_of_aks_enforcer() {
+        let desired = json!([{"key": "istio-injection", "operator": "In", "values": ["enabled"]}]);
+        let both = json!([desired[0], {"key": "control-plane", "operator": "DoesNotExist"}]);
         let live = selecting(true, &both);
-        assert_eq!(effective(selecting(true, &ours), &live), live);
-        assert_eq!(effective(selecting(false, &ours), &live), selecting(false, &ours));
-        assert!(is_contested(&selecting(true, &ours)) && !is_contested(&selecting(false, &ours)));
+        assert_eq!(effective(selecting(true, &desired), &live), live);
+        assert_eq!(effective(selecting(false, &desired), &live), selecting(false, &desired));
+        assert!(depends_on_live(&selecting(true, &desired)) && !depends_on_live(&selecting(false, &desired)));
     }
 
     #[test]
-    fn a_selector_without_expressions_takes_the_enforcers_too() {
+    fn accepts_enforcer_expressions_on_empty_selector() {
         let mut wanted = selecting(true, &json!([]));
         wanted["webhooks"][0] = json!({"name": "w"});
         let live = selecting(
@@ -232,40 +233,40 @@ mod tests {
     }
 
     #[test]
-    fn any_other_change_of_a_selector_is_put_right_even_beside_the_enforcers() {
-        let ours = json!([{"key": "istio-injection", "operator": "In", "values": ["enabled"]}]);
+    fn reverts_other_selector_changes() {
+        let desired = json!([{"key": "istio-injection", "operator": "In", "values": ["enabled"]}]);
         let changed = [
-            json!([ours[0], {"key": "team", "operator": "Exists"}]),
+            json!([desired[0], {"key": "team", "operator": "Exists"}]),
             json!([{"key": "control-plane", "operator": "DoesNotExist"}]),
             json!([{"key": "istio-injection", "operator": "Exists"}, {"key": "control-plane", "operator": "DoesNotExist"}]),
         ];
         for expressions in changed {
-            let wanted = selecting(true, &ours);
+            let wanted = selecting(true, &desired);
             assert_eq!(effective(wanted.clone(), &selecting(true, &expressions)), wanted);
         }
     }
 
     #[test]
-    fn the_pods_of_a_gateway_that_was_taken_over_stay_until_what_shapes_them_changes() {
+    fn adopted_gateway_pods_roll_only_on_new_inputs() {
         let gateway = |inputs: &str| {
             json!({
                 "kind": "Deployment", "metadata": {"annotations": {}},
                 "spec": {"replicas": 1, "template": {"metadata": {"annotations": {PROXY_INPUTS_ANNOTATION: inputs}}}},
             })
         };
-        let mut theirs = gateway("1");
-        theirs["spec"]["template"]["metadata"]["annotations"] = json!({});
-        assert!(is_contested(&gateway("1")), "it takes the live one to know");
-        let adopted = effective(gateway("1"), &theirs);
-        assert_eq!(adopted["spec"], theirs["spec"]);
+        let mut unmanaged = gateway("1");
+        unmanaged["spec"]["template"]["metadata"]["annotations"] = json!({});
+        assert!(depends_on_live(&gateway("1")), "depends on the live object");
+        let adopted = effective(gateway("1"), &unmanaged);
+        assert_eq!(adopted["spec"], unmanaged["spec"]);
         assert_eq!(adopted["metadata"]["annotations"], json!({ADOPTED_INPUTS_ANNOTATION: "1"}));
-        assert_eq!(overwriting(gateway("1"), &theirs), gateway("1"), "replaced at once");
-        let mut ours = adopted.clone();
-        ours["metadata"]["labels"] = json!({"meshwright.dev/installation": "mesh"});
-        assert_eq!(effective(gateway("1"), &ours), adopted);
-        assert_eq!(effective(gateway("2"), &ours), gateway("2"), "now they have to be replaced");
-        ours["metadata"]["annotations"] = json!({});
-        assert_eq!(effective(gateway("1"), &ours), gateway("1"), "ours from the first, and somebody took it out");
+        assert_eq!(effective_for_overwrite(gateway("1"), &unmanaged), gateway("1"), "rolled immediately");
+        let mut managed = adopted.clone();
+        managed["metadata"]["labels"] = json!({"meshwright.dev/installation": "mesh"});
+        assert_eq!(effective(gateway("1"), &managed), adopted);
+        assert_eq!(effective(gateway("2"), &managed), gateway("2"), "changed inputs roll the pods");
+        managed["metadata"]["annotations"] = json!({});
+        assert_eq!(effective(gateway("1"), &managed), gateway("1"), "not adopted: restores a removed annotation");
     }
 
     fn deployment(replicas: Option<i32>, managers: &[&str]) -> Value {
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn replicas_stay_at_their_live_value_until_the_autoscaler_owns_them() {
+    fn keeps_live_replicas_until_autoscaler_owns_them() {
         let wanted = effective(deployment(None, &[]), &deployment(Some(4), &["meshwright"]));
         assert_eq!(wanted["spec"]["replicas"], 4);
         let wanted = effective(deployment(None, &[]), &deployment(Some(4), &["meshwright", "kube-controller-manager"]));
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn pod_security_of_a_namespace_that_another_made_is_its_owners_and_that_of_our_own_is_ours() {
+    fn enforces_pod_security_only_on_own_namespaces() {
         let enforced = |component, managers: &[&str]| {
             let wanted = effective(namespace(component, &[]), &namespace("x", managers));
             wanted["metadata"]["labels"].get(ENFORCE_LABEL).is_some()
@@ -303,13 +304,13 @@ mod tests {
         assert!(!enforced("cni", &[]));
         assert!(!enforced("ztunnel", &["kubectl"]));
         assert!(!enforced("ztunnel", &["kubectl", FIELD_MANAGER]));
-        assert!(is_contested(&namespace("cni", &[])) && !is_contested(&namespace("namespaces", &[])));
-        // What spec.namespaceLabels asks for is applied whoever had it before.
+        assert!(depends_on_live(&namespace("cni", &[])) && !depends_on_live(&namespace("namespaces", &[])));
+        // Labels from spec.namespaceLabels are applied regardless of their field manager.
         assert!(enforced("namespaces", &["kubectl"]));
     }
 
     #[test]
-    fn a_workload_that_was_scaled_to_zero_gets_its_first_pod_back_unless_zero_was_asked_for() {
+    fn restores_one_replica_after_scale_to_zero() {
         for managers in [&["kubectl"][..], &["meshwright"], &["meshwright", "kubectl"]] {
             let wanted = effective(deployment(None, &[]), &deployment(Some(0), managers));
             assert_eq!(wanted["spec"]["replicas"], 1, "{managers:?}");
@@ -319,9 +320,9 @@ mod tests {
     }
 
     #[test]
-    fn replicas_that_we_ask_for_are_ours() {
+    fn applies_replicas_from_spec() {
         let wanted = effective(deployment(Some(2), &[]), &deployment(Some(4), &["meshwright"]));
         assert_eq!(wanted["spec"]["replicas"], 2);
-        assert!(!is_contested(&deployment(Some(2), &[])) && is_contested(&deployment(None, &[])));
+        assert!(!depends_on_live(&deployment(Some(2), &[])) && depends_on_live(&deployment(None, &[])));
     }
 }

@@ -1,44 +1,44 @@
-//! What an update changes in one object, field by field.
+//! The fields of an object that an update changes.
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::drift::{Difference, DifferenceKind, drift, dropped};
 use super::effective::effective;
-use super::marks::Marks;
 use super::object::{
-    ADOPTED_INPUTS_ANNOTATION, COMPONENT_LABEL, Desired, HASH_ANNOTATION, INSTALLATION_LABEL, RELEASE_ANNOTATION,
+    ADOPTED_INPUTS_ANNOTATION, COMPONENT_LABEL, DesiredObject, HASH_ANNOTATION, INSTALLATION_LABEL, RELEASE_ANNOTATION,
     UID_ANNOTATION,
 };
+use super::ownership::OwnershipMeta;
 
-/// In what way a field changes.
+/// How a field changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum FieldAction {
-    /// It is there for the first time, or again.
+    /// The live object lacks the field.
     Added,
-    /// It gets another value.
+    /// The live object has another value.
     Changed,
-    /// It goes.
+    /// The update removes the field.
     Removed,
 }
 
-/// One field that changes.
+/// A field that an update changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldChange {
-    /// The place: `spec.template.spec.containers[name=discovery].image`.
+    /// Path, such as `spec.template.spec.containers[name=discovery].image`.
     pub path: String,
-    /// In what way it changes.
+    /// Whether the field is added, changed or removed.
     pub action: FieldAction,
-    /// What is there now; absent where nothing is.
+    /// The live value, if the field is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub old: Option<Value>,
-    /// What will be there; absent where nothing will.
+    /// The desired value, unless the field is removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub new: Option<Value>,
 }
 
-/// The operator's own marks: they follow from the rest, and are no changes by themselves.
-const MARKS: [&str; 6] = [
+/// Ownership labels and annotations. They are derived from the rest of the object and don't count as changes.
+const OWNERSHIP_KEYS: [&str; 6] = [
     INSTALLATION_LABEL,
     COMPONENT_LABEL,
     UID_ANNOTATION,
@@ -47,19 +47,19 @@ const MARKS: [&str; 6] = [
     ADOPTED_INPUTS_ANNOTATION,
 ];
 
-/// What applying `desired` changes in `live`, by place. Fields that the operator never owns, other forms of the same value
-/// and the operator's marks are no changes.
+/// What applying `desired` changes in `live`, sorted by path. Fields that the operator never owns, equivalent notations
+/// of a value, and ownership metadata don't count.
 #[must_use]
-pub fn field_changes(desired: &Desired, live: &Value) -> Vec<FieldChange> {
+pub fn field_changes(desired: &DesiredObject, live: &Value) -> Vec<FieldChange> {
     let mut wanted = effective(desired.value(), live);
-    take_off_marks(&mut wanted);
+    remove_ownership_metadata(&mut wanted);
     let differences = drift(&wanted, live);
     let mut changes: Vec<FieldChange> = differences.into_iter().map(change).collect();
-    // Whatever was applied from this very state has nothing left to take out.
-    if Marks::of(live).hash.as_deref() != Some(&desired.hash) {
-        for gone in dropped(&wanted, live).into_iter().filter(|gone| !is_mark(&gone.path)) {
-            if !changes.iter().any(|known| lies_in(&gone.path, &known.path)) {
-                changes.push(change(gone));
+    // An object that was applied from the same desired state has no fields left to remove.
+    if OwnershipMeta::of(live).hash.as_deref() != Some(&desired.hash) {
+        for removed in dropped(&wanted, live).into_iter().filter(|found| !is_ownership_metadata(&found.path)) {
+            if !changes.iter().any(|known| is_within(&removed.path, &known.path)) {
+                changes.push(change(removed));
             }
         }
     }
@@ -76,24 +76,24 @@ fn change(Difference { path, kind, desired, live, .. }: Difference) -> FieldChan
     FieldChange { path, action, old: live, new: desired }
 }
 
-/// Whether a place is another, or a part of it.
+/// Whether a path is `whole`, or lies below it.
 #[must_use]
-pub fn lies_in(path: &str, whole: &str) -> bool {
+pub fn is_within(path: &str, whole: &str) -> bool {
     path.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
-fn take_off_marks(object: &mut Value) {
+fn remove_ownership_metadata(object: &mut Value) {
     for table in ["/metadata/labels", "/metadata/annotations"] {
         if let Some(Value::Object(entries)) = object.pointer_mut(table) {
-            entries.retain(|key, _| !MARKS.contains(&key.as_str()));
+            entries.retain(|key, _| !OWNERSHIP_KEYS.contains(&key.as_str()));
         }
     }
 }
 
-fn is_mark(path: &str) -> bool {
+fn is_ownership_metadata(path: &str) -> bool {
     let tables = ["metadata.labels", "metadata.annotations"];
     let inner = tables.iter().find_map(|table| path.strip_prefix(table));
-    inner.is_some_and(|inner| MARKS.iter().any(|mark| inner == format!("[{mark:?}]")))
+    inner.is_some_and(|inner| OWNERSHIP_KEYS.iter().any(|key| inner == format!("[{key:?}]")))
 }
 
 #[cfg(test)]
@@ -103,16 +103,16 @@ mod tests {
     use super::*;
     use crate::mesh::object::{Component, Owner};
 
-    fn desired(replicas: i32, uid: &str) -> Desired {
+    fn desired(replicas: i32, uid: &str) -> DesiredObject {
         let owner = Owner { installation: "mesh".into(), uid: uid.into(), release: semver::Version::new(1, 31, 2) };
         let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "istiod"},
             "spec": {"replicas": replicas, "template": {"spec": {"containers": [
                 {"name": "discovery", "resources": {"requests": {"memory": "2048Mi"}}}]}}}});
-        Desired::admit(object, &Component::Istiod, &owner, "istio-system").unwrap()
+        DesiredObject::from_rendered(object, &Component::Istiod, &owner, "istio-system").unwrap()
     }
 
     #[test]
-    fn what_was_applied_from_the_same_state_has_no_changes_whatever_form_values_have() {
+    fn equivalent_values_are_no_change() {
         let mut live = desired(1, "u").value();
         live["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["memory"] = "2Gi".into();
         live["spec"]["template"]["spec"]["dnsPolicy"] = "ClusterFirst".into();
@@ -121,16 +121,16 @@ mod tests {
     }
 
     #[test]
-    fn marks_alone_are_no_change() {
+    fn ownership_metadata_is_no_change() {
         let live = desired(1, "another").value();
         assert_eq!(field_changes(&desired(1, "u"), &live), []);
-        let mut unmarked = desired(1, "u").value();
-        unmarked["metadata"] = json!({"name": "istiod"});
-        assert_eq!(field_changes(&desired(1, "u"), &unmarked), []);
+        let mut unmanaged = desired(1, "u").value();
+        unmanaged["metadata"] = json!({"name": "istiod"});
+        assert_eq!(field_changes(&desired(1, "u"), &unmanaged), []);
     }
 
     #[test]
-    fn a_change_has_its_place_and_both_values() {
+    fn change_has_path_and_both_values() {
         let live = desired(1, "u").value();
         let expected = FieldChange {
             path: "spec.replicas".into(),
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_we_no_longer_want_goes_once_and_only_if_the_state_is_another() {
+    fn removes_fields_only_if_desired_state_changed() {
         let fields = json!({"f:spec": {"f:paused": {}, "f:template": {"f:spec": {"f:containers": {
             "k:{\"name\":\"old\"}": {".": {}, "f:name": {}}}}}}});
         let mut live = desired(1, "u").value();
@@ -152,18 +152,18 @@ mod tests {
         live["spec"]["paused"] = json!(true);
         let containers = live["spec"]["template"]["spec"]["containers"].as_array_mut().unwrap();
         containers.push(json!({"name": "old"}));
-        let paths = |desired: &Desired| -> Vec<String> {
+        let paths = |desired: &DesiredObject| -> Vec<String> {
             field_changes(desired, &live).into_iter().map(|change| change.path).collect()
         };
-        // An added container is taken out whoever added it.
+        // An added container is removed regardless of its field manager.
         let container = "spec.template.spec.containers[name=old]";
         assert_eq!(paths(&desired(1, "u")), [container]);
         assert_eq!(paths(&desired(1, "v")), ["spec.paused", container]);
     }
 
     #[test]
-    fn a_place_lies_in_another_only_as_a_whole_step() {
-        assert!(lies_in("spec.template.spec", "spec.template") && lies_in("a[name=b]", "a") && lies_in("a", "a"));
-        assert!(!lies_in("spec.templates", "spec.template") && !lies_in("a", "a.b"));
+    fn path_matches_whole_segments_only() {
+        assert!(is_within("spec.template.spec", "spec.template") && is_within("a[name=b]", "a") && is_within("a", "a"));
+        assert!(!is_within("spec.templates", "spec.template") && !is_within("a", "a.b"));
     }
 }

@@ -1,8 +1,8 @@
-//! Measured health: what of an applied mesh serves, what is in the way, and what the gateways are reached by.
+//! Measured health: which components are ready, what blocks Ready, and the gateways' node ports.
 
 mod add_ons;
 mod injection;
-mod node_agents;
+mod node_components;
 mod tags;
 
 use std::collections::BTreeMap;
@@ -15,91 +15,96 @@ use meshwright_api::{
 use serde::Serialize;
 use serde_json::Value;
 
+use super::injection_check::InjectionOutcome;
 use super::kind::Kind;
-use super::live::{Facts, Live, LiveObjects, ServiceFacts, Workload};
-use super::object::{Component, Desired, ObjectKey};
-use super::probe::Outcome;
-use super::validated::Validated;
-use super::words::count;
-use crate::nodeports::{HEALTH_CHECK, Slot};
+use super::object::{Component, DesiredObject, ObjectKey};
+use super::observed::{ObjectState, ObservedObject, ObservedObjects, ServiceState, WorkloadStatus};
+use super::text::pluralize;
+use super::validated::ValidatedSpec;
+use crate::nodeports::{HEALTH_CHECK, PortKey};
 
 pub use injection::{Injection, injection_blocker};
 
-/// Health of an installation.
+/// Measured health of an installation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Health {
-    /// Per component.
+    /// Status of each component, for `status.components`.
     pub components: Vec<ComponentStatus>,
-    /// Per gateway; how each is reached is for [`super::reach`] to fill in.
+    /// Becomes `status.gateways`, without the addresses, which [`super::gateway_addresses`] fills in.
     pub gateways: Vec<GatewayStatus>,
-    /// Node ports that the gateways hold.
+    /// Node ports that the gateways use.
     pub node_ports: Vec<NodePortStatus>,
-    /// What is in the way of Ready, worst first.
+    /// Why the mesh is not Ready, the most severe first.
     pub blockers: Vec<Blocker>,
-    /// What add-ons wait for, by name, which is in nothing's way.
-    pub lagging: BTreeMap<String, String>,
-    /// The control plane serves, whatever becomes of a newer spec.
+    /// Why add-ons are not ready, by name. They don't block Ready.
+    pub unready_add_ons: BTreeMap<String, String>,
+    /// The control plane is available, even while a newer spec is rolled out.
     pub available: bool,
-    /// The platform; its warnings stand in `warnings`.
+    /// Becomes `status.platform`; its warnings are in `warnings`.
     pub platform: PlatformStatus,
-    /// A control plane that ran before, and is kept.
-    pub kept: Option<KeptRevision>,
-    /// What keeps applications from being meshed; `None` while nobody has looked.
+    /// The previous control plane, retained while proxies use it.
+    pub retiring: Option<RetiringRevision>,
+    /// What prevents applications from joining the mesh; `None` until it has been checked.
     pub warnings: Option<Vec<String>>,
 }
 
-/// A control plane that ran before, and is kept while proxies use it.
+/// The previous control plane, retained while proxies use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeptRevision {
-    /// Its revision.
+pub struct RetiringRevision {
+    /// Name of the revision.
     pub revision: String,
-    /// How many pods use it; `None` while nobody knows.
+    /// How many pods use it; `None` while unknown.
     pub pods: Option<usize>,
 }
 
-/// Something in the way of Ready.
+/// Something that blocks Ready: the reason and the message of the condition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Blocker {
-    /// As a reason.
+    /// Becomes the condition's reason.
     pub reason: Reason,
-    /// In words.
+    /// Becomes the condition's message.
     pub message: String,
 }
 
 impl Health {
-    /// Takes in why a gateway can't come up, where its own Deployment doesn't tell.
-    pub fn complain(&mut self, gateway: &str, complaint: &str) {
+    /// Adds the reason why a gateway's pods don't start, where the Deployment's status lacks it.
+    pub fn add_gateway_problem(&mut self, gateway: &str, problem: &str) {
         if let Some(component) = self.components.iter_mut().find(|component| component.name == gateway) {
-            component.message = Some(complaint.to_owned());
+            component.message = Some(problem.to_owned());
         }
-        let message = format!("gateway {gateway}: {complaint}");
+        let message = format!("gateway {gateway}: {problem}");
         self.blockers.insert(0, Blocker { reason: Reason::WaitingForRollout, message });
     }
 
-    /// Takes in why an object of an add-on could not be written.
-    pub fn excuse(&mut self, add_on: &str, failure: &str) {
+    /// Adds the reason why an object of an add-on could not be written.
+    pub fn add_add_on_failure(&mut self, add_on: &str, failure: &str) {
         if let Some(component) = self.components.iter_mut().find(|component| component.name == add_on) {
             component.message = Some(failure.to_owned());
         }
-        self.lagging.insert(add_on.to_owned(), format!("{add_on}: {failure}"));
+        self.unready_add_ons.insert(add_on.to_owned(), format!("{add_on}: {failure}"));
     }
 
-    /// Nothing is in the way but what others refuse the test pod for.
+    /// Nothing blocks Ready except a denied injection check.
     #[must_use]
-    pub fn is_as_good_as_ready(&self) -> bool {
-        self.blockers.iter().all(|blocker| blocker.reason == Reason::ProbeRefused)
+    pub fn is_ready_but_for_check(&self) -> bool {
+        self.blockers.iter().all(|blocker| blocker.reason == Reason::InjectionCheckDenied)
     }
 
-    /// Nothing is in the way.
+    /// Nothing blocks Ready.
     #[must_use]
     pub const fn is_ready(&self) -> bool {
         self.blockers.is_empty()
     }
 }
 
-/// Measures an installation.
+/// Measures the health of an installation from observed objects.
 #[must_use]
-pub fn measure(validated: &Validated, desired: &[Arc<Desired>], live: &LiveObjects, injection: &Injection) -> Health {
+pub fn measure(
+    validated: &ValidatedSpec,
+    desired: &[Arc<DesiredObject>],
+    live: &ObservedObjects,
+    injection: &Injection,
+) -> Health {
     let mut blockers = Vec::new();
     let version = validated.owner.release.to_string();
     let mut components = vec![
@@ -112,23 +117,28 @@ pub fn measure(validated: &Validated, desired: &[Arc<Desired>], live: &LiveObjec
     components.extend(tags::measure(validated, desired, live, &version, &mut blockers));
     let injects = !matches!(
         injection,
-        Injection::Seen(Outcome::WebhookFailed(_) | Outcome::InjectorRefuses { .. } | Outcome::NotInjected)
+        Injection::Checked(
+            InjectionOutcome::WebhookFailed(_)
+                | InjectionOutcome::InjectorDenied { .. }
+                | InjectionOutcome::NotInjected
+        )
     );
-    let available = another_control_plane_serves(desired, live) || (has_control_plane(desired, live) && injects);
+    let available = other_control_plane_is_available(desired, live)
+        || (control_plane_is_available(desired, live) && injects && injector_is_callable(desired, live));
     blockers.extend(injection_blocker(injection));
-    components.extend(node_agents::measure(validated, desired, live, &version, &mut blockers));
+    components.extend(node_components::measure(validated, desired, live, &version, &mut blockers));
     let mut gateways = Vec::new();
     let mut node_ports = Vec::new();
     for (name, namespace) in validated.gateways() {
         let key = key(Kind::Deployment, namespace, name);
         let workload = workload(live, &key);
         components.push(component(name, namespace, &release_of(live, &key, &version), workload.as_ref()));
-        let ready = workload.as_ref().is_some_and(|workload| serves(desired, &key, workload));
+        let ready = workload.as_ref().is_some_and(|workload| is_workload_ready(desired, &key, workload));
         if !ready {
             blockers.push(waiting_for(name, workload.as_ref()));
         }
         let service = service(live, namespace, name);
-        node_ports.extend(held_ports(validated, namespace, name, service));
+        node_ports.extend(used_ports(validated, namespace, name, service));
         let gateway = gateway(name, namespace, ready, service);
         if gateway.message.is_some() && validated.addresses_required.contains(name) {
             let message = format!("gateway {name}: its load balancer has no address yet");
@@ -136,112 +146,137 @@ pub fn measure(validated: &Validated, desired: &[Arc<Desired>], live: &LiveObjec
         }
         gateways.push(gateway);
     }
-    node_ports.sort_by_key(|held| (held.port, held.protocol));
-    let (add_ons, lagging) = add_ons::measure(validated, desired, live);
+    node_ports.sort_by_key(|used| (used.port, used.protocol));
+    let (add_ons, unready_add_ons) = add_ons::measure(validated, desired, live);
     components.extend(add_ons);
     let platform = validated.platform.clone();
-    Health { components, gateways, node_ports, blockers, lagging, available, platform, warnings: None, kept: None }
+    Health {
+        components,
+        gateways,
+        node_ports,
+        blockers,
+        unready_add_ons,
+        available,
+        platform,
+        warnings: None,
+        retiring: None,
+    }
 }
 
-/// How many pods an autoscaler of ours leaves at least; `None` where none chooses their number.
+/// The minimum of replicas of the workload's HorizontalPodAutoscaler; `None` without one.
 #[must_use]
-pub fn minimum(desired: &[Arc<Desired>], workload: &ObjectKey) -> Option<i32> {
+pub fn min_replicas(desired: &[Arc<DesiredObject>], workload: &ObjectKey) -> Option<i32> {
     let scaler = ObjectKey { kind: Kind::HorizontalPodAutoscaler, ..workload.clone() };
     let scaler = desired.iter().find(|d| d.key == scaler)?.value();
     Some(scaler.pointer("/spec/minReplicas").and_then(Value::as_i64).and_then(|n| i32::try_from(n).ok()).unwrap_or(1))
 }
 
-/// Whether a workload is rolled out and serves, or serves no one as it is asked to.
+/// Whether a workload is rolled out and available, or scaled to zero as desired.
 #[must_use]
-pub fn serves(desired: &[Arc<Desired>], key: &ObjectKey, workload: &Workload) -> bool {
+pub fn is_workload_ready(desired: &[Arc<DesiredObject>], key: &ObjectKey, workload: &WorkloadStatus) -> bool {
     if key.kind == Kind::DaemonSet {
         return workload.complete();
     }
-    workload.is_up(minimum(desired, key)) || (workload.observed && workload.total == 0 && asks_for_none(desired, key))
+    workload.is_up(min_replicas(desired, key))
+        || (workload.observed && workload.total == 0 && wants_no_replicas(desired, key))
 }
 
-/// The release that a live workload was made from, or else the one that it is to be made from.
-fn release_of(live: &LiveObjects, key: &ObjectKey, version: &str) -> String {
-    let found = live.get(key).and_then(|live| live.marks.release.as_ref());
+/// The release of the live workload, else the desired one.
+fn release_of(live: &ObservedObjects, key: &ObjectKey, version: &str) -> String {
+    let found = live.get(key).and_then(|live| live.ownership.release.as_ref());
     found.map_or_else(|| version.to_owned(), ToString::to_string)
 }
 
-fn asks_for_none(desired: &[Arc<Desired>], workload: &ObjectKey) -> bool {
-    let wanted = desired.iter().find(|d| d.key == *workload).map(|d| d.value());
-    wanted.is_some_and(|wanted| wanted.pointer("/spec/replicas").and_then(Value::as_i64) == Some(0))
+fn wants_no_replicas(desired: &[Arc<DesiredObject>], workload: &ObjectKey) -> bool {
+    let desired_object = desired.iter().find(|d| d.key == *workload).map(|d| d.value());
+    desired_object
+        .is_some_and(|desired_object| desired_object.pointer("/spec/replicas").and_then(Value::as_i64) == Some(0))
 }
 
 fn key(kind: Kind, namespace: &str, name: &str) -> ObjectKey {
     ObjectKey { kind, namespace: Some(namespace.to_owned()), name: name.to_owned() }
 }
 
-fn workload(live: &LiveObjects, key: &ObjectKey) -> Option<Workload> {
-    match live.get(key)?.facts.clone() {
-        Facts::Workload(workload) => Some(workload),
+fn workload(live: &ObservedObjects, key: &ObjectKey) -> Option<WorkloadStatus> {
+    match live.get(key)?.state.clone() {
+        ObjectState::Workload(workload) => Some(workload),
         _ => None,
     }
 }
 
-/// What is known of a live Service.
-pub(super) fn service<'a>(live: &'a LiveObjects, namespace: &str, name: &str) -> Option<&'a ServiceFacts> {
-    match &live.get(&key(Kind::Service, namespace, name))?.facts {
-        Facts::Service(service) => Some(service),
+/// State of a live Service.
+pub(super) fn service<'a>(live: &'a ObservedObjects, namespace: &str, name: &str) -> Option<&'a ServiceState> {
+    match &live.get(&key(Kind::Service, namespace, name))?.state {
+        ObjectState::Service(service) => Some(service),
         _ => None,
     }
 }
 
-/// The control plane's Deployment, as the installation names it.
-fn control_plane(desired: &[Arc<Desired>], live: &LiveObjects) -> Option<Workload> {
+/// Rollout status of the control plane's Deployment.
+fn control_plane(desired: &[Arc<DesiredObject>], live: &ObservedObjects) -> Option<WorkloadStatus> {
     workload(live, control_plane_key(desired)?)
 }
 
-fn control_plane_key(desired: &[Arc<Desired>]) -> Option<&ObjectKey> {
+fn control_plane_key(desired: &[Arc<DesiredObject>]) -> Option<&ObjectKey> {
     desired.iter().find(|d| d.key.kind == Kind::Deployment && d.component == Component::Istiod).map(|d| &d.key)
 }
 
-/// What is there of control planes that are not desired.
-pub fn of_other_control_planes<'l>(
-    desired: &'l [Arc<Desired>],
-    live: &'l LiveObjects,
-) -> impl Iterator<Item = &'l Live> {
+/// Observed istiod objects that are not desired: those of other control planes of the installation.
+pub fn other_control_planes<'l>(
+    desired: &'l [Arc<DesiredObject>],
+    live: &'l ObservedObjects,
+) -> impl Iterator<Item = &'l ObservedObject> {
     let is_desired = |key: &ObjectKey| desired.iter().any(|desired| desired.key == *key);
-    let istiods = live.iter().filter(|(_, live)| live.marks.component == Some(Component::Istiod));
+    let istiods = live.iter().filter(|(_, live)| live.ownership.component == Some(Component::Istiod));
     istiods.filter(move |(key, _)| !is_desired(key)).map(|(_, live)| live)
 }
 
-/// Whether the control plane that a canary is to replace serves: until then it is the mesh's.
-fn another_control_plane_serves(desired: &[Arc<Desired>], live: &LiveObjects) -> bool {
-    of_other_control_planes(desired, live)
-        .any(|other| matches!(&other.facts, Facts::Workload(istiod) if istiod.available > 0))
+/// Whether the control plane that a canary replaces is available: it serves the mesh until the canary does.
+fn other_control_plane_is_available(desired: &[Arc<DesiredObject>], live: &ObservedObjects) -> bool {
+    other_control_planes(desired, live)
+        .any(|other| matches!(&other.state, ObjectState::Workload(istiod) if istiod.available > 0))
 }
 
-/// Whether the control plane has a pod that serves.
+/// Whether the API server can call the control plane's injection webhooks: they exist, and istiod has set their CA.
+fn injector_is_callable(desired: &[Arc<DesiredObject>], live: &ObservedObjects) -> bool {
+    let is_injector = |desired: &&Arc<DesiredObject>| {
+        desired.component == Component::Istiod && desired.key.kind == Kind::MutatingWebhookConfiguration
+    };
+    desired.iter().filter(is_injector).all(|injector| {
+        matches!(
+            live.get(&injector.key).map(|live| &live.state),
+            Some(ObjectState::Webhooks { without_ca, .. }) if without_ca.is_empty()
+        )
+    })
+}
+
+/// Whether the control plane has an available pod.
 #[must_use]
-pub fn has_control_plane(desired: &[Arc<Desired>], live: &LiveObjects) -> bool {
+pub fn control_plane_is_available(desired: &[Arc<DesiredObject>], live: &ObservedObjects) -> bool {
     control_plane(desired, live).is_some_and(|istiod| istiod.available > 0)
 }
 
-fn component(name: &str, namespace: &str, version: &str, workload: Option<&Workload>) -> ComponentStatus {
+fn component(name: &str, namespace: &str, version: &str, workload: Option<&WorkloadStatus>) -> ComponentStatus {
     ComponentStatus {
         name: name.to_owned(),
         namespace: Some(namespace.to_owned()),
         version: Some(version.to_owned()),
-        ready: workload.map_or(0, Workload::ready),
+        ready: workload.map_or(0, WorkloadStatus::ready),
         desired: workload.map_or(1, |w| w.desired),
-        message: workload.and_then(|w| w.complaint.clone()),
+        message: workload.and_then(|w| w.rollout_error.clone()),
     }
 }
 
-/// What a workload that isn't ready waits for.
+/// The blocker for a workload that is not ready.
 #[must_use]
-pub fn waiting_for(name: &str, workload: Option<&Workload>) -> Blocker {
+pub fn waiting_for(name: &str, workload: Option<&WorkloadStatus>) -> Blocker {
     let message = match workload {
-        None => format!("{name} is not made yet"),
-        Some(Workload { complaint: Some(complaint), .. }) => format!("{name}: {complaint}"),
-        Some(w) if !w.observed => format!("{name}: Kubernetes has not acted on its newest spec yet"),
-        Some(w) if w.desired == 0 => format!("{name}: it is scaled to no pods"),
+        None => format!("{name} is not created yet"),
+        Some(WorkloadStatus { rollout_error: Some(error), .. }) => format!("{name}: {error}"),
+        Some(w) if !w.observed => format!("{name}: its controller has not observed the latest generation yet"),
+        Some(w) if w.desired == 0 => format!("{name}: it is scaled to zero replicas"),
         Some(w) if w.ready() >= w.desired => {
-            format!("{name}: {} of the old template still to go", pods(w.old()))
+            format!("{name}: {} of the old template not deleted yet", pods(w.old()))
         }
         Some(w) => {
             let ready = match w.desired {
@@ -250,7 +285,7 @@ pub fn waiting_for(name: &str, workload: Option<&Workload>) -> Blocker {
             };
             let old = match w.old() {
                 0 => String::new(),
-                old => format!("; until then, {} of the old template will stay", pods(old)),
+                old => format!("; {} of the old template left", pods(old)),
             };
             format!("{name}: {ready}{old}")
         }
@@ -259,27 +294,27 @@ pub fn waiting_for(name: &str, workload: Option<&Workload>) -> Blocker {
 }
 
 fn pods(number: i32) -> String {
-    count(usize::try_from(number).unwrap_or_default(), "pod")
+    pluralize(usize::try_from(number).unwrap_or_default(), "pod")
 }
 
 fn base(
-    validated: &Validated,
-    desired: &[Arc<Desired>],
-    live: &LiveObjects,
+    validated: &ValidatedSpec,
+    desired: &[Arc<DesiredObject>],
+    live: &ObservedObjects,
     version: &str,
     blockers: &mut Vec<Blocker>,
 ) -> ComponentStatus {
-    let definitions: Vec<&ObjectKey> =
+    let crds: Vec<&ObjectKey> =
         desired.iter().map(|d| &d.key).filter(|key| key.kind == Kind::CustomResourceDefinition).collect();
-    let open: Vec<&str> = definitions
+    let pending: Vec<&str> = crds
         .iter()
-        .filter(|key| live.get(key).is_none_or(|l| l.facts != Facts::Definition { established: true }))
+        .filter(|key| live.get(key).is_none_or(|l| l.state != ObjectState::Crd { established: true }))
         .map(|key| key.name.as_str())
         .collect();
-    if !open.is_empty() {
+    if !pending.is_empty() {
         blockers.push(Blocker {
-            reason: Reason::WaitingForCrds,
-            message: format!("{} of {} CRDs are not served yet", open.len(), definitions.len()),
+            reason: Reason::WaitingForCRDs,
+            message: format!("{} of {} CRDs are not established yet", pending.len(), crds.len()),
         });
     }
     let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
@@ -287,33 +322,37 @@ fn base(
         name: "base".into(),
         namespace: Some(validated.namespace.clone()),
         version: Some(version.to_owned()),
-        ready: count(definitions.len() - open.len()),
-        desired: count(definitions.len()),
+        ready: count(crds.len() - pending.len()),
+        desired: count(crds.len()),
         message: None,
     }
 }
 
 fn istiod(
-    validated: &Validated,
-    desired: &[Arc<Desired>],
-    live: &LiveObjects,
+    validated: &ValidatedSpec,
+    desired: &[Arc<DesiredObject>],
+    live: &ObservedObjects,
     version: &str,
     blockers: &mut Vec<Blocker>,
 ) -> ComponentStatus {
-    let name = validated.revision.of_object("istiod");
+    let name = validated.revision.object_name("istiod");
     let workload = control_plane(desired, live);
-    let minimum = minimum(desired, &key(Kind::Deployment, &validated.namespace, &name));
-    if !workload.as_ref().is_some_and(|workload| workload.is_up(minimum)) {
+    let min_replicas = min_replicas(desired, &key(Kind::Deployment, &validated.namespace, &name));
+    if !workload.as_ref().is_some_and(|workload| workload.is_up(min_replicas)) {
         blockers.push(waiting_for(&name, workload.as_ref()));
     }
-    for wanted in desired {
-        let Some(found) = live.get(&wanted.key) else { continue };
-        if let Facts::Webhooks { without_ca, .. } = &found.facts
+    for desired_object in desired {
+        let Some(found) = live.get(&desired_object.key) else { continue };
+        if let ObjectState::Webhooks { without_ca, .. } = &found.state
             && !without_ca.is_empty()
         {
             blockers.push(Blocker {
-                reason: Reason::WaitingForCaBundle,
-                message: format!("{}: istiod has not set the caBundle of {}", wanted.key, without_ca.join(", ")),
+                reason: Reason::WaitingForCABundle,
+                message: format!(
+                    "{}: istiod has not set the caBundle of {}",
+                    desired_object.key,
+                    without_ca.join(", ")
+                ),
             });
         }
     }
@@ -322,7 +361,7 @@ fn istiod(
     component(&name, &validated.namespace, &version, workload.as_ref())
 }
 
-fn gateway(name: &str, namespace: &str, ready: bool, service: Option<&ServiceFacts>) -> GatewayStatus {
+fn gateway(name: &str, namespace: &str, ready: bool, service: Option<&ServiceState>) -> GatewayStatus {
     GatewayStatus {
         name: name.to_owned(),
         namespace: namespace.to_owned(),
@@ -343,24 +382,25 @@ fn gateway(name: &str, namespace: &str, ready: bool, service: Option<&ServiceFac
     }
 }
 
-fn held_ports(
-    validated: &Validated,
+fn used_ports(
+    validated: &ValidatedSpec,
     namespace: &str,
     name: &str,
-    service: Option<&ServiceFacts>,
+    service: Option<&ServiceState>,
 ) -> Vec<NodePortStatus> {
-    let held = |port_name: &str, protocol: Protocol, port: i32| {
-        let slot = Slot { namespace: namespace.to_owned(), service: name.to_owned(), port_name: port_name.to_owned() };
-        let pinned = validated.node_ports.get(&slot).filter(|(pinned, _)| i32::from(*pinned) == port);
+    let used = |port_name: &str, protocol: Protocol, port: i32| {
+        let key =
+            PortKey { namespace: namespace.to_owned(), service: name.to_owned(), port_name: port_name.to_owned() };
+        let pinned = validated.node_ports.get(&key).filter(|(pinned, _)| i32::from(*pinned) == port);
         let from = pinned.map_or(NodePortOrigin::Cluster, |(_, origin)| origin.into());
-        let Slot { namespace, service, port_name } = slot;
+        let PortKey { namespace, service, port_name } = key;
         NodePortStatus { port, protocol, namespace, service, port_name, from }
     };
     let ports = service.into_iter().flat_map(|s| &s.ports);
     let mut all: Vec<NodePortStatus> =
-        ports.filter_map(|port| Some(held(&port.name, protocol(&port.protocol), port.node_port?))).collect();
+        ports.filter_map(|port| Some(used(&port.name, protocol(&port.protocol), port.node_port?))).collect();
     let check = service.and_then(|s| s.health_check_node_port);
-    all.extend(check.map(|port| held(HEALTH_CHECK, Protocol::Tcp, port)));
+    all.extend(check.map(|port| used(HEALTH_CHECK, Protocol::Tcp, port)));
     all
 }
 

@@ -1,9 +1,9 @@
-//! Merging of Helm values.
+//! Merging of Helm values, and access by dotted paths.
 
 use serde_json::{Map, Value};
 
-/// Lays `over` on `base` as Helm lays one values file on another: maps merge, everything else replaces. A null stays: it
-/// tells the chart's renderer to delete the default.
+/// Merges `over` into `base` as Helm merges values files: maps merge, everything else replaces. A null is kept, since
+/// it makes the renderer delete the chart's default.
 pub fn merge(base: &mut Value, over: Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
@@ -15,7 +15,7 @@ pub fn merge(base: &mut Value, over: Value) {
     }
 }
 
-/// Sets the value at a dotted path, making maps on the way.
+/// Sets the value at a dotted path, creating intermediate maps.
 pub fn set(values: &mut Value, path: &str, value: impl Into<Value>) {
     let nested = path.rsplit('.').fold(value.into(), |inner, key| {
         let mut map = Map::new();
@@ -49,14 +49,14 @@ mod tests {
     }
 
     #[test]
-    fn a_null_is_kept_for_the_chart_to_delete_its_default() {
+    fn keeps_null_to_delete_chart_default() {
         let mut base = json!({"a": {"b": 1}});
         merge(&mut base, json!({"a": {"b": null}}));
         assert_eq!(base, json!({"a": {"b": null}}));
     }
 
     #[test]
-    fn a_path_is_set_beside_what_is_there() {
+    fn setting_path_keeps_siblings() {
         let mut values = json!({"global": {"hub": "h"}});
         set(&mut values, "global.proxy.logLevel", "debug");
         assert_eq!(values, json!({"global": {"hub": "h", "proxy": {"logLevel": "debug"}}}));
@@ -79,16 +79,16 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_laid_on_top_is_found_there(a in values(), b in values()) {
-            fn leaves_hold(over: &Value, merged: &Value) -> bool {
+        fn merged_value_contains_override(a in values(), b in values()) {
+            fn contains_leaves(over: &Value, merged: &Value) -> bool {
                 match over {
-                    Value::Object(map) => map.iter().all(|(k, v)| merged.get(k).is_some_and(|m| leaves_hold(v, m))),
+                    Value::Object(map) => map.iter().all(|(k, v)| merged.get(k).is_some_and(|m| contains_leaves(v, m))),
                     other => other == merged,
                 }
             }
             let mut merged = a;
             merge(&mut merged, b.clone());
-            prop_assert!(leaves_hold(&b, &merged));
+            prop_assert!(contains_leaves(&b, &merged));
         }
     }
 }

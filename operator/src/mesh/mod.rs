@@ -1,45 +1,48 @@
-//! PURE: from a spec to validated inputs, objects, a plan and a status. Nothing in this room does I/O, reads a clock or
-//! draws a random number; what it needs of the world comes as an argument.
+//! Pure functions from a spec to validated inputs, desired objects, a plan and a status. Nothing in this module does
+//! I/O, reads a clock or draws a random number: callers pass in what was observed.
 
 pub mod add_ons;
 pub mod adoption;
-pub mod authority;
-pub mod beside;
-pub mod cluster_objects;
-pub mod definition;
+pub mod ca;
+pub mod cluster_scoped;
+pub mod crd;
+pub mod decode;
 pub mod drift;
 pub mod effective;
+pub mod external_objects;
 pub mod fields;
+pub mod free_text;
+pub mod gateway_addresses;
+pub mod gateway_selectors;
 pub mod health;
 pub mod images;
+pub mod injection_check;
 pub mod kind;
-pub mod live;
-pub mod marks;
 pub mod merge;
 pub mod node;
-pub mod node_agents;
+pub mod node_components;
 pub mod object;
+pub mod observed;
 pub mod owned_keys;
+pub mod ownership;
 pub mod patch;
+pub mod peers;
 pub mod plan;
 pub mod pod_security;
 pub mod pod_template;
-pub mod probe;
 pub mod problem;
 pub mod proxy_inputs;
-pub mod reach;
+pub mod rbac;
+pub mod renamed_fields;
 pub mod render;
 pub mod revision;
 pub mod revisions;
-pub mod rights;
 pub mod rollup;
-pub mod sufficient;
 pub mod tags;
-pub mod texts;
+pub mod text;
 pub mod uninstall;
 pub mod upgrade;
 pub mod validate;
 pub mod validated;
 pub mod value_changes;
 pub mod values;
-pub mod words;

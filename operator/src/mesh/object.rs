@@ -1,4 +1,5 @@
-//! Desired objects: what an installation wants to exist, in which order, and how it is marked as ours.
+//! Desired objects: the rendered objects of an installation, their ownership metadata, and the order in which they are
+//! applied and removed.
 
 use std::fmt;
 
@@ -15,29 +16,30 @@ pub const COMPONENT_LABEL: &str = "meshwright.dev/component";
 pub const UID_ANNOTATION: &str = "meshwright.dev/installation-uid";
 /// Annotation on every object: the hash of the desired state it was last applied from.
 pub const HASH_ANNOTATION: &str = "meshwright.dev/desired-hash";
-/// Annotation on every object: the release that it was rendered from; shared objects never go back behind it.
+/// Annotation on every object: the release that it was rendered from. Shared objects are never downgraded below it.
 pub const RELEASE_ANNOTATION: &str = "meshwright.dev/release";
-/// Annotation on a gateway's Deployment that was taken over: the checksum of what shaped its proxies then. While that is
-/// the same its pods, which have none, stay as they are.
+/// Annotation on an adopted gateway Deployment: the checksum of its proxy inputs at adoption. Its pods have no checksum
+/// and are not rolled until the inputs change.
 pub const ADOPTED_INPUTS_ANNOTATION: &str = "meshwright.dev/adopted-proxy-inputs";
-/// Label of a namespace: the level of Pod Security that pods in it must meet.
+/// Label of a namespace: the Pod Security level that is enforced on its pods.
 pub const ENFORCE_LABEL: &str = "pod-security.kubernetes.io/enforce";
-/// Field manager of everything that we apply.
+/// Field manager of the operator's server-side applies.
 pub const FIELD_MANAGER: &str = "meshwright";
 
-/// Which object.
+/// Kind, namespace and name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey {
-    /// Its kind.
+    /// Kind in the table of managed kinds.
     pub kind: Kind,
-    /// Its namespace; `None` for cluster-scoped kinds.
+    /// Namespace of the object; `None` for cluster-scoped kinds.
     pub namespace: Option<String>,
-    /// Its name.
+    /// `metadata.name` of the object.
     pub name: String,
 }
 
 impl ObjectKey {
-    /// Whether it is the ConfigMap that a control plane injects by: its name, with the revision's appended, is Istio's.
+    /// Whether it is the injector ConfigMap of a control plane. Istio fixes its name, to which the revision is
+    /// appended.
     #[must_use]
     pub fn is_injector_configuration(&self) -> bool {
         self.kind == Kind::ConfigMap && self.name.starts_with("istio-sidecar-injector")
@@ -53,25 +55,25 @@ impl fmt::Display for ObjectKey {
     }
 }
 
-/// A part of the mesh that is installed, judged and removed as one.
+/// A part of the mesh that is installed, checked for health and removed as a unit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Component {
-    /// Namespaces that the mesh needs.
+    /// The namespaces of the installation.
     Namespaces,
-    /// CRDs and what all revisions share.
+    /// CRDs, and other objects that all revisions share.
     Base,
-    /// The control plane and the injector.
+    /// The control plane, including the sidecar injector.
     Istiod,
-    /// The node agent that redirects pods' traffic.
+    /// The CNI plugin, which redirects the traffic of pods.
     Cni,
     /// The node proxy of ambient mode.
     Ztunnel,
-    /// A revision tag, by its name: the webhook that answers for it and what goes with it. That of `default` stands for
-    /// `istio-injection=enabled` and has the validation of what asks for no revision.
+    /// A revision tag, by name: its webhook and related objects. The tag `default` serves `istio-injection=enabled`,
+    /// and validates configuration without a revision.
     Tag(String),
-    /// One gateway, by its name.
+    /// A gateway, by its name in the spec.
     Gateway(String),
-    /// One add-on, by its name.
+    /// An add-on, by its name in the spec.
     AddOn(String),
 }
 
@@ -95,7 +97,7 @@ impl fmt::Display for Component {
 }
 
 impl Component {
-    /// Reads the value of [`COMPONENT_LABEL`].
+    /// Parses the value of [`COMPONENT_LABEL`].
     #[must_use]
     pub fn from_label(value: &str) -> Option<Self> {
         match value {
@@ -113,67 +115,67 @@ impl Component {
     }
 }
 
-/// When an object is applied, relative to the others. Everything of one stage may be applied at the same time.
+/// The order in which objects are applied. Objects of one stage are applied concurrently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
-    /// Namespaces.
+    /// Namespaces, which all namespaced objects require.
     Namespaces,
-    /// CRDs; the control plane's workloads wait until they are established.
-    Definitions,
+    /// CRDs. The control plane's workloads wait until they are established.
+    Crds,
     /// Service accounts and roles.
-    Identity,
-    /// Bindings, which the API server only takes when their role exists.
+    Roles,
+    /// Role bindings, which the API server only accepts once their role exists.
     Bindings,
-    /// Configuration: istiod never starts injecting if its injector ConfigMap is missing when it starts.
+    /// `ConfigMap`s and quotas. istiod never starts injecting if its injector ConfigMap is missing at startup.
     Configuration,
-    /// Services.
+    /// Services and network policies.
     Services,
-    /// The control plane's workloads and what guards them.
+    /// The control plane's workloads, autoscalers and disruption budgets.
     ControlPlane,
     /// Validating webhooks and policies.
     Validation,
-    /// Mutating webhooks, last: until istiod has filled in its certificate they refuse what they match.
+    /// Mutating webhooks. They reject matching objects until istiod has set its CA bundle, so they are applied last.
     Injection,
-    /// The node agent's pods.
+    /// The DaemonSet of cni.
     Cni,
-    /// The node proxy's pods, which take the traffic that the node agent redirects.
+    /// The DaemonSet of ztunnel, which receives the traffic that cni redirects.
     Ztunnel,
-    /// A gateway's account and role.
-    GatewayIdentity,
-    /// The rest of a gateway but its pods.
+    /// Service account and role of a gateway.
+    GatewayRoles,
+    /// Other objects of a gateway except its Deployment.
     Gateways,
-    /// Gateway pods, which exist only through injection.
+    /// Gateway Deployments, whose pods require injection.
     GatewayWorkloads,
-    /// An add-on's account and role.
-    AddOnIdentity,
-    /// The rest of an add-on but its pods.
+    /// Service account and roles of an add-on.
+    AddOnRoles,
+    /// Other objects of an add-on except its Deployment.
     AddOns,
-    /// An add-on's pods: the mesh comes first.
+    /// Add-on Deployments, applied after the mesh.
     AddOnWorkloads,
 }
 
 impl Stage {
-    /// The stage of an object.
+    /// The stage of an object, by its kind and component.
     #[must_use]
     pub fn of(kind: Kind, component: &Component) -> Self {
         if matches!(component, Component::Gateway(_)) {
             return match kind {
                 Kind::Deployment => Self::GatewayWorkloads,
-                Kind::ServiceAccount | Kind::Role => Self::GatewayIdentity,
+                Kind::ServiceAccount | Kind::Role => Self::GatewayRoles,
                 _ => Self::Gateways,
             };
         }
         if matches!(component, Component::AddOn(_)) {
             return match kind {
                 Kind::Deployment => Self::AddOnWorkloads,
-                Kind::ServiceAccount | Kind::ClusterRole | Kind::Role => Self::AddOnIdentity,
+                Kind::ServiceAccount | Kind::ClusterRole | Kind::Role => Self::AddOnRoles,
                 _ => Self::AddOns,
             };
         }
         match kind {
             Kind::Namespace => Self::Namespaces,
-            Kind::CustomResourceDefinition => Self::Definitions,
-            Kind::ServiceAccount | Kind::ClusterRole | Kind::Role => Self::Identity,
+            Kind::CustomResourceDefinition => Self::Crds,
+            Kind::ServiceAccount | Kind::ClusterRole | Kind::Role => Self::Roles,
             Kind::ClusterRoleBinding | Kind::RoleBinding => Self::Bindings,
             Kind::ConfigMap | Kind::ResourceQuota => Self::Configuration,
             Kind::Service | Kind::NetworkPolicy => Self::Services,
@@ -183,19 +185,21 @@ impl Stage {
             | Kind::ValidatingWebhookConfiguration => Self::Validation,
             Kind::MutatingWebhookConfiguration => Self::Injection,
             Kind::DaemonSet if *component == Component::Ztunnel => Self::Ztunnel,
-            // What another's CRD defines may be refused for its want, which must not hold the control plane up.
+            // The third-party CRD of a NetworkAttachmentDefinition may be missing, which must not block the control
+            // plane.
             Kind::DaemonSet | Kind::NetworkAttachmentDefinition => Self::Cni,
         }
     }
 
-    /// On the way back the greater goes first: as the stages, but webhooks go before all that the pods which they make
-    /// would need, and a gateway's Service before its pods, so that no client is sent to pods that are ending.
+    /// The order of removal, highest first. It reverses the order of stages, except that webhooks are removed before
+    /// the objects that injected pods require, and a gateway's Service before its pods, so that no traffic is routed to
+    /// terminating pods.
     #[must_use]
-    pub const fn removal_turn(self) -> u8 {
+    pub const fn removal_order(self) -> u8 {
         match self {
             Self::Namespaces => 0,
-            Self::Definitions => 1,
-            Self::Identity => 2,
+            Self::Crds => 1,
+            Self::Roles => 2,
             Self::Bindings => 3,
             Self::Configuration => 4,
             Self::Services => 5,
@@ -204,54 +208,54 @@ impl Stage {
             Self::Ztunnel => 8,
             Self::Validation => 9,
             Self::Injection => 10,
-            Self::GatewayIdentity => 11,
+            Self::GatewayRoles => 11,
             Self::GatewayWorkloads => 12,
             Self::Gateways => 13,
-            Self::AddOnIdentity => 14,
+            Self::AddOnRoles => 14,
             Self::AddOns => 15,
             Self::AddOnWorkloads => 16,
         }
     }
 }
 
-/// Whose objects these are, and from which release.
+/// The installation that owns a set of objects, and the release they are rendered from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// Name of the installation.
     pub installation: String,
-    /// Its UID.
+    /// UID of the installation.
     pub uid: String,
-    /// The exact release.
+    /// Exact version of the release.
     pub release: semver::Version,
 }
 
-/// An object as it shall be. Kept as compact JSON: the parsed form of all CRDs takes ten times the memory.
+/// An object as it is to be applied. Stored as compact JSON: the parsed form of all CRDs takes ten times the memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Desired {
-    /// Which object.
+pub struct DesiredObject {
+    /// Kind, namespace and name of the object.
     pub key: ObjectKey,
-    /// Name of the installation that wants it.
+    /// Name of the installation that owns the object.
     pub installation: String,
-    /// What it belongs to.
+    /// Component that the object belongs to.
     pub component: Component,
-    /// When it is applied.
+    /// Stage in which the object is applied.
     pub stage: Stage,
-    /// Hash of the object before our hash annotation was added.
+    /// Hash of the object without its hash annotation.
     pub hash: String,
-    /// Release that it was rendered from.
+    /// Release that the object was rendered from.
     pub release: Option<semver::Version>,
-    /// Somebody else applies it beforehand: it is compared, and never written.
-    pub preinstalled: bool,
+    /// Whether a cluster administrator applies the object in advance: the operator compares it and never writes it.
+    pub externally_managed: bool,
     body: Box<[u8]>,
 }
 
-/// Why a rendered document can't become a desired object.
+/// A rendered document is not an object that Meshwright can manage.
 #[derive(Debug, thiserror::Error)]
-pub enum AdmitObjectError {
-    /// It has no apiVersion, kind or name.
+pub enum ParseObjectError {
+    /// The document has no apiVersion, kind or name.
     #[error("a rendered document lacks {0}")]
     Incomplete(&'static str),
-    /// Its kind is not in the table of kinds.
+    /// The kind is not in the table of managed kinds.
     #[error("{api_version} {kind} {name:?} is of a kind that Meshwright does not manage")]
     UnknownKind {
         /// The document's apiVersion.
@@ -261,71 +265,71 @@ pub enum AdmitObjectError {
         /// The document's name.
         name: String,
     },
-    /// It could not be written as JSON.
-    #[error("{key} can't be written as JSON")]
+    /// The object can't be serialized.
+    #[error("can't serialize {key} as JSON")]
     Encode {
-        /// Which object.
+        /// Object that can't be serialized.
         key: ObjectKey,
-        /// Cause.
+        /// Error of the JSON serializer.
         #[source]
         source: serde_json::Error,
     },
 }
 
-impl Desired {
-    /// Takes a rendered document in: checks its kind, gives it its namespace and our marks, and hashes it.
-    pub fn admit(
+impl DesiredObject {
+    /// Converts a rendered document: checks its kind, sets its namespace and ownership metadata, and hashes it.
+    pub fn from_rendered(
         mut object: Value,
         component: &Component,
         owner: &Owner,
         default_namespace: &str,
-    ) -> Result<Self, AdmitObjectError> {
+    ) -> Result<Self, ParseObjectError> {
         let text = |path: &str| object.pointer(path).and_then(Value::as_str).map(str::to_owned);
-        let api_version = text("/apiVersion").ok_or(AdmitObjectError::Incomplete("apiVersion"))?;
-        let kind_name = text("/kind").ok_or(AdmitObjectError::Incomplete("kind"))?;
-        let name = text("/metadata/name").ok_or(AdmitObjectError::Incomplete("metadata.name"))?;
+        let api_version = text("/apiVersion").ok_or(ParseObjectError::Incomplete("apiVersion"))?;
+        let kind_name = text("/kind").ok_or(ParseObjectError::Incomplete("kind"))?;
+        let name = text("/metadata/name").ok_or(ParseObjectError::Incomplete("metadata.name"))?;
         let Some(kind) = Kind::of(&api_version, &kind_name) else {
-            return Err(AdmitObjectError::UnknownKind { api_version, kind: kind_name, name });
+            return Err(ParseObjectError::UnknownKind { api_version, kind: kind_name, name });
         };
         let namespace =
             kind.namespaced().then(|| text("/metadata/namespace").unwrap_or_else(|| default_namespace.to_owned()));
         let key = ObjectKey { kind, namespace, name };
 
         let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else {
-            return Err(AdmitObjectError::Incomplete("metadata"));
+            return Err(ParseObjectError::Incomplete("metadata"));
         };
         match &key.namespace {
             Some(namespace) => metadata.insert("namespace".into(), namespace.as_str().into()),
             None => metadata.remove("namespace"),
         };
-        insert_all(
+        insert_entries(
             metadata,
             "labels",
             [(INSTALLATION_LABEL, owner.installation.clone()), (COMPONENT_LABEL, component.to_string())],
         );
-        insert_all(
+        insert_entries(
             metadata,
             "annotations",
             [(UID_ANNOTATION, owner.uid.clone()), (RELEASE_ANNOTATION, owner.release.to_string())],
         );
 
-        Self::seal(key, component, object)
+        Self::with_hash(key, component, object)
     }
 
-    /// The same object with other content: `object` is a changed [`Self::value`].
-    pub fn revise(&self, mut object: Value) -> Result<Self, AdmitObjectError> {
+    /// The same object with changed content: `object` is a modified [`Self::value`].
+    pub fn with_content(&self, mut object: Value) -> Result<Self, ParseObjectError> {
         if let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
             annotations.remove(HASH_ANNOTATION);
         }
         let (release, installation) = (self.release.clone(), self.installation.clone());
-        let sealed = Self::seal(self.key.clone(), &self.component, object)?;
-        Ok(Self { release, installation, preinstalled: self.preinstalled, ..sealed })
+        let hashed = Self::with_hash(self.key.clone(), &self.component, object)?;
+        Ok(Self { release, installation, externally_managed: self.externally_managed, ..hashed })
     }
 
-    /// Hashes a marked object and writes the hash into it.
-    fn seal(key: ObjectKey, component: &Component, mut object: Value) -> Result<Self, AdmitObjectError> {
+    /// Hashes an object with ownership metadata, and sets the hash annotation.
+    fn with_hash(key: ObjectKey, component: &Component, mut object: Value) -> Result<Self, ParseObjectError> {
         let encode = |object: &Value, key: &ObjectKey| {
-            serde_json::to_vec(object).map_err(|source| AdmitObjectError::Encode { key: key.clone(), source })
+            serde_json::to_vec(object).map_err(|source| ParseObjectError::Encode { key: key.clone(), source })
         };
         let hash = short_hash(&encode(&object, &key)?);
         if let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
@@ -338,19 +342,19 @@ impl Desired {
         let body = encode(&object, &key)?.into_boxed_slice();
         let stage = Stage::of(key.kind, component);
         let component = component.clone();
-        Ok(Self { stage, component, key, installation, hash, release, preinstalled: false, body })
+        Ok(Self { stage, component, key, installation, hash, release, externally_managed: false, body })
     }
 
-    /// The object itself, parsed anew at each call.
+    /// The object as a JSON value, parsed at each call.
     #[must_use]
     pub fn value(&self) -> Value {
-        // The bytes were written by `admit`; they parse.
+        // The bytes were written by `with_hash`; they parse.
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }
 
-/// Adds entries to the table under `table`, which is made if absent or null.
-fn insert_all<const N: usize>(parent: &mut Map<String, Value>, table: &str, entries: [(&str, String); N]) {
+/// Adds entries to the map under `table`, which is created if it is absent or null.
+fn insert_entries<const N: usize>(parent: &mut Map<String, Value>, table: &str, entries: [(&str, String); N]) {
     let mut map = match parent.remove(table) {
         Some(Value::Object(map)) => map,
         _ => Map::new(),
@@ -359,7 +363,7 @@ fn insert_all<const N: usize>(parent: &mut Map<String, Value>, table: &str, entr
     parent.insert(table.to_owned(), Value::Object(map));
 }
 
-/// The first 16 hexadecimal digits of a SHA-256: enough to tell versions of one object apart.
+/// The first 16 hexadecimal digits of a SHA-256, which suffice to distinguish versions of one object.
 #[must_use]
 pub fn short_hash(bytes: &[u8]) -> String {
     use fmt::Write as _;

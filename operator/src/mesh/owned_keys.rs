@@ -1,15 +1,15 @@
-//! Values that users can't set because the operator must own them, each with the field to use instead.
+//! Chart values that users can't set because the operator owns them, each with the field to use instead.
 
 use serde_json::Value;
 
 use super::merge::get;
 use super::problem::Problem;
 
-/// A dotted path in a chart's values, and what to do instead.
-type Owned = (&'static str, &'static str);
+/// A dotted path in a chart's values, and the alternative or the reason.
+type OwnedKey = (&'static str, &'static str);
 
-/// Keys that change which installation this is, in any chart. What begins with an underscore is the charts' own.
-const EVERYWHERE: &[Owned] = &[
+/// Keys that the operator owns in every chart. Keys with a leading underscore are internal to the charts.
+const EVERYWHERE: &[OwnedKey] = &[
     ("profile", "use spec.profile"),
     ("global.profile", "use spec.profile"),
     ("platform", "use spec.platform"),
@@ -18,27 +18,27 @@ const EVERYWHERE: &[Owned] = &[
     ("global.istioNamespace", "use spec.namespace"),
     ("global.hub", "use spec.images.registry"),
     ("hub", "use spec.images.registry"),
-    ("global.tag", "the tag is that of spec.version"),
-    ("tag", "the tag is that of spec.version"),
-    ("global.resourceScope", "the operator always applies all of a chart"),
-    ("compatibilityVersion", "set the environment variables that it stands for in spec.controlPlane.env"),
-    ("global.compatibilityVersion", "set the environment variables that it stands for in spec.controlPlane.env"),
-    ("defaults", "write the keys at the top"),
-    ("_internal_defaults_do_not_set", "write the keys at the top"),
-    ("_original", "it is the chart's own"),
+    ("global.tag", "spec.version determines the tag"),
+    ("tag", "spec.version determines the tag"),
+    ("global.resourceScope", "the operator always applies the whole chart"),
+    ("compatibilityVersion", "set the corresponding environment variables in spec.controlPlane.env"),
+    ("global.compatibilityVersion", "set the corresponding environment variables in spec.controlPlane.env"),
+    ("defaults", "set its keys at the top level"),
+    ("_internal_defaults_do_not_set", "set its keys at the top level"),
+    ("_original", "it is internal to the chart"),
 ];
 
-const BASE: &[Owned] = &[
+const BASE: &[OwnedKey] = &[
     ("defaultRevision", "use the tag default in spec.tags"),
-    ("base.validationCABundle", "istiod fills it in"),
+    ("base.validationCABundle", "istiod sets it"),
     ("base.validationURL", "the webhook is istiod's Service"),
 ];
 
-const ISTIOD: &[Owned] = &[
+const ISTIOD: &[OwnedKey] = &[
     ("revisionTags", "use spec.tags"),
     ("autoscaleEnabled", "use spec.controlPlane.replicas or spec.controlPlane.autoscaling"),
-    ("autoscaleMin", "use spec.controlPlane.autoscaling.min"),
-    ("autoscaleMax", "use spec.controlPlane.autoscaling.max"),
+    ("autoscaleMin", "use spec.controlPlane.autoscaling.minReplicas"),
+    ("autoscaleMax", "use spec.controlPlane.autoscaling.maxReplicas"),
     ("replicaCount", "use spec.controlPlane.replicas"),
     ("istiodRemote", "only a local control plane is supported"),
     ("global.externalIstiod", "only a local control plane is supported"),
@@ -46,23 +46,23 @@ const ISTIOD: &[Owned] = &[
     ("global.omitSidecarInjectorConfigMap", "istiod can't inject without it"),
     ("global.operatorManageWebhooks", "the webhooks are part of the installation"),
     ("configMap", "istiod needs its configuration"),
-    ("pilot", "write the keys at the top"),
+    ("pilot", "set its keys at the top level"),
     ("trustedZtunnelNamespace", "use spec.ztunnel.namespace"),
-    ("trustedZtunnelName", "ztunnel has its usual name"),
+    ("trustedZtunnelName", "the name of ztunnel is fixed"),
     ("taint.namespace", "use spec.cni.namespace"),
 ];
 
-const CNI: &[Owned] = &[("cni", "write the keys at the top"), ("ambient.enabled", "use spec.ztunnel.mode")];
+const CNI: &[OwnedKey] = &[("cni", "set its keys at the top level"), ("ambient.enabled", "use spec.ztunnel.mode")];
 
-const ZTUNNEL: &[Owned] = &[
-    ("resourceName", "ztunnel has its usual name"),
+const ZTUNNEL: &[OwnedKey] = &[
+    ("resourceName", "the name of ztunnel is fixed"),
     ("istioNamespace", "use spec.namespace"),
     ("caAddress", "only a local control plane is supported"),
     ("xdsAddress", "only a local control plane is supported"),
-    ("resourceScope", "the operator always applies all of a chart"),
+    ("resourceScope", "the operator always applies the whole chart"),
 ];
 
-const GATEWAY: &[Owned] = &[
+const GATEWAY: &[OwnedKey] = &[
     ("name", "use the gateway's name"),
     ("kind", "gateways are Deployments"),
     ("networkGateway", "use the gateway's direction and network"),
@@ -79,30 +79,30 @@ const GATEWAY: &[Owned] = &[
     ("service.allocateLoadBalancerNodePorts", "use the gateway's service.allocateLoadBalancerNodePorts"),
 ];
 
-/// Which chart's values are looked at.
+/// The chart whose values are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// The base chart's.
+pub enum ValuesScope {
+    /// Values of `spec.values.base`.
     Base,
-    /// The istiod chart's.
+    /// Values of `spec.values.istiod`.
     Istiod,
-    /// The cni chart's.
+    /// Values of `spec.values.cni`.
     Cni,
-    /// The ztunnel chart's.
+    /// Values of `spec.values.ztunnel`.
     Ztunnel,
-    /// A gateway's.
+    /// Values of a gateway in `spec.gateways`.
     Gateway,
 }
 
-/// The keys of `values` that the operator owns. `field` is where the values stand in the resource.
+/// A problem for each key of `values` that the operator owns. `field` is the path of the values in the resource.
 #[must_use]
-pub fn owned_keys(scope: Scope, values: &Value, field: &str) -> Vec<Problem> {
+pub fn owned_keys(scope: ValuesScope, values: &Value, field: &str) -> Vec<Problem> {
     let own = match scope {
-        Scope::Base => BASE,
-        Scope::Istiod => ISTIOD,
-        Scope::Cni => CNI,
-        Scope::Ztunnel => ZTUNNEL,
-        Scope::Gateway => GATEWAY,
+        ValuesScope::Base => BASE,
+        ValuesScope::Istiod => ISTIOD,
+        ValuesScope::Cni => CNI,
+        ValuesScope::Ztunnel => ZTUNNEL,
+        ValuesScope::Gateway => GATEWAY,
     };
     EVERYWHERE
         .iter()
@@ -124,25 +124,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_owned_key_is_refused_with_field_value_and_remedy() {
-        let problems = owned_keys(Scope::Istiod, &json!({"global": {"tag": "1.2"}}), "spec.values.istiod");
+    fn reports_field_value_and_alternative() {
+        let problems = owned_keys(ValuesScope::Istiod, &json!({"global": {"tag": "1.2"}}), "spec.values.istiod");
         assert_eq!(
             problems,
             [Problem::new(
                 "spec.values.istiod.global.tag",
-                "\"1.2\" can't be set: the operator owns this key; the tag is that of spec.version"
+                "\"1.2\" can't be set: the operator owns this key; spec.version determines the tag"
             )]
         );
     }
 
     #[test]
-    fn the_same_key_may_be_free_in_another_chart() {
-        assert_eq!(owned_keys(Scope::Istiod, &json!({"name": "x"}), "f"), []);
-        assert_eq!(owned_keys(Scope::Gateway, &json!({"name": "x"}), "f").len(), 1);
+    fn ownership_depends_on_chart() {
+        assert_eq!(owned_keys(ValuesScope::Istiod, &json!({"name": "x"}), "f"), []);
+        assert_eq!(owned_keys(ValuesScope::Gateway, &json!({"name": "x"}), "f").len(), 1);
     }
 
     #[test]
-    fn other_keys_are_the_users() {
-        assert_eq!(owned_keys(Scope::Istiod, &json!({"global": {"logAsJson": true}, "traceSampling": 5}), "f"), []);
+    fn accepts_other_keys() {
+        assert_eq!(
+            owned_keys(ValuesScope::Istiod, &json!({"global": {"logAsJson": true}, "traceSampling": 5}), "f"),
+            []
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! `spec.patches`: JSON patches on rendered objects. Which object it is and whose stays out of their reach.
+//! `spec.patches`: JSON patches on rendered objects. They can't change an object's identity or ownership metadata.
 
 use std::fmt;
 
@@ -9,38 +9,38 @@ use serde_json::Value;
 use super::kind::Kind;
 use super::problem::Problem;
 
-/// What the operator's own labels and annotations begin with.
-const OURS: &str = "meshwright.dev/";
-/// What says which object it is.
+/// Prefix of the operator's own labels and annotations.
+const RESERVED_PREFIX: &str = "meshwright.dev/";
+/// Pointers to the fields that identify an object.
 const IDENTITY: [&str; 4] = ["/apiVersion", "/kind", "/metadata/name", "/metadata/namespace"];
-/// Where labels and annotations are.
-const MARKED: [&str; 4] = [
+/// Pointers to labels and annotations of an object and its pods.
+const METADATA_MAPS: [&str; 4] = [
     "/metadata/labels",
     "/metadata/annotations",
     "/spec/template/metadata/labels",
     "/spec/template/metadata/annotations",
 ];
-/// The API server takes no larger object, in bytes; copies of copies would grow beyond all memory.
-const LARGEST: usize = 1_500_000;
+/// The API server rejects larger objects, in bytes. Without this limit, repeated copies could exhaust the memory.
+const MAX_OBJECT_SIZE: usize = 1_500_000;
 
-/// A patch and the object that it is for.
+/// A validated entry of `spec.patches`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetedPatch {
-    /// Where it stands in the spec's list.
+pub struct ParsedPatch {
+    /// Index in the spec's list.
     index: usize,
-    target: Target,
+    target: TargetObject,
     operations: Vec<PatchOperation>,
 }
 
-/// The object that a patch is for.
+/// The object that a patch changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct TargetObject {
     kind: Kind,
     name: String,
     namespace: Option<String>,
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for TargetObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.namespace {
             Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
@@ -49,95 +49,96 @@ impl fmt::Display for Target {
     }
 }
 
-/// A patch doesn't fit the objects that were rendered.
+/// A patch can't be applied to the rendered objects.
 #[derive(Debug, thiserror::Error)]
-pub enum PatchObjectError {
+pub enum ApplyPatchError {
     /// The mesh has no such object.
-    #[error("spec.patches[{index}].target: the mesh has no {target}; of that kind it has: {}", listed(.others))]
-    Missed {
-        /// Which patch.
+    #[error("spec.patches[{index}].target: {target} not found; the mesh has these of that kind: {}", join_or_none(.others))]
+    TargetNotFound {
+        /// Index in `spec.patches`.
         index: usize,
-        /// Its target.
-        target: Target,
-        /// Objects of that kind.
+        /// Target of the patch.
+        target: TargetObject,
+        /// Names of the rendered objects of that kind.
         others: Vec<String>,
     },
     /// The mesh has several such objects.
-    #[error("spec.patches[{index}].target: {target} is in several namespaces ({}): add one", listed(.namespaces))]
+    #[error("spec.patches[{index}].target: {target} exists in several namespaces ({}); set target.namespace", join_or_none(.namespaces))]
     Ambiguous {
-        /// Which patch.
+        /// Index in `spec.patches`.
         index: usize,
-        /// Its target.
-        target: Target,
-        /// Where they are.
+        /// Target of the patch.
+        target: TargetObject,
+        /// Namespaces of the matching objects.
         namespaces: Vec<String>,
     },
-    /// The object isn't as the patch takes it to be.
-    #[error("spec.patches[{index}].patch[{operation}] does not fit {target}: {} at {:?}", .source.kind, .source.path.as_str())]
+    /// An operation failed.
+    #[error("spec.patches[{index}].patch[{operation}] can't be applied to {target}: {} at {:?}", .source.kind, .source.path.as_str())]
     Operation {
-        /// Which patch.
+        /// Index in `spec.patches`.
         index: usize,
-        /// Its target.
-        target: Target,
-        /// Which operation of it.
+        /// Target of the patch.
+        target: TargetObject,
+        /// Index of the operation.
         operation: usize,
-        /// Cause.
+        /// Error of the JSON patch.
         #[source]
         source: json_patch::PatchError,
     },
-    /// The patch makes another object of it.
-    #[error("spec.patches[{index}] must not change {field} of {target}: that says which object it is")]
+    /// The patch changes the object's identity.
+    #[error("spec.patches[{index}] must not change {field} of {target}, which identifies the object")]
     Identity {
-        /// Which patch.
+        /// Index in `spec.patches`.
         index: usize,
-        /// Its target.
-        target: Target,
-        /// The field.
+        /// Target of the patch.
+        target: TargetObject,
+        /// Path of the field.
         field: String,
     },
-    /// The patch touches the operator's marks.
+    /// The patch changes ownership metadata, or makes labels or annotations invalid.
     #[error(
-        "spec.patches[{index}] must not set {field} of {target} to {value}: labels and annotations stay maps, and those of {OURS} are the operator's"
+        "spec.patches[{index}] must not set {field} of {target} to {value}: labels and annotations must be maps without \
+         keys of {RESERVED_PREFIX}, which are reserved"
     )]
-    Marks {
-        /// Which patch.
+    ReservedMetadata {
+        /// Index in `spec.patches`.
         index: usize,
-        /// Its target.
-        target: Target,
-        /// The field.
+        /// Target of the patch.
+        target: TargetObject,
+        /// Path of the field.
         field: String,
-        /// What it would become.
+        /// Value after the patch.
         value: Value,
     },
-    /// The object grows too large.
+    /// The patch makes the object too large.
     #[error(
-        "spec.patches[{index}].patch[{operation}] makes {target} larger than the {LARGEST} bytes that the API server takes"
+        "spec.patches[{index}].patch[{operation}] makes {target} larger than {MAX_OBJECT_SIZE} bytes, the API server's limit"
     )]
     TooLarge {
-        /// Which patch.
+        /// Index in `spec.patches`.
         index: usize,
-        /// Its target.
-        target: Target,
-        /// Which operation of it.
+        /// Target of the patch.
+        target: TargetObject,
+        /// Index of the operation.
         operation: usize,
     },
 }
 
-fn listed(names: &[String]) -> String {
-    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+fn join_or_none(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-impl TargetedPatch {
-    /// Reads one of the spec's patches.
+impl ParsedPatch {
+    /// Validates an entry of `spec.patches`.
     pub fn parse(index: usize, patch: &ObjectPatch) -> Result<Self, Vec<Problem>> {
         let field = format!("spec.patches[{index}]");
         let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.name() == patch.target.kind) else {
             let kinds = Kind::ALL.map(Kind::name).join(", ");
-            let message = format!("{:?} is no kind that a mesh consists of; those are {kinds}", patch.target.kind);
+            let message = format!("{:?} is not a kind of the mesh's objects; use one of {kinds}", patch.target.kind);
             return Err(vec![Problem::new(format!("{field}.target.kind"), message)]);
         };
         if patch.target.namespace.is_some() && !kind.namespaced() {
-            let message = format!("a {kind} is in no namespace: leave it out");
+            let message = format!("{kind} is cluster-scoped; remove the namespace");
             return Err(vec![Problem::new(format!("{field}.target.namespace"), message)]);
         }
         let mut problems = Vec::new();
@@ -147,40 +148,40 @@ impl TargetedPatch {
                 Ok(operation) => operations.push(operation),
                 Err(error) => problems.push(Problem::new(
                     format!("{field}.patch[{at}]"),
-                    format!("{:?} at {:?} is no operation of a JSON patch: {error}", operation.op, operation.path),
+                    format!("{:?} at {:?} is not a JSON patch operation: {error}", operation.op, operation.path),
                 )),
             }
         }
         if !problems.is_empty() {
             return Err(problems);
         }
-        let target = Target { kind, name: patch.target.name.clone(), namespace: patch.target.namespace.clone() };
+        let target = TargetObject { kind, name: patch.target.name.clone(), namespace: patch.target.namespace.clone() };
         Ok(Self { index, target, operations })
     }
 
-    fn apply(&self, object: &mut Value) -> Result<(), PatchObjectError> {
+    fn apply(&self, object: &mut Value) -> Result<(), ApplyPatchError> {
         let (index, target) = (self.index, || self.target.clone());
         let before = IDENTITY.map(|path| object.pointer(path).cloned());
         for (operation, step) in self.operations.iter().enumerate() {
-            // What a failed patch leaves behind is thrown away with the whole render.
+            // After a failed operation the whole rendering is discarded, so a partial change does no harm.
             json_patch::patch_unsafe(object, std::slice::from_ref(step))
-                .map_err(|source| PatchObjectError::Operation { index, target: target(), operation, source })?;
-            if matches!(step, PatchOperation::Copy(_)) && object.to_string().len() > LARGEST {
-                return Err(PatchObjectError::TooLarge { index, target: target(), operation });
+                .map_err(|source| ApplyPatchError::Operation { index, target: target(), operation, source })?;
+            if matches!(step, PatchOperation::Copy(_)) && object.to_string().len() > MAX_OBJECT_SIZE {
+                return Err(ApplyPatchError::TooLarge { index, target: target(), operation });
             }
         }
         for (path, before) in IDENTITY.into_iter().zip(before) {
             if object.pointer(path) != before.as_ref() {
-                return Err(PatchObjectError::Identity { index, target: target(), field: dotted(path) });
+                return Err(ApplyPatchError::Identity { index, target: target(), field: dotted(path) });
             }
         }
-        for path in MARKED {
+        for path in METADATA_MAPS {
             let value = match object.pointer(path) {
                 None | Some(Value::Null) => continue,
-                Some(Value::Object(map)) if !map.keys().any(|key| key.starts_with(OURS)) => continue,
+                Some(Value::Object(map)) if !map.keys().any(|key| key.starts_with(RESERVED_PREFIX)) => continue,
                 Some(other) => other.clone(),
             };
-            return Err(PatchObjectError::Marks { index, target: target(), field: dotted(path), value });
+            return Err(ApplyPatchError::ReservedMetadata { index, target: target(), field: dotted(path), value });
         }
         Ok(())
     }
@@ -190,24 +191,24 @@ fn dotted(path: &str) -> String {
     path.trim_start_matches('/').replace('/', ".")
 }
 
-/// The patches of one render, and what they have met.
-pub struct Patching<'a> {
-    patches: &'a [TargetedPatch],
-    /// Per patch, the namespaces of the objects that it was applied to.
-    met: Vec<Vec<String>>,
-    /// Names of rendered objects of kinds that patches are for.
-    seen: Vec<(Kind, String)>,
+/// Applies the patches of a spec during one rendering, and records which objects they matched.
+pub struct ObjectPatcher<'a> {
+    patches: &'a [ParsedPatch],
+    /// For each patch, the namespaces of the objects that it was applied to.
+    matched: Vec<Vec<String>>,
+    /// Rendered objects of the kinds that patches target.
+    candidates: Vec<(Kind, String)>,
 }
 
-impl<'a> Patching<'a> {
-    /// Begins a render.
+impl<'a> ObjectPatcher<'a> {
+    /// A patcher that has not matched any object yet.
     #[must_use]
-    pub fn new(patches: &'a [TargetedPatch]) -> Self {
-        Self { patches, met: vec![Vec::new(); patches.len()], seen: Vec::new() }
+    pub fn new(patches: &'a [ParsedPatch]) -> Self {
+        Self { patches, matched: vec![Vec::new(); patches.len()], candidates: Vec::new() }
     }
 
-    /// Applies the patches that are for this object; `default_namespace` is where it goes if it doesn't say.
-    pub fn apply(&mut self, object: &mut Value, default_namespace: &str) -> Result<(), PatchObjectError> {
+    /// Applies the patches that target this object. `default_namespace` applies if the object sets none.
+    pub fn apply(&mut self, object: &mut Value, default_namespace: &str) -> Result<(), ApplyPatchError> {
         if self.patches.is_empty() {
             return Ok(());
         }
@@ -216,30 +217,34 @@ impl<'a> Patching<'a> {
         let (name, own) = (text("/metadata/name"), text("/metadata/namespace"));
         let namespace = if own.is_empty() { default_namespace.to_owned() } else { own };
         if self.patches.iter().any(|patch| patch.target.kind == kind) {
-            self.seen.push((kind, name.clone()));
+            self.candidates.push((kind, name.clone()));
         }
-        for (patch, met) in self.patches.iter().zip(&mut self.met) {
-            let Target { kind: wanted, name: named, namespace: within } = &patch.target;
+        for (patch, matched) in self.patches.iter().zip(&mut self.matched) {
+            let TargetObject { kind: wanted, name: named, namespace: within } = &patch.target;
             if *wanted == kind && *named == name && within.as_ref().is_none_or(|within| *within == namespace) {
                 patch.apply(object)?;
-                met.push(namespace.clone());
+                matched.push(namespace.clone());
             }
         }
         Ok(())
     }
 
-    /// Ends a render: every patch must have met one object.
-    pub fn finish(self) -> Result<(), PatchObjectError> {
-        for (TargetedPatch { index, target, .. }, met) in self.patches.iter().zip(self.met) {
+    /// Checks at the end of a rendering that every patch matched exactly one object.
+    pub fn finish(self) -> Result<(), ApplyPatchError> {
+        for (ParsedPatch { index, target, .. }, matched) in self.patches.iter().zip(self.matched) {
             let (index, target) = (*index, target.clone());
-            if met.is_empty() {
-                let mut others: Vec<String> =
-                    self.seen.iter().filter(|(kind, _)| *kind == target.kind).map(|(_, name)| name.clone()).collect();
+            if matched.is_empty() {
+                let mut others: Vec<String> = self
+                    .candidates
+                    .iter()
+                    .filter(|(kind, _)| *kind == target.kind)
+                    .map(|(_, name)| name.clone())
+                    .collect();
                 others.sort();
-                return Err(PatchObjectError::Missed { index, target, others });
+                return Err(ApplyPatchError::TargetNotFound { index, target, others });
             }
-            if met.len() > 1 {
-                return Err(PatchObjectError::Ambiguous { index, target, namespaces: met });
+            if matched.len() > 1 {
+                return Err(ApplyPatchError::Ambiguous { index, target, namespaces: matched });
             }
         }
         Ok(())
@@ -253,8 +258,8 @@ mod tests {
     use super::*;
 
     #[allow(clippy::needless_pass_by_value, reason = "tests read better without a reference to each literal")]
-    fn patch(target: Value, operations: Value) -> Result<TargetedPatch, Vec<Problem>> {
-        TargetedPatch::parse(3, &serde_json::from_value(json!({"target": target, "patch": operations})).unwrap())
+    fn patch(target: Value, operations: Value) -> Result<ParsedPatch, Vec<Problem>> {
+        ParsedPatch::parse(3, &serde_json::from_value(json!({"target": target, "patch": operations})).unwrap())
     }
 
     fn deployment(namespace: &str) -> Value {
@@ -269,14 +274,14 @@ mod tests {
     fn patched(operations: Value) -> Result<Value, String> {
         let patches = [patch(json!({"kind": "Deployment", "name": "istiod"}), operations).unwrap()];
         let mut object = deployment("istio-system");
-        let mut patching = Patching::new(&patches);
-        patching.apply(&mut object, "x").map_err(|error| error.to_string())?;
-        patching.finish().map_err(|error| error.to_string())?;
+        let mut patcher = ObjectPatcher::new(&patches);
+        patcher.apply(&mut object, "x").map_err(|error| error.to_string())?;
+        patcher.finish().map_err(|error| error.to_string())?;
         Ok(object)
     }
 
     #[test]
-    fn a_patch_changes_its_target_and_nothing_else() {
+    fn patches_only_the_target() {
         let object = patched(json!([
             {"op": "add", "path": "/spec/template/spec/priorityClassName", "value": "high"},
             {"op": "add", "path": "/metadata/labels/team", "value": "mesh"},
@@ -289,12 +294,12 @@ mod tests {
             [patch(json!({"kind": "Deployment", "name": "other"}), json!([{"op": "remove", "path": "/spec"}]))
                 .unwrap()];
         let mut object = deployment("istio-system");
-        Patching::new(&patches).apply(&mut object, "x").unwrap();
+        ObjectPatcher::new(&patches).apply(&mut object, "x").unwrap();
         assert_eq!(object, deployment("istio-system"));
     }
 
     #[test]
-    fn which_object_it_is_cannot_be_patched() {
+    fn rejects_changes_of_identity() {
         for (path, field) in [
             ("/apiVersion", "apiVersion"),
             ("/kind", "kind"),
@@ -303,7 +308,7 @@ mod tests {
         ] {
             let error = patched(json!([{"op": "replace", "path": path, "value": "x"}])).unwrap_err();
             let expected =
-                format!("spec.patches[3] must not change {field} of Deployment istiod: that says which object it is");
+                format!("spec.patches[3] must not change {field} of Deployment istiod, which identifies the object");
             assert_eq!(error, expected);
         }
         let error = patched(json!([{"op": "remove", "path": "/metadata"}])).unwrap_err();
@@ -313,22 +318,22 @@ mod tests {
     }
 
     #[test]
-    fn the_operators_marks_cannot_be_patched() {
+    fn rejects_changes_of_ownership_metadata() {
         for path in ["/metadata/labels", "/spec/template/metadata/labels"] {
             let at = format!("{path}/meshwright.dev~1installation");
             let error = patched(json!([{"op": "add", "path": at, "value": "mine"}])).unwrap_err();
-            assert!(error.contains(&dotted(path)) && error.contains("the operator's"), "{error}");
+            assert!(error.contains(&dotted(path)) && error.contains("which are reserved"), "{error}");
         }
         let error =
             patched(json!([{"op": "add", "path": "/metadata/annotations", "value": {"meshwright.dev/x": "y"}}]))
                 .unwrap_err();
         assert!(error.contains("metadata.annotations of Deployment istiod"), "{error}");
         let error = patched(json!([{"op": "replace", "path": "/metadata/labels", "value": "none"}])).unwrap_err();
-        assert!(error.contains("stay maps"), "{error}");
+        assert!(error.contains("must be maps"), "{error}");
     }
 
     #[test]
-    fn what_does_not_fit_the_object_is_named_with_patch_operation_target_and_path() {
+    fn error_names_operation_target_and_path() {
         let error = patched(json!([
             {"op": "test", "path": "/kind", "value": "Deployment"},
             {"op": "replace", "path": "/spec/nothing", "value": 1},
@@ -336,43 +341,46 @@ mod tests {
         .unwrap_err();
         assert_eq!(
             error,
-            "spec.patches[3].patch[1] does not fit Deployment istiod: path is invalid at \"/spec/nothing\""
+            "spec.patches[3].patch[1] can't be applied to Deployment istiod: path is invalid at \"/spec/nothing\""
         );
     }
 
     #[test]
-    fn a_target_that_is_not_there_is_an_error_that_lists_what_is() {
+    fn missing_target_lists_candidates() {
         let patches =
             [patch(json!({"kind": "Deployment", "name": "istoid"}), json!([{"op": "remove", "path": "/spec"}]))
                 .unwrap()];
-        let mut patching = Patching::new(&patches);
-        patching.apply(&mut deployment("istio-system"), "x").unwrap();
+        let mut patcher = ObjectPatcher::new(&patches);
+        patcher.apply(&mut deployment("istio-system"), "x").unwrap();
         assert_eq!(
-            patching.finish().unwrap_err().to_string(),
-            "spec.patches[3].target: the mesh has no Deployment istoid; of that kind it has: istiod"
+            patcher.finish().unwrap_err().to_string(),
+            "spec.patches[3].target: Deployment istoid not found; the mesh has these of that kind: istiod"
         );
     }
 
     #[test]
-    fn a_target_in_two_namespaces_needs_one_of_them() {
+    fn ambiguous_target_requires_namespace() {
         let change = json!([{"op": "add", "path": "/metadata/labels/a", "value": "b"}]);
         let both = |target: Value| {
             let patches = [patch(target, change.clone()).unwrap()];
-            let mut patching = Patching::new(&patches);
+            let mut patcher = ObjectPatcher::new(&patches);
             let mut objects = [deployment("one"), deployment("two")];
             for object in &mut objects {
-                patching.apply(object, "x").unwrap();
+                patcher.apply(object, "x").unwrap();
             }
-            patching.finish().map(|()| objects).map_err(|error| error.to_string())
+            patcher.finish().map(|()| objects).map_err(|error| error.to_string())
         };
         let error = both(json!({"kind": "Deployment", "name": "istiod"})).unwrap_err();
-        assert_eq!(error, "spec.patches[3].target: Deployment istiod is in several namespaces (one, two): add one");
+        assert_eq!(
+            error,
+            "spec.patches[3].target: Deployment istiod exists in several namespaces (one, two); set target.namespace"
+        );
         let [one, two] = both(json!({"kind": "Deployment", "name": "istiod", "namespace": "two"})).unwrap();
         assert_eq!((one["metadata"]["labels"].get("a"), &two["metadata"]["labels"]["a"]), (None, &json!("b")));
     }
 
     #[test]
-    fn copies_of_copies_end_before_memory_does() {
+    fn limits_size_of_patched_object() {
         let copies: Vec<Value> =
             (0..64).map(|n| json!({"op": "copy", "from": "/spec", "path": format!("/spec/copy{n}")})).collect();
         let error = patched(json!(copies)).unwrap_err();
@@ -380,16 +388,16 @@ mod tests {
     }
 
     #[test]
-    fn operations_and_targets_are_checked_before_anything_is_rendered() {
-        let said = |target, operations| patch(target, operations).unwrap_err()[0].to_string();
+    fn validates_operations_and_targets() {
+        let message_of = |target, operations| patch(target, operations).unwrap_err()[0].to_string();
         let istiod = json!({"kind": "Deployment", "name": "istiod"});
-        let error = said(istiod.clone(), json!([{"op": "add", "path": "/spec"}]));
+        let error = message_of(istiod.clone(), json!([{"op": "add", "path": "/spec"}]));
         assert!(error.starts_with("spec.patches[3].patch[0]: ") && error.contains("missing field `value`"), "{error}");
-        let error = said(istiod.clone(), json!([{"op": "remove", "path": "spec"}]));
-        assert!(error.contains("\"spec\" is no operation"), "{error}");
-        let error = said(json!({"kind": "Pod", "name": "x"}), json!([{"op": "remove", "path": "/spec"}]));
-        assert!(error.starts_with("spec.patches[3].target.kind: \"Pod\" is no kind"), "{error}");
-        let error = said(
+        let error = message_of(istiod.clone(), json!([{"op": "remove", "path": "spec"}]));
+        assert!(error.contains("\"spec\" is not a JSON patch operation"), "{error}");
+        let error = message_of(json!({"kind": "Pod", "name": "x"}), json!([{"op": "remove", "path": "/spec"}]));
+        assert!(error.starts_with("spec.patches[3].target.kind: \"Pod\" is not a kind"), "{error}");
+        let error = message_of(
             json!({"kind": "ClusterRole", "name": "x", "namespace": "y"}),
             json!([{"op": "remove", "path": "/rules"}]),
         );

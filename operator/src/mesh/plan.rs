@@ -1,5 +1,4 @@
-//! The plan: for every desired object what is to be done with the live one, what is to be pruned, and what forbids all
-//! of it.
+//! The plan: the action for every desired object, the objects to prune, and the conflicts that block all writes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,280 +6,292 @@ use std::sync::Arc;
 use meshwright_api::Adoption;
 use semver::Version;
 
-use super::fields::{FieldChange, lies_in};
+use super::fields::{FieldChange, is_within};
 use super::kind::Kind;
-use super::live::{Drift, Facts, Live, LiveObjects};
-use super::object::{Component, Desired, ObjectKey, Owner};
+use super::object::{Component, DesiredObject, ObjectKey, Owner};
+use super::observed::{Drift, ObjectState, ObservedObject, ObservedObjects};
 use super::uninstall::{Removal, Teardown, next};
 
 /// A plan in one of its states: [`Prepared`] or [`Applied`]. Status is computed from applied plans only.
 #[derive(Debug)]
 pub struct Plan<S> {
     /// One step per desired object, in the order of stages.
-    pub steps: Vec<Step>,
-    /// What is ours, no longer desired, and holds a node port that a desired Service is to have: it goes first.
-    pub make_way: Vec<Removal>,
-    /// What else is ours and no longer desired, as far as it may go now.
+    pub steps: Vec<PlanStep>,
+    /// Managed Services that are no longer desired and use a node port of a desired Service: the API server rejects the
+    /// new one until they are deleted.
+    pub delete_first: Vec<Removal>,
+    /// Other managed objects that are no longer desired and can be deleted now.
     pub prune: Vec<Removal>,
-    /// What is ours and on its way out; more may follow when it is gone.
-    pub leaving: Vec<ObjectKey>,
-    /// Pods of nodes that are no longer desired and still there: so long nodes go on redirecting traffic.
-    pub agents_leaving: Vec<ObjectKey>,
-    /// Why nothing at all may be written.
-    pub refusals: Vec<Refusal>,
-    /// Whether gateway pods may be created or changed: the control plane injects.
+    /// Managed objects that are being deleted. Others may be pruned once they are gone.
+    pub terminating: Vec<ObjectKey>,
+    /// Existing `DaemonSet`s that are no longer desired. Until they are gone, nodes still redirect traffic.
+    pub daemon_sets_terminating: Vec<ObjectKey>,
+    /// Conflicts that block all writes.
+    pub conflicts: Vec<PlanConflict>,
+    /// Whether gateway pods may be created or changed, because the control plane injects.
     pub gateways_may_start: bool,
-    /// State of the plan.
+    /// Result of the apply, or [`Prepared`].
     pub state: S,
 }
 
-/// Not applied yet.
+/// State of a plan that was not applied yet.
 #[derive(Debug)]
 pub struct Prepared;
 
-/// Applied, as far as it went.
+/// State of a plan that was applied, at least in part.
 #[derive(Debug)]
 pub struct Applied {
-    /// What failed.
+    /// Errors of failed writes.
     pub failures: Vec<crate::apply::ApplyError>,
-    /// What the later stages wait for.
-    pub waiting: Option<Waiting>,
-    /// Objects that were brought back or put right, for Events and metrics.
-    pub written: Vec<(ObjectKey, Action)>,
+    /// The condition that later stages wait for.
+    pub waiting: Option<WaitingFor>,
+    /// Objects that were written, for Events and metrics.
+    pub written: Vec<(ObjectKey, PlanAction)>,
 }
 
-/// What later stages wait for.
+/// The condition that later stages wait for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Waiting {
-    /// These CRDs are not served yet.
-    Definitions(Vec<String>),
-    /// Gateways wait until injection is proved.
+pub enum WaitingFor {
+    /// These CRDs are not established yet.
+    Crds(Vec<String>),
+    /// Gateways wait until the injection check passes.
     Injection,
-    /// The mesh isn't as desired until these are gone.
+    /// These objects are still being deleted.
     Removal(Vec<ObjectKey>),
 }
 
-/// One desired object and what is to be done.
+/// A desired object and the action that it requires.
 #[derive(Clone, Debug)]
-pub struct Step {
-    /// The object.
-    pub desired: Arc<Desired>,
-    /// What is to be done.
-    pub action: Action,
+pub struct PlanStep {
+    /// The object to apply.
+    pub desired: Arc<DesiredObject>,
+    /// The difference from the live object.
+    pub action: PlanAction,
 }
 
-/// What is to be done with an object.
+/// The write that a desired object requires.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// As desired.
-    Keep,
-    /// It isn't there.
+pub enum PlanAction {
+    /// The live object needs no write.
+    Unchanged,
+    /// The object doesn't exist.
     Create,
-    /// It differs in these fields, or was applied from another desired state.
+    /// The object differs in these fields, or was applied from another desired state.
     Update(Vec<String>),
-    /// Somebody else made it, and it becomes ours; this changes in it.
+    /// The object exists without ownership metadata and is adopted, with these changes.
     Adopt(Vec<FieldChange>),
-    /// The same, and pods are replaced that the mesh may give another proxy from now on.
+    /// The same, and the pods of gateways are rolled.
     Overwrite(Vec<FieldChange>),
-    /// Others added what must not stay.
-    TakeOut(Vec<String>),
+    /// Another field manager added these containers, webhooks or keys, which the operator removes.
+    RemoveExtras(Vec<String>),
 }
 
-/// Why nothing may be written.
+/// A conflict with a live object, which blocks all writes of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// An object of that name belongs to somebody else; `holder` names them where a mark does.
-    Foreign {
-        /// Which.
+pub enum PlanConflict {
+    /// The object exists and this installation does not manage it.
+    Unmanaged {
+        /// The existing object.
         key: ObjectKey,
-        /// The other installation.
-        holder: Option<String>,
+        /// The installation in its ownership label, if it has one.
+        installation: Option<String>,
     },
-    /// Nobody's object of that name would change if it became ours.
-    Differs {
-        /// Which.
+    /// Adoption would change an unmanaged object.
+    Adoption {
+        /// The existing object.
         key: ObjectKey,
-        /// In what.
+        /// Fields that adoption would change.
         changes: Vec<FieldChange>,
     },
-    /// Nobody's workload of that name selects other pods, which no workload ever changes: the API server would refuse it
-    /// when the Service already leads to the pods that it should have had.
-    Selects {
-        /// Which.
+    /// An unmanaged workload has another selector, which is immutable. Without this check, the API server would reject
+    /// the workload after the Service was already changed to select its new pods.
+    Selector {
+        /// The existing workload.
         key: ObjectKey,
-        /// In what its selector differs.
+        /// Differences of the selector.
         changes: Vec<FieldChange>,
     },
-    /// The pods of nobody's workload of that name are of another release.
-    OtherRelease {
-        /// Which.
+    /// The pods of an unmanaged workload are of another release.
+    Release {
+        /// The existing workload.
         key: ObjectKey,
-        /// Theirs.
+        /// Release of the existing workload.
         release: Version,
     },
     /// The namespace is being deleted.
-    Terminating(String),
+    NamespaceTerminating(String),
 }
 
-/// Makes the plan. `existing` holds the UIDs of all installations in the cluster: a mark with another UID is nobody's.
-/// `adoption` says what becomes of objects without a mark.
+/// Computes the plan. `existing` has the UIDs of all installations in the cluster: ownership metadata with another UID
+/// is stale. `adoption` determines how objects without ownership metadata are handled.
 #[must_use]
 pub fn plan(
-    desired: &[Arc<Desired>],
-    live: &LiveObjects,
+    desired: &[Arc<DesiredObject>],
+    live: &ObservedObjects,
     owner: &Owner,
     existing: &BTreeSet<String>,
     gateways_may_start: bool,
     adoption: Adoption,
 ) -> Plan<Prepared> {
-    let mut refusals = Vec::new();
-    let mut steps: Vec<Step> = desired
+    let mut conflicts = Vec::new();
+    let mut steps: Vec<PlanStep> = desired
         .iter()
         .map(|desired| {
             let found = live.get(&desired.key);
-            if let Some(refusal) = found.and_then(|live| refusal(desired, live, owner, existing, adoption)) {
-                refusals.push(refusal);
+            if let Some(conflict) = found.and_then(|live| conflict(desired, live, owner, existing, adoption)) {
+                conflicts.push(conflict);
             }
-            Step { desired: Arc::clone(desired), action: action(desired, found, owner, adoption) }
+            PlanStep { desired: Arc::clone(desired), action: action(desired, found, owner, adoption) }
         })
         .collect();
     steps.sort_by(|a, b| (a.desired.stage, &a.desired.key).cmp(&(b.desired.stage, &b.desired.key)));
     let wanted: BTreeSet<&ObjectKey> = desired.iter().map(|d| &d.key).collect();
-    let (in_the_way, unwanted): (LiveObjects, LiveObjects) = live
+    let (port_holders, unwanted): (ObservedObjects, ObservedObjects) = live
         .iter()
         .filter(|(key, live)| !wanted.contains(key) && !key.kind.shared() && is_ours(live, owner))
         .map(|(key, live)| (key.clone(), live.clone()))
-        .partition(|(_, live)| !live.deleting && stands_in_the_way(live, desired));
-    let make_way = in_the_way.into_iter().map(|(key, live)| Removal { key, uid: live.uid }).collect();
-    let (prune, leaving) = match next(&unwanted, false) {
+        .partition(|(_, live)| !live.deleting && uses_desired_node_port(live, desired));
+    let delete_first = port_holders.into_iter().map(|(key, live)| Removal { key, uid: live.uid }).collect();
+    let (prune, terminating) = match next(&unwanted, false) {
         Teardown::Delete(removals) => (removals, Vec::new()),
         Teardown::Wait(keys) => (Vec::new(), keys),
         Teardown::Release(_) | Teardown::Done => (Vec::new(), Vec::new()),
     };
-    let agents_leaving = unwanted.keys().filter(|key| key.kind == Kind::DaemonSet).cloned().collect();
-    Plan { steps, make_way, prune, leaving, agents_leaving, refusals, gateways_may_start, state: Prepared }
+    let daemon_sets_terminating = unwanted.keys().filter(|key| key.kind == Kind::DaemonSet).cloned().collect();
+    Plan {
+        steps,
+        delete_first,
+        prune,
+        terminating,
+        daemon_sets_terminating,
+        conflicts,
+        gateways_may_start,
+        state: Prepared,
+    }
 }
 
-/// No two Services can hold a node port: one that is given up for another's sake can't go last.
-fn stands_in_the_way(live: &Live, desired: &[Arc<Desired>]) -> bool {
-    let Facts::Service(service) = &live.facts else { return false };
-    let held: BTreeSet<i32> = service.node_ports().collect();
-    let wants = |desired: &Arc<Desired>| match Facts::of(Kind::Service, &desired.value()) {
-        Facts::Service(wanted) => wanted.node_ports().any(|port| held.contains(&port)),
+/// Whether a Service uses a node port of a desired Service. Node ports are unique, so it must be deleted before that
+/// one is applied.
+fn uses_desired_node_port(live: &ObservedObject, desired: &[Arc<DesiredObject>]) -> bool {
+    let ObjectState::Service(service) = &live.state else { return false };
+    let in_use: BTreeSet<i32> = service.node_ports().collect();
+    let wants = |desired: &Arc<DesiredObject>| match ObjectState::of(Kind::Service, &desired.value()) {
+        ObjectState::Service(wanted) => wanted.node_ports().any(|port| in_use.contains(&port)),
         _ => false,
     };
-    !held.is_empty() && desired.iter().filter(|d| d.key.kind == Kind::Service).any(wants)
+    !in_use.is_empty() && desired.iter().filter(|d| d.key.kind == Kind::Service).any(wants)
 }
 
-fn is_ours(live: &Live, owner: &Owner) -> bool {
-    live.marks.installation.as_deref() == Some(&owner.installation) && live.marks.uid.as_deref() == Some(&owner.uid)
+fn is_ours(live: &ObservedObject, owner: &Owner) -> bool {
+    live.ownership.installation.as_deref() == Some(&owner.installation)
+        && live.ownership.uid.as_deref() == Some(&owner.uid)
 }
 
-fn refusal(
-    desired: &Desired,
-    live: &Live,
+fn conflict(
+    desired: &DesiredObject,
+    live: &ObservedObject,
     owner: &Owner,
     existing: &BTreeSet<String>,
     adoption: Adoption,
-) -> Option<Refusal> {
-    if matches!(live.facts, Facts::Namespace { terminating: true, .. }) {
-        return Some(Refusal::Terminating(desired.key.name.clone()));
+) -> Option<PlanConflict> {
+    if matches!(live.state, ObjectState::Namespace { terminating: true, .. }) {
+        return Some(PlanConflict::NamespaceTerminating(desired.key.name.clone()));
     }
-    let named = live.marks.installation.as_deref() == Some(&owner.installation);
-    let free = match &live.marks.uid {
-        // One of our two marks is enough: somebody may have edited the other away.
+    let same_name = live.ownership.installation.as_deref() == Some(&owner.installation);
+    let own_or_stale = match &live.ownership.uid {
+        // UID or label suffices: a user may have removed the other.
         Some(uid) if *uid == owner.uid => true,
-        // A mark whose installation is gone (a CR restored from a backup has a new UID) may be taken over.
+        // The owner no longer exists, or it was restored from a backup with a new UID: take its objects over.
         Some(uid) => !existing.contains(uid),
-        None => named,
+        None => same_name,
     };
-    // A tag moves from one installation to another; whose it is to be was decided before.
+    // Tags move between installations; which one owns a tag is decided before the plan.
     let moves =
-        matches!(desired.component, Component::Tag(_)) && live.marks.component == Some(desired.component.clone());
-    if desired.key.kind.shared() || free || moves {
+        matches!(desired.component, Component::Tag(_)) && live.ownership.component == Some(desired.component.clone());
+    if desired.key.kind.shared() || own_or_stale || moves {
         return None;
     }
-    if live.marks.are_missing() && adoption != Adoption::Refuse {
-        return against_adoption(desired, live, adoption);
+    if live.ownership.is_absent() && adoption != Adoption::Refuse {
+        return adoption_conflict(desired, live, adoption);
     }
-    Some(Refusal::Foreign { key: desired.key.clone(), holder: live.marks.installation.clone() })
+    Some(PlanConflict::Unmanaged { key: desired.key.clone(), installation: live.ownership.installation.clone() })
 }
 
-/// Where a workload says which pods are its own.
-const SELECTOR: &str = "spec.selector";
+/// Path of a workload's pod selector, which is immutable.
+const SELECTOR_PATH: &str = "spec.selector";
 
-/// Why an object that is nobody's can't become ours. The release that runs never changes on the way: that is an upgrade,
-/// with steps and gates, which a mesh of ours has. Gateways run what istiod injects, whichever chart made them.
-fn against_adoption(desired: &Desired, live: &Live, adoption: Adoption) -> Option<Refusal> {
+/// Why an unmanaged object can't be adopted. Adoption never changes the running release: that requires an upgrade with
+/// its steps and gates. Gateways are exempt, since their proxy version comes from istiod, not from their chart.
+fn adoption_conflict(desired: &DesiredObject, live: &ObservedObject, adoption: Adoption) -> Option<PlanConflict> {
     let key = desired.key.clone();
     if live.deleting {
-        return Some(Refusal::Foreign { key, holder: None });
+        return Some(PlanConflict::Unmanaged { key, installation: None });
     }
     let has_release = key.kind.makes_pods() && !matches!(desired.component, Component::Gateway(_));
-    let theirs = live.marks.release.as_ref().filter(|_| has_release);
-    if let Some(release) = theirs.filter(|release| desired.release.as_ref() != Some(release)) {
-        return Some(Refusal::OtherRelease { key, release: release.clone() });
+    let live_release = live.ownership.release.as_ref().filter(|_| has_release);
+    if let Some(release) = live_release.filter(|release| desired.release.as_ref() != Some(release)) {
+        return Some(PlanConflict::Release { key, release: release.clone() });
     }
     let changes: Vec<FieldChange> =
-        live.differences.iter().filter(|change| lies_in(&change.path, SELECTOR)).cloned().collect();
+        live.differences.iter().filter(|change| is_within(&change.path, SELECTOR_PATH)).cloned().collect();
     if key.kind.makes_pods() && !changes.is_empty() {
-        return Some(Refusal::Selects { key, changes });
+        return Some(PlanConflict::Selector { key, changes });
     }
     let differs = adoption == Adoption::Adopt && !live.differences.is_empty();
-    differs.then(|| Refusal::Differs { key, changes: live.differences.clone() })
+    differs.then(|| PlanConflict::Adoption { key, changes: live.differences.clone() })
 }
 
-/// Whether a definition is of a later release than the installation, as it says, or as it shows where it doesn't say.
+/// Whether a CRD is of a later release than the installation, by its release annotation or else by its schema.
 #[must_use]
-pub fn is_newer(definition: &Live, owner: &Owner) -> bool {
-    definition.marks.release.as_ref().map_or(definition.is_ahead, |release| *release > owner.release)
+pub fn is_newer(crd: &ObservedObject, owner: &Owner) -> bool {
+    crd.ownership.release.as_ref().map_or(crd.is_newer_crd, |release| *release > owner.release)
 }
 
-fn action(desired: &Desired, live: Option<&Live>, owner: &Owner, adoption: Adoption) -> Action {
-    let Some(live) = live else { return Action::Create };
+fn action(desired: &DesiredObject, live: Option<&ObservedObject>, owner: &Owner, adoption: Adoption) -> PlanAction {
+    let Some(live) = live else { return PlanAction::Create };
     if live.deleting {
-        // It can't be written now; its disappearance brings us back.
-        return Action::Keep;
+        // It can't be written now. Its deletion triggers a reconcile.
+        return PlanAction::Unchanged;
     }
     if desired.key.kind == Kind::CustomResourceDefinition && is_newer(live, owner) {
-        // Definitions are shared and never go back: an older installation lives with newer ones.
-        return Action::Keep;
+        // CRDs are shared and never downgraded: an older release works with newer ones.
+        return PlanAction::Unchanged;
     }
-    // Who made a namespace is its owner all the same.
-    if live.marks.are_missing() && desired.key.kind != Kind::Namespace {
+    // Namespaces stay with the client that created them.
+    if live.ownership.is_absent() && desired.key.kind != Kind::Namespace {
         match adoption {
             Adoption::Refuse => {}
-            Adoption::Adopt => return Action::Adopt(live.differences.clone()),
-            Adoption::Overwrite => return Action::Overwrite(live.differences.clone()),
+            Adoption::Adopt => return PlanAction::Adopt(live.differences.clone()),
+            Adoption::Overwrite => return PlanAction::Overwrite(live.differences.clone()),
         }
     }
-    if live.marks.hash.as_deref() != Some(&desired.hash) {
-        return Action::Update(vec!["the desired state".into()]);
+    if live.ownership.hash.as_deref() != Some(&desired.hash) {
+        return PlanAction::Update(vec!["the desired state".into()]);
     }
     match &live.drift {
-        Drift::Unchecked | Drift::None => Action::Keep,
-        Drift::Fields(fields) => Action::Update(fields.clone()),
-        Drift::Extras(paths) => Action::TakeOut(paths.clone()),
+        Drift::Unchecked | Drift::None => PlanAction::Unchanged,
+        Drift::Fields(fields) => PlanAction::Update(fields.clone()),
+        Drift::Extras(paths) => PlanAction::RemoveExtras(paths.clone()),
     }
 }
 
 impl Plan<Applied> {
-    /// The first failure that is about the mesh: add-ons are in nobody's way.
+    /// The first failure of the mesh itself. Failures of add-ons don't block it.
     #[must_use]
     pub fn failure(&self) -> Option<&crate::apply::ApplyError> {
         self.state.failures.iter().find(|failure| add_on_of(&self.steps, failure.key()).is_none())
     }
 
-    /// Add-ons with what could not be written of them.
+    /// Failed writes of add-ons, each with the add-on's name.
     pub fn failed_add_ons(&self) -> impl Iterator<Item = (&str, &crate::apply::ApplyError)> {
         let failures = self.state.failures.iter();
         failures.filter_map(|failure| Some((add_on_of(&self.steps, failure.key())?, failure)))
     }
 }
 
-/// The add-on that a desired object belongs to.
+/// The add-on that a desired object belongs to, if any.
 #[must_use]
-pub fn add_on_of<'a>(steps: &'a [Step], key: &ObjectKey) -> Option<&'a str> {
+pub fn add_on_of<'a>(steps: &'a [PlanStep], key: &ObjectKey) -> Option<&'a str> {
     match &steps.iter().find(|step| step.desired.key == *key)?.desired.component {
         Component::AddOn(name) => Some(name),
         _ => None,
@@ -288,13 +299,13 @@ pub fn add_on_of<'a>(steps: &'a [Step], key: &ObjectKey) -> Option<&'a str> {
 }
 
 impl<S> Plan<S> {
-    /// Whether everything is as desired and nothing is left to prune.
+    /// Whether no object has to be written or deleted.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.make_way.is_empty()
+        self.delete_first.is_empty()
             && self.prune.is_empty()
-            && self.leaving.is_empty()
-            && self.steps.iter().all(|step| step.action == Action::Keep)
+            && self.terminating.is_empty()
+            && self.steps.iter().all(|step| step.action == PlanAction::Unchanged)
     }
 }
 

@@ -1,9 +1,10 @@
-//! What Pod Security of namespaces means for the mesh's applications, and the platform for the mesh's node agents.
+//! Warnings about pods that can't be created: applications in namespaces with a strict Pod Security level, and cni and
+//! ztunnel on platforms that forbid privileged pods.
 //!
 //! An injected pod gets the container istio-init, which needs the capabilities `NET_ADMIN` and `NET_RAW`; the levels
-//! `baseline` and `restricted` refuse those. The pod is then never made, and only its `ReplicaSet` says so, so that
-//! Meshwright tells it ahead. With the CNI plugin there is no such container. The mesh's own pods need no such look:
-//! where they are refused, their Deployment says so and the mesh isn't Ready.
+//! `baseline` and `restricted` forbid those. The pod is then never created, and only its `ReplicaSet` reports it, so
+//! Meshwright warns in advance. With the CNI plugin there is no such container. The mesh's own pods need no check: if
+//! they are forbidden, their Deployment reports it and the mesh isn't Ready.
 
 use std::collections::BTreeMap;
 
@@ -13,82 +14,83 @@ use serde_json::Value;
 use super::merge::get;
 use super::object::ENFORCE_LABEL;
 use super::revisions::{DEFAULT, INJECTION_LABEL, REVISION_LABEL};
-use super::validated::Validated;
-use super::words::few;
+use super::text::abbreviate;
+use super::validated::ValidatedSpec;
 use crate::catalog::ChartName;
 
-/// Levels of Pod Security that refuse istio-init.
-pub const REFUSING: [&str; 2] = ["baseline", "restricted"];
+/// Pod Security levels that forbid istio-init.
+pub const BLOCKING_LEVELS: [&str; 2] = ["baseline", "restricted"];
 
-/// A namespace, as far as it is judged here.
+/// The metadata of a Namespace that determines injection and Pod Security.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamespaceLabels {
-    /// Its name.
+    /// Name of the Namespace.
     pub name: String,
-    /// Its labels.
+    /// All labels of the Namespace.
     pub labels: BTreeMap<String, String>,
 }
 
 impl NamespaceLabels {
-    /// The level of Pod Security, where it refuses istio-init.
-    fn refusing(&self) -> Option<&str> {
-        self.labels.get(ENFORCE_LABEL).map(String::as_str).filter(|level| REFUSING.contains(level))
+    /// The Pod Security level, if it forbids istio-init.
+    fn blocking_level(&self) -> Option<&str> {
+        self.labels.get(ENFORCE_LABEL).map(String::as_str).filter(|level| BLOCKING_LEVELS.contains(level))
     }
 
-    /// Whether pods in it get a sidecar of this mesh.
-    fn is_injected(&self, mesh: &Validated, by_default: bool) -> bool {
+    /// Whether pods in this namespace get a sidecar from this mesh.
+    fn is_injected(&self, mesh: &ValidatedSpec, by_default: bool) -> bool {
         let label = |key: &str| self.labels.get(key).map(String::as_str);
-        let is_default = mesh.is_called(DEFAULT);
+        let is_default = mesh.has_revision_name(DEFAULT);
         match (label(INJECTION_LABEL), label(REVISION_LABEL)) {
             (Some(value), _) => value == "enabled" && is_default,
-            (None, Some(name)) => mesh.is_called(name),
+            (None, Some(name)) => mesh.has_revision_name(name),
             (None, None) => by_default && is_default && !matches!(self.name.as_str(), "kube-system" | "kube-public"),
         }
     }
 }
 
-/// What keeps pods from being made, each with what to change. `namespaces` are those with the label [`ENFORCE_LABEL`].
+/// Warnings about pods that can't be created, each with a remedy. `namespaces` are those with the label
+/// [`ENFORCE_LABEL`].
 #[must_use]
-pub fn warnings(validated: &Validated, namespaces: &[NamespaceLabels]) -> Vec<String> {
-    node_agents(validated).chain(applications(validated, namespaces)).collect()
+pub fn warnings(validated: &ValidatedSpec, namespaces: &[NamespaceLabels]) -> Vec<String> {
+    forbidden_components(validated).chain(applications(validated, namespaces)).collect()
 }
 
-/// The node agents that the platform forbids.
-fn node_agents(validated: &Validated) -> impl Iterator<Item = String> + '_ {
+/// The enabled ones of cni and ztunnel, if the platform forbids privileged pods.
+fn forbidden_components(validated: &ValidatedSpec) -> impl Iterator<Item = String> + '_ {
     let forbidden = validated.platform.privileged_pods == Some(PlatformPermission::Forbidden);
-    let agents = validated.releases.iter().map(|release| release.chart);
-    agents.filter(move |chart| forbidden && matches!(chart, ChartName::Cni | ChartName::Ztunnel)).map(|chart| {
+    let charts = validated.releases.iter().map(|release| release.chart);
+    charts.filter(move |chart| forbidden && matches!(chart, ChartName::Cni | ChartName::Ztunnel)).map(|chart| {
         format!(
-            "{chart} needs privileged pods, which {} forbids unless whoever made the cluster allowed them; where its pods \
-             are refused, allow them or set spec.{chart}.mode to Disabled",
+            "{chart} requires privileged pods, which {} forbids by default; if its pods are rejected, allow privileged pods \
+             in the cluster or set spec.{chart}.mode to Disabled",
             validated.platform.name.as_deref().unwrap_or("the platform")
         )
     })
 }
 
-/// The namespaces whose pods can't be injected.
-fn applications(validated: &Validated, namespaces: &[NamespaceLabels]) -> Option<String> {
+/// The namespaces in which injected pods can't be created.
+fn applications(validated: &ValidatedSpec, namespaces: &[NamespaceLabels]) -> Option<String> {
     if validated.has_cni() {
         return None;
     }
     let by_default = injects_by_default(validated);
-    let refused: BTreeMap<&str, &str> = namespaces
+    let blocked: BTreeMap<&str, &str> = namespaces
         .iter()
         .filter(|namespace| namespace.is_injected(validated, by_default))
-        .filter_map(|namespace| Some((namespace.name.as_str(), namespace.refusing()?)))
+        .filter_map(|namespace| Some((namespace.name.as_str(), namespace.blocking_level()?)))
         .collect();
-    if refused.is_empty() {
+    if blocked.is_empty() {
         return None;
     }
-    let refused: Vec<String> = refused.iter().map(|(name, level)| format!("{name} ({level})")).collect();
+    let blocked: Vec<String> = blocked.iter().map(|(name, level)| format!("{name} ({level})")).collect();
     Some(format!(
-        "pods can't be made in namespaces with injection whose label {ENFORCE_LABEL} refuses istio-init's NET_ADMIN and \
-         NET_RAW: {}; set the label to privileged, or set spec.cni.mode to Enabled, with which pods need neither",
-        few(&refused)
+        "Pod Security blocks injected pods in namespaces {}: the label {ENFORCE_LABEL} forbids NET_ADMIN and NET_RAW, which \
+         istio-init requires; set the label to privileged, or set spec.cni.mode to Enabled, which replaces istio-init",
+        abbreviate(&blocked)
     ))
 }
 
-fn injects_by_default(validated: &Validated) -> bool {
+fn injects_by_default(validated: &ValidatedSpec) -> bool {
     let path = "sidecarInjectorWebhook.enableNamespacesByDefault";
     validated.releases.iter().any(|release| get(&release.values, path) == Some(&Value::Bool(true)))
 }
@@ -101,7 +103,7 @@ mod tests {
     use crate::mesh::object::{Component, Owner};
     use crate::mesh::validated::ChartRelease;
 
-    fn with(values: Value) -> Validated {
+    fn with(values: Value) -> ValidatedSpec {
         let release = ChartRelease {
             chart: ChartName::Istiod,
             name: "istiod".into(),
@@ -110,7 +112,7 @@ mod tests {
             values,
         };
         let owner = Owner { installation: "mesh".into(), uid: "u".into(), release: semver::Version::new(1, 31, 2) };
-        Validated { releases: vec![release], ..Validated::bare(owner) }
+        ValidatedSpec { releases: vec![release], ..ValidatedSpec::empty(owner) }
     }
 
     fn namespace(name: &str, labels: &[(&str, &str)]) -> NamespaceLabels {
@@ -119,61 +121,65 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_that_is_injected_and_refuses_istio_init_is_named_with_its_level_and_the_remedy() {
+    fn warns_of_injected_namespace_that_forbids_init_container() {
         let shop = namespace("shop", &[(ENFORCE_LABEL, "baseline"), ("istio-injection", "enabled")]);
         let pay = namespace("pay", &[(ENFORCE_LABEL, "restricted"), ("istio.io/rev", "default")]);
-        let told = warnings(&with(json!({})), &[shop, pay]);
-        assert_eq!(told.len(), 1);
+        let found = warnings(&with(json!({})), &[shop, pay]);
+        assert_eq!(found.len(), 1);
         for word in ["pay (restricted), shop (baseline)", "NET_ADMIN", "set the label to privileged", "spec.cni.mode"] {
-            assert!(told[0].contains(word), "{word}: {told:?}");
+            assert!(found[0].contains(word), "{word}: {found:?}");
         }
     }
 
     #[test]
-    fn what_is_not_injected_or_refuses_nothing_is_not_named() {
+    fn ignores_namespaces_without_injection_or_enforcement() {
         let others = [
             namespace("plain", &[(ENFORCE_LABEL, "restricted")]),
             namespace("off", &[(ENFORCE_LABEL, "baseline"), ("istio-injection", "disabled")]),
-            namespace("theirs", &[(ENFORCE_LABEL, "baseline"), ("istio.io/rev", "canary")]),
+            namespace("foreign", &[(ENFORCE_LABEL, "baseline"), ("istio.io/rev", "canary")]),
             namespace("open", &[(ENFORCE_LABEL, "privileged"), ("istio-injection", "enabled")]),
         ];
         assert_eq!(warnings(&with(json!({})), &others), [""; 0]);
     }
 
     #[test]
-    fn where_injection_is_the_default_unlabelled_namespaces_count_and_the_clusters_own_do_not() {
+    fn injection_by_default_includes_unlabelled_namespaces() {
         let values = json!({"sidecarInjectorWebhook": {"enableNamespacesByDefault": true}});
         let plain = namespace("plain", &[(ENFORCE_LABEL, "restricted")]);
         let own = namespace("kube-system", &[(ENFORCE_LABEL, "restricted")]);
-        let told = warnings(&with(values), &[plain, own]);
-        assert!(told[0].contains("plain (restricted);"), "{told:?}");
+        let found = warnings(&with(values), &[plain, own]);
+        assert!(found[0].contains("plain (restricted):"), "{found:?}");
     }
 
     #[test]
-    fn with_the_cni_plugin_nothing_is_refused() {
+    fn no_warning_with_cni_plugin() {
         let shop = namespace("shop", &[(ENFORCE_LABEL, "baseline"), ("istio-injection", "enabled")]);
         assert_eq!(warnings(&with(json!({"cni": {"enabled": true}})), &[shop]), [""; 0]);
     }
 
     #[test]
-    fn a_node_agent_on_a_platform_that_forbids_privileged_pods_is_named_with_what_to_do() {
+    fn warns_of_privileged_pods_on_restrictive_platform() {
         let mut validated = with(json!({}));
-        let agent = ChartRelease { chart: ChartName::Ztunnel, name: "ztunnel".into(), ..validated.releases[0].clone() };
-        validated.releases.push(agent);
+        let release =
+            ChartRelease { chart: ChartName::Ztunnel, name: "ztunnel".into(), ..validated.releases[0].clone() };
+        validated.releases.push(release);
         assert_eq!(warnings(&validated, &[]), [""; 0]);
         validated.platform.name = Some("tkgi".into());
         validated.platform.privileged_pods = Some(PlatformPermission::Forbidden);
-        let told = warnings(&validated, &[]);
-        assert!(told.len() == 1 && told[0].contains("ztunnel needs privileged pods, which tkgi forbids"), "{told:?}");
-        assert!(told[0].contains("spec.ztunnel.mode"), "{told:?}");
+        let found = warnings(&validated, &[]);
+        assert!(
+            found.len() == 1 && found[0].contains("ztunnel requires privileged pods, which tkgi forbids"),
+            "{found:?}"
+        );
+        assert!(found[0].contains("spec.ztunnel.mode"), "{found:?}");
     }
 
     #[test]
-    fn of_many_namespaces_a_few_are_named() {
+    fn abbreviates_many_namespaces() {
         let many: Vec<NamespaceLabels> = (0..12)
             .map(|n| namespace(&format!("n{n:02}"), &[(ENFORCE_LABEL, "baseline"), ("istio-injection", "enabled")]))
             .collect();
-        let told = warnings(&with(json!({})), &many);
-        assert!(told[0].contains("n04 (baseline) and 7 more;"), "{told:?}");
+        let found = warnings(&with(json!({})), &many);
+        assert!(found[0].contains("n04 (baseline) and 7 more:"), "{found:?}");
     }
 }

@@ -1,10 +1,10 @@
-//! What is written into the pod templates of rendered workloads.
+//! Annotations on the pod templates of rendered workloads.
 
 use serde_json::{Value, json};
 
 use super::kind::Kind;
 
-/// Pods are rolled when what they are made from changes: a gateway's are made by the injector, so its inputs are theirs.
+/// Sets a checksum annotation on the pod template of a Deployment, so that a change of the inputs rolls its pods.
 pub(super) fn annotate_pods(object: &mut Value, annotation: &str, checksum: &str) {
     if object.get("kind").and_then(Value::as_str) != Some(Kind::Deployment.name()) {
         return;

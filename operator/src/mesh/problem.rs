@@ -1,18 +1,18 @@
-//! What is wrong with a spec, said so that a person can put it right.
+//! Validation errors of a spec.
 
 use std::fmt;
 
-/// One thing that is wrong: the field, and what about it.
+/// A field of the spec and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The field, as a path in the resource. Example: `spec.values.istiod.revision`.
     pub field: String,
-    /// The value, and what would be right.
+    /// What is wrong with the value, and which values are valid.
     pub message: String,
 }
 
 impl Problem {
-    /// A problem of a field.
+    /// A problem with the given field.
     #[must_use]
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { field: field.into(), message: message.into() }
@@ -25,7 +25,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Problems in one sentence.
+/// All problems in one line, separated by semicolons.
 #[must_use]
 pub fn sentence(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")

@@ -1,5 +1,5 @@
-//! What shapes a gateway's proxy: the injector's gateway template, the values that this template reads, and the proxy
-//! configuration of the mesh. Gateway pods are rolled when these change, and only then.
+//! The inputs of a gateway's injected proxy: the injector's gateway template, the values that this template reads, and
+//! the proxy configuration of the mesh. Gateway pods are rolled when these change, and only then.
 
 use serde_json::{Value, json};
 
@@ -7,13 +7,13 @@ use super::merge::get;
 use super::object::short_hash;
 use crate::proxies::tag_of;
 
-/// Annotation on the pod template of gateways.
+/// Annotation on the pod template of gateways: the checksum of their proxy inputs.
 pub const PROXY_INPUTS_ANNOTATION: &str = "meshwright.dev/proxy-inputs";
 
-/// What the pods' image is made of, besides what the template names itself: istiod puts it together.
+/// Values from which istiod composes the proxy image, which the template doesn't reference itself.
 const IMAGE_VALUES: [&str; 4] = ["global.hub", "global.tag", "global.variant", "global.proxy.image"];
 
-/// The checksum, from the data of the injector's and the mesh's `ConfigMap`s. `None` if they can't be read.
+/// The checksum of the data of the injector's and the mesh's `ConfigMap`s. `None` if the injector's can't be parsed.
 #[must_use]
 pub fn proxy_inputs(injector: &Value, mesh: Option<&Value>) -> Option<String> {
     let config: Value = parse(injector.get("config")?)?;
@@ -26,8 +26,8 @@ pub fn proxy_inputs(injector: &Value, mesh: Option<&Value>) -> Option<String> {
     Some(short_hash(json!([template, used, proxy]).to_string().as_bytes()))
 }
 
-/// Whether a proxy's image is one that this injector's configuration asks for, as far as its tag tells: variants have a
-/// longer one. Digests are compared; what else names its image in full is taken as it comes.
+/// Whether a proxy's image matches the injector's configuration by tag, of which variants have a longer one, or by
+/// digest. A complete image reference without a digest matches any image.
 #[must_use]
 pub fn is_expected_image(injector: &Value, image: &str) -> bool {
     let Some(values) = injector.get("values").and_then(parse) else { return true };
@@ -51,7 +51,8 @@ fn parse(text: &Value) -> Option<Value> {
     serde_saphyr::from_str(text.as_str()?).ok()
 }
 
-/// The paths behind each `.Values.` in a template. One in brackets goes on behind them: `(.Values.pilot.env).NAME`.
+/// The paths after each `.Values.` in a template. A path in parentheses continues after them:
+/// `(.Values.pilot.env).NAME`.
 fn paths(template: &str) -> impl Iterator<Item = String> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '_';
     template.split(".Values.").skip(1).map(move |rest| {
@@ -74,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_the_template_reads_changes_the_checksum_and_another_does_not() {
+    fn checksum_covers_only_values_the_template_reads() {
         let template = "level={{ .Values.global.proxy.logLevel }}";
         let values = |level: &str, excluded: &str| json!({"global": {"proxy": {"logLevel": level, "excludeInboundPorts": excluded}}});
         let before = inputs(template, &values("warning", ""), "");
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_of_another_tag_is_not_what_the_injector_shall_give() {
+    fn compares_image_tag_and_digest() {
         let injector = |values: Value| json!({"values": values.to_string()});
         let plain = injector(json!({"global": {"tag": "1.32.0", "proxy": {"image": "proxyv2"}}}));
         assert!(is_expected_image(&plain, "registry:5000/istio/proxyv2:1.32.0"));
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_table_in_brackets_only_the_entry_that_is_read_counts() {
+    fn checksum_covers_path_after_parentheses() {
         let template = "{{ if (.Values.pilot.env).BUNDLES }}{{ (.Values.global.x) }}";
         let values = |env: Value| json!({"pilot": {"env": env}});
         let before = inputs(template, &values(json!({"OTHER": "1"})), "");
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_template_the_image_and_the_proxy_configuration_count() {
+    fn checksum_covers_template_image_and_proxy_config() {
         let before = inputs("a", &json!({}), "accessLogFile: /dev/null");
         assert_ne!(before, inputs("b", &json!({}), "accessLogFile: /dev/null"));
         assert_ne!(before, inputs("a", &json!({"global": {"tag": "1.2"}}), "accessLogFile: /dev/null"));

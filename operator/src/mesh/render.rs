@@ -1,4 +1,4 @@
-//! From [`Validated`] and charts to desired objects.
+//! Rendering of a [`ValidatedSpec`] with the release's charts into desired objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,30 +6,30 @@ use std::sync::Arc;
 use meshwright_chart::{Capabilities, Chart, Limits, Release, Rendered, documents};
 use serde_json::{Value, json};
 
-use super::add_ons::{LoadAddOnError, configure_pods};
+use super::add_ons::{LoadAddOnError, annotate_configuration_checksum};
 use super::kind::Kind;
-use super::object::{AdmitObjectError, Component, Desired, ObjectKey};
-use super::patch::{PatchObjectError, Patching};
+use super::object::{Component, DesiredObject, ObjectKey, ParseObjectError};
+use super::patch::{ApplyPatchError, ObjectPatcher};
 use super::pod_template::annotate_pods;
 use super::proxy_inputs::{PROXY_INPUTS_ANNOTATION, proxy_inputs};
 use super::revisions::{DEFAULT, Revision, TAG_LABEL};
-use super::validated::{ChartRelease, MeshNamespace, Validated};
+use super::validated::{ChartRelease, MeshNamespace, ValidatedSpec};
 use crate::catalog::ChartName;
 use crate::nodeports::HEALTH_CHECK;
 
-/// The group of webhook configurations and of admission policies.
+/// API group of webhook configurations and admission policies, as a prefix of `apiVersion`.
 const ADMISSION: &str = "admissionregistration.k8s.io/";
 
 /// Charts by name, ready to render.
 pub type Charts = BTreeMap<ChartName, Arc<Chart>>;
 
-/// Rendering failed: nothing was written.
+/// Rendering failed, before anything was written.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderMeshError {
-    /// A chart that the installation needs is not among those given.
+    /// The release lacks a chart that the installation requires.
     #[error("chart {0} is not in the release")]
     MissingChart(ChartName),
-    /// An add-on can't be made.
+    /// The bundled chart of an add-on can't be loaded.
     #[error(transparent)]
     AddOn(Box<LoadAddOnError>),
     /// A template failed.
@@ -37,115 +37,113 @@ pub enum RenderMeshError {
     Chart {
         /// Name of the Helm release.
         release: String,
-        /// Cause.
+        /// Error of the template engine.
         #[source]
         source: Box<meshwright_chart::RenderError>,
     },
-    /// What a template produced is no YAML.
+    /// The output of a template is not valid YAML.
     #[error("release {release}: {source}")]
     Document {
         /// Name of the Helm release.
         release: String,
-        /// Cause.
+        /// Error of the YAML parser.
         #[source]
         source: Box<meshwright_chart::DocumentError>,
     },
-    /// What a template produced is no object that can be applied.
+    /// The output of a template is not an object that Meshwright manages.
     #[error("release {release}, {template}: {source}")]
     Object {
         /// Name of the Helm release.
         release: String,
-        /// The template.
+        /// Path of the template.
         template: String,
-        /// Cause.
+        /// Reason for the rejection.
         #[source]
-        source: Box<AdmitObjectError>,
+        source: Box<ParseObjectError>,
     },
-    /// A container gets a variable twice, which the API server refuses without saying where from.
+    /// A container has an environment variable twice, which the API server rejects without naming the source.
     #[error(
-        "release {release}, {template}: container {container} gets the variable {variable} twice, since the chart sets \
-         it too: leave it out, or set the value that the chart makes it from"
+        "release {release}, {template}: container {container} has the environment variable {variable} twice, since the \
+         chart sets it too; remove it, or set the chart value that determines it"
     )]
     RepeatedVariable {
         /// Name of the Helm release.
         release: String,
-        /// The template.
+        /// Path of the template.
         template: String,
         /// Name of the container.
         container: String,
         /// Name of the variable.
         variable: String,
     },
-    /// A patch of the spec doesn't fit.
+    /// An entry of `spec.patches` can't be applied.
     #[error(transparent)]
-    Patch(Box<PatchObjectError>),
-    /// Two components want the same object.
-    #[error("{first} and {second} both make {key}: rename one")]
-    Clash {
-        /// The object.
+    Patch(Box<ApplyPatchError>),
+    /// Two components contain the same object.
+    #[error("{first} and {second} both create {key}; rename one of them")]
+    DuplicateObject {
+        /// Key of the object.
         key: ObjectKey,
-        /// Who made it first.
+        /// Component that was rendered first.
         first: Component,
-        /// Who made it again.
+        /// Component that was rendered later.
         second: Component,
     },
 }
 
-/// Renders the whole installation. The same inputs give the same objects, in the same order.
+/// Renders the whole installation. The result is deterministic, including the order of objects.
 pub fn render(
-    validated: &Validated,
+    validated: &ValidatedSpec,
     charts: &Charts,
     capabilities: &Capabilities,
-) -> Result<Vec<Arc<Desired>>, RenderMeshError> {
-    let mut desired: BTreeMap<ObjectKey, Desired> = BTreeMap::new();
-    let mut patching = Patching::new(&validated.patches);
+) -> Result<Vec<Arc<DesiredObject>>, RenderMeshError> {
+    let mut desired: BTreeMap<ObjectKey, DesiredObject> = BTreeMap::new();
+    let mut patcher = ObjectPatcher::new(&validated.patches);
     for (name, namespace) in &validated.namespaces {
-        insert(&mut desired, admit_namespace(validated, name, namespace, &mut patching)?)?;
+        insert(&mut desired, render_namespace(validated, name, namespace, &mut patcher)?)?;
     }
-    let mut injector = Injector::default();
+    let mut injector = InjectorInputs::default();
     for release in &validated.releases {
         let chart = charts.get(&release.chart).ok_or(RenderMeshError::MissingChart(release.chart))?;
-        for object in render_release(validated, release, chart, capabilities, &mut injector, &mut patching)? {
+        for object in render_release(validated, release, chart, capabilities, &mut injector, &mut patcher)? {
             insert(&mut desired, object)?;
         }
     }
-    for object in render_add_ons(validated, capabilities, &mut patching)? {
+    for object in render_add_ons(validated, capabilities, &mut patcher)? {
         insert(&mut desired, object)?;
     }
-    patching.finish().map_err(|error| RenderMeshError::Patch(Box::new(error)))?;
+    patcher.finish().map_err(|error| RenderMeshError::Patch(Box::new(error)))?;
     Ok(desired.into_values().map(Arc::new).collect())
 }
 
-fn admit_namespace(
-    validated: &Validated,
+fn render_namespace(
+    validated: &ValidatedSpec,
     name: &str,
     namespace: &MeshNamespace,
-    patching: &mut Patching<'_>,
-) -> Result<Desired, RenderMeshError> {
+    patcher: &mut ObjectPatcher<'_>,
+) -> Result<DesiredObject, RenderMeshError> {
     let metadata = json!({"name": name, "labels": namespace.labels});
     let mut object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
-    patching.apply(&mut object, name).map_err(|error| RenderMeshError::Patch(Box::new(error)))?;
-    Desired::admit(object, &namespace.component, &validated.owner, name).map_err(|source| RenderMeshError::Object {
-        release: "namespaces".into(),
-        template: name.to_owned(),
-        source: Box::new(source),
+    patcher.apply(&mut object, name).map_err(|error| RenderMeshError::Patch(Box::new(error)))?;
+    DesiredObject::from_rendered(object, &namespace.component, &validated.owner, name).map_err(|source| {
+        RenderMeshError::Object { release: "namespaces".into(), template: name.to_owned(), source: Box::new(source) }
     })
 }
 
-/// The injector's inputs, kept while rendering: gateways are rendered after them.
+/// The injector's `ConfigMap`s, collected while istiod is rendered. Gateways are rendered later and depend on them.
 #[derive(Default)]
-struct Injector {
+struct InjectorInputs {
     config: Option<Value>,
     mesh: Option<Value>,
 }
 
-impl Injector {
-    fn note(&mut self, object: &Value, revision: &Revision) {
+impl InjectorInputs {
+    fn collect(&mut self, object: &Value, revision: &Revision) {
         let Some(data) = object.get("data") else { return };
         let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        if name == revision.of_object("istio-sidecar-injector") {
+        if name == revision.object_name("istio-sidecar-injector") {
             self.config = Some(data.clone());
-        } else if name == revision.of_object("istio") {
+        } else if name == revision.object_name("istio") {
             self.mesh = Some(data.clone());
         }
     }
@@ -156,13 +154,13 @@ impl Injector {
 }
 
 fn render_release(
-    validated: &Validated,
+    validated: &ValidatedSpec,
     release: &ChartRelease,
     chart: &Chart,
     capabilities: &Capabilities,
-    injector: &mut Injector,
-    patching: &mut Patching<'_>,
-) -> Result<Vec<Desired>, RenderMeshError> {
+    injector: &mut InjectorInputs,
+    patcher: &mut ObjectPatcher<'_>,
+) -> Result<Vec<DesiredObject>, RenderMeshError> {
     let mut objects = Vec::new();
     let name = || release.name.clone();
     let helm_release = Release { name: name(), namespace: release.namespace.clone() };
@@ -170,9 +168,9 @@ fn render_release(
     let texts = texts(chart, &helm_release, &release.values, capabilities)?;
     for rendered in rendered(&texts, &release.name) {
         let (template, mut object) = rendered?;
-        patching.apply(&mut object, &release.namespace).map_err(|error| RenderMeshError::Patch(Box::new(error)))?;
+        patcher.apply(&mut object, &release.namespace).map_err(|error| RenderMeshError::Patch(Box::new(error)))?;
         if release.component == Component::Istiod {
-            injector.note(&object, &validated.revision);
+            injector.collect(&object, &validated.revision);
         }
         if let Some((container, variable)) = repeated_variable(&object) {
             let template = template.to_owned();
@@ -184,12 +182,12 @@ fn render_release(
         }
         pin_node_ports(&mut object, validated, release);
         let component = component_of(&object, &release.component);
-        objects.push(admit(object, &component, validated, helm_release.clone(), template)?);
+        objects.push(to_desired(object, &component, validated, helm_release.clone(), template)?);
     }
     Ok(objects)
 }
 
-/// What the templates of a chart give.
+/// Renders the templates of a chart.
 fn texts(
     chart: &Chart,
     release: &Release,
@@ -200,8 +198,8 @@ fn texts(
     texts.map_err(|source| RenderMeshError::Chart { release: release.name.clone(), source: Box::new(source) })
 }
 
-/// The objects of texts, each with the template that it is from. One at a time: parsed, all definitions together would set
-/// the process's peak of memory, and what is kept of them would lie beyond it.
+/// Parses rendered templates into objects, each with the path of its template. Lazily, since all CRDs parsed at once
+/// would determine the process's peak memory and fragment its heap.
 fn rendered<'t>(
     texts: &'t [Rendered],
     release: &'t str,
@@ -213,15 +211,15 @@ fn rendered<'t>(
     texts.iter().flat_map(of_text)
 }
 
-fn admit(
+fn to_desired(
     object: Value,
     component: &Component,
-    validated: &Validated,
+    validated: &ValidatedSpec,
     release: Release,
     template: &str,
-) -> Result<Desired, RenderMeshError> {
-    let admitted = Desired::admit(object, component, &validated.owner, &release.namespace);
-    admitted.map_err(|source| RenderMeshError::Object {
+) -> Result<DesiredObject, RenderMeshError> {
+    let desired = DesiredObject::from_rendered(object, component, &validated.owner, &release.namespace);
+    desired.map_err(|source| RenderMeshError::Object {
         release: release.name,
         template: template.to_owned(),
         source: Box::new(source),
@@ -229,29 +227,29 @@ fn admit(
 }
 
 fn render_add_ons(
-    validated: &Validated,
+    validated: &ValidatedSpec,
     capabilities: &Capabilities,
-    patching: &mut Patching<'_>,
-) -> Result<Vec<Desired>, RenderMeshError> {
+    patcher: &mut ObjectPatcher<'_>,
+) -> Result<Vec<DesiredObject>, RenderMeshError> {
     let mut objects = Vec::new();
     for add_on in &validated.add_ons {
         let chart = add_on.chart().map_err(|error| RenderMeshError::AddOn(Box::new(error)))?;
         let release = Release { name: add_on.name.as_str().to_owned(), namespace: validated.namespace.clone() };
         let texts = texts(&chart, &release, &add_on.values, capabilities)?;
-        let mut made = rendered(&texts, &release.name).collect::<Result<Vec<_>, _>>()?;
-        for (_, object) in &mut made {
-            patching.apply(object, &release.namespace).map_err(|error| RenderMeshError::Patch(Box::new(error)))?;
+        let mut objects_of_chart = rendered(&texts, &release.name).collect::<Result<Vec<_>, _>>()?;
+        for (_, object) in &mut objects_of_chart {
+            patcher.apply(object, &release.namespace).map_err(|error| RenderMeshError::Patch(Box::new(error)))?;
         }
-        configure_pods(&mut made);
-        for (template, object) in made {
-            objects.push(admit(object, &add_on.component(), validated, release.clone(), template)?);
+        annotate_configuration_checksum(&mut objects_of_chart);
+        for (template, object) in objects_of_chart {
+            objects.push(to_desired(object, &add_on.component(), validated, release.clone(), template)?);
         }
     }
     Ok(objects)
 }
 
-/// What an object belongs to: mostly what its chart is for. But tags come out of istiod's chart, and the validation of what
-/// asks for no revision, which goes where the default goes, out of the base chart.
+/// The component of an object, usually that of its chart. Exceptions: istiod's chart contains the tags, and the base
+/// chart contains the validation of configuration without a revision, which belongs to the tag `default`.
 fn component_of(object: &Value, chart: &Component) -> Component {
     let text = |path: &str| object.pointer(path).and_then(Value::as_str);
     let tag = object.pointer("/metadata/labels").and_then(|labels| labels.get(TAG_LABEL)).and_then(Value::as_str);
@@ -264,7 +262,7 @@ fn component_of(object: &Value, chart: &Component) -> Component {
     }
 }
 
-/// A container and a variable that its list has twice.
+/// The names of a container and of an environment variable that it has twice.
 fn repeated_variable(object: &Value) -> Option<(String, String)> {
     let entries = |of: &Value, list: &str| of.pointer(list).and_then(Value::as_array).cloned().unwrap_or_default();
     let name = |of: &Value| of.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -278,7 +276,7 @@ fn repeated_variable(object: &Value) -> Option<(String, String)> {
         })
 }
 
-/// No chart has a value for labels of its webhook configurations.
+/// Sets the platform's labels on webhook configurations, for which the charts have no value.
 fn label_webhooks(object: &mut Value, labels: &BTreeMap<String, String>) {
     let kind = object.get("kind").and_then(Value::as_str);
     let kinds = [Kind::MutatingWebhookConfiguration, Kind::ValidatingWebhookConfiguration];
@@ -287,13 +285,13 @@ fn label_webhooks(object: &mut Value, labels: &BTreeMap<String, String>) {
     }
 }
 
-/// Writes the node ports into a gateway's Service. Some releases' charts have no values for those of east-west gateways,
-/// or for the health check's.
-fn pin_node_ports(object: &mut Value, validated: &Validated, release: &ChartRelease) {
+/// Sets the allocated node ports in a gateway's Service. The charts of some releases have no values for node ports of
+/// east-west gateways, or for the health check.
+fn pin_node_ports(object: &mut Value, validated: &ValidatedSpec, release: &ChartRelease) {
     if object.get("kind").and_then(Value::as_str) != Some(Kind::Service.name()) {
         return;
     }
-    let pinned = |name: &str| validated.node_ports.get(&release.slot(name)).map(|(port, _)| port);
+    let pinned = |name: &str| validated.node_ports.get(&release.port_key(name)).map(|(port, _)| port);
     for port in object.pointer_mut("/spec/ports").and_then(Value::as_array_mut).into_iter().flatten() {
         let name = port.get("name").and_then(Value::as_str).unwrap_or_default();
         if let Some(node_port) = pinned(name) {
@@ -305,9 +303,9 @@ fn pin_node_ports(object: &mut Value, validated: &Validated, release: &ChartRele
     }
 }
 
-fn insert(desired: &mut BTreeMap<ObjectKey, Desired>, object: Desired) -> Result<(), RenderMeshError> {
+fn insert(desired: &mut BTreeMap<ObjectKey, DesiredObject>, object: DesiredObject) -> Result<(), RenderMeshError> {
     if let Some(first) = desired.get(&object.key) {
-        return Err(RenderMeshError::Clash {
+        return Err(RenderMeshError::DuplicateObject {
             key: object.key.clone(),
             first: first.component.clone(),
             second: object.component,
@@ -322,7 +320,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_of_the_platform_go_on_webhook_configurations_and_on_nothing_else() {
+    fn labels_webhook_configurations_only() {
         let labels = BTreeMap::from([("a/b".to_owned(), "true".to_owned())]);
         let labelled = |kind: &str| {
             let mut object = json!({"kind": kind, "metadata": {"name": "x", "labels": {"app": "y"}}});

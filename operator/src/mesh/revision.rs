@@ -1,4 +1,4 @@
-//! What the operator remembers: the resolved inputs of one accepted spec, as a ControllerRevision holds them.
+//! Revision records: the resolved inputs of each accepted spec, stored as ControllerRevisions.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,67 +8,69 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use super::object::short_hash;
+use super::renamed_fields::RenamedField;
 use super::revisions::DEFAULT;
 use crate::nodeports::Pins;
-use crate::platform::Detected;
+use crate::platform::DetectedPlatform;
 
-/// Everything that a render of an accepted spec depends on, so that it can be made again exactly.
+/// Every input of rendering an accepted spec, so that the same objects can be rendered again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ResolvedInputs {
     /// The spec as it was accepted.
     pub spec: MeshInstallationSpec,
-    /// The exact release; a minor is resolved only once per spec.
+    /// The exact release; a minor version is resolved once per spec.
     pub version: Version,
-    /// Digest of each chart that was used.
+    /// Digest of each chart.
     pub charts: BTreeMap<String, String>,
-    /// The revision that the operator has named, with the strategy Canary.
+    /// The control plane revision that the operator named, with the strategy Canary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// Version of the API server, as the charts saw it.
+    /// Version of the API server that the charts were rendered for.
     pub kubernetes: String,
-    /// The platform; it is detected only once per spec, so that a mesh never changes with its nodes.
+    /// The platform, detected once per spec, so that a mesh does not change when nodes come and go.
     #[serde(default)]
-    pub platform: Detected,
-    /// Node ports, those of gateways that need none at present included.
+    pub platform: DetectedPlatform,
+    /// Pinned node ports, also those of gateways that use none at present.
     #[serde(default, skip_serializing_if = "Pins::is_empty")]
     pub node_ports: Pins,
 }
 
-/// What became of an accepted spec.
+/// State of a recorded revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// Accepted, not judged yet.
+pub enum RevisionVerdict {
+    /// Accepted; its rollout has neither succeeded nor failed.
     Pending,
     /// It became Ready.
-    Proved,
-    /// A later one was proved.
+    Deployed,
+    /// A later revision became Ready.
     Superseded,
-    /// A step on the way to it failed.
+    /// A step of its rollout failed.
     Failed,
-    /// A step on the way to it failed, and what ran before was proved again.
+    /// A step of its rollout failed, and the rollback to the last known good revision completed.
     RolledBack,
 }
 
-impl Verdict {
-    /// As the annotation on the ControllerRevision spells it.
+impl RevisionVerdict {
+    /// The value of the annotation on the ControllerRevision.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
-            Self::Proved => "proved",
+            Self::Deployed => "deployed",
             Self::Superseded => "superseded",
             Self::Failed => "failed",
             Self::RolledBack => "rolled-back",
         }
     }
 
-    /// Reads the annotation; what is missing or strange is not judged yet.
+    /// Reads the annotation; a missing or unknown value means pending. Operators before 0.2 wrote `proved` for
+    /// `deployed`.
     #[must_use]
     pub fn parse(text: Option<&str>) -> Self {
         match text {
-            Some("proved") => Self::Proved,
+            Some("deployed" | "proved") => Self::Deployed,
             Some("superseded") => Self::Superseded,
             Some("failed") => Self::Failed,
             Some("rolled-back") => Self::RolledBack,
@@ -77,32 +79,34 @@ impl Verdict {
     }
 }
 
-/// One remembered spec.
+/// One revision of the history.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Record {
+pub struct RevisionRecord {
     /// Name of the ControllerRevision.
     pub name: String,
-    /// Rising number.
+    /// `revision` of the ControllerRevision; a later one is greater.
     pub number: i64,
-    /// Inputs.
+    /// The inputs that it was rendered from.
     pub inputs: ResolvedInputs,
-    /// Verdict.
-    pub verdict: Verdict,
-    /// Why it failed, if it did.
+    /// Whether it was deployed, superseded, failed or rolled back.
+    pub verdict: RevisionVerdict,
+    /// Why its rollout failed.
     pub failure: Option<String>,
-    /// UID of the installation that it was written for.
+    /// Fields that the spec had under former names; [`Self::inputs`] has their values under the new ones.
+    pub renamed_fields: Vec<RenamedField>,
+    /// UID of the MeshInstallation that it was written for.
     pub uid: String,
 }
 
 impl ResolvedInputs {
-    /// The name of the record: the same inputs always have the same.
+    /// The name of the ControllerRevision: equal inputs have equal names.
     #[must_use]
-    pub fn record_name(&self, installation: &str) -> String {
+    pub fn revision_name(&self, installation: &str) -> String {
         let text = serde_json::to_vec(self).unwrap_or_default();
         format!("{installation}-{}", short_hash(&text))
     }
 
-    /// The spec that is rendered: with the revision that the operator has named it has the tag of the default, too.
+    /// The spec that is rendered. A canary revision named by the operator also gets the tag `default`.
     #[must_use]
     pub fn rendered_spec(&self) -> Cow<'_, MeshInstallationSpec> {
         let Some(revision) = &self.revision else { return Cow::Borrowed(&self.spec) };
@@ -114,16 +118,16 @@ impl ResolvedInputs {
         Cow::Owned(spec)
     }
 
-    /// Whether this record was made for the same wishes, switches that don't shape the mesh aside.
+    /// Whether the record was made for this spec, apart from fields that don't change the mesh.
     #[must_use]
-    pub fn is_for(&self, spec: &MeshInstallationSpec) -> bool {
-        shape(&self.spec) == shape(spec)
+    pub fn matches_spec(&self, spec: &MeshInstallationSpec) -> bool {
+        mesh_fields(&self.spec) == mesh_fields(spec)
     }
 }
 
-/// The spec without the switches that don't shape the mesh.
+/// The spec without the fields that don't change the mesh's objects.
 #[must_use]
-pub fn shape(spec: &MeshInstallationSpec) -> MeshInstallationSpec {
+pub fn mesh_fields(spec: &MeshInstallationSpec) -> MeshInstallationSpec {
     let proxy = Proxy { update: ProxyUpdate::default(), ..spec.proxy.clone() };
     MeshInstallationSpec {
         paused: false,
@@ -141,37 +145,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn switches_that_dont_shape_the_mesh_make_no_other_wish() {
+    fn ignores_fields_that_do_not_change_mesh() {
         let spec = |fields: serde_json::Value| -> MeshInstallationSpec {
             let mut all = json!({"version": "1.31.2"});
             crate::mesh::merge::merge(&mut all, fields);
             serde_json::from_value(all).unwrap()
         };
-        let plain = shape(&spec(json!({})));
+        let plain = mesh_fields(&spec(json!({})));
         for fields in [json!({"adoption": "Adopt"}), json!({"paused": true}), json!({"deletion": {"policy": "Orphan"}})]
         {
-            assert_eq!(shape(&spec(fields.clone())), plain, "{fields}");
+            assert_eq!(mesh_fields(&spec(fields.clone())), plain, "{fields}");
         }
-        assert_ne!(shape(&spec(json!({"profile": "demo"}))), plain);
+        assert_ne!(mesh_fields(&spec(json!({"profile": "demo"}))), plain);
     }
 
     #[test]
-    fn a_verdict_is_spelled_alike_in_the_annotation_and_in_what_programs_read() {
-        use Verdict::{Failed, Pending, Proved, RolledBack, Superseded};
-        for verdict in [Pending, Proved, Superseded, Failed, RolledBack] {
+    fn verdict_has_one_spelling() {
+        use RevisionVerdict::{Deployed, Failed, Pending, RolledBack, Superseded};
+        for verdict in [Pending, Deployed, Superseded, Failed, RolledBack] {
             assert_eq!(json!(verdict), verdict.as_str());
-            assert_eq!(Verdict::parse(Some(verdict.as_str())), verdict);
+            assert_eq!(RevisionVerdict::parse(Some(verdict.as_str())), verdict);
         }
+        assert_eq!(RevisionVerdict::parse(Some("proved")), Deployed, "as earlier operators wrote it");
     }
+
     #[test]
-    fn what_the_first_operator_remembered_is_still_understood() {
-        // Word for word what 0.1.0 wrote: an operator that takes over must find the spec of the mesh that runs.
+    fn reads_records_of_first_operator_release() {
+        // Verbatim as written by 0.1.0: a newer operator must recognize the spec of the running mesh.
         let record = r#"{"charts":{"base":"sha256:182a737ba1d9d657943dbf7f8175a1037fb18d075ef61d59d0abff73b1b750e5"},"kubernetes":"v1.36.3","platform":{"evidence":["nothing about nodes or API server shows a platform that is known"],"name":"generic"},"spec":{"deletion":{"crds":"Keep","policy":"Uninstall","whileInUse":"Wait"},"namespace":"istio-system","paused":false,"platform":"auto","profile":"demo","version":"1.32.0-alpha.eed52ebb66ad"},"version":"1.32.0-alpha.eed52ebb66ad"}"#;
         let inputs: ResolvedInputs = serde_json::from_str(record).unwrap();
-        let wanted = |profile: &str| {
+        let spec = |profile: &str| {
             serde_json::from_value(json!({"version": "1.32.0-alpha.eed52ebb66ad", "profile": profile})).unwrap()
         };
-        assert!(inputs.is_for(&wanted("demo")));
-        assert!(!inputs.is_for(&wanted("minimal")));
+        assert!(inputs.matches_spec(&spec("demo")));
+        assert!(!inputs.matches_spec(&spec("minimal")));
     }
 }

@@ -1,56 +1,56 @@
-//! Revisions of the control plane, and the parts that a mesh falls into by who of several revisions they belong to.
+//! Control plane revisions, and which objects belong to one revision.
 //!
-//! What is rendered of one spec for one revision is a list of objects, each with its component. [`Part`] says which of them
-//! all revisions share, which are one control plane's own, and which stand for a name that moves from one to another; two
-//! renders of a spec with two revisions are put together by [`of_part`].
+//! A spec is rendered for one revision into a list of objects, each with its component. [`MeshPart`] separates the
+//! objects that all revisions share, those of one control plane, and those of a tag, which moves from one revision to
+//! another.
 
 use std::sync::Arc;
 
 use meshwright_api::MeshInstallationSpec;
 use semver::Version;
 
-use super::object::{Component, Desired};
+use super::object::{Component, DesiredObject};
 
-/// The name of the default revision, in labels, and of the tag that stands for it.
+/// The label value of the default revision, and the name of the tag for it.
 pub const DEFAULT: &str = "default";
-/// The label by which pods and namespaces ask for a revision or tag.
+/// The label by which pods and namespaces select a revision or tag.
 pub const REVISION_LABEL: &str = "istio.io/rev";
-/// The label of namespaces that ask for the default, or to be left alone.
+/// The label by which namespaces select the default revision or disable injection.
 pub const INJECTION_LABEL: &str = "istio-injection";
-/// The label of objects that are there for a tag.
+/// The label of objects that belong to a tag.
 pub const TAG_LABEL: &str = "istio.io/tag";
-/// Longest name of a revision: the Helm release `istiod-<revision>` has at most 53 characters.
-const LONGEST: usize = 46;
+/// A Helm release name has at most 53 characters, and the release is named `istiod-<revision>`.
+const MAX_REVISION_LENGTH: usize = 46;
 
 /// A revision of the control plane.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Revision {
-    /// The one without a name, which `istio-injection=enabled` means unless a tag says otherwise.
+    /// The revision without a name, selected by `istio-injection=enabled` unless a tag `default` exists.
     Default,
-    /// One with a name.
+    /// A revision with a name.
     Named(String),
 }
 
 impl Revision {
-    /// The revision that a spec asks for.
+    /// The revision in `spec.revision`.
     #[must_use]
     pub fn of(spec: &MeshInstallationSpec) -> Self {
         spec.revision.clone().map_or(Self::Default, Self::Named)
     }
 
-    /// The revision of a release where the operator chooses its name: `1.32.0-lab.1` is `1-32-0-lab-1`.
+    /// The revision that the operator names after a release: `1.32.0-lab.1` becomes `1-32-0-lab-1`.
     #[must_use]
     pub fn automatic(version: &Version) -> Self {
         let name: String = version
             .to_string()
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
-            .take(LONGEST)
+            .take(MAX_REVISION_LENGTH)
             .collect();
         Self::Named(name.trim_end_matches('-').to_owned())
     }
 
-    /// The name, if it has one.
+    /// The name; `None` for the default revision.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         match self {
@@ -65,32 +65,32 @@ impl Revision {
         self.name().unwrap_or(DEFAULT)
     }
 
-    /// The name of one of its objects, as Istio's charts make it: `istiod`, `istiod-canary`.
+    /// The name of one of its objects, as Istio's charts build it: `istiod`, `istiod-canary`.
     #[must_use]
-    pub fn of_object(&self, base: &str) -> String {
+    pub fn object_name(&self, base: &str) -> String {
         self.name().map_or_else(|| base.to_owned(), |name| format!("{base}-{name}"))
     }
 }
 
-/// Whose of several revisions an object is.
+/// Which part of a mesh an object belongs to, when several revisions exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Part {
-    /// Of all: namespaces, CRDs, the account of readers from other clusters.
+pub enum MeshPart {
+    /// Shared by all revisions: namespaces, CRDs, the ServiceAccount of remote readers.
     Shared,
-    /// Of one: istiod, its rights, configuration and webhooks.
+    /// One control plane: istiod with its RBAC, configuration and webhooks.
     ControlPlane,
-    /// Of the cluster's nodes: cni and ztunnel, of which there is one.
+    /// istio-cni and ztunnel, of which a cluster has one each.
     Nodes,
-    /// Of a tag, which stands for one of them at a time.
+    /// A tag, which points to one revision at a time.
     Tags,
-    /// A gateway, which asks for one of them.
+    /// A gateway, which uses one revision.
     Gateways,
-    /// Of none: add-ons look at all.
+    /// Add-ons, which are independent of revisions.
     AddOns,
 }
 
-impl Part {
-    /// The part that a component belongs to.
+impl MeshPart {
+    /// The part of the given component.
     #[must_use]
     pub const fn of(component: &Component) -> Self {
         match component {
@@ -105,8 +105,8 @@ impl Part {
 }
 
 /// The objects of one part.
-pub fn of_part(desired: &[Arc<Desired>], part: Part) -> impl Iterator<Item = &Arc<Desired>> {
-    desired.iter().filter(move |object| Part::of(&object.component) == part)
+pub fn objects_of_part(desired: &[Arc<DesiredObject>], part: MeshPart) -> impl Iterator<Item = &Arc<DesiredObject>> {
+    desired.iter().filter(move |object| MeshPart::of(&object.component) == part)
 }
 
 #[cfg(test)]
@@ -114,19 +114,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_automatic_revision_is_a_dns_label_made_of_the_version() {
+    fn automatic_revision_is_dns_label_of_version() {
         let automatic = |version: &str| Revision::automatic(&version.parse().unwrap());
         assert_eq!(automatic("1.32.0-lab.1"), Revision::Named("1-32-0-lab-1".into()));
         assert_eq!(automatic("1.31.2"), Revision::Named("1-31-2".into()));
         assert_eq!(automatic("1.32.0-RC.1").label(), "1-32-0-rc-1");
         let long = automatic(&format!("1.32.0-{}.{}", "a".repeat(38), "b".repeat(9)));
-        assert_eq!(long.label(), format!("1-32-0-{}", "a".repeat(38)), "it ends with no hyphen");
+        assert_eq!(long.label(), format!("1-32-0-{}", "a".repeat(38)), "no trailing hyphen");
     }
 
     #[test]
-    fn only_a_named_revision_is_in_the_names_of_objects() {
-        assert_eq!((Revision::Default.of_object("istiod").as_str(), Revision::Default.label()), ("istiod", "default"));
+    fn only_named_revision_is_in_object_names() {
+        assert_eq!(
+            (Revision::Default.object_name("istiod").as_str(), Revision::Default.label()),
+            ("istiod", "default")
+        );
         let canary = Revision::Named("canary".into());
-        assert_eq!((canary.of_object("istiod").as_str(), canary.label()), ("istiod-canary", "canary"));
+        assert_eq!((canary.object_name("istiod").as_str(), canary.label()), ("istiod-canary", "canary"));
     }
 }

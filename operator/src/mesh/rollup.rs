@@ -1,6 +1,6 @@
-//! From what was applied and measured to status. Pure: the time and the generation are arguments.
+//! Computes status from the outcome of a reconcile and measured health. Time and generation are arguments.
 
-mod judge;
+mod conditions;
 mod upgradeable;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -11,220 +11,240 @@ use meshwright_api::{
     UpgradeOutcome,
 };
 
-use super::health::{Blocker, Health, KeptRevision};
+use super::health::{Blocker, Health, RetiringRevision};
 use super::plan::{Applied, Plan};
-use super::upgrade::Progress;
+use super::upgrade::UpgradeProgress;
 use crate::apply::{ApplyError, ErrorClass};
-use crate::nodeports::PortRefusal;
-use crate::proxies::{Seen, is_outdated};
+use crate::nodeports::PortRejection;
+use crate::proxies::{ReportedProxies, is_outdated};
 
-/// Everything that status says, at one moment.
-pub struct Report<'a> {
-    /// Status as it was.
+/// The input of a status computation.
+pub struct StatusInput<'a> {
+    /// The last published status.
     pub previous: &'a MeshInstallationStatus,
-    /// Generation that was looked at.
+    /// Generation that was reconciled.
     pub generation: i64,
-    /// `spec.version` as it was written.
+    /// `spec.version` as in the spec, not resolved.
     pub desired_version: &'a str,
-    /// What became of the spec.
-    pub course: Course<'a>,
-    /// The mesh's certificate authority, where it was looked at.
+    /// Outcome of the reconcile.
+    pub outcome: ReconcileOutcome<'a>,
+    /// The mesh's certificate authority; `None` keeps the previous value.
     pub ca: Option<CaStatus>,
-    /// How far the mesh has come on its way to a changed spec, where it is on one.
-    pub progress: Option<Progress>,
-    /// The revision that the operator has named for what it brings about.
+    /// Progress of the current or just completed upgrade or rollback.
+    pub progress: Option<UpgradeProgress>,
+    /// The control plane revision that the operator named, with the strategy Canary.
     pub revision: Option<String>,
-    /// The Gateway API, where it was looked for.
+    /// State of the Gateway API; `None` keeps the previous value.
     pub gateway_api: Option<GatewayApiStatus>,
-    /// The range of node ports, where it is known.
+    /// The API server's node port range; `None` keeps the previous value.
     pub node_port_range: Option<NodePortRangeStatus>,
-    /// The proxies that run, where they are known.
-    pub proxies: Option<Seen>,
+    /// The running proxies; `None` keeps the previous value.
+    pub proxies: Option<ReportedProxies>,
 }
 
-/// What became of the spec.
-pub enum Course<'a> {
-    /// It can't be followed until a person changes something; the mesh that runs, if any, was looked after.
+/// Outcome of a reconcile.
+pub enum ReconcileOutcome<'a> {
+    /// The spec can't be applied until a person changes something.
     Stalled {
-        /// Why.
+        /// Why the reconcile is stalled.
         blocker: Blocker,
-        /// The mesh that runs.
+        /// Health of the active revision, which was reconciled instead.
         running: Option<&'a Health>,
     },
-    /// It is being followed.
-    Followed {
-        /// What was done.
+    /// The spec was applied.
+    Reconciled {
+        /// The applied plan.
         plan: &'a Plan<Applied>,
-        /// What was measured then.
+        /// Health measured after the apply.
         health: &'a Health,
-        /// The exact release.
+        /// The resolved release.
         version: &'a semver::Version,
-        /// This very spec has been Ready before.
-        proved: bool,
+        /// This spec has been Ready before.
+        was_ready: bool,
     },
-    /// A mesh that runs is on its way to a changed spec, or back.
-    Travelling {
-        /// What was done.
+    /// A rollout of a changed spec, or a rollback, is in progress.
+    InProgress {
+        /// The applied plan.
         plan: &'a Plan<Applied>,
-        /// What was measured then.
+        /// Health measured after the apply.
         health: &'a Health,
-        /// The exact release that the way leads to.
+        /// The resolved release of the target.
         version: &'a semver::Version,
-        /// How far it has come.
-        travel: Travel,
+        /// Progress of the rollout.
+        rollout: RolloutProgress,
     },
-    /// Nothing may be written.
+    /// `spec.paused` is set: nothing was written.
     Paused {
-        /// Whether all is as the spec wants it, by the last plan.
+        /// The live objects match the spec.
         applied: bool,
-        /// What was measured.
+        /// Health of the live objects.
         health: &'a Health,
-        /// The exact release.
+        /// The resolved release.
         version: &'a semver::Version,
     },
-    /// Something that isn't the spec's fault stands in the way before the spec could be followed.
-    Hindered {
-        /// What.
+    /// A transient cause outside of the spec prevented the reconcile.
+    Blocked {
+        /// Why the reconcile is blocked.
         blocker: Blocker,
-        /// This very spec has been Ready before.
-        proved: bool,
-        /// The mesh that runs, where it was looked after all the same.
+        /// This spec has been Ready before.
+        was_ready: bool,
+        /// Health of the active revision, if it was reconciled instead.
         running: Option<&'a Health>,
     },
-    /// The installation is being removed.
+    /// The installation is being deleted.
     Uninstalling {
-        /// What is going on.
+        /// The current step and what it waits for.
         blocker: Blocker,
-        /// How many pods still have a proxy, when they are waited for.
+        /// How many pods still have a proxy, while the uninstall waits for them.
         in_use: Option<usize>,
+        /// Health of the mesh, which is reconciled as long as the uninstall has not started.
+        running: Option<&'a Health>,
     },
 }
 
-/// How far a mesh has come on its way, in words.
-pub struct Travel {
-    /// A step has failed, and what ran before is being brought back.
-    pub back: bool,
-    /// What ran before doesn't come up in time either.
-    pub late: bool,
-    /// The step under way.
+impl<'a> ReconcileOutcome<'a> {
+    /// The same outcome with the health of the active revision, where it reports that.
+    #[must_use]
+    pub fn with_running(mut self, health: Option<&'a Health>) -> Self {
+        if let Self::Stalled { running, .. } | Self::Blocked { running, .. } | Self::Uninstalling { running, .. } =
+            &mut self
+        {
+            *running = health;
+        }
+        self
+    }
+}
+
+/// Progress of a rollout, for the message of Ready.
+pub struct RolloutProgress {
+    /// A step has failed, and the last known good revision is being restored.
+    pub rolling_back: bool,
+    /// The rollback has exceeded its deadline too.
+    pub deadline_exceeded: bool,
+    /// Name of the current step.
     pub step: String,
-    /// The release that the way leads from.
+    /// The release before the rollout.
     pub from: semver::Version,
-    /// What the step waits for; the clean-up's is told by the plan and by health.
+    /// What the step waits for; `None` during the clean-up, where plan and health say it.
     pub blocker: Option<Blocker>,
 }
 
-/// What the situation is, why, and in which phase.
-struct Judgement {
+/// Situation, phase, and the reason and message of Ready.
+struct Assessment {
     situation: Situation,
     phase: Phase,
     blocker: Blocker,
 }
 
-/// The new status.
+/// Computes the new status.
 #[must_use]
-pub fn rollup(report: &Report<'_>, now: &Time) -> MeshInstallationStatus {
-    let mut status = report.previous.clone();
-    status.observed_generation = report.generation;
-    status.version.desired = Some(report.desired_version.to_owned());
-    if report.ca.is_some() {
-        status.ca.clone_from(&report.ca);
+pub fn rollup(input: &StatusInput<'_>, now: &Time) -> MeshInstallationStatus {
+    let mut status = input.previous.clone();
+    status.observed_generation = input.generation;
+    status.version.desired = Some(input.desired_version.to_owned());
+    if input.ca.is_some() {
+        status.ca.clone_from(&input.ca);
     }
-    if report.gateway_api.is_some() {
-        status.gateway_api.clone_from(&report.gateway_api);
+    if input.gateway_api.is_some() {
+        status.gateway_api.clone_from(&input.gateway_api);
     }
-    if report.node_port_range.is_some() {
-        status.platform.node_port_range.clone_from(&report.node_port_range);
+    if input.node_port_range.is_some() {
+        status.platform.node_port_range.clone_from(&input.node_port_range);
     }
-    let judgement = judge::judge(report);
-    if let Some(health) = health(&report.course) {
-        show(health, &mut status, report.generation, now);
+    let assessment = conditions::compute_conditions(input);
+    if let Some(health) = health(&input.outcome) {
+        set_health(health, &mut status, input.generation, now);
     }
-    match &report.course {
-        Course::Followed { version, .. } | Course::Travelling { version, .. } | Course::Paused { version, .. } => {
+    match &input.outcome {
+        ReconcileOutcome::Reconciled { version, .. }
+        | ReconcileOutcome::InProgress { version, .. }
+        | ReconcileOutcome::Paused { version, .. } => {
             status.version.resolved = Some(version.to_string());
-            if judgement.situation == Situation::Healthy && status.version.running != status.version.resolved {
+            if assessment.situation == Situation::Healthy && status.version.running != status.version.resolved {
                 status.version.previous = status.version.running.take();
                 status.version.running.clone_from(&status.version.resolved);
             }
         }
         _ => {}
     }
-    status.version.revision.clone_from(&report.revision);
-    upgrade(report, &judgement, &mut status, now);
-    if let Some(seen) = &report.proxies {
-        status.proxies = Some(proxies(seen, status.version.running.as_deref()));
+    status.version.revision.clone_from(&input.revision);
+    set_upgrade(input, &assessment, &mut status, now);
+    if let Some(seen) = &input.proxies {
+        status.proxies = Some(proxies_status(seen, status.version.running.as_deref()));
     }
-    let Judgement { situation, phase, blocker: Blocker { reason, message } } = judgement;
-    situation.write(&mut status.conditions, reason, &message, report.generation, now);
-    in_use(report, &mut status, now);
-    upgradeable::tell(&mut status, report.generation, now);
+    let Assessment { situation, phase, blocker: Blocker { reason, message } } = assessment;
+    situation.write(&mut status.conditions, reason, &message, input.generation, now);
+    set_in_use(input, &mut status, now);
+    upgradeable::set_upgradeable(&mut status, input.generation, now);
     status.phase = Some(phase);
     status.message = Some(message);
     status
 }
 
-/// The proxies held against the version that runs; while none does, nothing is behind it.
-fn proxies(seen: &Seen, running: Option<&str>) -> ProxiesStatus {
+/// Compares the proxies with the active version; without an active version none is outdated.
+fn proxies_status(seen: &ReportedProxies, running: Option<&str>) -> ProxiesStatus {
     let outdated = running.is_some_and(|running| seen.versions.iter().any(|version| is_outdated(version, running)));
     ProxiesStatus { versions: seen.versions.clone(), outdated, message: seen.message.clone() }
 }
 
-const fn health<'a>(course: &Course<'a>) -> Option<&'a Health> {
-    match course {
-        Course::Stalled { running, .. } | Course::Hindered { running, .. } => *running,
-        Course::Followed { health, .. } | Course::Travelling { health, .. } | Course::Paused { health, .. } => {
-            Some(health)
-        }
-        Course::Uninstalling { .. } => None,
+const fn health<'a>(outcome: &ReconcileOutcome<'a>) -> Option<&'a Health> {
+    match outcome {
+        ReconcileOutcome::Stalled { running, .. }
+        | ReconcileOutcome::Blocked { running, .. }
+        | ReconcileOutcome::Uninstalling { running, .. } => *running,
+        ReconcileOutcome::Reconciled { health, .. }
+        | ReconcileOutcome::InProgress { health, .. }
+        | ReconcileOutcome::Paused { health, .. } => Some(health),
     }
 }
 
-fn show(health: &Health, status: &mut MeshInstallationStatus, generation: i64, now: &Time) {
+fn set_health(health: &Health, status: &mut MeshInstallationStatus, generation: i64, now: &Time) {
     status.components.clone_from(&health.components);
-    status.version.retiring = health.kept.as_ref().map(|kept| kept.revision.clone());
+    status.version.retiring = health.retiring.as_ref().map(|retiring| retiring.revision.clone());
     status.gateways.clone_from(&health.gateways);
     status.node_ports.clone_from(&health.node_ports);
-    // What was warned of stands until somebody has looked again.
+    // Warnings stay until the next check.
     let warnings = health.warnings.clone().unwrap_or_else(|| std::mem::take(&mut status.platform.warnings));
     let node_port_range = status.platform.node_port_range.take();
     status.platform = PlatformStatus { warnings, node_port_range, ..health.platform.clone() };
     let (reason, message) = if health.available {
-        (Reason::Serving, "the control plane serves")
+        (Reason::Serving, "the control plane is available")
     } else {
-        (Reason::NotServing, "no istiod serves")
+        (Reason::NotServing, "no istiod pod is available")
     };
     let available = ConditionStatus::from(health.available);
     set(&mut status.conditions, ConditionType::Available, available, reason, message, generation, now);
 }
 
-/// The way that the mesh is on; it has ended when the mesh is as the spec says.
-fn upgrade(report: &Report<'_>, judgement: &Judgement, status: &mut MeshInstallationStatus, now: &Time) {
-    let healthy = judgement.situation == Situation::Healthy;
-    if let Some(progress) = &report.progress {
+/// Sets `status.upgrade`; a healthy mesh ends the upgrade.
+fn set_upgrade(input: &StatusInput<'_>, assessment: &Assessment, status: &mut MeshInstallationStatus, now: &Time) {
+    let healthy = assessment.situation == Situation::Healthy;
+    if let Some(progress) = &input.progress {
         let mut progress = progress.clone();
         if healthy {
-            progress.outcome = Some(UpgradeOutcome::Done);
-            progress.message.clone_from(&judgement.blocker.message);
+            progress.outcome = Some(UpgradeOutcome::Succeeded);
+            progress.message.clone_from(&assessment.blocker.message);
         } else if progress.message.is_empty() {
-            progress.message.clone_from(&judgement.blocker.message);
+            progress.message.clone_from(&assessment.blocker.message);
         }
-        status.upgrade = Some(progress.tell(report.previous.upgrade.as_ref(), now));
-    } else if let Some(told) = status.upgrade.as_mut().filter(|told| healthy && told.outcome.is_none()) {
-        told.outcome = Some(UpgradeOutcome::Done);
-        told.deadline = None;
-        told.ended_at = Some(now.clone());
-        told.message = Some(judgement.blocker.message.clone());
+        status.upgrade = Some(progress.to_status(input.previous.upgrade.as_ref(), now));
+    } else if let Some(current) = status.upgrade.as_mut().filter(|current| healthy && current.outcome.is_none()) {
+        current.outcome = Some(UpgradeOutcome::Succeeded);
+        current.deadline = None;
+        current.ended_at = Some(now.clone());
+        current.message = Some(assessment.blocker.message.clone());
     }
 }
 
-fn in_use(report: &Report<'_>, status: &mut MeshInstallationStatus, now: &Time) {
-    let kept = health(&report.course).and_then(|health| health.kept.as_ref());
-    let message = match (&report.course, kept) {
-        (Course::Uninstalling { in_use: Some(pods), .. }, _) => format!("{pods} pods still have a proxy of this mesh"),
-        (_, Some(KeptRevision { revision, pods: Some(pods) })) if *pods > 0 => format!(
-            "revision {revision}, which ran before, is kept while {pods} pods use it: restart them; meshwright status \
-             --proxies names them"
+fn set_in_use(input: &StatusInput<'_>, status: &mut MeshInstallationStatus, now: &Time) {
+    let retiring = health(&input.outcome).and_then(|health| health.retiring.as_ref());
+    let message = match (&input.outcome, retiring) {
+        (ReconcileOutcome::Uninstalling { in_use: Some(pods), .. }, _) => {
+            format!("{pods} pods still have a proxy of this mesh")
+        }
+        (_, Some(RetiringRevision { revision, pods: Some(pods) })) if *pods > 0 => format!(
+            "previous revision {revision} is retained while {pods} pods use it. Restart these pods; meshwright status \
+             --proxies lists them"
         ),
         _ => {
             remove(&mut status.conditions, ConditionType::InUse);
@@ -232,51 +252,53 @@ fn in_use(report: &Report<'_>, status: &mut MeshInstallationStatus, now: &Time) 
         }
     };
     let (value, reason) = (ConditionStatus::True, Reason::ProxiesPresent);
-    set(&mut status.conditions, ConditionType::InUse, value, reason, message, report.generation, now);
+    set(&mut status.conditions, ConditionType::InUse, value, reason, message, input.generation, now);
 }
 
-/// Whether a status says something new, rather than how far the same thing has come: a turn is told at once, progress
-/// may wait for the next telling. That a control plane which never served begins to is progress, too: Ready follows.
+/// Whether a status differs from the previous one in more than progress. Such a change is published at once; progress
+/// may wait for the next update. A first control plane that becomes available is progress, since Ready follows.
 #[must_use]
-pub fn is_turn(previous: &MeshInstallationStatus, status: &MeshInstallationStatus) -> bool {
-    let gist = |status: &MeshInstallationStatus| {
+pub fn is_significant_change(previous: &MeshInstallationStatus, status: &MeshInstallationStatus) -> bool {
+    let summary = |status: &MeshInstallationStatus| {
         let conditions: Vec<(String, String, String)> = status
             .conditions
             .iter()
             .filter(|c| c.type_ != ConditionType::Available.as_str() || status.version.running.is_some())
             .map(|c| {
-                let told = c.status != "Unknown" && c.type_ != ConditionType::Reconciling.as_str();
-                let reason = if told { c.reason.clone() } else { String::new() };
+                let current = c.status != "Unknown" && c.type_ != ConditionType::Reconciling.as_str();
+                let reason = if current { c.reason.clone() } else { String::new() };
                 (c.type_.clone(), c.status.clone(), reason)
             })
             .collect();
-        // A step's deadline counts from when it is told.
-        let step = status.upgrade.as_ref().map(|way| (way.record.clone(), way.step, way.gateway.clone(), way.outcome));
+        // A step's deadline counts from when the step is published.
+        let step = status.upgrade.as_ref().map(|upgrade| {
+            (upgrade.controller_revision.clone(), upgrade.step, upgrade.gateway.clone(), upgrade.outcome)
+        });
         (conditions, status.phase, status.observed_generation, status.version.clone(), step)
     };
-    gist(previous) != gist(status)
+    summary(previous) != summary(status)
 }
 
-/// A failed request as a blocker.
+/// The blocker of a failed API request.
 #[must_use]
-pub fn failure(error: &ApplyError) -> Blocker {
-    let reason = match error.port_refusal() {
-        Some(PortRefusal::OutOfRange(_)) => Reason::NodePortOutOfRange,
-        Some(PortRefusal::Taken) => Reason::NodePortTaken,
-        Some(PortRefusal::Full) => Reason::NodePortsExhausted,
+pub fn blocker_of(error: &ApplyError) -> Blocker {
+    let reason = match error.port_rejection() {
+        Some(PortRejection::OutOfRange(_)) => Reason::NodePortOutOfRange,
+        Some(PortRejection::InUse) => Reason::NodePortInUse,
+        Some(PortRejection::RangeFull) => Reason::NodePortsExhausted,
         None => reason_of(error.class()),
     };
     Blocker { reason, message: error.to_string() }
 }
 
-/// The reason that a class of errors shows.
+/// The condition reason of an error class.
 #[must_use]
 pub const fn reason_of(class: ErrorClass) -> Reason {
     match class {
         ErrorClass::Forbidden => Reason::Forbidden,
-        ErrorClass::Invalid => Reason::ObjectRefused,
-        ErrorClass::Conflict => Reason::ForeignObject,
-        ErrorClass::Transient => Reason::ApiUnavailable,
+        ErrorClass::Invalid => Reason::ObjectRejected,
+        ErrorClass::Conflict => Reason::UnmanagedResource,
+        ErrorClass::Transient => Reason::APIServerUnavailable,
     }
 }
 

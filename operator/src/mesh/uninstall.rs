@@ -1,59 +1,59 @@
-//! The way back: in which order an installation's objects go, from their marks alone, so that a broken spec or a
-//! missing catalog never holds a deletion up.
+//! Uninstall order, derived from ownership metadata alone, so that neither an invalid spec nor a missing catalog blocks
+//! a deletion.
 
 use super::kind::Kind;
-use super::live::{Live, LiveObjects};
 use super::object::{Component, ObjectKey, Stage};
+use super::observed::{ObservedObject, ObservedObjects};
 
 /// An object to delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removal {
-    /// Which.
+    /// Kind, namespace and name.
     pub key: ObjectKey,
-    /// Only if it still is this very object.
+    /// Precondition of the deletion.
     pub uid: String,
 }
 
-/// What is to be done with the objects that are left.
+/// The next action of an uninstall.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Teardown {
-    /// Delete these; what stands behind them comes later.
+    /// Delete these objects; later stages follow when they are gone.
     Delete(Vec<Removal>),
-    /// Wait until these are gone.
+    /// Wait until these objects are gone.
     Wait(Vec<ObjectKey>),
-    /// Only these are left, which stay: take our marks off.
+    /// Only objects that stay are left: remove the ownership metadata from them.
     Release(Vec<ObjectKey>),
-    /// Nothing is left.
+    /// No object is left.
     Done,
 }
 
-/// The next step of an uninstall. Deletion goes one stage at a time, and a stage must be gone before the next: istiod
-/// gives up its leases with the rights that it still has, and no node redirects traffic to a proxy that is gone.
+/// The next step of an uninstall. Objects are deleted stage by stage, and a stage must be gone before the next begins:
+/// istiod needs its RBAC to release its leases, and no node may redirect traffic to a deleted proxy.
 #[must_use]
-pub fn next(live: &LiveObjects, delete_definitions: bool) -> Teardown {
-    let goes = |key: &ObjectKey| {
-        key.kind != Kind::Namespace && (key.kind != Kind::CustomResourceDefinition || delete_definitions)
-    };
-    let last = live.iter().filter(|(key, _)| goes(key)).map(|(key, live)| turn(key, live)).max();
-    let Some(last) = last else {
+pub fn next(live: &ObservedObjects, delete_crds: bool) -> Teardown {
+    let is_deletable =
+        |key: &ObjectKey| key.kind != Kind::Namespace && (key.kind != Kind::CustomResourceDefinition || delete_crds);
+    let current_stage =
+        live.iter().filter(|(key, _)| is_deletable(key)).map(|(key, live)| removal_turn(key, live)).max();
+    let Some(current_stage) = current_stage else {
         return if live.is_empty() { Teardown::Done } else { Teardown::Release(live.keys().cloned().collect()) };
     };
-    let due: Vec<(&ObjectKey, &Live)> =
-        live.iter().filter(|(key, live)| goes(key) && turn(key, live) == last).collect();
-    let open: Vec<Removal> = due
+    let in_stage: Vec<(&ObjectKey, &ObservedObject)> =
+        live.iter().filter(|(key, live)| is_deletable(key) && removal_turn(key, live) == current_stage).collect();
+    let open: Vec<Removal> = in_stage
         .iter()
         .filter(|(_, live)| !live.deleting)
         .map(|(key, live)| Removal { key: (*key).clone(), uid: live.uid.clone() })
         .collect();
     if open.is_empty() {
-        Teardown::Wait(due.into_iter().map(|(key, _)| key.clone()).collect())
+        Teardown::Wait(in_stage.into_iter().map(|(key, _)| key.clone()).collect())
     } else {
         Teardown::Delete(open)
     }
 }
 
-fn turn(key: &ObjectKey, live: &Live) -> u8 {
-    Stage::of(key.kind, live.marks.component.as_ref().unwrap_or(&Component::Istiod)).removal_turn()
+fn removal_turn(key: &ObjectKey, live: &ObservedObject) -> u8 {
+    Stage::of(key.kind, live.ownership.component.as_ref().unwrap_or(&Component::Istiod)).removal_order()
 }
 
 #[cfg(test)]
@@ -63,20 +63,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::mesh::object::{Desired, Owner};
+    use crate::mesh::object::{DesiredObject, Owner};
 
-    fn object(api_version: &str, kind: &str, component: &Component) -> (ObjectKey, Live) {
+    fn object(api_version: &str, kind: &str, component: &Component) -> (ObjectKey, ObservedObject) {
         named(api_version, kind, "x", component)
     }
 
-    fn named(api_version: &str, kind: &str, name: &str, component: &Component) -> (ObjectKey, Live) {
+    fn named(api_version: &str, kind: &str, name: &str, component: &Component) -> (ObjectKey, ObservedObject) {
         let owner = Owner { installation: "m".into(), uid: "u".into(), release: semver::Version::new(1, 31, 2) };
         let value = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name, "uid": "live"}});
-        let desired = Arc::new(Desired::admit(value, component, &owner, "ns").unwrap());
-        (desired.key.clone(), Live::of(desired.key.kind, &desired.value(), None, None))
+        let desired = Arc::new(DesiredObject::from_rendered(value, component, &owner, "ns").unwrap());
+        (desired.key.clone(), ObservedObject::of(desired.key.kind, &desired.value(), None, None))
     }
 
-    fn all() -> LiveObjects {
+    fn all() -> ObservedObjects {
         [
             object("v1", "Namespace", &Component::Namespaces),
             object("apiextensions.k8s.io/v1", "CustomResourceDefinition", &Component::Base),
@@ -91,18 +91,18 @@ mod tests {
         .collect()
     }
 
-    /// Follows the steps to the end; the kinds in the order in which they went.
-    fn run(mut live: LiveObjects, definitions: bool) -> (Vec<ObjectKey>, Vec<Kind>) {
+    /// Runs all steps; returns the deleted objects in order, and the kinds that stay.
+    fn run(mut live: ObservedObjects, delete_crds: bool) -> (Vec<ObjectKey>, Vec<Kind>) {
         let mut order = Vec::new();
         loop {
-            match next(&live, definitions) {
+            match next(&live, delete_crds) {
                 Teardown::Delete(removals) => {
                     for removal in removals {
                         live.remove(&removal.key);
                         order.push(removal.key);
                     }
                 }
-                Teardown::Wait(_) => panic!("nothing was being deleted"),
+                Teardown::Wait(_) => panic!("no object is being deleted"),
                 Teardown::Release(keys) => return (order, keys.into_iter().map(|k| k.kind).collect()),
                 Teardown::Done => return (order, vec![]),
             }
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn gateways_go_first_then_webhooks_ztunnel_cni_the_control_plane_and_its_rights() {
+    fn deletes_gateways_first_and_rbac_last() {
         let (order, left) = run(all(), false);
         let order: Vec<(Kind, &str)> = order.iter().map(|key| (key.kind, key.name.as_str())).collect();
         let expected = [
@@ -126,14 +126,14 @@ mod tests {
     }
 
     #[test]
-    fn definitions_go_last_and_only_when_asked() {
+    fn deletes_crds_last_and_only_if_requested() {
         let (order, left) = run(all(), true);
         assert_eq!(order.last().map(|key| key.kind), Some(Kind::CustomResourceDefinition));
         assert_eq!(left, [Kind::Namespace]);
     }
 
     #[test]
-    fn a_stage_waits_for_what_is_still_being_deleted() {
+    fn stage_waits_for_objects_being_deleted() {
         let (key, mut live) = object("apps/v1", "Deployment", &Component::Istiod);
         live.deleting = true;
         let mut rest = all();

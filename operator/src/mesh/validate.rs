@@ -1,4 +1,4 @@
-//! From the raw spec to [`Validated`], or to all that is wrong with it at once.
+//! Validation of a spec: converts it to a [`ValidatedSpec`], or reports all problems at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,43 +6,43 @@ use meshwright_api::{Gateway, MeshInstallationSpec, PlatformStatus};
 use serde_json::{Map, Value};
 
 use super::add_ons::AddOnRelease;
+use super::free_text::check_free_text;
 use super::images;
-use super::node_agents::{self, NodeAgents};
+use super::node_components::{self, NodeComponents};
 use super::object::{Component, ENFORCE_LABEL, Owner};
-use super::owned_keys::{Scope, owned_keys};
-use super::patch::TargetedPatch;
+use super::owned_keys::{ValuesScope, owned_keys};
+use super::patch::ParsedPatch;
 use super::problem::Problem;
 use super::revisions::{INJECTION_LABEL, REVISION_LABEL, Revision};
-use super::texts::texts;
-use super::validated::{ChartRelease, MeshNamespace, Validated};
+use super::validated::{ChartRelease, MeshNamespace, ValidatedSpec};
 use super::values::{self, AMBIENT, Defaults, NATIVE_SIDECARS};
 use crate::catalog::{ChartName, Profile};
 use crate::nodeports::Pins;
 use crate::platform::{GENERIC, Platform};
 
-/// Names of our Helm releases, and of components in status, that no installation and no gateway may have.
+/// Names of the mesh's Helm releases and components. Neither the installation nor a gateway may have one of them.
 const RELEASE_NAMES: [&str; 6] = ["base", "cni", "istio-base", "istiod", "istio-cni", "ztunnel"];
-/// Longest name that a Helm release can have.
-const LONGEST_GATEWAY_NAME: usize = 53;
+/// Maximum length of a Helm release's name.
+const MAX_GATEWAY_NAME_LENGTH: usize = 53;
 
-/// Checks the spec and resolves it into charts and values.
+/// Validates the spec and resolves it to charts and values.
 pub fn validate(
     spec: &MeshInstallationSpec,
     owner: Owner,
     profile: &Profile,
     platform: &Platform,
-) -> Result<Validated, Vec<Problem>> {
+) -> Result<ValidatedSpec, Vec<Problem>> {
     let mut problems = Vec::new();
     installation_name(spec, &owner, &mut problems);
     namespace_labels(spec, &mut problems);
-    names_of_others(spec, &mut problems);
-    texts(spec, &mut problems);
+    name_collisions(spec, &mut problems);
+    check_free_text(spec, &mut problems);
     chart_values(spec, &mut problems);
-    images::digests(spec, &mut problems);
+    images::check_digests(spec, &mut problems);
     environment(spec, profile, platform, &mut problems);
     gateways(spec, &mut problems);
-    profile_fits(spec, profile, platform, &mut problems);
-    node_agents::check(spec, profile, platform, &mut problems);
+    profile_platform(spec, profile, platform, &mut problems);
+    node_components::check(spec, profile, platform, &mut problems);
     let add_ons = AddOnRelease::all(spec, platform, &mut problems);
     let patches = patches(spec, &mut problems);
     if !problems.is_empty() {
@@ -50,13 +50,13 @@ pub fn validate(
     }
     let from = |chart: ChartName| Defaults {
         chart,
-        // The gateway chart has nothing in its profiles.
+        // The profiles don't have values for the gateway chart.
         chart_profile: profile.chart_profile().filter(|_| chart != ChartName::Gateway),
         chart_platform: profile.platform().or(platform.chart_platform()),
         profile: profile.values(chart),
         platform,
     };
-    let agents = NodeAgents::of(spec, profile, platform);
+    let agents = NodeComponents::of(spec, profile, platform);
     let revision = Revision::of(spec);
     let mut releases = vec![
         ChartRelease {
@@ -68,7 +68,7 @@ pub fn validate(
         },
         ChartRelease {
             chart: ChartName::Istiod,
-            name: revision.of_object("istiod"),
+            name: revision.object_name("istiod"),
             namespace: spec.namespace.clone(),
             component: Component::Istiod,
             values: values::istiod(spec, &agents, from(ChartName::Istiod)),
@@ -96,7 +96,7 @@ pub fn validate(
         values: values::gateway(spec, gateway, from(ChartName::Gateway)),
     }));
     let addresses_required = spec.gateways.iter().filter(|g| g.require_address).map(|g| g.name.clone()).collect();
-    Ok(Validated {
+    Ok(ValidatedSpec {
         owner,
         namespace: spec.namespace.clone(),
         revision,
@@ -108,38 +108,38 @@ pub fn validate(
         addresses_required,
         node_ports: Pins::default(),
         webhook_labels: platform.webhook_labels(),
-        platform: told_of(platform),
+        platform: platform_status(platform),
     })
 }
 
-/// The namespaces that all of this needs.
+/// The namespaces of the releases, with their labels.
 fn namespaces(spec: &MeshInstallationSpec, releases: &[ChartRelease]) -> BTreeMap<String, MeshNamespace> {
-    let of = |release: &ChartRelease| {
-        if node_agents::is_their_own(&release.namespace, spec) {
-            let labels = [(ENFORCE_LABEL.to_owned(), node_agents::PRIVILEGED.to_owned())].into();
+    let namespace_of = |release: &ChartRelease| {
+        if node_components::is_dedicated(&release.namespace, spec) {
+            let labels = [(ENFORCE_LABEL.to_owned(), node_components::PRIVILEGED.to_owned())].into();
             return MeshNamespace { component: release.component.clone(), labels };
         }
-        let own = release.namespace == spec.namespace;
-        let labels = if own { spec.namespace_labels.clone() } else { BTreeMap::new() };
+        let is_control_plane = release.namespace == spec.namespace;
+        let labels = if is_control_plane { spec.namespace_labels.clone() } else { BTreeMap::new() };
         MeshNamespace { component: Component::Namespaces, labels }
     };
     let mut namespaces = BTreeMap::new();
     for release in releases {
-        let agent = matches!(release.component, Component::Cni | Component::Ztunnel);
-        if !(agent && node_agents::is_the_clusters(&release.namespace)) {
-            namespaces.entry(release.namespace.clone()).or_insert_with(|| of(release));
+        let is_node_component = matches!(release.component, Component::Cni | Component::Ztunnel);
+        if !(is_node_component && node_components::is_cluster_namespace(&release.namespace)) {
+            namespaces.entry(release.namespace.clone()).or_insert_with(|| namespace_of(release));
         }
     }
     namespaces
 }
 
-fn patches(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) -> Vec<TargetedPatch> {
-    let parsed = spec.patches.iter().enumerate().map(|(index, patch)| TargetedPatch::parse(index, patch));
-    parsed.filter_map(|patch| patch.map_err(|said| problems.extend(said)).ok()).collect()
+fn patches(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) -> Vec<ParsedPatch> {
+    let parsed = spec.patches.iter().enumerate().map(|(index, patch)| ParsedPatch::parse(index, patch));
+    parsed.filter_map(|patch| patch.map_err(|found| problems.extend(found)).ok()).collect()
 }
 
-/// What status says of a platform; how it is known isn't the spec's affair.
-fn told_of(platform: &Platform) -> PlatformStatus {
+/// The platform's properties for status, without evidence, which doesn't depend on the spec.
+fn platform_status(platform: &Platform) -> PlatformStatus {
     PlatformStatus {
         name: Some(platform.name().to_owned()),
         load_balancer: Some(platform.load_balancer()),
@@ -148,7 +148,7 @@ fn told_of(platform: &Platform) -> PlatformStatus {
     }
 }
 
-/// By name: the order in which gateways are listed means nothing.
+/// Gateways sorted by name, since their order in the spec has no meaning.
 fn sorted_gateways(spec: &MeshInstallationSpec) -> impl Iterator<Item = &Gateway> {
     spec.gateways.iter().map(|g| (&g.name, g)).collect::<BTreeMap<_, _>>().into_values()
 }
@@ -160,8 +160,8 @@ fn installation_name(spec: &MeshInstallationSpec, owner: &Owner, problems: &mut 
         problems.push(Problem::new(
             "metadata.name",
             format!(
-                "{name:?} is the name of one of the mesh's own releases; tools that track app.kubernetes.io/instance \
-                 would mix them up: choose another"
+                "{name:?} is also the name of one of the mesh's Helm releases, which tools that track \
+                 app.kubernetes.io/instance would confuse; choose another name"
             ),
         ));
     }
@@ -172,26 +172,26 @@ fn namespace_labels(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
         if matches!(key.as_str(), INJECTION_LABEL | REVISION_LABEL) {
             problems.push(Problem::new(
                 format!("spec.namespaceLabels[{key}]"),
-                "injection can't be switched on where the control plane runs: without a running istiod no pod of it \
-                 could start; leave it out",
+                "enables injection in the control plane's namespace, where istiod could not start without a running istiod; \
+                 remove it",
             ));
         } else if key.starts_with("meshwright.dev/") || key == "kubernetes.io/metadata.name" {
-            problems.push(Problem::new(format!("spec.namespaceLabels[{key}]"), "is set by others; leave it out"));
+            problems.push(Problem::new(format!("spec.namespaceLabels[{key}]"), "is reserved; remove it"));
         }
     }
 }
 
-/// A gateway's objects must not be called like the control plane's, or like an add-on's.
-fn names_of_others(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
+/// Checks that no gateway has the name of an add-on or of the control plane.
+fn name_collisions(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
     for add_on in spec.addons.iter().map(|add_on| add_on.name.as_str()) {
         if spec.gateways.iter().any(|gateway| gateway.name == add_on) {
-            let message = format!("{add_on:?} is what an add-on of spec.addons is called: choose another");
+            let message = format!("{add_on:?} is the name of an add-on in spec.addons; choose another name");
             problems.push(Problem::new(format!("spec.gateways[{add_on}].name"), message));
         }
     }
-    let istiod = Revision::of(spec).of_object("istiod");
+    let istiod = Revision::of(spec).object_name("istiod");
     if spec.revision.is_some() && spec.gateways.iter().any(|gateway| gateway.name == istiod) {
-        let message = format!("{istiod:?} is what the control plane of this revision is called: choose another");
+        let message = format!("{istiod:?} is the name of this revision's control plane; choose another name");
         problems.push(Problem::new(format!("spec.gateways[{istiod}].name"), message));
     }
 }
@@ -199,26 +199,26 @@ fn names_of_others(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
 fn chart_values(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
     let base = Value::Object(spec.values.base.0.clone());
     let istiod = Value::Object(spec.values.istiod.0.clone());
-    problems.extend(owned_keys(Scope::Base, &base, "spec.values.base"));
-    problems.extend(owned_keys(Scope::Istiod, &istiod, "spec.values.istiod"));
+    problems.extend(owned_keys(ValuesScope::Base, &base, "spec.values.base"));
+    problems.extend(owned_keys(ValuesScope::Istiod, &istiod, "spec.values.istiod"));
     let cni = Value::Object(spec.values.cni.0.clone());
     let ztunnel = Value::Object(spec.values.ztunnel.0.clone());
-    problems.extend(owned_keys(Scope::Cni, &cni, "spec.values.cni"));
-    problems.extend(owned_keys(Scope::Ztunnel, &ztunnel, "spec.values.ztunnel"));
+    problems.extend(owned_keys(ValuesScope::Cni, &cni, "spec.values.cni"));
+    problems.extend(owned_keys(ValuesScope::Ztunnel, &ztunnel, "spec.values.ztunnel"));
     for gateway in &spec.gateways {
         let values = Value::Object(gateway.values.0.clone());
         let field = format!("spec.gateways[{}].values", gateway.name);
-        problems.extend(owned_keys(Scope::Gateway, &values, &field));
+        problems.extend(owned_keys(ValuesScope::Gateway, &values, &field));
     }
 }
 
-/// A profile for one platform makes no working mesh of another.
-fn profile_fits(spec: &MeshInstallationSpec, profile: &Profile, platform: &Platform, problems: &mut Vec<Problem>) {
-    let Some(meant) = profile.platform() else { return };
-    if platform.name() != meant && platform.name() != GENERIC {
+/// Checks that a platform-specific profile matches the platform.
+fn profile_platform(spec: &MeshInstallationSpec, profile: &Profile, platform: &Platform, problems: &mut Vec<Problem>) {
+    let Some(required) = profile.platform() else { return };
+    if platform.name() != required && platform.name() != GENERIC {
         let message = format!(
-            "{:?} is for platform {meant}, and this is {}: choose another profile, or set spec.platform to {meant} if it \
-             is that after all",
+            "{:?} requires platform {required}, but the platform is {}; choose another profile, or set spec.platform to \
+             {required} if the detected platform is wrong",
             spec.profile.as_str(),
             platform.name()
         );
@@ -226,12 +226,12 @@ fn profile_fits(spec: &MeshInstallationSpec, profile: &Profile, platform: &Platf
     }
 }
 
-/// A variable set in two places would win by accident.
+/// Checks that each environment variable of istiod has one source: the precedence of two would be arbitrary.
 fn environment(spec: &MeshInstallationSpec, profile: &Profile, platform: &Platform, problems: &mut Vec<Problem>) {
     let mut seen: BTreeMap<&str, String> = BTreeMap::new();
     let mut note = |name, source: String, problems: &mut Vec<Problem>| {
         if let Some(first) = seen.get(name) {
-            problems.push(Problem::new(source, format!("{name:?} is set by {first} too: set it once")));
+            problems.push(Problem::new(source, format!("{name:?} is set by {first} too; set it once")));
         } else {
             seen.insert(name, source);
         }
@@ -239,7 +239,7 @@ fn environment(spec: &MeshInstallationSpec, profile: &Profile, platform: &Platfo
     if spec.proxy.native_sidecar.is_some() {
         note(NATIVE_SIDECARS, "spec.proxy.nativeSidecar".into(), problems);
     }
-    if NodeAgents::of(spec, profile, platform).ztunnel.is_some() {
+    if NodeComponents::of(spec, profile, platform).ztunnel.is_some() {
         note(AMBIENT, "spec.ztunnel".into(), problems);
     }
     for variable in &spec.control_plane.env {
@@ -261,15 +261,15 @@ fn gateways(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
     for gateway in &spec.gateways {
         let field = format!("spec.gateways[{}]", gateway.name);
         if RELEASE_NAMES.contains(&gateway.name.as_str()) {
-            let message = format!("{:?} is the name of a component of the mesh: choose another", gateway.name);
+            let message = format!("{:?} is the name of a mesh component; choose another name", gateway.name);
             problems.push(Problem::new(format!("{field}.name"), message));
         }
-        if gateway.name.len() > LONGEST_GATEWAY_NAME {
-            let message = format!("has {} characters; {LONGEST_GATEWAY_NAME} is the most", gateway.name.len());
+        if gateway.name.len() > MAX_GATEWAY_NAME_LENGTH {
+            let message = format!("has {} characters; the maximum is {MAX_GATEWAY_NAME_LENGTH}", gateway.name.len());
             problems.push(Problem::new(format!("{field}.name"), message));
         }
         if !names.insert(&gateway.name) {
-            problems.push(Problem::new(format!("{field}.name"), "two gateways have this name: rename one"));
+            problems.push(Problem::new(format!("{field}.name"), "two gateways have this name; rename one of them"));
         }
     }
 }

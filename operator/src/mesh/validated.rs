@@ -1,4 +1,4 @@
-//! A spec that was found good, in the only form that the rest of the pipeline reads.
+//! A validated spec, which is the only form that rendering and planning accept.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,76 +9,76 @@ use super::add_ons::AddOnRelease;
 use super::images;
 use super::merge::get;
 use super::object::{Component, Owner};
-use super::patch::TargetedPatch;
+use super::patch::ParsedPatch;
 use super::revisions::Revision;
-use crate::catalog::{ChartName, release_file};
-use crate::nodeports::{Pins, Slot};
+use crate::catalog::{ChartName, ReleaseImages};
+use crate::nodeports::{Pins, PortKey};
 
-/// All that rendering needs: which charts, with which values, into which namespaces.
+/// The input of rendering: charts, values and namespaces.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Validated {
-    /// Whose objects, and of which release.
+pub struct ValidatedSpec {
+    /// The installation that owns the objects, and the exact release.
     pub owner: Owner,
     /// Namespace of the control plane.
     pub namespace: String,
     /// Revision of the control plane.
     pub revision: Revision,
-    /// Further names by which pods ask for it.
+    /// Revision tags of the control plane.
     pub tags: BTreeSet<String>,
-    /// Namespaces that must exist.
+    /// Namespaces of all releases.
     pub namespaces: BTreeMap<String, MeshNamespace>,
-    /// Charts, in the order of installation.
+    /// Releases of Istio's charts, in the order of installation.
     pub releases: Vec<ChartRelease>,
-    /// Add-ons, by name.
+    /// Releases of add-ons, sorted by name.
     pub add_ons: Vec<AddOnRelease>,
-    /// Gateways without which's address the mesh isn't ready.
+    /// Gateways that need an address for the mesh to be ready.
     pub addresses_required: BTreeSet<String>,
-    /// Changes to rendered objects, in their order.
-    pub patches: Vec<TargetedPatch>,
-    /// Node ports that are pinned.
+    /// Patches of rendered objects, in the order of the spec.
+    pub patches: Vec<ParsedPatch>,
+    /// Node ports that the operator allocated or the spec sets.
     pub node_ports: Pins,
-    /// Labels that the platform wants on webhook configurations.
+    /// Labels that the platform requires on webhook configurations.
     pub webhook_labels: BTreeMap<String, String>,
-    /// The platform, as status tells of it.
+    /// Properties of the platform for status.
     pub platform: PlatformStatus,
 }
 
-/// A namespace that must exist.
+/// A namespace that the mesh requires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MeshNamespace {
-    /// What it is for.
+    /// Component that the Namespace object belongs to.
     pub component: Component,
-    /// Labels that it shall have.
+    /// Desired labels of the Namespace object.
     pub labels: BTreeMap<String, String>,
 }
 
-/// One chart with its values.
+/// A Helm release of one of Istio's charts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChartRelease {
-    /// The chart.
+    /// Chart that is rendered.
     pub chart: ChartName,
-    /// The release's name, Istio's usual one.
+    /// Release name, as in Istio's documentation.
     pub name: String,
-    /// The namespace.
+    /// Namespace of the release.
     pub namespace: String,
-    /// What its objects belong to.
+    /// Component that the objects belong to.
     pub component: Component,
-    /// Values, laid on the chart's own.
+    /// Values that override the chart's defaults.
     pub values: Value,
 }
 
 impl ChartRelease {
-    /// What a node port of this release's Service is for.
+    /// Identifies a node port of this release's Service.
     #[must_use]
-    pub fn slot(&self, port_name: &str) -> Slot {
-        Slot { namespace: self.namespace.clone(), service: self.name.clone(), port_name: port_name.to_owned() }
+    pub fn port_key(&self, port_name: &str) -> PortKey {
+        PortKey { namespace: self.namespace.clone(), service: self.name.clone(), port_name: port_name.to_owned() }
     }
 }
 
-impl Validated {
-    /// One in istio-system, with nothing in it.
+impl ValidatedSpec {
+    /// A spec in istio-system without any releases.
     #[cfg(test)]
-    pub(crate) fn bare(owner: Owner) -> Self {
+    pub(crate) fn empty(owner: Owner) -> Self {
         Self {
             owner,
             namespace: "istio-system".into(),
@@ -95,28 +95,29 @@ impl Validated {
         }
     }
 
-    /// With these node ports pinned.
+    /// Sets the allocated node ports.
     #[must_use]
-    pub fn pin(self, node_ports: Pins) -> Self {
+    pub fn with_node_ports(self, node_ports: Pins) -> Self {
         Self { node_ports, ..self }
     }
 
-    /// With the images named that have a digest. `release` has their registry and tag where the spec says nothing else.
+    /// Sets images with a digest in the chart values. `release` provides the tag, and the registry unless the spec sets
+    /// one.
     #[must_use]
-    pub fn name_images(mut self, images: &Images, release: &release_file::Images) -> Self {
+    pub fn with_image_digests(mut self, images: &Images, release: &ReleaseImages) -> Self {
         for wanted in &mut self.releases {
-            images::write(images, release, wanted.chart, &mut wanted.values);
+            images::write_digests(images, release, wanted.chart, &mut wanted.values);
         }
         self
     }
 
-    /// Whether pods and namespaces that ask for a control plane by this name mean this one.
+    /// Whether `name` is the revision of this control plane or one of its tags.
     #[must_use]
-    pub fn is_called(&self, name: &str) -> bool {
+    pub fn has_revision_name(&self, name: &str) -> bool {
         self.revision.label() == name || self.tags.contains(name)
     }
 
-    /// Names and namespaces of the gateways.
+    /// Name and namespace of each gateway.
     pub fn gateways(&self) -> impl Iterator<Item = (&str, &str)> {
         self.releases.iter().filter_map(|release| match &release.component {
             Component::Gateway(name) => Some((name.as_str(), release.namespace.as_str())),
@@ -124,8 +125,8 @@ impl Validated {
         })
     }
 
-    /// Whether injected pods leave the redirection to Istio's CNI plugin: it is installed, or istiod is told that it is
-    /// there.
+    /// Whether Istio's CNI plugin redirects the traffic of injected pods: it is part of the mesh, or the values of
+    /// istiod declare it as installed.
     #[must_use]
     pub fn has_cni(&self) -> bool {
         self.releases.iter().any(|release| match release.chart {
@@ -137,8 +138,8 @@ impl Validated {
         })
     }
 
-    /// The components with a pod on every node, and their namespaces.
-    pub fn node_agents(&self) -> impl Iterator<Item = (&Component, &str)> {
+    /// The enabled ones of cni and ztunnel, with their namespaces.
+    pub fn node_components(&self) -> impl Iterator<Item = (&Component, &str)> {
         self.releases
             .iter()
             .filter(|release| matches!(release.component, Component::Cni | Component::Ztunnel))

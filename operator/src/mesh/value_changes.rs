@@ -1,4 +1,4 @@
-//! What differs between two values, place by place. Lists whose elements have names are compared element by element.
+//! Differences between two JSON values, by path. Lists whose elements have unique names are compared by element.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::fields::{FieldAction, FieldChange};
 
-/// The changes from one value to another.
+/// The changes that turn `old` into `new`.
 #[must_use]
 pub fn value_changes(old: &Value, new: &Value) -> Vec<FieldChange> {
     let mut changes = Vec::new();
@@ -34,10 +34,10 @@ fn compare(path: &str, old: &Value, new: &Value, changes: &mut Vec<FieldChange>)
     changes.push(change(path, Some(old), Some(new)));
 }
 
-/// The members of a table, or of a list whose elements have names that tell them apart, by the step that leads there.
+/// The members of an object, or of a list whose elements have unique names, each with its path segment.
 fn members(value: &Value) -> Option<BTreeMap<String, &Value>> {
     match value {
-        Value::Object(fields) => Some(fields.iter().map(|(name, value)| (step(name), value)).collect()),
+        Value::Object(fields) => Some(fields.iter().map(|(name, value)| (segment(name), value)).collect()),
         Value::Array(elements) => {
             let named = elements.iter().map(|element| {
                 let name = element.get("name").and_then(Value::as_str)?;
@@ -50,7 +50,7 @@ fn members(value: &Value) -> Option<BTreeMap<String, &Value>> {
     }
 }
 
-fn step(name: &str) -> String {
+fn segment(name: &str) -> String {
     if name.contains(['.', '/', '[']) { format!("[{name:?}]") } else { format!(".{name}") }
 }
 
@@ -69,7 +69,7 @@ mod tests {
 
     use super::*;
 
-    fn told(old: &Value, new: &Value) -> Vec<(String, FieldAction)> {
+    fn paths_and_actions(old: &Value, new: &Value) -> Vec<(String, FieldAction)> {
         value_changes(&json!({"spec": old}), &json!({"spec": new}))
             .into_iter()
             .map(|change| (change.path, change.action))
@@ -79,11 +79,11 @@ mod tests {
     #[test]
     fn equal_specs_have_no_changes() {
         let spec = json!({"version": "1.31.2", "gateways": [{"name": "a"}]});
-        assert_eq!(told(&spec, &spec), []);
+        assert_eq!(paths_and_actions(&spec, &spec), []);
     }
 
     #[test]
-    fn fields_are_named_by_their_place_and_gateways_by_their_name() {
+    fn paths_use_names_of_list_elements() {
         let old = json!({"version": "1.31.2", "gateways": [{"name": "a", "replicas": 1}, {"name": "b"}]});
         let new = json!({"version": "1.31.3", "gateways": [{"name": "c"}, {"name": "a", "replicas": 2}], "tags": []});
         let expected = [
@@ -93,22 +93,22 @@ mod tests {
             ("spec.version".to_owned(), FieldAction::Changed),
             ("spec.tags".to_owned(), FieldAction::Added),
         ];
-        assert_eq!(told(&old, &new), expected);
+        assert_eq!(paths_and_actions(&old, &new), expected);
     }
 
     #[test]
-    fn lists_without_names_are_compared_whole_and_odd_keys_quoted() {
+    fn compares_unnamed_lists_as_a_whole() {
         let old = json!({"nodePorts": {"reserved": ["1"]}, "labels": {"a/b": "1"}});
         let new = json!({"nodePorts": {"reserved": ["2", "3"]}, "labels": {"a/b": "2"}});
         let expected = [
             ("spec.labels[\"a/b\"]".to_owned(), FieldAction::Changed),
             ("spec.nodePorts.reserved".to_owned(), FieldAction::Changed),
         ];
-        assert_eq!(told(&old, &new), expected);
+        assert_eq!(paths_and_actions(&old, &new), expected);
     }
 
     #[test]
-    fn what_was_worked_out_counts_beside_the_spec() {
+    fn compares_resolved_inputs_beside_spec() {
         let old = json!({"spec": {"version": "1.31"}, "version": "1.31.1"});
         let new = json!({"spec": {"version": "1.31"}, "version": "1.31.2", "kubernetes": "v1.33.0"});
         let paths: Vec<String> = value_changes(&old, &new).into_iter().map(|change| change.path).collect();
@@ -116,8 +116,8 @@ mod tests {
     }
 
     #[test]
-    fn two_elements_of_one_name_are_not_told_apart() {
+    fn compares_lists_with_duplicate_names_as_a_whole() {
         let list = |values: [i32; 2]| json!({"x": values.map(|value| json!({"name": "a", "value": value}))});
-        assert_eq!(told(&list([1, 2]), &list([1, 3])), [("spec.x".to_owned(), FieldAction::Changed)]);
+        assert_eq!(paths_and_actions(&list([1, 2]), &list([1, 3])), [("spec.x".to_owned(), FieldAction::Changed)]);
     }
 }

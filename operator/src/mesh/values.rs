@@ -1,4 +1,4 @@
-//! From typed fields to chart values.
+//! Converts the typed fields of a spec to values of Istio's charts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,30 +7,30 @@ use meshwright_api::{Autoscaling, ComponentMode, Gateway, GatewayPort, MeshInsta
 use serde_json::{Map, Value, json};
 
 use super::add_ons::provide_tracing;
+use super::free_text::survives_double_quotes;
 use super::merge::{get, merge, set};
-use super::node_agents::NodeAgents;
+use super::node_components::NodeComponents;
 use super::revisions::DEFAULT;
-use super::texts::arrives_between_quotes;
 use crate::catalog::ChartName;
 use crate::platform::Platform;
 
-/// What the bundled profile and the platform contribute to a chart.
+/// The values that the profile and the platform contribute to a chart.
 #[derive(Clone, Copy, Debug)]
 pub struct Defaults<'a> {
-    /// The chart.
+    /// Chart for which values are computed.
     pub chart: ChartName,
-    /// The charts' own profile, if ours builds on one.
+    /// Name of the charts' built-in profile, if the bundled profile builds on one.
     pub chart_profile: Option<&'a str>,
-    /// The platform, as the charts name it.
+    /// Name of the platform in the charts.
     pub chart_platform: Option<&'a str>,
-    /// Values of our profile.
+    /// Values of the bundled profile.
     pub profile: Option<&'a Value>,
-    /// The platform, whose values go over the profile's.
+    /// Platform whose values override the profile's.
     pub platform: &'a Platform,
 }
 
 impl Defaults<'_> {
-    fn start(self) -> Value {
+    fn values(self) -> Value {
         let mut values = self.profile.cloned().unwrap_or_else(|| Value::Object(Map::new()));
         if let Some(profile) = self.chart_profile {
             set(&mut values, "profile", profile);
@@ -38,19 +38,19 @@ impl Defaults<'_> {
         if let Some(platform) = self.chart_platform {
             set(&mut values, "global.platform", platform);
         }
-        for over in self.platform.values(self.chart) {
-            merge(&mut values, over.clone());
+        for platform_values in self.platform.values(self.chart) {
+            merge(&mut values, platform_values.clone());
         }
         values
     }
 }
 
-/// What a chart reads at the top of its values and nowhere else.
-const AT_THE_TOP: [&str; 2] = ["global", "profile"];
+/// Keys that charts only read at the top level of their values.
+const TOP_LEVEL_ONLY: [&str; 2] = ["global", "profile"];
 
-/// The charts of istiod and cni lay what their own profiles say below this key over everything else, the user's values
-/// too: only what stands there as well wins over a profile.
-fn win_over_profiles(values: &mut Value, key: &str) {
+/// Copies all values below `key`. The charts of istiod and cni merge their built-in profiles over all other values,
+/// except for values below that key.
+fn override_chart_profiles(values: &mut Value, key: &str) {
     if get(values, "profile").or_else(|| get(values, "global.platform")).is_none() {
         return;
     }
@@ -58,20 +58,21 @@ fn win_over_profiles(values: &mut Value, key: &str) {
         .as_object()
         .into_iter()
         .flatten()
-        .filter(|(name, _)| !AT_THE_TOP.contains(&name.as_str()))
+        .filter(|(name, _)| !TOP_LEVEL_ONLY.contains(&name.as_str()))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     set(values, key, Value::Object(copy));
 }
 
-/// Values of the base chart.
+/// Computes the values of the base chart.
 #[must_use]
 pub fn base(spec: &MeshInstallationSpec, defaults: Defaults<'_>) -> Value {
-    let mut values = defaults.start();
+    let mut values = defaults.values();
     set(&mut values, "global.istioNamespace", spec.namespace.as_str());
-    pull_secrets(spec, &mut values, "global.imagePullSecrets");
+    image_pull_secrets(spec, &mut values, "global.imagePullSecrets");
     if let Some(revision) = &spec.revision {
-        // With it the chart makes the validation of what asks for no revision, which is the default's alone.
+        // If it is set, the chart renders the webhook that validates configuration without a revision, which belongs to
+        // the tag `default`.
         let is_default = spec.tags.iter().any(|tag| tag.name == DEFAULT);
         set(&mut values, "defaultRevision", if is_default { revision.as_str() } else { "" });
     }
@@ -79,10 +80,10 @@ pub fn base(spec: &MeshInstallationSpec, defaults: Defaults<'_>) -> Value {
     values
 }
 
-/// Values of the istiod chart.
+/// Computes the values of the istiod chart.
 #[must_use]
-pub fn istiod(spec: &MeshInstallationSpec, agents: &NodeAgents, defaults: Defaults<'_>) -> Value {
-    let mut values = defaults.start();
+pub fn istiod(spec: &MeshInstallationSpec, components: &NodeComponents, defaults: Defaults<'_>) -> Value {
+    let mut values = defaults.values();
     set(&mut values, "global.istioNamespace", spec.namespace.as_str());
     images(spec, &mut values);
     revision(spec, &mut values);
@@ -91,7 +92,7 @@ pub fn istiod(spec: &MeshInstallationSpec, agents: &NodeAgents, defaults: Defaul
         set(&mut values, "revisionTags", json!(tags));
     }
     control_plane(spec, &mut values);
-    with_agents(spec, agents, &mut values);
+    configure_node_components(spec, components, &mut values);
     injector(spec, &mut values);
     proxy(spec, &mut values);
     if !spec.mesh_config.is_empty() {
@@ -99,63 +100,64 @@ pub fn istiod(spec: &MeshInstallationSpec, agents: &NodeAgents, defaults: Defaul
     }
     merge(&mut values, Value::Object(spec.values.istiod.0.clone()));
     provide_tracing(spec, &mut values);
-    awkward_environment(spec, &mut values);
-    win_over_profiles(&mut values, "pilot");
+    unquotable_environment(spec, &mut values);
+    override_chart_profiles(&mut values, "pilot");
     values
 }
 
-/// Charts know the default revision by the empty name, which is their default.
+/// Sets the revision. In the charts, the default revision is the empty string, which is their default.
 fn revision(spec: &MeshInstallationSpec, values: &mut Value) {
     if let Some(revision) = &spec.revision {
         set(values, "revision", revision.as_str());
     }
 }
 
-/// The chart writes the values of `env` between quotes as they are. What would not survive that goes by the list that it
-/// writes as YAML; after the user's values, which may have that list too.
-fn awkward_environment(spec: &MeshInstallationSpec, values: &mut Value) {
-    let awkward = spec.control_plane.env.iter().filter(|variable| !arrives_between_quotes(&variable.value));
-    let awkward: Vec<Value> = awkward.map(|variable| json!(variable)).collect();
-    if awkward.is_empty() {
+/// Moves variables that the chart can't quote from `env`, whose values it writes between quotes without escaping, to
+/// the list `envVarFrom`, which it renders as YAML. This runs after the user's values are merged, which may set that
+/// list too.
+fn unquotable_environment(spec: &MeshInstallationSpec, values: &mut Value) {
+    let unquotable = spec.control_plane.env.iter().filter(|variable| !survives_double_quotes(&variable.value));
+    let unquotable: Vec<Value> = unquotable.map(|variable| json!(variable)).collect();
+    if unquotable.is_empty() {
         return;
     }
-    let theirs = get(values, "envVarFrom").and_then(Value::as_array).cloned().unwrap_or_default();
-    set(values, "envVarFrom", Value::Array(theirs.into_iter().chain(awkward).collect()));
+    let user_values = get(values, "envVarFrom").and_then(Value::as_array).cloned().unwrap_or_default();
+    set(values, "envVarFrom", Value::Array(user_values.into_iter().chain(unquotable).collect()));
 }
 
-/// What the control plane has to know of the node agents.
-fn with_agents(spec: &MeshInstallationSpec, agents: &NodeAgents, values: &mut Value) {
-    if spec.cni.mode != ComponentMode::Profile || agents.cni.is_some() {
-        // Injected pods leave the redirection to it.
-        set(values, "cni.enabled", agents.cni.is_some());
+/// Configures the control plane for cni and ztunnel.
+fn configure_node_components(spec: &MeshInstallationSpec, components: &NodeComponents, values: &mut Value) {
+    if spec.cni.mode != ComponentMode::Profile || components.cni.is_some() {
+        // With the plugin, injected pods don't need istio-init.
+        set(values, "cni.enabled", components.cni.is_some());
     }
-    if let Some(namespace) = agents.cni.as_ref().filter(|namespace| **namespace != spec.namespace) {
+    if let Some(namespace) = components.cni.as_ref().filter(|namespace| **namespace != spec.namespace) {
         set(values, "taint.namespace", namespace.as_str());
     }
-    if let Some(namespace) = &agents.ztunnel {
+    if let Some(namespace) = &components.ztunnel {
         set(values, "env", json!({AMBIENT: "true"}));
         set(values, "meshConfig.defaultConfig.proxyMetadata.ISTIO_META_ENABLE_HBONE", "true");
         set(values, "trustedZtunnelNamespace", namespace.as_str());
     }
 }
 
-/// Values of the cni chart.
+/// Computes the values of the cni chart.
 #[must_use]
-pub fn cni(spec: &MeshInstallationSpec, agents: &NodeAgents, defaults: Defaults<'_>) -> Value {
-    let mut values = defaults.start();
+pub fn cni(spec: &MeshInstallationSpec, components: &NodeComponents, defaults: Defaults<'_>) -> Value {
+    let mut values = defaults.values();
     images(spec, &mut values);
     resources(&spec.cni.resources, &mut values, "resources");
     revision(spec, &mut values);
-    set(&mut values, "ambient.enabled", agents.ztunnel.is_some());
+    set(&mut values, "ambient.enabled", components.ztunnel.is_some());
     merge(&mut values, Value::Object(spec.values.cni.0.clone()));
-    win_over_profiles(&mut values, "cni");
+    override_chart_profiles(&mut values, "cni");
     values
 }
 
-/// Values of the ztunnel chart, which takes what stands below `global` for its own.
+/// Computes the values of the ztunnel chart, which reads values below `global` as its own.
 #[must_use]
 pub fn ztunnel(spec: &MeshInstallationSpec, defaults: Defaults<'_>) -> Value {
-    let mut values = defaults.start();
+    let mut values = defaults.values();
     set(&mut values, "global.istioNamespace", spec.namespace.as_str());
     images(spec, &mut values);
     revision(spec, &mut values);
@@ -171,12 +173,14 @@ fn images(spec: &MeshInstallationSpec, values: &mut Value) {
     if let Some(policy) = spec.images.pull_policy {
         set(values, "global.imagePullPolicy", policy.as_str());
     }
-    pull_secrets(spec, values, "global.imagePullSecrets");
+    image_pull_secrets(spec, values, "global.imagePullSecrets");
 }
 
-fn pull_secrets(spec: &MeshInstallationSpec, values: &mut Value, path: &str) {
-    if !spec.images.pull_secrets.is_empty() {
-        set(values, path, json!(spec.images.pull_secrets));
+/// The charts' `global.imagePullSecrets` is a list of names.
+fn image_pull_secrets(spec: &MeshInstallationSpec, values: &mut Value, path: &str) {
+    if !spec.images.image_pull_secrets.is_empty() {
+        let names: Vec<&str> = spec.images.image_pull_secrets.iter().map(|secret| secret.name.as_str()).collect();
+        set(values, path, json!(names));
     }
 }
 
@@ -186,15 +190,15 @@ fn control_plane(spec: &MeshInstallationSpec, values: &mut Value) {
         set(values, "autoscaleEnabled", false);
         set(values, "replicaCount", replicas);
     }
-    if let Some(Autoscaling { min, max, target_cpu }) = &wanted.autoscaling {
+    if let Some(Autoscaling { min_replicas, max_replicas, target_cpu }) = &wanted.autoscaling {
         set(values, "autoscaleEnabled", true);
-        set(values, "autoscaleMin", *min);
-        set(values, "autoscaleMax", *max);
+        set(values, "autoscaleMin", *min_replicas);
+        set(values, "autoscaleMax", *max_replicas);
         set(values, "cpu.targetAverageUtilization", *target_cpu);
     }
     resources(&wanted.resources, values, "resources");
-    for variable in wanted.env.iter().filter(|variable| arrives_between_quotes(&variable.value)) {
-        // Names may contain dots, so they are no path.
+    for variable in wanted.env.iter().filter(|variable| survives_double_quotes(&variable.value)) {
+        // Names may contain dots, so they can't be used in a path.
         set(values, "env", json!({&variable.name: &variable.value}));
     }
     if let Some(native) = spec.proxy.native_sidecar {
@@ -206,9 +210,9 @@ fn control_plane(spec: &MeshInstallationSpec, values: &mut Value) {
     }
 }
 
-/// The variable of istiod that `spec.ztunnel` sets.
+/// The environment variable of istiod that `spec.ztunnel` sets.
 pub const AMBIENT: &str = "PILOT_ENABLE_AMBIENT";
-/// The variable of istiod that `spec.proxy.nativeSidecar` sets.
+/// The environment variable of istiod that `spec.proxy.nativeSidecar` sets.
 pub const NATIVE_SIDECARS: &str = "ENABLE_NATIVE_SIDECARS";
 
 fn resources(wanted: &Resources, values: &mut Value, path: &str) {
@@ -221,7 +225,8 @@ fn resources(wanted: &Resources, values: &mut Value, path: &str) {
     }
 }
 
-/// Charts write amounts without quotes, and to YAML a whole number that begins with 0 is octal.
+/// Removes leading zeros: charts write quantities without quotes, and YAML parses an integer with a leading zero as
+/// octal.
 fn without_leading_zeros(Quantity(amount): &Quantity) -> Quantity {
     let rest = amount.trim_start_matches('0');
     Quantity(if rest.starts_with(|c: char| c.is_ascii_digit()) { rest.to_owned() } else { amount.clone() })
@@ -274,8 +279,8 @@ fn proxy(spec: &MeshInstallationSpec, values: &mut Value) {
         set(values, "meshConfig.accessLogFile", log.file.as_str());
         set(values, "meshConfig.accessLogEncoding", log.encoding.as_mesh_config());
     }
-    if let Some(hold) = wanted.hold_application_until_proxy_starts {
-        set(values, "global.proxy.holdApplicationUntilProxyStarts", hold);
+    if let Some(wait) = wanted.hold_application_until_proxy_starts {
+        set(values, "global.proxy.holdApplicationUntilProxyStarts", wait);
     }
     let lists = [
         ("includeIPRanges", &wanted.include_ip_ranges),
@@ -292,29 +297,28 @@ fn proxy(spec: &MeshInstallationSpec, values: &mut Value) {
     }
 }
 
-/// Values of the gateway chart for one gateway.
+/// Computes the values of the gateway chart for one gateway.
 #[must_use]
 pub fn gateway(spec: &MeshInstallationSpec, gateway: &Gateway, defaults: Defaults<'_>) -> Value {
-    let mut values = defaults.start();
+    let mut values = defaults.values();
     revision(spec, &mut values);
     let service_type = gateway.service_type_on(defaults.platform.gateway_service_type());
     set(&mut values, "service.type", service_type.as_str());
     if let Some(policy) = spec.images.pull_policy {
         set(&mut values, "imagePullPolicy", policy.as_str());
     }
-    if !spec.images.pull_secrets.is_empty() {
-        let names: Vec<Value> = spec.images.pull_secrets.iter().map(|name| json!({"name": name})).collect();
-        set(&mut values, "imagePullSecrets", names);
+    if !spec.images.image_pull_secrets.is_empty() {
+        set(&mut values, "imagePullSecrets", json!(spec.images.image_pull_secrets));
     }
     service(gateway, &mut values);
     if let Some(replicas) = gateway.replicas {
         set(&mut values, "autoscaling.enabled", false);
         set(&mut values, "replicaCount", replicas);
     }
-    if let Some(Autoscaling { min, max, target_cpu }) = &gateway.autoscaling {
+    if let Some(Autoscaling { min_replicas, max_replicas, target_cpu }) = &gateway.autoscaling {
         set(&mut values, "autoscaling.enabled", true);
-        set(&mut values, "autoscaling.minReplicas", *min);
-        set(&mut values, "autoscaling.maxReplicas", *max);
+        set(&mut values, "autoscaling.minReplicas", *min_replicas);
+        set(&mut values, "autoscaling.maxReplicas", *max_replicas);
         set(&mut values, "autoscaling.targetCPUUtilizationPercentage", *target_cpu);
     }
     resources(&gateway.resources, &mut values, "resources");
@@ -326,7 +330,7 @@ pub fn gateway(spec: &MeshInstallationSpec, gateway: &Gateway, defaults: Default
     values
 }
 
-/// The name of the port on which Envoy tells of its health.
+/// Name of the port for Envoy's health endpoint.
 const STATUS_PORT: &str = "status-port";
 
 fn port_entry(port: &GatewayPort) -> Value {
@@ -350,7 +354,7 @@ fn service(gateway: &Gateway, values: &mut Value) {
             set(values, "networkGatewayPorts", json!({&port.name: port_entry(port)}));
         }
     } else if !wanted.ports.is_empty() {
-        // Load balancers look for health at the first port.
+        // Load balancers use the first port for health checks.
         let (status, others): (Vec<_>, Vec<_>) = wanted.ports.iter().partition(|port| port.name == STATUS_PORT);
         let ports: Vec<Value> = status.into_iter().chain(others).map(port_entry).collect();
         set(values, "service.ports", ports);

@@ -1,261 +1,267 @@
-//! The choice of node ports.
+//! Allocation of node ports.
 //!
-//! What the spec names goes first, then what is remembered, then what the Service holds at the moment, and only the rest
-//! is chosen anew: the lowest free ports, which begin with the band that Kubernetes itself leaves to static choices
-//! (none for a range of 16 or fewer, else the first `min(max(16, size / 32), 128)`). One number serves both protocols
-//! of a port, as HTTP/3 wants it.
+//! Ports are assigned in this order: explicit ports of the spec, previously pinned ports, ports that the Service
+//! currently uses, and finally the lowest free ports. The lowest ports include the band that Kubernetes reserves for
+//! static allocation (none for a range of at most 16 ports, otherwise the first `min(max(16, size / 32), 128)`). Both
+//! protocols of a port get the same number, which HTTP/3 requires.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::pins::{Origin, Pins};
+use super::allocation_error::AllocationError;
+use super::pins::{PinOrigin, Pins};
+use super::port_key::{PortKey, UsedPort};
+use super::port_request::{PortRequest, PortRequirement};
 use super::range::{KnownRange, PortRange};
-use super::refused::Refused;
-use super::slot::{Held, Slot};
-use super::wanted::{Need, Want};
 
-/// All that a choice depends on.
+/// Input of an allocation.
 #[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
-    /// The range in force.
+pub struct AllocationInput<'a> {
+    /// The effective range.
     pub range: &'a KnownRange,
-    /// Ports that are left alone.
+    /// Ports that must not be assigned.
     pub reserved: &'a [PortRange],
-    /// The gateways' ports, each slot once.
-    pub wanted: &'a [Want],
-    /// What was pinned before.
-    pub remembered: &'a Pins,
-    /// What all Services of the cluster hold.
-    pub held: &'a [Held],
+    /// Requests of all gateways, with unique keys.
+    pub requests: &'a [PortRequest],
+    /// Pins of the previous allocation.
+    pub previous: &'a Pins,
+    /// Ports in use by Services of the cluster.
+    pub used: &'a [UsedPort],
 }
 
-/// Chooses a node port for everything that wants one, or tells all that is in the way.
-pub fn allocate(question: &Question<'_>) -> Result<Pins, Vec<Refused>> {
-    let mut choice = Choice::new(question);
-    let mut refused = choice.explicit();
-    let open = choice.keep();
-    refused.extend(choice.choose(&open));
-    refused.extend(choice.exchange());
-    if refused.is_empty() { Ok(choice.finish()) } else { Err(refused) }
+/// Assigns a node port to each request that needs one, or returns all errors.
+pub fn allocate(input: &AllocationInput<'_>) -> Result<Pins, Vec<AllocationError>> {
+    let mut allocation = Allocation::new(input);
+    let mut errors = allocation.assign_explicit();
+    let unassigned = allocation.keep_assigned();
+    errors.extend(allocation.assign_free(&unassigned));
+    errors.extend(allocation.find_exchange());
+    if errors.is_empty() { Ok(allocation.finish()) } else { Err(errors) }
 }
 
-/// A choice in the making.
-struct Choice<'a> {
-    question: &'a Question<'a>,
-    wanted: Vec<&'a Want>,
-    /// Held by Services that are nobody's business of ours.
-    foreign: BTreeMap<u16, &'a Held>,
-    /// Wants by Service and port: one for each protocol.
-    siblings: BTreeMap<(&'a str, &'a str, u16), Vec<&'a Want>>,
-    /// Held by the very slots that want them.
-    own: BTreeMap<&'a Slot, u16>,
-    /// Better left alone, but taken when nothing else is left: kept for gateways that need no port at present, or held
-    /// by Services of ours, which first have to give them up.
+/// An allocation in progress.
+struct Allocation<'a> {
+    input: &'a AllocationInput<'a>,
+    requests: Vec<&'a PortRequest>,
+    /// Ports in use by unmanaged Services.
+    foreign: BTreeMap<u16, &'a UsedPort>,
+    /// Requests by Service and port, one for each protocol.
+    siblings: BTreeMap<(&'a str, &'a str, u16), Vec<&'a PortRequest>>,
+    /// Ports in use by the Service ports that request them.
+    current: BTreeMap<&'a PortKey, u16>,
+    /// Ports that are only used if no other port is free: pinned for gateways that currently need no node port, or in
+    /// use by managed Services, which must release them first.
     second_best: BTreeSet<u16>,
-    /// Given, and to whom.
-    given: BTreeMap<u16, Vec<&'a Want>>,
+    /// Assigned ports with their requests.
+    assigned: BTreeMap<u16, Vec<&'a PortRequest>>,
     pins: Pins,
 }
 
-impl<'a> Choice<'a> {
-    fn new(question: &'a Question<'a>) -> Self {
-        let mut wanted: Vec<&Want> = question.wanted.iter().collect();
-        wanted.sort_by_key(|want| want.turn());
-        let services: BTreeSet<(&str, &str)> = wanted.iter().map(|want| service(&want.slot)).collect();
-        let slots: BTreeSet<&Slot> = wanted.iter().map(|want| &want.slot).collect();
-        let mut choice = Self {
-            question,
-            wanted,
+impl<'a> Allocation<'a> {
+    fn new(input: &'a AllocationInput<'a>) -> Self {
+        let mut requests: Vec<&PortRequest> = input.requests.iter().collect();
+        requests.sort_by_key(|request| request.sort_key());
+        let services: BTreeSet<(&str, &str)> = requests.iter().map(|request| service(&request.key)).collect();
+        let keys: BTreeSet<&PortKey> = requests.iter().map(|request| &request.key).collect();
+        let mut allocation = Self {
+            input,
+            requests,
             foreign: BTreeMap::new(),
             siblings: BTreeMap::new(),
-            own: BTreeMap::new(),
+            current: BTreeMap::new(),
             second_best: BTreeSet::new(),
-            given: BTreeMap::new(),
+            assigned: BTreeMap::new(),
             pins: Pins::default(),
         };
-        for want in choice.wanted.iter().copied().filter(|want| want.port != 0) {
-            choice.siblings.entry(port_of(want)).or_default().push(want);
+        for request in allocation.requests.iter().copied().filter(|request| request.port != 0) {
+            allocation.siblings.entry(service_port(request)).or_default().push(request);
         }
-        for held in question.held {
-            if slots.contains(&held.slot) {
-                choice.own.insert(&held.slot, held.port);
-                choice.second_best.insert(held.port);
-            } else if held.ours || services.contains(&service(&held.slot)) {
-                choice.second_best.insert(held.port);
+        for used in input.used {
+            if keys.contains(&used.key) {
+                allocation.current.insert(&used.key, used.port);
+                allocation.second_best.insert(used.port);
+            } else if used.own || services.contains(&service(&used.key)) {
+                allocation.second_best.insert(used.port);
             } else {
-                choice.foreign.entry(held.port).or_insert(held);
+                allocation.foreign.entry(used.port).or_insert(used);
             }
         }
-        for want in choice.wanted.iter().filter(|want| want.need == Need::Idle) {
-            choice.second_best.extend(question.remembered.get(&want.slot).map(|(port, _)| port));
+        for request in allocation.requests.iter().filter(|request| request.requirement == PortRequirement::NotNeeded) {
+            allocation.second_best.extend(input.previous.get(&request.key).map(|(port, _)| port));
         }
-        choice
+        allocation
     }
 
     fn reserved(&self, port: u16) -> Option<PortRange> {
-        self.question.reserved.iter().find(|range| range.contains(port)).copied()
+        self.input.reserved.iter().find(|range| range.contains(port)).copied()
     }
 
-    fn give(&mut self, want: &'a Want, port: u16, from: Origin) {
-        self.given.entry(port).or_default().push(want);
-        self.pins.insert(want.slot.clone(), port, from);
+    fn assign(&mut self, request: &'a PortRequest, port: u16, from: PinOrigin) {
+        self.assigned.entry(port).or_default().push(request);
+        self.pins.insert(request.key.clone(), port, from);
     }
 
-    /// What the spec names.
-    fn explicit(&mut self) -> Vec<Refused> {
-        let mut refused = Vec::new();
-        for want in self.wanted.clone() {
-            let Need::Explicit(port) = want.need else { continue };
-            let slot = || want.slot.clone();
-            if !self.question.range.range.contains(port) {
-                refused.push(Refused::OutOfRange { slot: slot(), port, range: self.question.range.clone() });
+    /// Assigns the explicit ports of the spec.
+    fn assign_explicit(&mut self) -> Vec<AllocationError> {
+        let mut errors = Vec::new();
+        for request in self.requests.clone() {
+            let PortRequirement::Explicit(port) = request.requirement else { continue };
+            let key = || request.key.clone();
+            if !self.input.range.range.contains(port) {
+                errors.push(AllocationError::OutOfRange { key: key(), port, range: self.input.range.clone() });
             } else if let Some(by) = self.reserved(port) {
-                refused.push(Refused::Reserved { slot: slot(), port, by });
-            } else if let Some(holder) = self.foreign.get(&port) {
-                refused.push(Refused::Taken { slot: slot(), holder: (*holder).clone() });
-            } else if let Some(other) = self.rival(want, port) {
-                refused.push(Refused::AskedTwice { slot: slot(), other: other.slot.clone(), port });
+                errors.push(AllocationError::Reserved { key: key(), port, by });
+            } else if let Some(user) = self.foreign.get(&port) {
+                errors.push(AllocationError::InUse { key: key(), user: (*user).clone() });
+            } else if let Some(other) = self.conflicting_request(request, port) {
+                errors.push(AllocationError::Duplicate { key: key(), other: other.key.clone(), port });
             } else {
-                self.give(want, port, Origin::Spec);
+                self.assign(request, port, PinOrigin::Spec);
             }
         }
-        refused
+        errors
     }
 
-    /// Whether a port may go to somebody who doesn't insist on it.
-    fn may_have(&self, want: &Want, port: u16) -> bool {
-        self.question.range.range.contains(port)
+    /// Returns whether a port can be assigned to a request without an explicit port.
+    fn is_available(&self, request: &PortRequest, port: u16) -> bool {
+        self.input.range.range.contains(port)
             && self.reserved(port).is_none()
             && !self.foreign.contains_key(&port)
-            && self.rival(want, port).is_none()
+            && self.conflicting_request(request, port).is_none()
     }
 
-    /// Who was given the port already and can't share it.
-    fn rival(&self, want: &Want, port: u16) -> Option<&'a Want> {
-        self.given.get(&port)?.iter().find(|other| !can_share(want, other)).copied()
+    /// Returns a request that the port is assigned to and that can't share it.
+    fn conflicting_request(&self, request: &PortRequest, port: u16) -> Option<&'a PortRequest> {
+        self.assigned.get(&port)?.iter().find(|other| !can_share(request, other)).copied()
     }
 
-    /// What is remembered, and else what the Service holds; answers what is still open.
-    fn keep(&mut self) -> Vec<&'a Want> {
-        let mut open: Vec<&Want> = self.wanted.iter().copied().filter(|want| want.need == Need::Choose).collect();
-        let memory = self.question.remembered;
-        open.retain(|want| !self.keeps(want, memory.get(&want.slot).map(|(port, _)| port)));
-        open.retain(|want| !self.keeps(want, self.own.get(&want.slot).copied()));
-        open
+    /// Keeps previously pinned ports, or else the Service's current ports. Returns the unassigned requests.
+    fn keep_assigned(&mut self) -> Vec<&'a PortRequest> {
+        let mut unassigned: Vec<&PortRequest> =
+            self.requests.iter().copied().filter(|request| request.requirement == PortRequirement::Assign).collect();
+        let previous = self.input.previous;
+        unassigned.retain(|request| !self.keep(request, previous.get(&request.key).map(|(port, _)| port)));
+        unassigned.retain(|request| !self.keep(request, self.current.get(&request.key).copied()));
+        unassigned
     }
 
-    fn keeps(&mut self, want: &'a Want, port: Option<u16>) -> bool {
-        let port = port.filter(|port| self.may_have(want, *port));
+    fn keep(&mut self, request: &'a PortRequest, port: Option<u16>) -> bool {
+        let port = port.filter(|port| self.is_available(request, *port));
         if let Some(port) = port {
-            self.give(want, port, Origin::Assigned);
+            self.assign(request, port, PinOrigin::Assigned);
         }
         port.is_some()
     }
 
-    /// The rest, from what is free.
-    fn choose(&mut self, open: &[&'a Want]) -> Option<Refused> {
-        let range = self.question.range.range;
+    /// Assigns free ports to the remaining requests.
+    fn assign_free(&mut self, unassigned: &[&'a PortRequest]) -> Option<AllocationError> {
+        let range = self.input.range.range;
         let (best, second_best): (Vec<u16>, Vec<u16>) =
             range.ports().filter(|port| self.is_free(*port)).partition(|port| !self.second_best.contains(port));
         let free = best.len() + second_best.len();
         let mut candidates = best.into_iter().chain(second_best);
         let mut needed = 0;
-        let mut short = false;
-        for want in open {
-            if let Some(port) = self.of_sibling(want) {
-                self.give(want, port, Origin::Assigned);
+        let mut exhausted = false;
+        for request in unassigned {
+            if let Some(port) = self.sibling_port(request) {
+                self.assign(request, port, PinOrigin::Assigned);
                 continue;
             }
             needed += 1;
             match candidates.next() {
-                Some(port) => self.give(want, port, Origin::Assigned),
-                None => short = true,
+                Some(port) => self.assign(request, port, PinOrigin::Assigned),
+                None => exhausted = true,
             }
         }
-        short.then(|| {
+        exhausted.then(|| {
             let reserved = range.ports().filter(|port| self.reserved(*port).is_some()).count();
-            let held = self.foreign.keys().filter(|port| range.contains(**port)).count();
-            Refused::Exhausted { needed, free, reserved, held, range: self.question.range.clone() }
+            let used = self.foreign.keys().filter(|port| range.contains(**port)).count();
+            AllocationError::Exhausted { needed, free, reserved, used, range: self.input.range.clone() }
         })
     }
 
     fn is_free(&self, port: u16) -> bool {
-        self.reserved(port).is_none() && !self.foreign.contains_key(&port) && !self.given.contains_key(&port)
+        self.reserved(port).is_none() && !self.foreign.contains_key(&port) && !self.assigned.contains_key(&port)
     }
 
-    /// The port that the same port of the Service has for the other protocol.
-    fn of_sibling(&self, want: &Want) -> Option<u16> {
-        let siblings = self.siblings.get(&port_of(want)).into_iter().flatten().filter(|other| other.slot != want.slot);
+    /// Returns the port that is pinned for the other protocol of the same Service port.
+    fn sibling_port(&self, request: &PortRequest) -> Option<u16> {
+        let siblings =
+            self.siblings.get(&service_port(request)).into_iter().flatten().filter(|other| other.key != request.key);
         siblings
-            .filter_map(|other| self.pins.get(&other.slot))
+            .filter_map(|other| self.pins.get(&other.key))
             .map(|(port, _)| port)
-            .find(|port| self.may_have(want, *port))
+            .find(|port| self.is_available(request, *port))
     }
 
-    /// Ports that Services would have to exchange. Each can only be written when the other has given up its port.
-    fn exchange(&self) -> Option<Refused> {
-        let holders: BTreeMap<u16, &Slot> = self.own.iter().map(|(slot, port)| (*port, *slot)).collect();
-        let waits: Vec<Wait<'_>> = self
+    /// Finds Services that would have to exchange ports. Neither can be written before the other has released its port.
+    fn find_exchange(&self) -> Option<AllocationError> {
+        let users: BTreeMap<u16, &PortKey> = self.current.iter().map(|(key, port)| (*port, *key)).collect();
+        let dependencies: Vec<PortDependency<'_>> = self
             .pins
             .iter()
-            .filter_map(|(slot, port, _)| Some(Wait { slot, holder: holders.get(&port).copied()?, port }))
-            .filter(|wait| service(wait.slot) != service(wait.holder))
+            .filter_map(|(key, port, _)| Some(PortDependency { key, user: users.get(&port).copied()?, port }))
+            .filter(|dependency| service(dependency.key) != service(dependency.user))
             .collect();
-        waits.iter().find(|wait| wait.is_in_a_circle(&waits)).map(|wait| Refused::Exchange {
-            slot: wait.slot.clone(),
-            holder: wait.holder.clone(),
-            port: wait.port,
+        dependencies.iter().find(|dependency| dependency.is_in_cycle(&dependencies)).map(|dependency| {
+            AllocationError::Exchange {
+                key: dependency.key.clone(),
+                user: dependency.user.clone(),
+                port: dependency.port,
+            }
         })
     }
 
-    /// The pins, and beside them what is remembered for later.
+    /// Returns the pins, including previous pins of requests that currently need no node port.
     fn finish(mut self) -> Pins {
-        for want in self.wanted.clone().into_iter().filter(|want| want.need == Need::Idle) {
-            if let Some((port, from)) = self.question.remembered.get(&want.slot)
-                && self.may_have(want, port)
+        let not_needed = |request: &&PortRequest| request.requirement == PortRequirement::NotNeeded;
+        for request in self.requests.clone().into_iter().filter(not_needed) {
+            if let Some((port, from)) = self.input.previous.get(&request.key)
+                && self.is_available(request, port)
             {
-                self.give(want, port, from);
+                self.assign(request, port, from);
             }
         }
         self.pins
     }
 }
 
-/// A slot that is to have a port which another Service of ours still holds.
-struct Wait<'a> {
-    slot: &'a Slot,
-    holder: &'a Slot,
+/// A port that is assigned to one managed Service and still in use by another.
+struct PortDependency<'a> {
+    key: &'a PortKey,
+    user: &'a PortKey,
     port: u16,
 }
 
-impl Wait<'_> {
-    /// Whether the holder waits, by way of others perhaps, for what this slot's Service gives up.
-    fn is_in_a_circle(&self, all: &[Wait<'_>]) -> bool {
-        let mut seen = BTreeSet::new();
-        let mut next = vec![service(self.holder)];
-        while let Some(at) = next.pop() {
-            if seen.insert(at) {
-                next.extend(all.iter().filter(|wait| service(wait.slot) == at).map(|wait| service(wait.holder)));
+impl PortDependency<'_> {
+    /// Returns whether the user of the port depends, directly or indirectly, on a port of this Service.
+    fn is_in_cycle(&self, all: &[PortDependency<'_>]) -> bool {
+        let mut visited = BTreeSet::new();
+        let mut next = vec![service(self.user)];
+        while let Some(current) = next.pop() {
+            if visited.insert(current) {
+                let dependencies = all.iter().filter(|dependency| service(dependency.key) == current);
+                next.extend(dependencies.map(|dependency| service(dependency.user)));
             }
         }
-        seen.contains(&service(self.slot))
+        visited.contains(&service(self.key))
     }
 }
 
-fn service(slot: &Slot) -> (&str, &str) {
-    (&slot.namespace, &slot.service)
+fn service(key: &PortKey) -> (&str, &str) {
+    (&key.namespace, &key.service)
 }
 
-/// A port of a Service, whatever its protocol.
-fn port_of(want: &Want) -> (&str, &str, u16) {
-    (&want.slot.namespace, &want.slot.service, want.port)
+/// Identifies a port of a Service regardless of its protocol.
+fn service_port(request: &PortRequest) -> (&str, &str, u16) {
+    (&request.key.namespace, &request.key.service, request.port)
 }
 
-/// The API server lets two ports of one Service have the same number, if their protocols differ.
-fn can_share(a: &Want, b: &Want) -> bool {
-    service(&a.slot) == service(&b.slot) && a.port != 0 && b.port != 0 && a.protocol != b.protocol
+/// The API server accepts the same node port for two ports of a Service if their protocols differ.
+fn can_share(a: &PortRequest, b: &PortRequest) -> bool {
+    service(&a.key) == service(&b.key) && a.port != 0 && b.port != 0 && a.protocol != b.protocol
 }
 
 #[cfg(test)]
-mod laws;
+mod properties;
 #[cfg(test)]
 mod tests;

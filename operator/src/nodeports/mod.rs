@@ -1,23 +1,23 @@
-//! Node ports: which of them a gateway may have, which it gets, and what it is told when it can't have one.
+//! Node ports of gateways: allocation, conflicts and their messages.
 //!
-//! PURE but for [`server`], which asks the API server for its range and for the ports that Services hold. The core takes
-//! the range, the reserved ports, the ports that are held and those that are remembered, and answers with [`Pins`] or with
-//! all that is wrong. It makes no difference in which order gateways, ports or Services are listed.
+//! PURE except for [`server`], which discovers the API server's range and lists the node ports of Services.
+//! [`allocate()`] computes [`Pins`], or all errors, from the range, the reserved ports, the ports in use and the
+//! previous pins. The result does not depend on the order of gateways, ports or Services.
 
 mod allocate;
+mod allocation_error;
 mod pins;
+mod port_key;
+mod port_rejection;
+mod port_request;
 mod range;
-mod refusal;
-mod refused;
 mod server;
-mod slot;
-mod wanted;
 
-pub use allocate::{Question, allocate};
-pub use pins::{Origin, Pin, Pins};
-pub use range::{Discovery, KnownRange, ParseRangeError, PortRange, reserved};
-pub use refusal::PortRefusal;
-pub use refused::{Refused, blocker};
+pub use allocate::{AllocationInput, allocate};
+pub use allocation_error::{AllocationError, blocker};
+pub use pins::{Pin, PinOrigin, Pins};
+pub use port_key::{PortKey, UsedPort};
+pub use port_rejection::PortRejection;
+pub use port_request::{HEALTH_CHECK, PortRequest, PortRequirement, port_requests};
+pub use range::{KnownRange, ParseRangeError, PortRange, RangeDiscovery, reserved};
 pub use server::NodePortServer;
-pub use slot::{Held, Slot};
-pub use wanted::{HEALTH_CHECK, Need, Want, wanted};

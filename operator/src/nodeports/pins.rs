@@ -1,100 +1,100 @@
-//! Pinned node ports: which port of which Service has which number. The operator's memory holds them.
+//! Pinned node ports: the node port of each Service port, stored in the revision history.
 
 use std::collections::BTreeMap;
 
 use meshwright_api::NodePortOrigin;
 use serde::{Deserialize, Serialize};
 
-use super::slot::Slot;
-use super::wanted::{Need, Want};
+use super::port_key::PortKey;
+use super::port_request::{PortRequest, PortRequirement};
 
-/// Who chose a port that is pinned.
+/// Origin of a pinned port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Origin {
-    /// The spec.
+pub enum PinOrigin {
+    /// Set in the spec.
     Spec,
-    /// The operator.
+    /// Assigned by the operator.
     Assigned,
 }
 
-impl From<Origin> for NodePortOrigin {
-    fn from(origin: Origin) -> Self {
+impl From<PinOrigin> for NodePortOrigin {
+    fn from(origin: PinOrigin) -> Self {
         match origin {
-            Origin::Spec => Self::Spec,
-            Origin::Assigned => Self::Assigned,
+            PinOrigin::Spec => Self::Spec,
+            PinOrigin::Assigned => Self::Assigned,
         }
     }
 }
 
-/// One pinned node port.
+/// A pinned node port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pin {
-    /// What it is for.
+    /// Service port that it is pinned for.
     #[serde(flatten)]
-    pub slot: Slot,
-    /// The port.
+    pub key: PortKey,
+    /// Node port number.
     pub port: u16,
-    /// Who chose it.
-    pub from: Origin,
+    /// Origin of the port.
+    pub from: PinOrigin,
 }
 
-/// All pinned node ports, by what they are for. Those of gateways that need none at present are kept too, for the day
-/// when they do again.
+/// All pinned node ports by Service port. Pins of gateways that currently need no node port are kept, so that they get
+/// the same ports again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<Pin>", into = "Vec<Pin>")]
-pub struct Pins(BTreeMap<Slot, (u16, Origin)>);
+pub struct Pins(BTreeMap<PortKey, (u16, PinOrigin)>);
 
 impl From<Vec<Pin>> for Pins {
     fn from(pins: Vec<Pin>) -> Self {
-        Self(pins.into_iter().map(|pin| (pin.slot, (pin.port, pin.from))).collect())
+        Self(pins.into_iter().map(|pin| (pin.key, (pin.port, pin.from))).collect())
     }
 }
 
 impl From<Pins> for Vec<Pin> {
     fn from(pins: Pins) -> Self {
-        pins.0.into_iter().map(|(slot, (port, from))| Pin { slot, port, from }).collect()
+        pins.0.into_iter().map(|(key, (port, from))| Pin { key, port, from }).collect()
     }
 }
 
 impl Pins {
-    /// Whether there are none.
+    /// Returns whether there are no pins.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The port pinned for a slot, and who chose it.
+    /// Returns the pinned port of a Service port and its origin.
     #[must_use]
-    pub fn get(&self, slot: &Slot) -> Option<(u16, Origin)> {
-        self.0.get(slot).copied()
+    pub fn get(&self, key: &PortKey) -> Option<(u16, PinOrigin)> {
+        self.0.get(key).copied()
     }
 
-    /// All of them, in the order of what they are for.
-    pub fn iter(&self) -> impl Iterator<Item = (&Slot, u16, Origin)> {
-        self.0.iter().map(|(slot, (port, from))| (slot, *port, *from))
+    /// Returns all pins sorted by Service port.
+    pub fn iter(&self) -> impl Iterator<Item = (&PortKey, u16, PinOrigin)> {
+        self.0.iter().map(|(key, (port, from))| (key, *port, *from))
     }
 
-    /// Whether every port that is to be pinned is.
+    /// Returns whether all requests are satisfied.
     #[must_use]
-    pub fn cover(&self, wanted: &[Want]) -> bool {
-        wanted.iter().all(|want| match want.need {
-            Need::Idle => true,
-            Need::Explicit(port) => self.get(&want.slot).is_some_and(|(held, _)| held == port),
-            Need::Choose => self.0.contains_key(&want.slot),
+    pub fn cover(&self, requests: &[PortRequest]) -> bool {
+        requests.iter().all(|request| match request.requirement {
+            PortRequirement::NotNeeded => true,
+            PortRequirement::Explicit(port) => self.get(&request.key).is_some_and(|(pinned, _)| pinned == port),
+            PortRequirement::Assign => self.0.contains_key(&request.key),
         })
     }
 
-    /// Those that are to be in place: all but the ones that are only kept.
+    /// Returns the pins of requests that currently need a node port.
     #[must_use]
-    pub fn in_use(&self, wanted: &[Want]) -> Self {
-        let active = wanted.iter().filter(|want| want.need != Need::Idle);
-        Self(active.filter_map(|want| Some((want.slot.clone(), self.get(&want.slot)?))).collect())
+    pub fn in_use(&self, requests: &[PortRequest]) -> Self {
+        let active = requests.iter().filter(|request| request.requirement != PortRequirement::NotNeeded);
+        Self(active.filter_map(|request| Some((request.key.clone(), self.get(&request.key)?))).collect())
     }
 
-    pub(super) fn insert(&mut self, slot: Slot, port: u16, from: Origin) {
-        self.0.insert(slot, (port, from));
+    pub(super) fn insert(&mut self, key: PortKey, port: u16, from: PinOrigin) {
+        self.0.insert(key, (port, from));
     }
 }
 
@@ -105,15 +105,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pins_are_remembered_as_a_plain_list() {
-        let slot = Slot { namespace: "edge".into(), service: "gw".into(), port_name: "http2".into() };
+    fn serializes_as_list() {
+        let key = PortKey { namespace: "edge".into(), service: "gw".into(), port_name: "http2".into() };
         let mut pins = Pins::default();
-        pins.insert(slot, 30401, Origin::Assigned);
-        let written = serde_json::to_value(&pins).unwrap();
+        pins.insert(key, 30401, PinOrigin::Assigned);
+        let serialized = serde_json::to_value(&pins).unwrap();
         let expected = json!([
             {"namespace": "edge", "service": "gw", "portName": "http2", "port": 30401, "from": "assigned"}
         ]);
-        assert_eq!(written, expected);
-        assert_eq!(serde_json::from_value::<Pins>(written).unwrap(), pins);
+        assert_eq!(serialized, expected);
+        assert_eq!(serde_json::from_value::<Pins>(serialized).unwrap(), pins);
     }
 }

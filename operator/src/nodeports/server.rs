@@ -1,5 +1,5 @@
-//! I/O: what the API server says of node ports. Its range is learnt from a refusal, and which ports are held from a list
-//! that is made only when ports are chosen, so that the Services of others cost neither memory nor a watch.
+//! I/O: discovers the API server's node port range from the rejection of an invalid Service, and lists the node ports
+//! in use. Services are only listed when ports are assigned, which avoids a watch of all Services in the cluster.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,170 +10,173 @@ use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams, Precondit
 use kube::{Client, ResourceExt as _};
 use tracing::{info, warn};
 
-use super::range::Discovery;
-use super::refusal::PortRefusal;
-use super::slot::{Held, Slot};
-use super::wanted::HEALTH_CHECK;
+use super::port_key::{PortKey, UsedPort};
+use super::port_rejection::PortRejection;
+use super::port_request::HEALTH_CHECK;
+use super::range::RangeDiscovery;
 use crate::mesh::object::{FIELD_MANAGER, INSTALLATION_LABEL};
 use crate::runtime::requests::{pages, within_deadline};
 
-/// A node port that no sensible range has: asking for it is answered with the range.
-const IMPOSSIBLE: i32 = 1;
-/// Begins the name of the Service that is refused.
-const QUESTION: &str = "meshwright-node-port-range-";
-/// The API server is asked again no sooner than this.
-const ASK_AGAIN: Duration = Duration::from_secs(10);
-/// Services listed at a time.
+/// A node port outside any practical range. The API server's error message contains the range.
+const INVALID_NODE_PORT: i32 = 1;
+/// Name prefix of the Service that the API server rejects.
+const PROBE_NAME_PREFIX: &str = "meshwright-node-port-range-";
+/// Minimum interval between discoveries.
+const DISCOVERY_INTERVAL: Duration = Duration::from_secs(10);
+/// Services per page.
 const PAGE: u32 = 200;
 
-/// What the API server says of node ports. Cloning shares.
+/// Node port range and used node ports of the API server. Clones share the state.
 #[derive(Clone)]
 pub struct NodePortServer {
     client: Client,
     namespace: String,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ServerState>>,
 }
 
 #[derive(Default)]
-struct State {
-    range: Option<(Discovery, Instant)>,
-    /// Installations whose pins the API server has refused.
-    doubtful: BTreeSet<String>,
+struct ServerState {
+    range: Option<(RangeDiscovery, Instant)>,
+    /// Installations with pins that the API server has rejected.
+    rejected: BTreeSet<String>,
 }
 
 impl NodePortServer {
-    /// Asks in the name of an operator that lives in `namespace`.
+    /// `namespace` is the operator's, in which the Service for the discovery is created.
     #[must_use]
     pub fn new(client: Client, namespace: &str) -> Self {
         Self { client, namespace: namespace.to_owned(), state: Arc::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Single assignments: nothing is half-done after a panic.
+    fn lock(&self) -> MutexGuard<'_, ServerState> {
+        // The state is changed by single assignments, so it is consistent after a panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The API server's range as far as it is known without asking.
+    /// Returns the result of the last discovery.
     #[must_use]
-    pub fn known_range(&self) -> Option<Discovery> {
+    pub fn known_range(&self) -> Option<RangeDiscovery> {
         self.lock().range.as_ref().map(|(range, _)| range.clone())
     }
 
-    /// The API server's range, asked for where it isn't known.
-    pub async fn range(&self) -> Discovery {
+    /// Returns the API server's range and discovers it if necessary.
+    pub async fn range(&self) -> RangeDiscovery {
         let known = self.lock().range.clone();
         match known {
-            Some((Discovery::Told(range), _)) => Discovery::Told(range),
-            Some((unknown, at)) if at.elapsed() < ASK_AGAIN => unknown,
-            _ => self.ask().await,
+            Some((RangeDiscovery::Known(range), _)) => RangeDiscovery::Known(range),
+            Some((unknown, at)) if at.elapsed() < DISCOVERY_INTERVAL => unknown,
+            _ => self.update_range().await,
         }
     }
 
-    /// The API server's range, asked for again unless that was done a moment ago. True when the answer is a new one.
-    pub async fn ask_again(&self) -> bool {
+    /// Discovers the range again, unless the last discovery is recent. Returns whether the range has changed.
+    pub async fn refresh_range(&self) -> bool {
         let known = self.lock().range.clone();
         match known {
-            Some((_, at)) if at.elapsed() < ASK_AGAIN => false,
-            Some((range, _)) => self.ask().await != range,
+            Some((_, at)) if at.elapsed() < DISCOVERY_INTERVAL => false,
+            Some((range, _)) => self.update_range().await != range,
             None => true,
         }
     }
 
-    async fn ask(&self) -> Discovery {
+    async fn update_range(&self) -> RangeDiscovery {
         let range = self.discover().await;
         match &range {
-            Discovery::Told(range) => info!(%range, "the API server's node ports"),
-            Discovery::Unknown(why) => warn!(why, "the API server's range of node ports is not known"),
+            RangeDiscovery::Known(range) => info!(%range, "discovered the API server's node port range"),
+            RangeDiscovery::Unknown(reason) => warn!(reason, "discovering the API server's node port range failed"),
         }
         self.lock().range = Some((range.clone(), Instant::now()));
         range
     }
 
-    /// Takes in what a refused write told: the range in force, and that the pins of an installation need another look.
-    pub fn refused(&self, installation: &str, refusal: &PortRefusal) {
+    /// Records a rejected write: updates the range and marks the installation's pins for revalidation.
+    pub fn record_rejection(&self, installation: &str, rejection: &PortRejection) {
         let mut state = self.lock();
-        if let PortRefusal::OutOfRange(range) = refusal {
-            state.range = Some((Discovery::Told(*range), Instant::now()));
+        if let PortRejection::OutOfRange(range) = rejection {
+            state.range = Some((RangeDiscovery::Known(*range), Instant::now()));
         }
-        state.doubtful.insert(installation.to_owned());
+        state.rejected.insert(installation.to_owned());
     }
 
-    /// Whether the API server has refused pins of this installation since they were found good.
+    /// Returns whether the API server has rejected pins of this installation since their last validation.
     #[must_use]
-    pub fn is_doubtful(&self, installation: &str) -> bool {
-        self.lock().doubtful.contains(installation)
+    pub fn needs_revalidation(&self, installation: &str) -> bool {
+        self.lock().rejected.contains(installation)
     }
 
-    /// The pins of an installation were found good.
-    pub fn settle(&self, installation: &str) {
-        self.lock().doubtful.remove(installation);
+    /// Marks the pins of an installation as valid.
+    pub fn mark_valid(&self, installation: &str) {
+        self.lock().rejected.remove(installation);
     }
 
-    /// Asks for a Service that can't be made. A dry run would not do: it doesn't look at the range.
-    async fn discover(&self) -> Discovery {
+    /// Tries to create a Service with an invalid node port. A dry run doesn't work, because it doesn't check the range.
+    async fn discover(&self) -> RangeDiscovery {
         let api: Api<Service> = Api::namespaced(self.client.clone(), &self.namespace);
         let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-        match within_deadline(api.create(&params, &question())).await {
-            Ok(made) => {
-                self.take_back(&api, &made).await;
-                Discovery::Unknown(format!("it takes even node port {IMPOSSIBLE}"))
+        match within_deadline(api.create(&params, &probe_service())).await {
+            Ok(created) => {
+                self.delete_probe(&api, &created).await;
+                RangeDiscovery::Unknown(format!("the API server accepted node port {INVALID_NODE_PORT}"))
             }
-            Err(kube::Error::Api(status)) => match PortRefusal::read(&status.message) {
-                Some(PortRefusal::OutOfRange(range)) => Discovery::Told(range),
+            Err(kube::Error::Api(status)) => match PortRejection::parse(&status.message) {
+                Some(PortRejection::OutOfRange(range)) => RangeDiscovery::Known(range),
                 _ if status.is_forbidden() => {
-                    Discovery::Unknown(format!("asking for it is refused: {}", status.message))
+                    RangeDiscovery::Unknown(format!("the discovery is forbidden: {}", status.message))
                 }
-                _ => Discovery::Unknown(format!("its answer says nothing of a range: {}", status.message)),
+                _ => RangeDiscovery::Unknown(format!("the API server's error contains no range: {}", status.message)),
             },
-            Err(error) => Discovery::Unknown(format!("it did not answer: {error}")),
+            Err(error) => RangeDiscovery::Unknown(format!("the API server did not respond: {error}")),
         }
     }
 
-    /// The question was meant to be refused.
-    async fn take_back(&self, api: &Api<Service>, made: &Service) {
-        let name = made.name_any();
+    /// Deletes the probe Service, which the API server should have rejected.
+    async fn delete_probe(&self, api: &Api<Service>, created: &Service) {
+        let name = created.name_any();
         let params = DeleteParams {
-            preconditions: made.uid().map(|uid| Preconditions { uid: Some(uid), resource_version: None }),
+            preconditions: created.uid().map(|uid| Preconditions { uid: Some(uid), resource_version: None }),
             ..DeleteParams::default()
         };
         if let Err(error) = within_deadline(api.delete(&name, &params)).await {
-            warn!(name, namespace = self.namespace, error = %error, "a Service that was made by chance is still there");
+            warn!(name, namespace = self.namespace, error = %error, "deleting the probe Service failed");
         }
     }
 
-    /// The node ports that the Services of the whole cluster hold. `installation` is whose mark makes them ours.
-    pub async fn held(&self, installation: &str) -> Result<Vec<Held>, kube::Error> {
+    /// Lists the node ports of all Services in the cluster. Those labelled with `installation` are marked as own.
+    pub async fn used_ports(&self, installation: &str) -> Result<Vec<UsedPort>, kube::Error> {
         let api: Api<Service> = Api::all(self.client.clone());
         let params = ListParams::default().fields("spec.type!=ClusterIP").limit(PAGE);
-        let mut held = Vec::new();
-        pages(&api, params, |service| held.extend(ports_of(&service, installation))).await?;
-        Ok(held)
+        let mut used = Vec::new();
+        pages(&api, params, |service| used.extend(ports_of(&service, installation))).await?;
+        Ok(used)
     }
 }
 
-fn question() -> Service {
-    let port = ServicePort { port: 80, node_port: Some(IMPOSSIBLE), ..ServicePort::default() };
+fn probe_service() -> Service {
+    let port = ServicePort { port: 80, node_port: Some(INVALID_NODE_PORT), ..ServicePort::default() };
     Service {
-        metadata: ObjectMeta { generate_name: Some(QUESTION.into()), ..ObjectMeta::default() },
+        metadata: ObjectMeta { generate_name: Some(PROBE_NAME_PREFIX.into()), ..ObjectMeta::default() },
         spec: Some(ServiceSpec { type_: Some("NodePort".into()), ports: Some(vec![port]), ..ServiceSpec::default() }),
         status: None,
     }
 }
 
-fn ports_of(service: &Service, installation: &str) -> Vec<Held> {
-    let ours = service.labels().get(INSTALLATION_LABEL).is_some_and(|holder| holder == installation);
+fn ports_of(service: &Service, installation: &str) -> Vec<UsedPort> {
+    let own = service.labels().get(INSTALLATION_LABEL).is_some_and(|value| value == installation);
     let spec = service.spec.as_ref();
     let named = spec.and_then(|spec| spec.ports.as_ref()).into_iter().flatten().filter_map(|port| {
         let name = port.name.clone().unwrap_or_else(|| port.port.to_string());
         Some((name, port.node_port?))
     });
     let check = spec.and_then(|spec| spec.health_check_node_port).map(|port| (HEALTH_CHECK.to_owned(), port));
-    let slot =
-        |port_name| Slot { namespace: service.namespace().unwrap_or_default(), service: service.name_any(), port_name };
+    let key = |port_name| PortKey {
+        namespace: service.namespace().unwrap_or_default(),
+        service: service.name_any(),
+        port_name,
+    };
     named
         .chain(check)
         .filter_map(|(name, port)| {
-            Some(Held { port: u16::try_from(port).ok().filter(|port| *port > 0)?, slot: slot(name), ours })
+            Some(UsedPort { port: u16::try_from(port).ok().filter(|port| *port > 0)?, key: key(name), own })
         })
         .collect()
 }
@@ -188,18 +191,18 @@ mod tests {
     use super::*;
     use crate::runtime::client::Clients;
 
-    /// Asks an API server that gives these answers, one after another; tells what was learnt, and the lines of requests.
-    async fn asked(answers: &[(u16, Value)]) -> (Discovery, Vec<String>) {
+    /// Runs the discovery against a server with these responses. Returns the result and the request lines.
+    async fn discover(responses: &[(u16, Value)]) -> (RangeDiscovery, Vec<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let answers = answers.to_vec();
-        let server = std::thread::spawn(move || answers.iter().map(|answer| serve(&listener, answer)).collect());
+        let responses = responses.to_vec();
+        let server = std::thread::spawn(move || responses.iter().map(|response| serve(&listener, response)).collect());
         let clients = Clients::from_config(kube::Config::new(url.parse().unwrap())).unwrap();
         let range = NodePortServer::new(clients.requests, "meshwright-system").range().await;
         (range, server.join().unwrap())
     }
 
-    /// Answers one request; tells its first line.
+    /// Serves one request and returns its request line.
     fn serve(listener: &TcpListener, (code, body): &(u16, Value)) -> String {
         let (stream, _) = listener.accept().unwrap();
         let mut lines = BufReader::new(&stream).lines().map(Result::unwrap);
@@ -211,44 +214,44 @@ mod tests {
         first
     }
 
-    fn refusal(code: u16, reason: &str, message: &str) -> (u16, Value) {
+    fn failure(code: u16, reason: &str, message: &str) -> (u16, Value) {
         let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
             "reason": reason, "message": message});
         (code, status)
     }
 
-    const ASKED: &str = "POST /api/v1/namespaces/meshwright-system/services?&fieldManager=meshwright HTTP/1.1";
+    const CREATE_REQUEST: &str = "POST /api/v1/namespaces/meshwright-system/services?&fieldManager=meshwright HTTP/1.1";
 
     #[tokio::test]
-    async fn the_range_is_read_from_the_refusal() {
-        let words = "provided port is not in the valid range. The range of valid ports is 30400-30449";
-        let (range, requests) = asked(&[refusal(422, "Invalid", words)]).await;
-        assert_eq!(range, Discovery::Told("30400-30449".parse().unwrap()));
-        assert_eq!(requests, [ASKED]);
+    async fn discovers_range_from_rejection() {
+        let message = "provided port is not in the valid range. The range of valid ports is 30400-30449";
+        let (range, requests) = discover(&[failure(422, "Invalid", message)]).await;
+        assert_eq!(range, RangeDiscovery::Known("30400-30449".parse().unwrap()));
+        assert_eq!(requests, [CREATE_REQUEST]);
     }
 
     #[tokio::test]
-    async fn a_service_that_was_made_against_all_expectation_is_deleted_at_once() {
-        let made = json!({"kind": "Service", "apiVersion": "v1",
+    async fn deletes_accepted_probe_service() {
+        let created = json!({"kind": "Service", "apiVersion": "v1",
             "metadata": {"namespace": "meshwright-system", "name": "q-1", "uid": "u"}});
-        let gone = json!({"kind": "Status", "apiVersion": "v1", "status": "Success"});
-        let (range, requests) = asked(&[(201, made), (200, gone)]).await;
-        assert_eq!(range, Discovery::Unknown("it takes even node port 1".into()));
+        let deleted_status = json!({"kind": "Status", "apiVersion": "v1", "status": "Success"});
+        let (range, requests) = discover(&[(201, created), (200, deleted_status)]).await;
+        assert_eq!(range, RangeDiscovery::Unknown("the API server accepted node port 1".into()));
         let deleted = "DELETE /api/v1/namespaces/meshwright-system/services/q-1? HTTP/1.1";
-        assert_eq!(requests, [ASKED, deleted]);
+        assert_eq!(requests, [CREATE_REQUEST, deleted]);
     }
 
     #[tokio::test]
-    async fn a_missing_right_and_words_that_say_nothing_are_told() {
+    async fn reports_missing_permission_and_unknown_errors() {
         let forbidden = "services is forbidden: User x cannot create resource";
-        let (range, _) = asked(&[refusal(403, "Forbidden", forbidden)]).await;
-        assert_eq!(range, Discovery::Unknown(format!("asking for it is refused: {forbidden}")));
-        let (range, _) = asked(&[refusal(422, "Invalid", "not today")]).await;
-        assert_eq!(range, Discovery::Unknown("its answer says nothing of a range: not today".into()));
+        let (range, _) = discover(&[failure(403, "Forbidden", forbidden)]).await;
+        assert_eq!(range, RangeDiscovery::Unknown(format!("the discovery is forbidden: {forbidden}")));
+        let (range, _) = discover(&[failure(422, "Invalid", "not today")]).await;
+        assert_eq!(range, RangeDiscovery::Unknown("the API server's error contains no range: not today".into()));
     }
 
     #[test]
-    fn all_node_ports_of_a_service_are_seen_with_whose_they_are() {
+    fn lists_all_node_ports_of_services() {
         let service: Service = serde_json::from_value(json!({
             "metadata": {"namespace": "default", "name": "web", "labels": {INSTALLATION_LABEL: "mesh"}},
             "spec": {
@@ -257,21 +260,24 @@ mod tests {
             },
         }))
         .unwrap();
-        let seen = |installation: &str| -> Vec<(u16, String, bool)> {
-            ports_of(&service, installation).into_iter().map(|h| (h.port, h.slot.to_string(), h.ours)).collect()
+        let listed = |installation: &str| -> Vec<(u16, String, bool)> {
+            ports_of(&service, installation)
+                .into_iter()
+                .map(|used| (used.port, used.key.to_string(), used.own))
+                .collect()
         };
-        let held = |ours: bool| {
-            let slots = ["80", "b", HEALTH_CHECK].map(|name| format!("default/web/{name}"));
-            [30080, 30081, 30082].into_iter().zip(slots).map(|(port, slot)| (port, slot, ours)).collect::<Vec<_>>()
+        let used = |own: bool| {
+            let keys = ["80", "b", HEALTH_CHECK].map(|name| format!("default/web/{name}"));
+            [30080, 30081, 30082].into_iter().zip(keys).map(|(port, key)| (port, key, own)).collect::<Vec<_>>()
         };
-        assert_eq!(seen("mesh"), held(true));
-        assert_eq!(seen("other"), held(false));
+        assert_eq!(listed("mesh"), used(true));
+        assert_eq!(listed("other"), used(false));
         assert_eq!(ports_of(&Service::default(), "mesh"), []);
     }
 
     #[test]
-    fn the_question_asks_for_a_node_port_that_no_range_has() {
-        let asked = serde_json::to_value(question()).unwrap();
-        assert_eq!(asked["spec"], json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 1}]}));
+    fn probe_service_has_invalid_node_port() {
+        let service = serde_json::to_value(probe_service()).unwrap();
+        assert_eq!(service["spec"], json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 1}]}));
     }
 }

@@ -1,15 +1,15 @@
-//! What the operator would do if a MeshInstallation were applied: objects, fields, rollouts.
+//! The changes that the operator would make for a MeshInstallation: objects, fields, rollouts.
 //!
-//! [`observe`] is the only part that does I/O, and it only reads. Everything else is pure: [`objects`] compares by the
-//! operator's own plan, [`rollouts`] tells which pods that moves, [`path`] in which steps a
-//! running mesh gets there, [`preflight`] what keeps it from that. [`inputs`] compares accepted specs.
+//! [`observe`] is the only part that does I/O, and it only reads. The rest is pure: [`objects`] compares resources with
+//! the operator's own plan, [`rollouts`] determines which pods change, [`steps`] the order of an upgrade and
+//! [`preflight`] what would block it. [`inputs`] compares revisions.
 
 pub mod inputs;
 pub mod objects;
 pub mod observe;
-pub mod path;
 pub mod preflight;
 pub mod rollouts;
+pub mod steps;
 
 use std::collections::BTreeSet;
 use std::slice;
@@ -19,157 +19,159 @@ use meshwright_api::Adoption;
 use meshwright_api::conditions::Reason;
 use serde::Serialize;
 
-use crate::controller::{self, Accepted};
+use crate::controller::{self, ResolvedRevision};
 use crate::mesh::health::Blocker;
-use crate::mesh::object::{AdmitObjectError, Desired, ObjectKey, Owner};
-use crate::mesh::plan::Refusal;
+use crate::mesh::object::{DesiredObject, ObjectKey, Owner, ParseObjectError};
+use crate::mesh::plan::PlanConflict;
 use crate::mesh::upgrade::direction;
-use objects::{ObjectChange, Objects, Outcome, outcome, reduce};
-use path::{PathStep, path, retiring};
+use objects::{LiveObjects, ObjectChange, ObjectDiff, diff_objects, reduce};
 use preflight::lost_versions;
 use rollouts::{PodsAction, Rollout, rollouts};
+use steps::{PlannedStep, planned_steps, retiring};
 
-/// The objects of one state of a mesh.
-pub type State = Vec<Arc<Desired>>;
+/// The resources of one revision of a mesh.
+pub type MeshState = Vec<Arc<DesiredObject>>;
 
-/// What a plan comes to.
+/// The result of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Verdict {
-    /// All is as it should be.
+pub enum PlanVerdict {
+    /// The cluster is up to date.
     Nothing,
-    /// There is something to do, and the operator would do it.
+    /// The operator would make changes.
     Changes,
-    /// The operator would write nothing, for the reasons among [`Report::refusals`].
+    /// The operator would change nothing because of [`PlanReport::refusals`].
     Refused,
 }
 
-/// All that a plan tells.
+/// A plan, as it is printed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
-    /// Name of the installation.
+pub struct PlanReport {
+    /// Name of the MeshInstallation.
     pub installation: String,
-    /// The release of the control plane that serves now; absent where none does.
+    /// Release of the active control plane; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub running: Option<String>,
-    /// The release that is asked for.
+    /// The requested release.
     pub wanted: String,
-    /// The platform that it is made for.
+    /// The platform of the installation.
     pub platform: String,
-    /// What it comes to.
-    pub verdict: Verdict,
-    /// Why nothing would be written.
+    /// Result of the plan.
+    pub verdict: PlanVerdict,
+    /// The reasons why the operator would change nothing.
     pub refusals: Vec<Blocker>,
-    /// Objects that change.
+    /// Resources that change.
     pub changes: Vec<ObjectChange>,
-    /// How many objects get new marks of the operator and nothing else.
-    pub marks_only: usize,
-    /// Workloads whose pods that touches.
+    /// Number of resources of which only the ownership labels and annotations change.
+    #[serde(rename = "marksOnly")]
+    pub metadata_only: usize,
+    /// Workloads whose pods change.
     pub rollouts: Vec<Rollout>,
-    /// The steps of the way there, where a mesh runs that is moved step by step; empty where all is written at once.
-    pub steps: Vec<PathStep>,
-    /// All objects that the installation would have, as they are called.
+    /// The steps of the upgrade; empty if all resources are applied at once.
+    pub steps: Vec<PlannedStep>,
+    /// All resources of the installation.
     #[serde(skip)]
     pub objects: Vec<ObjectKey>,
-    /// What to know of this plan: what couldn't be seen, and what it goes by instead.
+    /// Notes, such as data that couldn't be read and the assumptions used instead.
     pub notes: Vec<String>,
 }
 
-/// What a plan is made from.
+/// The input of a plan.
 #[derive(Debug)]
-pub struct Question<'a> {
-    /// What is asked for.
-    pub accepted: &'a Accepted,
-    /// What is there.
-    pub live: &'a Objects,
-    /// What becomes of objects that are nobody's.
+pub struct PlanInput<'a> {
+    /// The desired revision.
+    pub resolved: &'a ResolvedRevision,
+    /// The live resources.
+    pub live: &'a LiveObjects,
+    /// How to handle unmanaged resources.
     pub adoption: Adoption,
-    /// UIDs of all installations.
+    /// UIDs of all MeshInstallations.
     pub existing: &'a BTreeSet<String>,
-    /// The release whose control plane serves.
+    /// Release of the active control plane.
     pub running: Option<&'a semver::Version>,
-    /// The states that the mesh may be in, the most trusted first; empty unless it is moved step by step.
-    pub sources: &'a [State],
-    /// What else keeps the operator from following it.
+    /// The revisions that may be deployed, most trusted first; empty unless the change is an upgrade in steps.
+    pub sources: &'a [MeshState],
+    /// Other reasons why the operator would change nothing.
     pub refusals: Vec<Blocker>,
-    /// What to know of this plan.
+    /// Notes for the report.
     pub notes: Vec<String>,
 }
 
-/// Makes the report.
-pub fn report(question: Question<'_>) -> Result<Report, AdmitObjectError> {
-    let Question { accepted, live, adoption, existing, running, sources, mut refusals, mut notes } = question;
-    let owner: &Owner = &accepted.validated.owner;
-    let Outcome { changes, marks_only, refusals: in_the_way, newer } =
-        outcome(&accepted.desired, live, owner, existing, adoption);
+/// Creates the report.
+pub fn report(input: PlanInput<'_>) -> Result<PlanReport, ParseObjectError> {
+    let PlanInput { resolved, live, adoption, existing, running, sources, mut refusals, mut notes } = input;
+    let owner: &Owner = &resolved.validated.owner;
+    let ObjectDiff { changes, metadata_only, conflicts, newer } =
+        diff_objects(&resolved.desired, live, owner, existing, adoption);
     if !newer.is_empty() {
         let release = &owner.release;
-        notes.push(format!("these definitions are newer than those of {release}, and stay: {}", newer.join(", ")));
+        notes.push(format!("these CRDs are newer than those of {release} and are kept: {}", newer.join(", ")));
     }
-    refusals.extend(in_the_way.iter().flat_map(refused));
-    refusals.extend(lost_versions(&accepted.desired, live, &changes));
-    let unused = accepted.inputs.spec.upgrade.retirement();
+    refusals.extend(conflicts.iter().flat_map(blockers));
+    refusals.extend(lost_versions(&resolved.desired, live, &changes));
+    let retire_after = resolved.inputs.spec.upgrade.retirement();
     let steps = if sources.is_empty() {
         Vec::new()
     } else {
-        let live = reduce(&accepted.desired, live);
+        let live = reduce(&resolved.desired, live);
         let direction = direction(&owner.release, &live, running, false);
-        path(direction, sources, &accepted.desired, &live, &changes, unused)?
+        planned_steps(direction, sources, &resolved.desired, &live, &changes, retire_after)?
     };
     let mut rollouts = rollouts(&changes);
-    if let Some(retiring) = retiring(sources, &accepted.desired) {
+    if let Some(retiring) = retiring(sources, &resolved.desired) {
         let ends = |rollout: &&mut Rollout| rollout.action == PodsAction::End;
-        let is_of_it = |rollout: &&mut Rollout| retiring.objects.iter().any(|key| rollout.is_of(key));
-        for rollout in rollouts.iter_mut().filter(ends).filter(is_of_it) {
-            rollout.because = retiring.when(unused);
+        let is_retiring = |rollout: &&mut Rollout| retiring.objects.iter().any(|key| rollout.is_of(key));
+        for rollout in rollouts.iter_mut().filter(ends).filter(is_retiring) {
+            rollout.because = retiring.when(retire_after);
         }
     }
     let verdict = match (refusals.is_empty(), changes.is_empty()) {
-        (false, _) => Verdict::Refused,
-        (true, true) => Verdict::Nothing,
-        (true, false) => Verdict::Changes,
+        (false, _) => PlanVerdict::Refused,
+        (true, true) => PlanVerdict::Nothing,
+        (true, false) => PlanVerdict::Changes,
     };
-    Ok(Report {
+    Ok(PlanReport {
         installation: owner.installation.clone(),
         running: running.map(ToString::to_string),
         wanted: owner.release.to_string(),
-        platform: accepted.inputs.platform.name.clone(),
+        platform: resolved.inputs.platform.name.clone(),
         verdict,
         refusals,
         rollouts,
         changes,
-        marks_only,
+        metadata_only,
         steps,
-        objects: accepted.desired.iter().map(|desired| desired.key.clone()).collect(),
+        objects: resolved.desired.iter().map(|desired| desired.key.clone()).collect(),
         notes,
     })
 }
 
-fn refused(refusal: &Refusal) -> Vec<Blocker> {
-    let (reason, message) = match refusal {
-        Refusal::Differs { key, changes } => {
-            let told = |change| format!("adoption would change {}", controller::field(key, change));
-            let blocker = |change| Blocker { reason: Reason::AdoptionDiffers, message: told(change) };
+fn blockers(conflict: &PlanConflict) -> Vec<Blocker> {
+    let (reason, message) = match conflict {
+        PlanConflict::Adoption { key, changes } => {
+            let message = |change| format!("adoption would change {}", controller::describe_change(key, change));
+            let blocker = |change| Blocker { reason: Reason::AdoptionConflict, message: message(change) };
             return changes.iter().map(blocker).collect();
         }
-        Refusal::Selects { key, changes } => {
-            let told = |change| controller::selects(key, slice::from_ref(change));
-            let blocker = |change| Blocker { reason: Reason::AdoptionDiffers, message: told(change) };
+        PlanConflict::Selector { key, changes } => {
+            let message = |change| controller::selector_conflict(key, slice::from_ref(change));
+            let blocker = |change| Blocker { reason: Reason::AdoptionConflict, message: message(change) };
             return changes.iter().map(blocker).collect();
         }
-        Refusal::OtherRelease { key, release } => {
-            (Reason::AdoptionDiffers, controller::other_release(key, &release.to_string()))
+        PlanConflict::Release { key, release } => {
+            (Reason::AdoptionConflict, controller::release_mismatch(key, &release.to_string()))
         }
-        Refusal::Foreign { key, holder: Some(holder) } => {
-            (Reason::ForeignObject, format!("{key} is of installation {holder}"))
+        PlanConflict::Unmanaged { key, installation: Some(installation) } => {
+            (Reason::UnmanagedResource, format!("{key} is managed by MeshInstallation {installation}"))
         }
-        Refusal::Foreign { key, holder: None } => (
-            Reason::ForeignObject,
-            format!("{key} is there and isn't the operator's: delete or rename it, or take it over (spec.adoption)"),
+        PlanConflict::Unmanaged { key, installation: None } => (
+            Reason::UnmanagedResource,
+            format!("{key} exists and is not managed by Meshwright; delete or rename it, or set spec.adoption"),
         ),
-        Refusal::Terminating(namespace) => {
-            (Reason::NamespaceTerminating, format!("namespace {namespace} is being deleted; it is made again then"))
-        }
+        PlanConflict::NamespaceTerminating(namespace) => (
+            Reason::NamespaceTerminating,
+            format!("Namespace {namespace} is being deleted; the operator recreates it afterwards"),
+        ),
     };
     vec![Blocker { reason, message }]
 }

@@ -1,4 +1,4 @@
-//! Which objects an update makes, changes and deletes: by the operator's own plan.
+//! The resources that an update creates, changes and deletes, from the operator's own plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,45 +8,45 @@ use semver::Version;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::mesh::adoption::{differences, overwritten};
+use crate::mesh::adoption::{differences, overwrite_changes};
 use crate::mesh::fields::{FieldChange, field_changes};
 use crate::mesh::kind::Kind;
-use crate::mesh::live::{Facts, Live, LiveObjects};
-use crate::mesh::marks::Marks;
-use crate::mesh::object::{Component, Desired, ObjectKey, Owner};
-use crate::mesh::plan::{Action, Plan, Prepared, Refusal, is_newer, plan};
+use crate::mesh::object::{Component, DesiredObject, ObjectKey, Owner};
+use crate::mesh::observed::{ObjectState, ObservedObject, ObservedObjects};
+use crate::mesh::ownership::OwnershipMeta;
+use crate::mesh::plan::{Plan, PlanAction, PlanConflict, Prepared, is_newer, plan};
 
-/// Live objects by key, whole.
-pub type Objects = BTreeMap<ObjectKey, Value>;
+/// Complete live objects by key.
+pub type LiveObjects = BTreeMap<ObjectKey, Value>;
 
-/// What happens to an object.
+/// The change of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum ObjectAction {
-    /// It isn't there and will be made.
+    /// The object is created.
     Create,
-    /// Fields of it change.
+    /// Fields of the object change.
     Update,
-    /// It goes.
+    /// The object is deleted.
     Delete,
 }
 
-/// One object that changes.
+/// An object that changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObjectChange {
-    /// What happens.
+    /// Type of the change.
     pub action: ObjectAction,
-    /// To which object.
+    /// Key of the object.
     pub key: ObjectKey,
-    /// What it belongs to, where that is known.
+    /// The object's component, if known.
     pub component: Option<Component>,
-    /// Which fields change; empty unless the object is updated.
+    /// The changed fields; empty unless the object is updated.
     pub fields: Vec<FieldChange>,
 }
 
 impl Serialize for ObjectChange {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
-        struct Shown<'a> {
+        struct Serialized<'a> {
             action: ObjectAction,
             kind: &'static str,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,41 +59,40 @@ impl Serialize for ObjectChange {
         }
         let Self { action, key: ObjectKey { kind, namespace, name }, component, fields } = self;
         let component = component.as_ref().map(Component::to_string);
-        Shown { action: *action, kind: kind.name(), namespace: namespace.as_deref(), name, component, fields }
+        Serialized { action: *action, kind: kind.name(), namespace: namespace.as_deref(), name, component, fields }
             .serialize(serializer)
     }
 }
 
-/// What the plan comes to.
+/// The difference between desired and live resources.
 #[derive(Debug)]
-pub struct Outcome {
-    /// Objects that change: those to make and to update in the order of application, then those to delete in theirs.
+pub struct ObjectDiff {
+    /// Changed objects: creations and updates in the order of application, then deletions in theirs.
     pub changes: Vec<ObjectChange>,
-    /// How many objects get new marks of the operator and nothing else.
-    pub marks_only: usize,
-    /// What keeps the operator from writing anything.
-    pub refusals: Vec<Refusal>,
-    /// Names of definitions that are newer than those that are desired, and stay.
+    /// Number of objects of which only the ownership labels and annotations change.
+    pub metadata_only: usize,
+    /// Conflicts because of which the operator would change nothing.
+    pub conflicts: Vec<PlanConflict>,
+    /// Names of CRDs that are newer than the desired ones and are kept.
     pub newer: Vec<String>,
 }
 
-/// Compares what is desired with what is there. `existing` holds the UIDs of all installations.
+/// Compares desired and live resources. `existing` has the UIDs of all MeshInstallations.
 #[must_use]
-pub fn outcome(
-    desired: &[Arc<Desired>],
-    live: &Objects,
+pub fn diff_objects(
+    desired: &[Arc<DesiredObject>],
+    live: &LiveObjects,
     owner: &Owner,
     existing: &BTreeSet<String>,
     adoption: Adoption,
-) -> Outcome {
+) -> ObjectDiff {
     let reduced = reduce(desired, live);
-    let Plan { steps, refusals, .. } = plan(desired, &reduced, owner, existing, true, adoption);
+    let Plan { steps, conflicts, .. } = plan(desired, &reduced, owner, existing, true, adoption);
     let mut changes = Vec::new();
-    let mut marks_only = 0;
-    let definitions = steps.iter().filter(|step| step.desired.key.kind == Kind::CustomResourceDefinition);
+    let mut metadata_only = 0;
+    let crds = steps.iter().filter(|step| step.desired.key.kind == Kind::CustomResourceDefinition);
     let is_newer = |key: &ObjectKey| reduced.get(key).is_some_and(|live| is_newer(live, owner));
-    let newer =
-        definitions.map(|step| &step.desired.key).filter(|key| is_newer(key)).map(|key| key.name.clone()).collect();
+    let newer = crds.map(|step| &step.desired.key).filter(|key| is_newer(key)).map(|key| key.name.clone()).collect();
     for step in steps {
         let change = |action, fields| ObjectChange {
             action,
@@ -102,16 +101,16 @@ pub fn outcome(
             fields,
         };
         match (&step.action, live.get(&step.desired.key)) {
-            (Action::Keep, _) => {}
-            (Action::Create, _) | (_, None) => changes.push(change(ObjectAction::Create, Vec::new())),
+            (PlanAction::Unchanged, _) => {}
+            (PlanAction::Create, _) | (_, None) => changes.push(change(ObjectAction::Create, Vec::new())),
             (action, Some(live)) => {
                 let fields = match action {
-                    Action::Adopt(_) => differences(&step.desired, live),
-                    Action::Overwrite(_) => overwritten(&step.desired, live),
+                    PlanAction::Adopt(_) => differences(&step.desired, live),
+                    PlanAction::Overwrite(_) => overwrite_changes(&step.desired, live),
                     _ => field_changes(&step.desired, live),
                 };
                 if fields.is_empty() {
-                    marks_only += 1;
+                    metadata_only += 1;
                 } else {
                     changes.push(change(ObjectAction::Update, fields));
                 }
@@ -119,46 +118,48 @@ pub fn outcome(
         }
     }
     changes.extend(deletions(desired, reduced, owner, existing));
-    Outcome { changes, marks_only, refusals, newer }
+    ObjectDiff { changes, metadata_only, conflicts, newer }
 }
 
-/// Live objects as far as decisions need them.
+/// Reduces live objects to the state that the operator's plan uses.
 #[must_use]
-pub fn reduce(desired: &[Arc<Desired>], live: &Objects) -> LiveObjects {
-    let wanted: BTreeMap<&ObjectKey, &Desired> = desired.iter().map(|d| (&d.key, d.as_ref())).collect();
-    let reduce =
-        |(key, object): (&ObjectKey, &Value)| (key.clone(), Live::of(key.kind, object, wanted.get(key).copied(), None));
+pub fn reduce(desired: &[Arc<DesiredObject>], live: &LiveObjects) -> ObservedObjects {
+    let wanted: BTreeMap<&ObjectKey, &DesiredObject> = desired.iter().map(|d| (&d.key, d.as_ref())).collect();
+    let reduce = |(key, object): (&ObjectKey, &Value)| {
+        (key.clone(), ObservedObject::of(key.kind, object, wanted.get(key).copied(), None))
+    };
     live.iter().map(reduce).collect()
 }
 
-/// The release of the control plane that serves among these objects.
+/// The release of the active control plane among these objects.
 #[must_use]
-pub fn serving_release(live: &Objects) -> Option<Version> {
+pub fn active_release(live: &LiveObjects) -> Option<Version> {
     live.iter().filter(|(key, _)| key.kind == Kind::Deployment).find_map(|(key, object)| {
-        let marks = Marks::of(object);
-        let serves = matches!(Facts::of(key.kind, object), Facts::Workload(workload) if workload.available > 0);
-        marks.release.filter(|_| serves && marks.component == Some(Component::Istiod))
+        let ownership = OwnershipMeta::of(object);
+        let is_available =
+            matches!(ObjectState::of(key.kind, object), ObjectState::Workload(workload) if workload.available > 0);
+        ownership.release.filter(|_| is_available && ownership.component == Some(Component::Istiod))
     })
 }
 
-/// What goes, wave by wave, as the operator goes on when a wave is gone.
+/// Deletions in waves: like the operator, the next wave starts when the previous one is deleted.
 fn deletions(
-    desired: &[Arc<Desired>],
-    mut live: LiveObjects,
+    desired: &[Arc<DesiredObject>],
+    mut live: ObservedObjects,
     owner: &Owner,
     existing: &BTreeSet<String>,
 ) -> Vec<ObjectChange> {
-    let mut gone = Vec::new();
+    let mut deletions = Vec::new();
     loop {
         let plan: Plan<Prepared> = plan(desired, &live, owner, existing, true, Adoption::Refuse);
-        let deleted = plan.make_way.into_iter().chain(plan.prune).map(|removal| removal.key);
-        let wave: Vec<ObjectKey> = deleted.chain(plan.leaving).collect();
+        let deleted = plan.delete_first.into_iter().chain(plan.prune).map(|removal| removal.key);
+        let wave: Vec<ObjectKey> = deleted.chain(plan.terminating).collect();
         if wave.is_empty() {
-            return gone;
+            return deletions;
         }
         for key in wave {
-            let component = live.remove(&key).and_then(|live| live.marks.component);
-            gone.push(ObjectChange { action: ObjectAction::Delete, key, component, fields: Vec::new() });
+            let component = live.remove(&key).and_then(|live| live.ownership.component);
+            deletions.push(ObjectChange { action: ObjectAction::Delete, key, component, fields: Vec::new() });
         }
     }
 }
@@ -173,24 +174,24 @@ mod tests {
         Owner { installation: "mesh".into(), uid: "u-1".into(), release: semver::Version::new(1, 31, 2) }
     }
 
-    fn object(api_version: &str, kind: &str, name: &str, component: &Component) -> Arc<Desired> {
+    fn object(api_version: &str, kind: &str, name: &str, component: &Component) -> Arc<DesiredObject> {
         let object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, "data": {"a": "1"}});
-        Arc::new(Desired::admit(object, component, &owner(), "istio-system").unwrap())
+        Arc::new(DesiredObject::from_rendered(object, component, &owner(), "istio-system").unwrap())
     }
 
-    fn map(name: &str) -> Arc<Desired> {
+    fn map(name: &str) -> Arc<DesiredObject> {
         object("v1", "ConfigMap", name, &Component::Istiod)
     }
 
-    fn live(desired: &Arc<Desired>, edit: impl FnOnce(&mut Value)) -> (ObjectKey, Value) {
+    fn live(desired: &Arc<DesiredObject>, edit: impl FnOnce(&mut Value)) -> (ObjectKey, Value) {
         let mut object = desired.value();
         object["metadata"]["uid"] = "live".into();
         edit(&mut object);
         (desired.key.clone(), object)
     }
 
-    fn of(desired: &[Arc<Desired>], live: Vec<(ObjectKey, Value)>) -> Outcome {
-        outcome(
+    fn of(desired: &[Arc<DesiredObject>], live: Vec<(ObjectKey, Value)>) -> ObjectDiff {
+        diff_objects(
             desired,
             &live.into_iter().collect(),
             &owner(),
@@ -199,36 +200,36 @@ mod tests {
         )
     }
 
-    fn told(outcome: &Outcome) -> Vec<(ObjectAction, &str)> {
-        outcome.changes.iter().map(|change| (change.action, change.key.name.as_str())).collect()
+    fn actions(diff: &ObjectDiff) -> Vec<(ObjectAction, &str)> {
+        diff.changes.iter().map(|change| (change.action, change.key.name.as_str())).collect()
     }
 
     #[test]
-    fn where_all_is_as_desired_nothing_changes() {
+    fn finds_no_changes_when_up_to_date() {
         let found = of(&[map("a")], vec![live(&map("a"), |_| ())]);
-        assert!(found.changes.is_empty() && found.marks_only == 0 && found.refusals.is_empty(), "{found:?}");
+        assert!(found.changes.is_empty() && found.metadata_only == 0 && found.conflicts.is_empty(), "{found:?}");
     }
 
     #[test]
-    fn what_is_new_edited_and_no_longer_wanted_is_told_apart() {
+    fn distinguishes_create_update_and_delete() {
         let edited = live(&map("b"), |object| object["data"]["a"] = "2".into());
         let found = of(&[map("a"), map("b")], vec![edited, live(&map("old"), |_| ())]);
         let expected = [(ObjectAction::Create, "a"), (ObjectAction::Update, "b"), (ObjectAction::Delete, "old")];
-        assert_eq!(told(&found), expected);
+        assert_eq!(actions(&found), expected);
         assert_eq!(found.changes[1].fields[0].path, "data.a");
     }
 
     #[test]
-    fn objects_that_get_new_marks_alone_are_only_counted() {
+    fn counts_metadata_only_changes() {
         let stale = live(&map("a"), |object| {
             object["metadata"]["annotations"]["meshwright.dev/desired-hash"] = "0".into();
         });
         let found = of(&[map("a")], vec![stale]);
-        assert_eq!((found.changes.len(), found.marks_only), (0, 1));
+        assert_eq!((found.changes.len(), found.metadata_only), (0, 1));
     }
 
     #[test]
-    fn all_of_a_gateway_goes_in_the_order_of_removal_though_the_operator_takes_several_turns() {
+    fn deletes_gateway_in_waves() {
         let gateway = Component::Gateway("edge".into());
         let parts = [("v1", "ServiceAccount"), ("apps/v1", "Deployment"), ("v1", "Service")];
         let objects = parts.map(|(api_version, kind)| live(&object(api_version, kind, "edge", &gateway), |_| ()));
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_others_and_what_all_share_stays() {
+    fn keeps_shared_and_foreign_objects() {
         let theirs = live(&map("theirs"), |object| {
             object["metadata"]["annotations"]["meshwright.dev/installation-uid"] = "u-2".into();
         });
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn definitions_that_are_newer_are_told_by_name() {
+    fn lists_newer_crds() {
         let crd = object("apiextensions.k8s.io/v1", "CustomResourceDefinition", "x.istio.io", &Component::Base);
         let of_release = |version: &str| {
             let theirs = live(&crd, |object| {
@@ -260,24 +261,24 @@ mod tests {
     }
 
     #[test]
-    fn an_object_in_the_way_is_a_refusal() {
-        let unmarked = live(&map("a"), |object| object["metadata"] = json!({"name": "a"}));
-        assert!(matches!(of(&[map("a")], vec![unmarked]).refusals.as_slice(), [Refusal::Foreign { .. }]));
+    fn unmanaged_object_is_a_conflict() {
+        let unmanaged = live(&map("a"), |object| object["metadata"] = json!({"name": "a"}));
+        assert!(matches!(of(&[map("a")], vec![unmanaged]).conflicts.as_slice(), [PlanConflict::Unmanaged { .. }]));
     }
 
     #[test]
-    fn the_release_that_serves_is_that_of_an_istiod_with_pods_that_are_available() {
+    fn active_release_requires_available_istiod() {
         let istiod = object("apps/v1", "Deployment", "istiod", &Component::Istiod);
         let gateway = object("apps/v1", "Deployment", "gw", &Component::Gateway("gw".into()));
-        let serving = |desired: &Arc<Desired>, pods: i32| {
-            serving_release(&[live(desired, |object| object["status"]["availableReplicas"] = pods.into())].into())
+        let serving = |desired: &Arc<DesiredObject>, pods: i32| {
+            active_release(&[live(desired, |object| object["status"]["availableReplicas"] = pods.into())].into())
         };
         assert_eq!(serving(&istiod, 1), Some(Version::new(1, 31, 2)));
         assert_eq!((serving(&istiod, 0), serving(&gateway, 1)), (None, None));
     }
 
     #[test]
-    fn the_json_form_has_kind_and_place_as_fields() {
+    fn serializes_object_key_as_fields() {
         let found = of(&[map("a")], vec![]);
         let shown = serde_json::to_value(&found.changes[0]).unwrap();
         let expected = json!({"action": "Create", "kind": "ConfigMap", "namespace": "istio-system", "name": "a",

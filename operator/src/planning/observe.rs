@@ -1,4 +1,4 @@
-//! I/O: reads the objects that a plan is about. Nothing is asked of the API server but reads.
+//! I/O: reads the objects of a plan. It only sends read requests.
 
 use std::sync::Arc;
 
@@ -7,33 +7,33 @@ use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt as _};
 use serde_json::Value;
 
-use super::objects::Objects;
+use super::objects::LiveObjects;
 use crate::apply::{RawObject, absent, api};
 use crate::mesh::kind::Kind;
-use crate::mesh::live::Live;
-use crate::mesh::object::{Desired, INSTALLATION_LABEL, ObjectKey};
+use crate::mesh::object::{DesiredObject, INSTALLATION_LABEL, ObjectKey};
+use crate::mesh::observed::ObservedObject;
 use crate::mesh::tags::Injector;
-use crate::runtime::requests::{pages, why, within_deadline};
+use crate::runtime::requests::{api_error_message, pages, within_deadline};
 
-/// Requests at a time.
+/// Number of concurrent requests.
 const CONCURRENCY: usize = 16;
-/// Objects listed at a time.
+/// Page size of lists.
 const PAGE: u32 = 500;
 
-/// Objects can't be read, so that nothing can be said of them.
+/// Live objects can't be read.
 #[derive(Debug, thiserror::Error)]
-#[error("what is there now can't be read:\n  {}", .failures.join("\n  "))]
+#[error("can't read live resources:\n  {}", .failures.join("\n  "))]
 pub struct ReadObjectsError {
     failures: Vec<String>,
 }
 
-/// Reads what carries the installation's mark. Every right that is missing is named in the error.
-pub async fn marked(client: &Client, installation: &str) -> Result<Objects, ReadObjectsError> {
-    labelled(client, &format!("{INSTALLATION_LABEL}={installation}")).await
+/// Reads the resources of an installation. The error lists all missing permissions.
+pub async fn read_owned(client: &Client, installation: &str) -> Result<LiveObjects, ReadObjectsError> {
+    read_labelled(client, &format!("{INSTALLATION_LABEL}={installation}")).await
 }
 
-/// Reads what carries a label, of the kinds that a mesh consists of.
-pub async fn labelled(client: &Client, label: &str) -> Result<Objects, ReadObjectsError> {
+/// Reads the resources with a label, of all kinds that a mesh has.
+pub async fn read_labelled(client: &Client, label: &str) -> Result<LiveObjects, ReadObjectsError> {
     let lists = stream::iter(Kind::ALL).map(|kind| labelled_of(client, kind, label));
     let lists: Vec<_> = lists.buffered(CONCURRENCY).collect().await;
     together(lists)
@@ -43,27 +43,34 @@ pub async fn labelled(client: &Client, label: &str) -> Result<Objects, ReadObjec
 pub async fn injectors(client: &Client) -> Result<Vec<Injector>, ReadObjectsError> {
     let found = labelled_of(client, Kind::MutatingWebhookConfiguration, INSTALLATION_LABEL).await;
     let found = together(vec![found])?;
-    Ok(found.iter().filter_map(|(key, object)| Injector::of(key, &Live::of(key.kind, object, None, None))).collect())
+    Ok(found
+        .iter()
+        .filter_map(|(key, object)| Injector::of(key, &ObservedObject::of(key.kind, object, None, None)))
+        .collect())
 }
 
-/// Reads what else has the name of a desired object.
-pub async fn complete(client: &Client, found: &mut Objects, desired: &[Arc<Desired>]) -> Result<(), ReadObjectsError> {
+/// Reads the desired resources that aren't in `found` yet.
+pub async fn read_missing(
+    client: &Client,
+    found: &mut LiveObjects,
+    desired: &[Arc<DesiredObject>],
+) -> Result<(), ReadObjectsError> {
     let open: Vec<ObjectKey> = desired.iter().map(|d| &d.key).filter(|key| !found.contains_key(key)).cloned().collect();
-    let reads: Vec<_> = stream::iter(&open).map(|key| one(client, key)).buffered(CONCURRENCY).collect().await;
+    let reads: Vec<_> = stream::iter(&open).map(|key| read_one(client, key)).buffered(CONCURRENCY).collect().await;
     found.extend(together(reads)?);
     Ok(())
 }
 
-fn together<I>(answers: Vec<Result<I, String>>) -> Result<Objects, ReadObjectsError>
+fn together<I>(answers: Vec<Result<I, String>>) -> Result<LiveObjects, ReadObjectsError>
 where
     I: IntoIterator<Item = (ObjectKey, Value)>,
 {
-    let mut found = Objects::new();
+    let mut found = LiveObjects::new();
     let mut failures = Vec::new();
     for answer in answers {
         match answer {
             Ok(objects) => found.extend(objects),
-            Err(why) => failures.push(why),
+            Err(error) => failures.push(error),
         }
     }
     if failures.is_empty() { Ok(found) } else { Err(ReadObjectsError { failures }) }
@@ -79,14 +86,14 @@ async fn labelled_of(client: &Client, kind: Kind, label: &str) -> Result<Vec<(Ob
     match listed.await {
         Ok(()) => Ok(all),
         Err(error) if absent(&error) => Ok(all),
-        Err(error) => Err(format!("{}: {}", kind.plural(), why(&error))),
+        Err(error) => Err(format!("{}: {}", kind.plural(), api_error_message(&error))),
     }
 }
 
-async fn one(client: &Client, key: &ObjectKey) -> Result<Option<(ObjectKey, Value)>, String> {
+async fn read_one(client: &Client, key: &ObjectKey) -> Result<Option<(ObjectKey, Value)>, String> {
     match within_deadline(api(client, key).get_opt(&key.name)).await {
         Ok(object) => Ok(object.map(|object| (key.clone(), object.into_value()))),
         Err(error) if absent(&error) => Ok(None),
-        Err(error) => Err(format!("{key}: {}", why(&error))),
+        Err(error) => Err(format!("{key}: {}", api_error_message(&error))),
     }
 }

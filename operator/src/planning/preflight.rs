@@ -1,4 +1,4 @@
-//! What keeps a running mesh from being moved, as far as reading shows it before anything is written.
+//! Problems that would block an upgrade, as far as they can be found by reading.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,27 +6,27 @@ use std::sync::Arc;
 use meshwright_api::conditions::Reason;
 use serde_json::Value;
 
-use super::objects::{ObjectAction, ObjectChange, Objects};
+use super::objects::{LiveObjects, ObjectAction, ObjectChange};
 use crate::mesh::health::Blocker;
 use crate::mesh::kind::Kind;
-use crate::mesh::object::Desired;
+use crate::mesh::object::DesiredObject;
 
-/// Definitions that would lose a version in which objects are stored: the API server refuses them.
+/// CRDs that would lose a stored version, which the API server rejects.
 #[must_use]
-pub fn lost_versions(desired: &[Arc<Desired>], live: &Objects, changes: &[ObjectChange]) -> Vec<Blocker> {
-    let definitions = changes
+pub fn lost_versions(desired: &[Arc<DesiredObject>], live: &LiveObjects, changes: &[ObjectChange]) -> Vec<Blocker> {
+    let crds = changes
         .iter()
         .filter(|change| change.key.kind == Kind::CustomResourceDefinition && change.action == ObjectAction::Update);
-    let lost = definitions.filter_map(|change| {
+    let lost = crds.filter_map(|change| {
         let wanted = desired.iter().find(|desired| desired.key == change.key)?.value();
         let kept: BTreeSet<&str> = texts(&wanted, "/spec/versions", "/name").collect();
         let stored = texts(live.get(&change.key)?, "/status/storedVersions", "");
         let lost: Vec<&str> = stored.filter(|version| !kept.contains(version)).collect();
         (!lost.is_empty()).then(|| Blocker {
-            reason: Reason::ObjectRefused,
+            reason: Reason::ObjectRejected,
             message: format!(
-                "{} would lose {}, in which objects are stored: write them anew in a version that stays, and take the old \
-                 one out of its status.storedVersions",
+                "{} would lose the stored version {}; migrate the stored resources to a remaining version and remove the old \
+                 one from status.storedVersions",
                 change.key,
                 lost.join(", ")
             ),
@@ -47,22 +47,22 @@ mod tests {
     use super::*;
     use crate::mesh::object::{Component, Owner};
 
-    fn told(served: &[&str], stored: &[&str]) -> Vec<String> {
+    fn messages(served: &[&str], stored: &[&str]) -> Vec<String> {
         let owner = Owner { installation: "mesh".into(), uid: "u".into(), release: semver::Version::new(1, 31, 2) };
         let versions: Vec<Value> = served.iter().map(|name| json!({"name": name})).collect();
-        let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        let crd = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
             "metadata": {"name": "gateways.networking.istio.io"}, "spec": {"versions": versions}});
-        let desired = Arc::new(Desired::admit(definition, &Component::Base, &owner, "x").unwrap());
+        let desired = Arc::new(DesiredObject::from_rendered(crd, &Component::Base, &owner, "x").unwrap());
         let key = desired.key.clone();
-        let live = Objects::from([(key.clone(), json!({"status": {"storedVersions": stored}}))]);
+        let live = LiveObjects::from([(key.clone(), json!({"status": {"storedVersions": stored}}))]);
         let change = ObjectChange { action: ObjectAction::Update, key, component: None, fields: Vec::new() };
-        lost_versions(&[desired], &live, &[change]).into_iter().map(|refused| refused.message).collect()
+        lost_versions(&[desired], &live, &[change]).into_iter().map(|blocker| blocker.message).collect()
     }
 
     #[test]
-    fn a_definition_that_drops_a_stored_version_is_refused_with_the_way_out() {
-        let told_of = told(&["v1"], &["v1alpha3", "v1"]);
-        assert!(told_of.len() == 1 && told_of[0].contains("would lose v1alpha3"), "{told_of:?}");
-        assert_eq!(told(&["v1", "v1beta1"], &["v1"]), [""; 0]);
+    fn blocks_removal_of_stored_versions() {
+        let found = messages(&["v1"], &["v1alpha3", "v1"]);
+        assert!(found.len() == 1 && found[0].contains("would lose the stored version v1alpha3"), "{found:?}");
+        assert_eq!(messages(&["v1", "v1beta1"], &["v1"]), [""; 0]);
     }
 }

@@ -1,43 +1,43 @@
-//! Which pods an update starts, replaces or takes away.
+//! Workloads whose pods an update creates, replaces or deletes.
 
 use serde::Serialize;
 
 use super::objects::{ObjectAction, ObjectChange};
-use crate::mesh::fields::lies_in;
+use crate::mesh::fields::is_within;
 use crate::mesh::kind::Kind;
 use crate::mesh::object::ObjectKey;
 use crate::mesh::proxy_inputs::PROXY_INPUTS_ANNOTATION;
 
-/// What happens to a workload's pods.
+/// The change of a workload's pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum PodsAction {
-    /// They are made for the first time.
+    /// The workload is created.
     Start,
-    /// Each of them is replaced.
+    /// All pods are replaced.
     Roll,
-    /// There will be more or fewer of them; those that stay are not touched.
+    /// The number of pods changes; remaining pods are not replaced.
     Scale,
-    /// They end.
+    /// The workload is deleted.
     End,
 }
 
-/// A workload whose pods an update touches.
+/// A workload whose pods change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rollout {
     /// Kind of the workload.
     pub kind: &'static str,
-    /// Its namespace.
+    /// Namespace of the workload.
     pub namespace: String,
-    /// Its name.
+    /// Name of the workload.
     pub name: String,
-    /// What happens to its pods.
+    /// The change of its pods.
     pub action: PodsAction,
-    /// Why, in words.
+    /// Reason for the change.
     pub because: String,
 }
 
 impl Rollout {
-    /// Whether it is this workload's.
+    /// Whether this is the rollout of `workload`.
     #[must_use]
     pub fn is_of(&self, workload: &ObjectKey) -> bool {
         self.kind == workload.kind.name()
@@ -49,7 +49,7 @@ impl Rollout {
 const TEMPLATE: &str = "spec.template";
 const REPLICAS: &str = "spec.replicas";
 
-/// The workloads whose pods these changes touch, in the order of the changes.
+/// The workloads whose pods change, in the order of the changes.
 #[must_use]
 pub fn rollouts(changes: &[ObjectChange]) -> Vec<Rollout> {
     changes.iter().filter(|change| change.key.kind.makes_pods()).filter_map(rollout).collect()
@@ -57,8 +57,8 @@ pub fn rollouts(changes: &[ObjectChange]) -> Vec<Rollout> {
 
 fn rollout(change: &ObjectChange) -> Option<Rollout> {
     let (action, because) = match change.action {
-        ObjectAction::Create => (PodsAction::Start, "it is new".to_owned()),
-        ObjectAction::Delete => (PodsAction::End, "it is no longer asked for".to_owned()),
+        ObjectAction::Create => (PodsAction::Start, "new workload".to_owned()),
+        ObjectAction::Delete => (PodsAction::End, "no longer in the spec".to_owned()),
         ObjectAction::Update => of_update(change)?,
     };
     Some(Rollout {
@@ -73,7 +73,7 @@ fn rollout(change: &ObjectChange) -> Option<Rollout> {
 fn of_update(change: &ObjectChange) -> Option<(PodsAction, String)> {
     let inputs = format!("{TEMPLATE}.metadata.annotations[{PROXY_INPUTS_ANNOTATION:?}]");
     let template: Vec<&str> =
-        change.fields.iter().map(|field| field.path.as_str()).filter(|path| lies_in(path, TEMPLATE)).collect();
+        change.fields.iter().map(|field| field.path.as_str()).filter(|path| is_within(path, TEMPLATE)).collect();
     let own = template.iter().filter(|path| **path != inputs).count();
     let mut because = Vec::new();
     if own > 0 {
@@ -82,7 +82,7 @@ fn of_update(change: &ObjectChange) -> Option<(PodsAction, String)> {
         because.push(format!("its pod template changes: {first}{more}"));
     }
     if own < template.len() {
-        because.push("what the injector makes its proxy from changes".to_owned());
+        because.push("the injection inputs of its proxy change".to_owned());
     }
     if !because.is_empty() {
         return Some((PodsAction::Roll, because.join("; ")));
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_are_replaced_when_their_template_changes_and_then_only() {
+    fn rolls_only_when_pod_template_changes() {
         let (action, because) =
             of(Kind::Deployment, &["spec.replicas", "spec.template.spec.x", "spec.template.y"]).unwrap();
         assert_eq!(action, PodsAction::Roll);
@@ -128,16 +128,16 @@ mod tests {
     }
 
     #[test]
-    fn another_number_of_pods_replaces_none() {
+    fn scales_without_rolling() {
         assert_eq!(of(Kind::Deployment, &["spec.replicas"]).unwrap().0, PodsAction::Scale);
     }
 
     #[test]
-    fn a_gateway_rolls_for_the_sake_of_its_proxy_s_inputs() {
+    fn gateway_rolls_when_injection_inputs_change() {
         let path = "spec.template.metadata.annotations[\"meshwright.dev/proxy-inputs\"]";
         let (action, because) = of(Kind::Deployment, &[path]).unwrap();
-        assert_eq!((action, because.as_str()), (PodsAction::Roll, "what the injector makes its proxy from changes"));
+        assert_eq!((action, because.as_str()), (PodsAction::Roll, "the injection inputs of its proxy change"));
         let (_, because) = of(Kind::Deployment, &[path, "spec.template.spec.x"]).unwrap();
-        assert!(because.contains("spec.template.spec.x; what the injector"), "{because}");
+        assert!(because.contains("spec.template.spec.x; the injection inputs"), "{because}");
     }
 }

@@ -1,63 +1,64 @@
-//! From what is observed of a cluster to the platform that it is.
+//! Detects the platform of a cluster.
 //!
-//! Evidence differs in strength. What is stronger decides, whatever the weaker says:
+//! The strongest evidence decides, in this order:
 //!
-//! 1. API groups: only the platform itself serves them, wherever its nodes run.
-//! 2. providerIDs of nodes; of two beginnings that fit a node, the longer (`k3s://k3d-` over `k3s://`).
-//! 3. Labels of nodes. Nodes come before the server, since it is on them that pods run: a virtual cluster has the server of
-//!    one platform and the nodes of another.
+//! 1. API groups, which only the platform itself serves, wherever its nodes run.
+//! 2. providerIDs of nodes. The longest matching prefix applies (`k3s://k3d-` over `k3s://`).
+//! 3. Labels of nodes. Nodes precede the server, because pods run on them: a virtual cluster has the server of one
+//!    platform and the nodes of another.
 //! 4. The server's version.
-//! 5. Names of nodes, if all of them fit: people choose names as they like.
+//! 5. Names of nodes, if all of them match, because users can choose names freely.
 //!
-//! Where evidence of one strength speaks for two platforms, the platform is `generic`: nothing is guessed.
+//! If evidence of equal strength indicates two platforms, the result is ambiguous and the platform is `generic`.
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::Observed;
+use super::facts::ClusterFacts;
 use super::{GENERIC, Platform, Platforms};
 
-/// Said in the evidence where it holds.
-pub const NODES_UNSEEN: &str = "nodes may not be listed, so they were not looked at";
+/// Part of the evidence if the operator lacks the permission to list nodes.
+pub const NODES_NOT_LISTED: &str = "no permission to list nodes; detected from the API server only";
 
-/// The platform, and by what it is known.
+/// The platform and its evidence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Detected {
-    /// The platform's name.
+pub struct DetectedPlatform {
+    /// Name of the platform.
     pub name: String,
-    /// In words, the strongest first.
+    /// Evidence, strongest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
-    /// There were no nodes yet, which may show another platform when they come.
+    /// Whether the cluster had no nodes, which can change the result later.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub provisional: bool,
 }
 
-impl Default for Detected {
-    /// A cluster that nobody has looked at.
+impl Default for DetectedPlatform {
+    /// Returns the platform of a cluster that has not been read.
     fn default() -> Self {
         Self { name: GENERIC.to_owned(), evidence: Vec::new(), provisional: true }
     }
 }
 
-impl Detected {
-    /// The platform that the spec names.
+impl DetectedPlatform {
+    /// Returns the platform set in `spec.platform`. The evidence is part of the hashed inputs of revisions, so its
+    /// text must not change.
     #[must_use]
-    pub fn chosen(name: &str) -> Self {
+    pub fn from_spec(name: &str) -> Self {
         Self { name: name.to_owned(), evidence: vec!["spec.platform says so".to_owned()], provisional: false }
     }
 
-    /// The same of a cluster whose nodes can't be seen, and never will be.
+    /// Marks the result as final although the nodes can't be listed.
     #[must_use]
-    pub fn without_nodes(mut self) -> Self {
-        self.evidence.push(NODES_UNSEEN.to_owned());
+    pub fn without_node_access(mut self) -> Self {
+        self.evidence.push(NODES_NOT_LISTED.to_owned());
         self.provisional = false;
         self
     }
 }
 
-/// How strong evidence is, the weakest first.
+/// Strength of evidence, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Strength {
+enum EvidenceStrength {
     NodeName,
     ServerVersion,
     NodeLabel,
@@ -65,93 +66,96 @@ enum Strength {
     ApiGroup,
 }
 
-/// One thing that speaks for a platform.
+/// Evidence for a platform.
 #[derive(Clone, Debug)]
-struct Clue<'a> {
-    strength: Strength,
+struct Evidence<'a> {
+    strength: EvidenceStrength,
     platform: &'a str,
     text: String,
 }
 
-/// Which platform this is.
+/// Detects the platform of a cluster.
 #[must_use]
-pub fn detect(platforms: &Platforms, observed: &Observed) -> Detected {
-    let origins = Origins::of(platforms);
-    let mut clues: Vec<Clue<'_>> = platforms.iter().flat_map(|platform| clues(platform, &origins, observed)).collect();
-    // The strongest first; within one strength in a fixed order, since status must not change without cause.
-    clues.sort_by(|a, b| b.strength.cmp(&a.strength).then_with(|| (a.platform, &a.text).cmp(&(b.platform, &b.text))));
-    let provisional = observed.nodes.is_empty();
-    let Some(first) = clues.first() else { return unknown(observed) };
-    let rival = clues.iter().find(|clue| clue.strength == first.strength && clue.platform != first.platform);
-    if let Some(rival) = rival {
+pub fn detect(platforms: &Platforms, cluster: &ClusterFacts) -> DetectedPlatform {
+    let prefixes = ProviderIdPrefixes::of(platforms);
+    let mut all: Vec<Evidence<'_>> =
+        platforms.iter().flat_map(|platform| evidence(platform, &prefixes, cluster)).collect();
+    // Strongest first, then in a deterministic order, so that status is stable.
+    all.sort_by(|a, b| b.strength.cmp(&a.strength).then_with(|| (a.platform, &a.text).cmp(&(b.platform, &b.text))));
+    let provisional = cluster.nodes.is_empty();
+    let Some(first) = all.first() else { return not_detected(cluster) };
+    let other = all.iter().find(|other| other.strength == first.strength && other.platform != first.platform);
+    if let Some(other) = other {
         let evidence = vec![format!(
-            "{} speaks for {}, {} for {}: set spec.platform to the right one",
-            first.text, first.platform, rival.text, rival.platform
+            "ambiguous: {} indicates {}, {} indicates {}; set spec.platform",
+            first.text, first.platform, other.text, other.platform
         )];
-        return Detected { name: GENERIC.to_owned(), evidence, provisional };
+        return DetectedPlatform { name: GENERIC.to_owned(), evidence, provisional };
     }
     let name = first.platform;
-    let (own, others): (Vec<&Clue<'_>>, Vec<&Clue<'_>>) = clues.iter().partition(|clue| clue.platform == name);
-    let weaker =
-        others.into_iter().map(|clue| format!("{} would speak for {}, but is weaker", clue.text, clue.platform));
-    let evidence = own.into_iter().map(|clue| clue.text.clone()).chain(weaker).collect();
-    Detected { name: name.to_owned(), evidence, provisional }
+    let (own, others): (Vec<&Evidence<'_>>, Vec<&Evidence<'_>>) = all.iter().partition(|item| item.platform == name);
+    let weaker = others.into_iter().map(|item| format!("{} (weaker evidence for {})", item.text, item.platform));
+    let evidence = own.into_iter().map(|item| item.text.clone()).chain(weaker).collect();
+    DetectedPlatform { name: name.to_owned(), evidence, provisional }
 }
 
-/// What nothing speaks for.
-fn unknown(observed: &Observed) -> Detected {
-    if observed.nodes.is_empty() {
-        return Detected::default();
+fn not_detected(cluster: &ClusterFacts) -> DetectedPlatform {
+    if cluster.nodes.is_empty() {
+        return DetectedPlatform::default();
     }
-    let evidence = vec!["nothing about nodes or API server shows a platform that is known".to_owned()];
-    Detected { name: GENERIC.to_owned(), evidence, provisional: false }
+    let evidence = vec!["platform not detected".to_owned()];
+    DetectedPlatform { name: GENERIC.to_owned(), evidence, provisional: false }
 }
 
-/// Beginnings of providerIDs, of all platforms.
-struct Origins<'a>(Vec<&'a str>);
+/// The providerID prefixes of all platforms.
+struct ProviderIdPrefixes<'a>(Vec<&'a str>);
 
-impl<'a> Origins<'a> {
+impl<'a> ProviderIdPrefixes<'a> {
     fn of(platforms: &'a Platforms) -> Self {
-        let prefixes = platforms.iter().flat_map(|platform| &platform.evidence().provider_ids);
+        let prefixes = platforms.iter().flat_map(|platform| &platform.detection().provider_ids);
         Self(prefixes.map(|fact| fact.value.as_str()).collect())
     }
 
-    /// Whether a providerID begins so, and with none of the longer ones.
-    fn is(&self, provider_id: &str, prefix: &str) -> bool {
-        let fitting = self.0.iter().filter(|known| provider_id.starts_with(**known));
-        fitting.max_by_key(|known| known.len()).is_some_and(|longest| *longest == prefix)
+    /// Returns whether `prefix` is the longest prefix of a providerID.
+    fn is_longest_match(&self, provider_id: &str, prefix: &str) -> bool {
+        let matching = self.0.iter().filter(|known| provider_id.starts_with(**known));
+        matching.max_by_key(|known| known.len()).is_some_and(|longest| *longest == prefix)
     }
 }
 
-/// What speaks for one platform. The words leave out how many nodes and which: those come and go.
-fn clues<'a>(platform: &'a Platform, origins: &Origins<'_>, observed: &Observed) -> Vec<Clue<'a>> {
-    let evidence = platform.evidence();
-    let clue = |strength, text| Clue { strength, platform: platform.name(), text };
+/// Returns the evidence for a platform. The texts contain no names and numbers of nodes, because these change.
+fn evidence<'a>(
+    platform: &'a Platform,
+    prefixes: &ProviderIdPrefixes<'_>,
+    cluster: &ClusterFacts,
+) -> Vec<Evidence<'a>> {
+    let detection = platform.detection();
+    let item = |strength, text| Evidence { strength, platform: platform.name(), text };
     let mut found = Vec::new();
-    for group in evidence.api_groups.iter().map(|fact| &fact.value) {
-        if observed.api_groups.contains(group) {
-            found.push(clue(Strength::ApiGroup, format!("the API group {group}")));
+    for group in detection.api_groups.iter().map(|fact| &fact.value) {
+        if cluster.api_groups.contains(group) {
+            found.push(item(EvidenceStrength::ApiGroup, format!("the API group {group}")));
         }
     }
-    for prefix in evidence.provider_ids.iter().map(|fact| &fact.value) {
-        if observed.nodes.iter().any(|node| origins.is(&node.provider_id, prefix)) {
-            found.push(clue(Strength::ProviderId, format!("nodes' providerID {prefix}")));
+    for prefix in detection.provider_ids.iter().map(|fact| &fact.value) {
+        if cluster.nodes.iter().any(|node| prefixes.is_longest_match(&node.provider_id, prefix)) {
+            found.push(item(EvidenceStrength::ProviderId, format!("nodes' providerID {prefix}")));
         }
     }
-    for label in evidence.node_labels.iter().map(|fact| &fact.value) {
-        let fits = |value: &String| label.value.as_ref().is_none_or(|wanted| wanted == value);
-        if observed.nodes.iter().any(|node| node.labels.get(&label.key).is_some_and(fits)) {
-            found.push(clue(Strength::NodeLabel, format!("nodes' label {label}")));
+    for label in detection.node_labels.iter().map(|fact| &fact.value) {
+        let matches = |value: &String| label.value.as_ref().is_none_or(|expected| expected == value);
+        if cluster.nodes.iter().any(|node| node.labels.get(&label.key).is_some_and(matches)) {
+            found.push(item(EvidenceStrength::NodeLabel, format!("nodes' label {label}")));
         }
     }
-    for part in evidence.server_versions.iter().map(|fact| &fact.value) {
-        if observed.server_version.contains(part.as_str()) {
-            found.push(clue(Strength::ServerVersion, format!("{part} in the server's version")));
+    for part in detection.server_versions.iter().map(|fact| &fact.value) {
+        if cluster.server_version.contains(part.as_str()) {
+            found.push(item(EvidenceStrength::ServerVersion, format!("{part} in the server's version")));
         }
     }
-    for pattern in evidence.node_names.iter().map(|fact| &fact.value.0) {
-        if !observed.nodes.is_empty() && observed.nodes.iter().all(|node| pattern.is_match(&node.name)) {
-            found.push(clue(Strength::NodeName, format!("nodes' names {pattern}")));
+    for pattern in detection.node_names.iter().map(|fact| &fact.value.0) {
+        if !cluster.nodes.is_empty() && cluster.nodes.iter().all(|node| pattern.is_match(&node.name)) {
+            found.push(item(EvidenceStrength::NodeName, format!("nodes' names {pattern}")));
         }
     }
     found

@@ -1,25 +1,25 @@
-//! What can be observed of a cluster.
+//! Facts about a cluster that the platform detection uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A cluster, as far as it shows which platform it is.
+/// Facts about a cluster that indicate its platform.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Observed {
-    /// Nodes, or some of them in a large cluster.
+pub struct ClusterFacts {
+    /// All nodes, or some of them in a large cluster.
     pub nodes: Vec<NodeFacts>,
-    /// Version of the API server, build suffix included. Example: `v1.33.5+k3s1`.
+    /// Version of the API server, including the build suffix. Example: `v1.33.5+k3s1`.
     pub server_version: String,
-    /// API groups that are served.
+    /// API groups that the API server serves.
     pub api_groups: BTreeSet<String>,
 }
 
-/// A node, as far as it shows which platform it belongs to.
+/// Facts about a node that indicate the platform.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeFacts {
-    /// Its name.
+    /// Name of the node.
     pub name: String,
-    /// Its labels.
+    /// Labels of the node.
     pub labels: BTreeMap<String, String>,
-    /// `spec.providerID`; empty where there is none.
+    /// `spec.providerID` of the node; empty if unset.
     pub provider_id: String,
 }

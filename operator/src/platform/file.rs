@@ -1,10 +1,10 @@
-//! The schema of a platform's file. What is written here is checked when the file is read: unknown keys, evidence that
-//! can never match, values that no chart has and facts without a source are errors.
+//! Schema of platform files. Parsing rejects unknown keys, invalid patterns, values for unknown charts and facts
+//! without a source.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use meshwright_api::{LoadBalancers, PlatformPermission, ServiceType};
+use meshwright_api::{LoadBalancerSupport, PlatformPermission, ServiceType};
 use regex::Regex;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -12,86 +12,86 @@ use serde_json::Value;
 use super::GENERIC;
 use crate::catalog::ChartName;
 
-/// A platform's file is faulty; can't happen in a build whose tests pass.
+/// A platform file is invalid. Tests ensure that the embedded files are valid.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadPlatformError {
-    /// It is no YAML, or lacks a field, or has one that isn't known, or a value that can't be.
-    #[error("platform {platform} can't be read")]
+    /// The file is no valid YAML, or has a missing or unknown field or an invalid value.
+    #[error("platform {platform}: invalid file")]
     Yaml {
-        /// The platform.
+        /// Name of the platform.
         platform: String,
-        /// Cause.
+        /// The parse error.
         #[source]
         source: Box<serde_saphyr::Error>,
     },
-    /// Nothing would ever show this platform, or everything the one that nothing shows.
-    #[error("platform {0}: every platform but generic needs evidence, and generic must have none")]
+    /// Detection rules are missing, or the generic platform has some.
+    #[error("platform {0}: all platforms except generic need detection rules, and generic must have none")]
     Evidence(String),
-    /// A fact without a source.
-    #[error("platform {0}: a fact has an empty source; say where it is from, or write inferred")]
+    /// A fact has no source.
+    #[error("platform {0}: a fact has an empty source; name the source or use inferred")]
     Unsourced(String),
 }
 
-/// A fact and where it is from.
+/// A fact with its source.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Sourced<T> {
+pub(super) struct SourcedFact<T> {
     pub(super) value: T,
     pub(super) source: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct File {
+pub(super) struct PlatformFile {
     pub(super) description: String,
     #[serde(default)]
     pub(super) detection: Detection,
     #[serde(default)]
     pub(super) charts: ChartFacts,
-    pub(super) components: Option<Sourced<BTreeSet<ChartName>>>,
-    pub(super) gateway_service_type: Option<Sourced<ServiceType>>,
-    pub(super) node_port_range: Option<Sourced<NodePortRange>>,
-    pub(super) node_namespace: Option<Sourced<String>>,
-    pub(super) webhook_labels: Option<Sourced<BTreeMap<String, String>>>,
-    pub(super) load_balancer: Option<Sourced<LoadBalancers>>,
-    pub(super) privileged_pods: Option<Sourced<PlatformPermission>>,
-    pub(super) host_paths: Option<Sourced<PlatformPermission>>,
+    pub(super) components: Option<SourcedFact<BTreeSet<ChartName>>>,
+    pub(super) gateway_service_type: Option<SourcedFact<ServiceType>>,
+    pub(super) node_port_range: Option<SourcedFact<NodePortRange>>,
+    pub(super) node_namespace: Option<SourcedFact<String>>,
+    pub(super) webhook_labels: Option<SourcedFact<BTreeMap<String, String>>>,
+    pub(super) load_balancer: Option<SourcedFact<LoadBalancerSupport>>,
+    pub(super) privileged_pods: Option<SourcedFact<PlatformPermission>>,
+    pub(super) host_paths: Option<SourcedFact<PlatformPermission>>,
     #[serde(default)]
-    pub(super) requires: Vec<Sourced<String>>,
+    pub(super) requires: Vec<SourcedFact<String>>,
     #[serde(default)]
-    pub(super) notes: Vec<Sourced<String>>,
+    pub(super) notes: Vec<SourcedFact<String>>,
 }
 
-/// What shows the platform; one match is enough.
+/// Detection rules of a platform; one match is sufficient.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Detection {
-    /// API groups that it serves.
+    /// API groups that only this platform serves.
     #[serde(default)]
-    pub(super) api_groups: Vec<Sourced<String>>,
-    /// How providerIDs of its nodes begin.
+    pub(super) api_groups: Vec<SourcedFact<String>>,
+    /// Prefixes of the nodes' providerIDs.
     #[serde(default)]
-    pub(super) provider_ids: Vec<Sourced<String>>,
-    /// Labels of its nodes.
+    pub(super) provider_ids: Vec<SourcedFact<String>>,
+    /// Labels of nodes.
     #[serde(default)]
-    pub(super) node_labels: Vec<Sourced<NodeLabel>>,
-    /// What the server's version contains.
+    pub(super) node_labels: Vec<SourcedFact<NodeLabel>>,
+    /// Substrings of the API server's version.
     #[serde(default)]
-    pub(super) server_versions: Vec<Sourced<String>>,
-    /// What the names of all its nodes are like.
+    pub(super) server_versions: Vec<SourcedFact<String>>,
+    /// Patterns that the names of all nodes match.
     #[serde(default)]
-    pub(super) node_names: Vec<Sourced<NamePattern>>,
+    pub(super) node_names: Vec<SourcedFact<NamePattern>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ChartFacts {
-    pub(super) platform: Option<Sourced<String>>,
+    pub(super) platform: Option<SourcedFact<String>>,
     #[serde(default)]
-    pub(super) values: Vec<Sourced<BTreeMap<ChartName, Value>>>,
+    pub(super) values: Vec<SourcedFact<BTreeMap<ChartName, Value>>>,
 }
 
-/// `key`, or `key=value`.
+/// A label `key` or `key=value`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
 pub(super) struct NodeLabel {
@@ -117,7 +117,7 @@ impl fmt::Display for NodeLabel {
     }
 }
 
-/// A regular expression for whole names.
+/// A regular expression that matches whole names.
 #[derive(Clone, Debug)]
 pub(super) struct NamePattern(pub(super) Regex);
 
@@ -132,19 +132,19 @@ impl<'de> Deserialize<'de> for NamePattern {
         let text = String::deserialize(deserializer)?;
         if !(text.starts_with('^') && text.ends_with('$')) {
             return Err(serde::de::Error::custom(format!(
-                "{text:?} must fit whole names: begin it with ^, end it with $"
+                "{text:?} must match whole names: start it with ^ and end it with $"
             )));
         }
         Regex::new(&text).map(Self).map_err(serde::de::Error::custom)
     }
 }
 
-/// Node ports, first and last, both included.
+/// A range of node ports, including both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodePortRange {
-    /// The first.
+    /// First port of the range.
     pub first: u16,
-    /// The last.
+    /// Last port of the range.
     pub last: u16,
 }
 
@@ -160,12 +160,12 @@ impl<'de> Deserialize<'de> for NodePortRange {
         let bounds = text.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
         match bounds {
             Some((first, last)) if 0 < first && first <= last => Ok(Self { first, last }),
-            _ => Err(serde::de::Error::custom(format!("{text:?} is no range of ports such as 30000-32767"))),
+            _ => Err(serde::de::Error::custom(format!("{text:?} is not a port range such as 30000-32767"))),
         }
     }
 }
 
-impl File {
+impl PlatformFile {
     pub(super) fn parse(platform: &str, text: &str) -> Result<Self, LoadPlatformError> {
         let file: Self = crate::catalog::parse_yaml(text)
             .map_err(|source| LoadPlatformError::Yaml { platform: platform.to_owned(), source })?;
@@ -178,15 +178,15 @@ impl File {
         Ok(file)
     }
 
-    /// Where each fact is from.
+    /// Returns the sources of all facts.
     pub(super) fn sources(&self) -> Vec<&str> {
-        fn one<T>(fact: &Sourced<T>) -> &str {
+        fn one<T>(fact: &SourcedFact<T>) -> &str {
             &fact.source
         }
-        fn all<T>(facts: &[Sourced<T>]) -> impl Iterator<Item = &str> {
+        fn all<T>(facts: &[SourcedFact<T>]) -> impl Iterator<Item = &str> {
             facts.iter().map(one)
         }
-        // Taken apart, so that a new field can't be forgotten.
+        // Destructured, so that the compiler reports new fields.
         let Self {
             description: _,
             detection: Detection { api_groups, provider_ids, node_labels, server_versions, node_names },

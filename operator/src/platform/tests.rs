@@ -1,4 +1,4 @@
-//! The files that come with the program, and clusters as they are seen, one in each file of `fixtures`.
+//! Tests of the embedded platform files, and of the detection with the clusters in `fixtures`.
 
 mod effect;
 
@@ -10,10 +10,10 @@ use serde::Deserialize;
 
 use super::*;
 
-/// A cluster, and what it must be taken for.
+/// A cluster and the platform that must be detected.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Fixture {
+struct ClusterFixture {
     expect: String,
     evidence: Option<Vec<String>>,
     server_version: String,
@@ -32,10 +32,10 @@ struct Node {
     labels: BTreeMap<String, String>,
 }
 
-impl Fixture {
-    fn observed(self) -> Observed {
+impl ClusterFixture {
+    fn facts(self) -> ClusterFacts {
         let nodes = self.nodes.into_iter();
-        Observed {
+        ClusterFacts {
             nodes: nodes.map(|n| NodeFacts { name: n.name, labels: n.labels, provider_id: n.provider_id }).collect(),
             server_version: self.server_version,
             api_groups: self.api_groups,
@@ -43,7 +43,7 @@ impl Fixture {
     }
 }
 
-fn fixtures() -> BTreeMap<String, Fixture> {
+fn fixtures() -> BTreeMap<String, ClusterFixture> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/platform/fixtures");
     std::fs::read_dir(folder)
         .unwrap()
@@ -61,12 +61,12 @@ fn platforms() -> Platforms {
 }
 
 #[test]
-fn every_cluster_is_taken_for_what_it_is() {
+fn detects_platforms_of_fixtures() {
     let platforms = platforms();
     for (name, fixture) in fixtures() {
         let (expected, evidence) = (fixture.expect.clone(), fixture.evidence.clone());
         let nodes = fixture.nodes.len();
-        let detected = detect(&platforms, &fixture.observed());
+        let detected = detect(&platforms, &fixture.facts());
         assert_eq!(detected.name, expected, "{name}: {:?}", detected.evidence);
         if let Some(evidence) = evidence {
             assert_eq!(detected.evidence, evidence, "{name}");
@@ -76,44 +76,48 @@ fn every_cluster_is_taken_for_what_it_is() {
 }
 
 #[test]
-fn where_nodes_may_not_be_listed_the_server_alone_decides_and_the_evidence_says_so() {
-    let observed = Observed { server_version: "v1.33.5+k3s1".into(), ..Observed::default() };
-    let detected = detect(&platforms(), &observed);
+fn detects_platform_without_node_access() {
+    let cluster = ClusterFacts { server_version: "v1.33.5+k3s1".into(), ..ClusterFacts::default() };
+    let detected = detect(&platforms(), &cluster);
     assert!(detected.provisional);
-    let detected = detected.without_nodes();
+    let detected = detected.without_node_access();
     assert_eq!((detected.name.as_str(), detected.provisional), ("k3s", false));
-    assert!(detected.evidence.iter().any(|text| text.contains("may not be listed")), "{:?}", detected.evidence);
+    assert!(
+        detected.evidence.iter().any(|text| text.contains("no permission to list nodes")),
+        "{:?}",
+        detected.evidence
+    );
 }
 
 #[test]
-fn every_platform_has_a_cluster_that_is_taken_for_it() {
-    let shown: BTreeSet<String> = fixtures().into_values().map(|fixture| fixture.expect).collect();
+fn all_platforms_have_fixtures() {
+    let expected: BTreeSet<String> = fixtures().into_values().map(|fixture| fixture.expect).collect();
     let known: BTreeSet<String> = platforms().iter().map(|platform| platform.name().to_owned()).collect();
-    assert_eq!(shown, known);
+    assert_eq!(expected, known);
     assert!(known.len() >= 13);
 }
 
 #[test]
-fn the_order_of_nodes_and_how_many_there_are_change_nothing() {
+fn result_is_independent_of_node_order() {
     let platforms = platforms();
     for (name, fixture) in fixtures() {
-        let observed = fixture.observed();
-        let detected = detect(&platforms, &observed);
-        let mut twice = observed.clone();
-        twice.nodes.extend(observed.nodes.iter().rev().cloned());
+        let cluster = fixture.facts();
+        let detected = detect(&platforms, &cluster);
+        let mut twice = cluster.clone();
+        twice.nodes.extend(cluster.nodes.iter().rev().cloned());
         twice.nodes.reverse();
         assert_eq!(detect(&platforms, &twice), detected, "{name}");
     }
 }
 
 #[test]
-fn the_schema_of_the_resource_offers_exactly_the_platforms_that_are_known() {
+fn schema_lists_all_platforms() {
     let known: Vec<String> = platforms().iter().map(|platform| platform.name().to_owned()).collect();
     assert_eq!(known, PlatformName::KNOWN);
 }
 
 #[test]
-fn every_fact_says_where_it_is_from() {
+fn all_facts_have_sources() {
     for platform in platforms().iter() {
         assert!(!platform.description().is_empty());
         for source in platform.sources() {
@@ -123,7 +127,7 @@ fn every_fact_says_where_it_is_from() {
 }
 
 #[test]
-fn what_people_rely_on_is_in_the_files() {
+fn files_contain_documented_facts() {
     let platforms = platforms();
     let get = |name: &str| platforms.get(name).unwrap();
     assert_eq!(get("vmware-pks").node_port_range(), Some(NodePortRange { first: 30400, last: 30449 }));
@@ -151,12 +155,12 @@ fn parse(name: &str, text: &str) -> Result<Platform, LoadPlatformError> {
     Platform::parse(name, text)
 }
 
-const SOUND: &str = "description: x\ndetection: {serverVersions: [{value: +x, source: a book}]}\n";
+const VALID: &str = "description: x\ndetection: {serverVersions: [{value: +x, source: a book}]}\n";
 
 #[test]
-fn a_file_is_refused_when_it_says_something_unknown_or_impossible() {
-    assert!(parse("x", SOUND).is_ok());
-    let faulty = [
+fn rejects_unknown_and_invalid_fields() {
+    assert!(parse("x", VALID).is_ok());
+    let invalid = [
         "hostPath: {value: Allowed, source: s}",
         "hostPaths: {value: Perhaps, source: s}",
         "hostPaths: {value: Allowed}",
@@ -167,8 +171,8 @@ fn a_file_is_refused_when_it_says_something_unknown_or_impossible() {
         "components: {value: [grafana], source: s}",
         "charts: {values: [{value: {kiali: {}}, source: s}]}",
     ];
-    for line in faulty {
-        let result = parse("x", &format!("{SOUND}{line}\n"));
+    for line in invalid {
+        let result = parse("x", &format!("{VALID}{line}\n"));
         assert!(matches!(result, Err(LoadPlatformError::Yaml { .. })), "{line}");
     }
     for pattern in ["^($", "^node", "node$"] {
@@ -178,13 +182,13 @@ fn a_file_is_refused_when_it_says_something_unknown_or_impossible() {
 }
 
 #[test]
-fn a_platform_that_nothing_shows_is_refused_and_so_is_evidence_for_the_one_without_any() {
+fn rejects_missing_or_unexpected_detection_rules() {
     assert!(matches!(parse("x", "description: x\n"), Err(LoadPlatformError::Evidence(_))));
-    assert!(matches!(parse(GENERIC, SOUND), Err(LoadPlatformError::Evidence(_))));
+    assert!(matches!(parse(GENERIC, VALID), Err(LoadPlatformError::Evidence(_))));
 }
 
 #[test]
-fn a_fact_without_a_source_is_refused() {
-    let text = format!("{SOUND}notes: [{{value: x, source: ' '}}]\n");
+fn rejects_facts_without_source() {
+    let text = format!("{VALID}notes: [{{value: x, source: ' '}}]\n");
     assert!(matches!(parse("x", &text), Err(LoadPlatformError::Unsourced(_))));
 }

@@ -1,29 +1,30 @@
-//! Proxies: which versions run in the cluster's pods, and how those that are behind come to the mesh's.
+//! Proxy versions of running pods, and restarts of workloads with outdated proxies.
 //!
-//! PURE but for [`watch`], [`list`] and [`cluster`], which read pods and workloads and restart the latter. What is kept of
-//! a pod is a pointer to its workload and version; which workload is restarted next is [`decide`], a function of the time,
-//! the policy and what the live objects say. Nothing else remembers a restart: its mark is in the pod template.
+//! PURE except for [`watch`], [`list`] and [`restarter`], which read pods and workloads and restart workloads. The
+//! index stores two words per pod: its UID and a pointer to its workload and version. [`restart_plan`] selects the
+//! workloads to restart from the time, the policy and the live objects. Restarts are recorded in annotations of the
+//! pod template only.
 
-mod census;
-mod cluster;
-mod decide;
+mod describe;
+mod index;
 mod list;
-mod pod;
 mod policy;
-mod tell;
+mod proxy_pod;
+mod restart_plan;
+mod restarter;
 mod version;
 mod watch;
 mod window;
 mod workload;
 
-pub use census::{Census, Group, Summary, is_outdated};
-pub use cluster::{ProxyUpdateError, Restarts};
-pub use decide::{Decision, Skip, Wait, decide};
-pub use list::{InUse, in_use, list};
-pub use pod::{Owner, OwnerKind};
-pub use policy::Policy;
-pub use tell::tell;
-pub use version::{UNKNOWN, tag_of, told_by};
-pub use watch::{Proxies, Seen};
-pub use window::{Opening, Window};
-pub use workload::{Restarted, Rollout, Workload, WorkloadKind};
+pub use describe::describe;
+pub use index::{ProxyGroup, ProxyIndex, ProxySummary, is_outdated};
+pub use list::{MeshUsage, count_usage, list};
+pub use policy::RestartPolicy;
+pub use proxy_pod::{PodOwner, PodOwnerKind};
+pub use restart_plan::{RestartPlan, SkipReason, WaitReason, plan_restarts};
+pub use restarter::{ProxyUpdateError, WorkloadRestarter};
+pub use version::{UNKNOWN, tag_of, version_or_unknown};
+pub use watch::{ProxyWatcher, ReportedProxies};
+pub use window::{TimeWindow, WindowState};
+pub use workload::{LastRestart, ProxyWorkload, RolloutState, WorkloadKind};

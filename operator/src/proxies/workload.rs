@@ -1,4 +1,4 @@
-//! What is read of a Deployment, StatefulSet or DaemonSet, and what it says of itself.
+//! Partial deserialization of Deployments, `StatefulSets` and `DaemonSets`, and their rollout state.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,47 +11,48 @@ use kube::Resource;
 use meshwright_api::{PROXY_UPDATE, PROXY_UPDATE_RESTART};
 use serde::Deserialize;
 
-use super::pod::{OwnerKind, Spec as PodSpec};
+use super::proxy_pod::{PodOwnerKind, Spec as PodSpec};
 use crate::mesh::object::INSTALLATION_LABEL;
 
 #[cfg(test)]
 mod tests;
 
-/// Annotation of a pod template: the version of the mesh for which the workload was restarted. It is the memory of that.
+/// Annotation of a pod template with the mesh version that the workload was restarted for. Restarts are recorded only
+/// here.
 pub const RESTARTED_FOR: &str = "meshwright.dev/proxy-restarted-for";
-/// Annotation of a pod template: when that was.
+/// Annotation of a pod template with the time of the restart.
 pub const RESTARTED_AT: &str = "meshwright.dev/proxy-restarted-at";
 
-/// Label of what istiod makes for Gateways of the Gateway API, and rolls itself.
-const ISTIODS: &str = "gateway.istio.io/managed";
+/// Label of Deployments that istiod creates and updates for Gateways of the Gateway API.
+const GATEWAY_API_LABEL: &str = "gateway.istio.io/managed";
 
-/// A kind of workload that can be restarted.
+/// Kind of a workload that can be restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum WorkloadKind {
-    /// A Deployment.
+    /// Kind `Deployment` of apps/v1.
     Deployment,
-    /// A StatefulSet.
+    /// Kind `StatefulSet` of apps/v1.
     StatefulSet,
-    /// A DaemonSet.
+    /// Kind `DaemonSet` of apps/v1.
     DaemonSet,
 }
 
 impl WorkloadKind {
-    /// All of them.
+    /// All kinds in the order of their declaration.
     pub const ALL: [Self; 3] = [Self::Deployment, Self::StatefulSet, Self::DaemonSet];
 
-    /// The kind of a pod's owner, if it is one that can be restarted.
+    /// Returns the kind of a pod's owner, if it can be restarted.
     #[must_use]
-    pub const fn of(owner: &OwnerKind) -> Option<Self> {
+    pub const fn of(owner: &PodOwnerKind) -> Option<Self> {
         match owner {
-            OwnerKind::Deployment => Some(Self::Deployment),
-            OwnerKind::StatefulSet => Some(Self::StatefulSet),
-            OwnerKind::DaemonSet => Some(Self::DaemonSet),
-            OwnerKind::Job | OwnerKind::Pod | OwnerKind::Other(_) => None,
+            PodOwnerKind::Deployment => Some(Self::Deployment),
+            PodOwnerKind::StatefulSet => Some(Self::StatefulSet),
+            PodOwnerKind::DaemonSet => Some(Self::DaemonSet),
+            PodOwnerKind::Job | PodOwnerKind::Pod | PodOwnerKind::Other(_) => None,
         }
     }
 
-    /// As the API server calls it.
+    /// Returns the kind's name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -61,7 +62,7 @@ impl WorkloadKind {
         }
     }
 
-    /// As it stands in paths.
+    /// Returns the plural name, as in URL paths.
     #[must_use]
     pub const fn plural(self) -> &'static str {
         match self {
@@ -72,14 +73,14 @@ impl WorkloadKind {
     }
 }
 
-/// Which workload.
+/// Kind, namespace and name of a workload.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkloadId {
-    /// Its namespace.
+    /// Namespace of the workload.
     pub namespace: String,
-    /// Its kind.
+    /// Kind of the workload.
     pub kind: WorkloadKind,
-    /// Its name.
+    /// Name of the workload.
     pub name: String,
 }
 
@@ -89,63 +90,63 @@ impl fmt::Display for WorkloadId {
     }
 }
 
-/// A workload, as far as it matters for its proxies.
+/// A workload whose pods have proxies.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Workload {
-    /// Which.
+pub struct ProxyWorkload {
+    /// Identity of the workload.
     pub id: WorkloadId,
-    /// The state that this was read from.
+    /// The resourceVersion that was read.
     pub resource_version: String,
-    /// What the workload itself says of being restarted; `None`: nothing, so that its namespace decides.
-    pub consent: Option<bool>,
-    /// It is a part of a mesh: whoever made it rolls it.
-    pub of_mesh: bool,
-    /// The last restart for a proxy's sake.
-    pub restarted: Option<Restarted>,
-    /// How far its pods are those of its template.
-    pub rollout: Rollout,
-    /// The image of the proxy that its template asks for, if it does.
-    pub pinned: Option<String>,
-    /// Labels of its pods.
+    /// Whether the workload opts in to restarts; `None` if its namespace decides.
+    pub opt_in: Option<bool>,
+    /// Whether Meshwright or istiod manages the workload, and therefore its rollouts.
+    pub managed: bool,
+    /// The last restart for a proxy version.
+    pub restarted: Option<LastRestart>,
+    /// State of the last rollout.
+    pub rollout: RolloutState,
+    /// Proxy image in the pod template, if set by the user.
+    pub pinned_image: Option<String>,
+    /// Labels of the pods.
     pub labels: BTreeMap<String, String>,
-    /// How many pods it is to have.
+    /// Desired number of pods.
     pub pods: i64,
 }
 
-/// A restart, as the pod template tells of it.
+/// A restart, from the annotations of the pod template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Restarted {
-    /// For which version of the mesh.
+pub struct LastRestart {
+    /// Mesh version that the workload was restarted for.
     pub version: String,
-    /// When; `None`: somebody wrote something else there.
+    /// Time of the restart; `None` if the annotation is invalid.
     pub at: Option<Timestamp>,
 }
 
-/// How far a workload's pods are those of its template, and ready.
+/// State of a workload's rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rollout {
-    /// All of them.
+pub enum RolloutState {
+    /// All pods have the current template and are available.
     Complete,
-    /// Not all yet; how many of how many.
-    UnderWay(String),
-    /// The Deployment's controller has given up.
-    Stuck,
-    /// The Deployment is paused: a new template reaches no pod.
+    /// The rollout is in progress; contains its progress.
+    InProgress(String),
+    /// The Deployment exceeded its progress deadline.
+    Failed,
+    /// The Deployment is paused.
     Paused,
-    /// A new template reaches pods only when somebody deletes them, or not all of them.
-    ByHand,
+    /// The update strategy requires manual deletion of pods, or a partition excludes pods from updates.
+    Manual,
 }
 
-/// As the API server tells of it. The kinds have different fields in status; those that a kind doesn't have stay 0.
+/// A workload as returned by the API server. The kinds have different status fields; missing ones are 0.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(from = "Sketch")]
-pub(super) struct Read {
+#[serde(from = "RawWorkload")]
+pub(super) struct WorkloadResource {
     metadata: ObjectMeta,
-    pub(super) sketch: Sketch,
+    pub(super) raw: RawWorkload,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Sketch {
+pub(super) struct RawWorkload {
     metadata: Meta,
     #[serde(default)]
     spec: Spec,
@@ -161,22 +162,22 @@ struct Meta {
     resource_version: String,
     generation: i64,
     labels: BTreeMap<String, String>,
-    annotations: Words,
+    annotations: RelevantAnnotations,
 }
 
-/// The annotations that count, of a workload or of its template.
+/// Annotations of a workload or pod template that affect restarts.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct Words {
+struct RelevantAnnotations {
     #[serde(rename = "meshwright.dev/proxy-update")]
     update: Option<String>,
     #[serde(rename = "meshwright.dev/proxy-restarted-for")]
     restarted_for: Option<String>,
     #[serde(rename = "meshwright.dev/proxy-restarted-at")]
     restarted_at: Option<String>,
-    /// With which users choose the proxy's image themselves.
+    /// Set by users to select the proxy's image.
     #[serde(rename = "sidecar.istio.io/proxyImage")]
-    pinned: Option<String>,
+    pinned_image: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -198,7 +199,7 @@ struct Strategy {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Rolling {
-    /// Of a StatefulSet: pods below it keep the old template.
+    /// In a StatefulSet, pods with a lower ordinal keep the old template.
     partition: i64,
 }
 
@@ -213,7 +214,7 @@ struct Template {
 #[serde(default)]
 struct TemplateMeta {
     labels: BTreeMap<String, String>,
-    annotations: Words,
+    annotations: RelevantAnnotations,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -236,30 +237,30 @@ struct Condition {
     reason: String,
 }
 
-impl From<Sketch> for Read {
-    fn from(sketch: Sketch) -> Self {
-        Self { metadata: ObjectMeta::default(), sketch }
+impl From<RawWorkload> for WorkloadResource {
+    fn from(raw: RawWorkload) -> Self {
+        Self { metadata: ObjectMeta::default(), raw }
     }
 }
 
-impl Workload {
-    /// The workload that was read.
-    pub(super) fn of(kind: WorkloadKind, sketch: Sketch) -> Self {
-        let rollout = rollout(kind, &sketch);
-        let Sketch { metadata: meta, spec, status } = sketch;
-        let word = meta.annotations.update.as_ref().or_else(|| meta.labels.get(PROXY_UPDATE));
+impl ProxyWorkload {
+    /// Converts a workload as returned by the API server.
+    pub(super) fn new(kind: WorkloadKind, raw: RawWorkload) -> Self {
+        let rollout = rollout(kind, &raw);
+        let RawWorkload { metadata: meta, spec, status } = raw;
+        let opt_in = meta.annotations.update.as_ref().or_else(|| meta.labels.get(PROXY_UPDATE));
         let template = spec.template.metadata;
-        // A gateway's template has the proxy's container, for the injector to fill.
-        let own = spec.template.spec.proxy().filter(|image| image != "auto" && !image.is_empty());
+        // Templates of injected gateways contain a proxy container with the image `auto`.
+        let custom_image = spec.template.spec.proxy_image().filter(|image| image != "auto" && !image.is_empty());
         let at = template.annotations.restarted_at.and_then(|at| at.parse().ok());
         Self {
-            consent: word.map(|word| word == PROXY_UPDATE_RESTART),
-            of_mesh: [INSTALLATION_LABEL, ISTIODS].iter().any(|label| meta.labels.contains_key(*label)),
+            opt_in: opt_in.map(|opt_in| opt_in == PROXY_UPDATE_RESTART),
+            managed: [INSTALLATION_LABEL, GATEWAY_API_LABEL].iter().any(|label| meta.labels.contains_key(*label)),
             id: WorkloadId { namespace: meta.namespace, kind, name: meta.name },
             resource_version: meta.resource_version,
-            restarted: template.annotations.restarted_for.map(|version| Restarted { version, at }),
+            restarted: template.annotations.restarted_for.map(|version| LastRestart { version, at }),
             rollout,
-            pinned: template.annotations.pinned.or(own),
+            pinned_image: template.annotations.pinned_image.or(custom_image),
             labels: template.labels,
             pods: match kind {
                 WorkloadKind::DaemonSet => status.desired_number_scheduled,
@@ -269,15 +270,15 @@ impl Workload {
     }
 }
 
-fn rollout(kind: WorkloadKind, sketch: &Sketch) -> Rollout {
-    let Sketch { metadata, spec, status } = sketch;
+fn rollout(kind: WorkloadKind, raw: &RawWorkload) -> RolloutState {
+    let RawWorkload { metadata, spec, status } = raw;
     if kind == WorkloadKind::Deployment && spec.paused {
-        return Rollout::Paused;
+        return RolloutState::Paused;
     }
-    if kind != WorkloadKind::Deployment && (spec.update_strategy.r#type == "OnDelete" || held_back(spec)) {
-        return Rollout::ByHand;
+    if kind != WorkloadKind::Deployment && (spec.update_strategy.r#type == "OnDelete" || has_partition(spec)) {
+        return RolloutState::Manual;
     }
-    let (wanted, total, updated, available) = match kind {
+    let (desired, total, updated, available) = match kind {
         WorkloadKind::DaemonSet => (
             status.desired_number_scheduled,
             status.desired_number_scheduled,
@@ -286,24 +287,24 @@ fn rollout(kind: WorkloadKind, sketch: &Sketch) -> Rollout {
         ),
         _ => (spec.replicas.unwrap_or(1), status.replicas, status.updated_replicas, status.available_replicas),
     };
-    let seen = status.observed_generation >= metadata.generation;
-    if seen && [total, updated, available] == [wanted; 3] {
-        return Rollout::Complete;
+    let observed = status.observed_generation >= metadata.generation;
+    if observed && [total, updated, available] == [desired; 3] {
+        return RolloutState::Complete;
     }
-    let given_up =
+    let deadline_exceeded =
         |condition: &Condition| condition.r#type == "Progressing" && condition.reason == "ProgressDeadlineExceeded";
-    if seen && kind == WorkloadKind::Deployment && status.conditions.iter().any(given_up) {
-        return Rollout::Stuck;
+    if observed && kind == WorkloadKind::Deployment && status.conditions.iter().any(deadline_exceeded) {
+        return RolloutState::Failed;
     }
     let old = if total > updated { format!(", {} old", total - updated) } else { String::new() };
-    Rollout::UnderWay(format!("{} of {wanted} pods available{old}", available.min(updated)))
+    RolloutState::InProgress(format!("{} of {desired} pods available{old}", available.min(updated)))
 }
 
-fn held_back(spec: &Spec) -> bool {
+fn has_partition(spec: &Spec) -> bool {
     spec.update_strategy.rolling_update.partition > 0
 }
 
-impl Resource for Read {
+impl Resource for WorkloadResource {
     type DynamicType = WorkloadKind;
     type Scope = NamespaceResourceScope;
 

@@ -19,23 +19,23 @@ use tokio_util::sync::CancellationToken;
 use super::metrics::Metrics;
 use super::ready::Readiness;
 
-// A client that keeps its connection open must not hold up the end of the process.
+// Limits how long open client connections delay the shutdown.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Flags of the admin server.
+/// Command line flags of the admin server.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct AdminArgs {
-    /// Address of /livez, /readyz and /metrics. Apart from the port, so that a pod's own can be given whatever its family
+    /// Address that serves /livez, /readyz and /metrics, for example the pod's IPv4 or IPv6 address
     #[arg(long, env = "MESHWRIGHT_ADMIN_ADDRESS", default_value = "0.0.0.0", value_name = "IP")]
     admin_address: IpAddr,
-    /// Port of /livez, /readyz and /metrics
+    /// Port that serves /livez, /readyz and /metrics
     #[arg(long, env = "MESHWRIGHT_ADMIN_PORT", default_value_t = 8080, value_name = "PORT")]
     admin_port: u16,
 }
 
 impl AdminArgs {
-    /// Where to listen.
+    /// Returns the address and port to listen on.
     #[must_use]
     pub fn socket(&self) -> SocketAddr {
         SocketAddr::new(self.admin_address, self.admin_port)
@@ -45,21 +45,21 @@ impl AdminArgs {
 /// The admin server failed.
 #[derive(Debug, Error)]
 pub enum AdminError {
-    /// The address can't be listened on.
-    #[error("can't listen on {address} for the admin server; is the port taken?")]
+    /// Binding the address failed.
+    #[error("the admin server can't listen on {address}; is another process using the port?")]
     Bind {
-        /// The address asked for.
+        /// The configured address.
         address: SocketAddr,
-        /// Why not.
+        /// The I/O error.
         #[source]
         source: std::io::Error,
     },
-    /// The server stopped while it should run.
+    /// The server stopped unexpectedly.
     #[error("the admin server failed")]
     Serve(#[source] std::io::Error),
 }
 
-/// Tells that a loop still goes round. Clones share the beat.
+/// Liveness signal of a loop. Clones share the last beat.
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
     start: Instant,
@@ -68,13 +68,13 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// A loop that beats now, and again before `stale_after` has passed.
+    /// Returns a heartbeat that becomes stale when no beat follows within `stale_after`.
     #[must_use]
     pub fn new(stale_after: Duration) -> Self {
         Self { start: Instant::now(), last: Arc::default(), stale_after }
     }
 
-    /// The loop went round.
+    /// Records an iteration of the loop.
     pub fn beat(&self) {
         self.beat_at(Instant::now());
     }
@@ -90,7 +90,7 @@ impl Heartbeat {
     }
 }
 
-/// What the server tells. Clones share it.
+/// State of the admin server. Clones share the state.
 #[derive(Clone, Debug)]
 pub struct Admin {
     readiness: Readiness,
@@ -99,14 +99,14 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// A process without a loop to watch is alive as long as it answers.
+    /// Returns a state without a heartbeat, for which `/livez` always succeeds.
     #[must_use]
     pub fn new(readiness: Readiness, metrics: Metrics) -> Self {
         Self { readiness, metrics, heartbeat: Arc::default() }
     }
 
-    /// From now on `/livez` fails when this heartbeat is stale. A standby gives none until it leads.
-    pub fn watch(&self, heartbeat: Heartbeat) {
+    /// Makes `/livez` fail when the heartbeat is stale. A standby has no heartbeat until it becomes the leader.
+    pub fn set_heartbeat(&self, heartbeat: Heartbeat) {
         *self.heartbeat.write().unwrap_or_else(PoisonError::into_inner) = Some(heartbeat);
     }
 
@@ -124,7 +124,7 @@ impl Admin {
     }
 }
 
-/// A server that has its address and doesn't answer yet.
+/// An admin server that is bound to its address and does not serve yet.
 #[derive(Debug)]
 pub struct AdminServer {
     listener: TcpListener,
@@ -132,19 +132,19 @@ pub struct AdminServer {
 }
 
 impl AdminServer {
-    /// Takes the address; a port of 0 takes a free one.
+    /// Binds the address. Port 0 selects a free port.
     pub async fn bind(address: SocketAddr, admin: Admin) -> Result<Self, AdminError> {
         let listener = TcpListener::bind(address).await.map_err(|source| AdminError::Bind { address, source })?;
         Ok(Self { listener, admin })
     }
 
-    /// The address it has.
+    /// Returns the bound address.
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Answers until `stop` is cancelled; give a token that is cancelled after the drain, so that probes are answered
-    /// meanwhile.
+    /// Serves until `stop` is cancelled. Pass a token that is cancelled after the drain, so that the kubelet's probes
+    /// succeed during the drain.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), AdminError> {
         let closing = stop.clone();
         let server = axum::serve(self.listener, self.admin.router()).with_graceful_shutdown(stop.cancelled_owned());
@@ -159,7 +159,7 @@ async fn livez(State(admin): State<Admin>) -> Response {
     if admin.is_live(Instant::now()) {
         "ok\n".into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the reconcile loop has stopped\n").into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, "the reconcile loop is not responding\n").into_response()
     }
 }
 
@@ -176,7 +176,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     match admin.metrics.encode() {
         Ok(text) => ([(CONTENT_TYPE, OPENMETRICS)], text).into_response(),
         Err(error) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("can't write the metrics: {error}\n")).into_response()
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("can't encode the metrics: {error}\n")).into_response()
         }
     }
 }
@@ -189,20 +189,20 @@ mod tests {
     use super::*;
 
     async fn get(address: SocketAddr, path: &'static str) -> (u16, String) {
-        let answer = tokio::task::spawn_blocking(move || {
+        let response = tokio::task::spawn_blocking(move || {
             let mut stream = TcpStream::connect(address).unwrap();
             write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).unwrap();
-            answer
+            let mut response = String::new();
+            stream.read_to_string(&mut response).unwrap();
+            response
         })
         .await
         .unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
-    struct Running {
+    struct RunningServer {
         address: SocketAddr,
         readiness: Readiness,
         admin: Admin,
@@ -210,18 +210,18 @@ mod tests {
         task: tokio::task::JoinHandle<Result<(), AdminError>>,
     }
 
-    async fn running() -> Running {
+    async fn start() -> RunningServer {
         let readiness = Readiness::new(CancellationToken::new());
         let admin = Admin::new(readiness.clone(), Metrics::new());
         let server = AdminServer::bind(([127, 0, 0, 1], 0).into(), admin.clone()).await.unwrap();
         let (address, stop) = (server.local_addr().unwrap(), CancellationToken::new());
         let task = tokio::spawn(server.serve(stop.clone()));
-        Running { address, readiness, admin, stop, task }
+        RunningServer { address, readiness, admin, stop, task }
     }
 
     #[tokio::test]
-    async fn readyz_names_what_is_waited_for_until_it_is_there() {
-        let Running { address, readiness, .. } = running().await;
+    async fn readyz_names_pending_handles() {
+        let RunningServer { address, readiness, .. } = start().await;
         let (first, second) = (readiness.handle("installations"), readiness.handle("objects"));
         assert_eq!(get(address, "/readyz").await, (503, "waiting for: installations, objects\n".to_owned()));
         first.release();
@@ -230,18 +230,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn livez_fails_only_when_a_watched_loop_stands_still() {
-        let Running { address, admin, .. } = running().await;
+    async fn livez_fails_when_heartbeat_is_stale() {
+        let RunningServer { address, admin, .. } = start().await;
         assert_eq!(get(address, "/livez").await.0, 200);
-        let dead = Heartbeat { start: Instant::now(), last: Arc::default(), stale_after: Duration::ZERO };
-        admin.watch(Heartbeat::new(Duration::from_hours(1)));
+        let stale = Heartbeat { start: Instant::now(), last: Arc::default(), stale_after: Duration::ZERO };
+        admin.set_heartbeat(Heartbeat::new(Duration::from_hours(1)));
         assert_eq!(get(address, "/livez").await.0, 200);
-        admin.watch(dead);
+        admin.set_heartbeat(stale);
         assert_eq!(get(address, "/livez").await.0, 503);
     }
 
     #[test]
-    fn a_heartbeat_is_stale_only_after_its_time() {
+    fn heartbeat_becomes_stale_after_timeout() {
         let heartbeat = Heartbeat::new(Duration::from_mins(1));
         let at = |seconds| heartbeat.start + Duration::from_secs(seconds);
         assert!(!heartbeat.is_stale(at(60)));
@@ -252,8 +252,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn metrics_are_served_as_openmetrics_and_the_server_ends_with_its_token() {
-        let Running { address, stop, task, .. } = running().await;
+    async fn serves_metrics_until_cancelled() {
+        let RunningServer { address, stop, task, .. } = start().await;
         let (status, body) = get(address, "/metrics").await;
         assert_eq!(status, 200);
         assert!(body.contains("meshwright_leader 0"), "{body}");
@@ -262,8 +262,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_taken_address_is_named() {
-        let Running { address, readiness, .. } = running().await;
+    async fn bind_error_names_the_address() {
+        let RunningServer { address, readiness, .. } = start().await;
         let error = AdminServer::bind(address, Admin::new(readiness, Metrics::new())).await.unwrap_err();
         assert!(error.to_string().contains(&address.to_string()), "{error}");
     }

@@ -1,8 +1,8 @@
-//! Clients of the Kubernetes API, with the time limits that a controller needs.
+//! Clients of the Kubernetes API with timeouts suitable for a controller.
 //!
-//! kube's own defaults never time out a request and retry some answers up to 15 times inside one call, which hides
-//! an API server in trouble from the controller's backoff. Requests here fail within seconds and are never repeated
-//! behind the caller's back; those of commands, which have nobody to come back later, once.
+//! By default, kube sets no request timeout and retries some responses up to 15 times within one call, which hides an
+//! overloaded API server from the controller's backoff. The clients here fail within seconds and don't retry. Commands,
+//! which have no reconcile loop, retry once.
 
 use std::time::Duration;
 
@@ -17,92 +17,92 @@ use tower::retry::Retry;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-// The server ends a watch after 290 s unless it is asked otherwise. A connection that is silent for longer is dead;
-// the limit also covers the lists that a watcher makes.
+// kube requests a watch timeout of 290 s, so a connection without data for longer is broken. The timeout also applies
+// to the list requests of a watcher.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(310);
-// Before a command repeats what an overloaded API server has turned away.
+// Delay before a command retries a request that an overloaded API server rejected.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(2);
-const AGENT: &str = concat!("meshwright/", env!("CARGO_PKG_VERSION"));
+const USER_AGENT_VALUE: &str = concat!("meshwright/", env!("CARGO_PKG_VERSION"));
 
-/// No client could be made.
+/// Creating the clients failed.
 #[derive(Debug, Error)]
 pub enum ConnectError {
-    /// Neither a kubeconfig nor a pod's service account was found.
-    #[error("no cluster to talk to: give KUBECONFIG, or run in a pod with a service account")]
+    /// No kubeconfig and no pod service account was found.
+    #[error("no cluster configured: set KUBECONFIG or run in a pod with a service account")]
     InferConfig(#[source] Box<InferConfigError>),
-    /// The configuration was found and can't be used.
-    #[error("can't make a client for the cluster at {url}")]
+    /// The configuration is invalid.
+    #[error("can't create a client for the cluster at {url}")]
     BuildClient {
-        /// The API server's address.
+        /// URL of the API server.
         url: String,
-        /// What is wrong with the configuration.
+        /// The error in the configuration.
         #[source]
         source: Box<kube::Error>,
     },
-    /// The program's own delays are faulty.
-    #[error("can't make a client that asks twice")]
+    /// The built-in retry delays are invalid.
+    #[error("can't create a client with retries")]
     Retry(#[source] InvalidBackoff),
 }
 
-/// Clients of one cluster. Clones share connections.
+/// Clients for a cluster. Clones share connections.
 #[derive(Clone)]
 pub struct Clients {
-    /// For everything that is one request and one answer: fails when no byte comes for 30 seconds.
+    /// Client for single requests. A request fails when no data arrives for 30 seconds.
     pub requests: Client,
-    /// For watches only, which may be silent for minutes.
+    /// Client for watches, which may be idle for minutes.
     pub watches: Client,
-    /// The namespace of the kubeconfig's context or of the pod.
+    /// Namespace of the kubeconfig's context or of the pod.
     pub namespace: String,
 }
 
 impl Clients {
-    /// Clients of the cluster that `KUBECONFIG` or `~/.kube/config` names, or else of the one that this pod is in.
+    /// Creates clients for the cluster of `KUBECONFIG` or `~/.kube/config`, or for the cluster of this pod.
     pub async fn infer() -> Result<Self, ConnectError> {
         let config = Config::infer().await.map_err(|source| ConnectError::InferConfig(Box::new(source)))?;
         Self::from_config(config)
     }
 
-    /// Clients of the cluster that `config` describes; its time limits and retries are replaced. Needs a tokio runtime.
+    /// Creates clients from a configuration; its timeouts and retries are replaced. Requires a tokio runtime.
     pub fn from_config(config: Config) -> Result<Self, ConnectError> {
         let build = |config: Config| {
             let url = config.cluster_url.to_string();
             Client::try_from(config).map_err(|source| ConnectError::BuildClient { url, source: Box::new(source) })
         };
         Ok(Self {
-            requests: build(limited(config.clone(), REQUEST_TIMEOUT))?,
+            requests: build(with_timeouts(config.clone(), REQUEST_TIMEOUT))?,
             namespace: config.default_namespace.clone(),
-            watches: build(limited(config, WATCH_TIMEOUT))?,
+            watches: build(with_timeouts(config, WATCH_TIMEOUT))?,
         })
     }
 
-    /// The same for a command: a request that an overloaded API server turns away is made a second time.
-    pub fn patient(config: Config) -> Result<Self, ConnectError> {
+    /// Creates clients for commands: `requests` retries once if the API server is overloaded.
+    pub fn with_retry(config: Config) -> Result<Self, ConnectError> {
         let mut clients = Self::from_config(config)?;
-        clients.requests = patient(clients.requests, &clients.namespace).map_err(ConnectError::Retry)?;
+        clients.requests = with_retry(clients.requests, &clients.namespace).map_err(ConnectError::Retry)?;
         Ok(clients)
     }
 }
 
-fn patient(client: Client, namespace: &str) -> Result<Client, InvalidBackoff> {
+fn with_retry(client: Client, namespace: &str) -> Result<Client, InvalidBackoff> {
     let policy = RetryPolicy::new(RETRY_DELAY, RETRY_DELAY_MAX, 1, false)?;
-    let once = tower::service_fn(move |request| {
+    let send = tower::service_fn(move |request| {
         let client = client.clone();
         async move { client.send(request).await.map_err(BoxError::from) }
     });
-    Ok(Client::new(Retry::new(policy, once), namespace))
+    Ok(Client::new(Retry::new(policy, send), namespace))
 }
 
-fn limited(mut config: Config, read_timeout: Duration) -> Config {
+fn with_timeouts(mut config: Config, read_timeout: Duration) -> Config {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(read_timeout);
     config.write_timeout = Some(REQUEST_TIMEOUT);
-    // Otherwise the time that a pooled connection lay idle counts against the next answer.
+    // Otherwise the idle time of a pooled connection counts towards the timeout of the next response.
     config.reset_reader_on_write = true;
     config.default_retry = false;
     config.headers.retain(|(name, _)| name != USER_AGENT);
-    config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
-    // kubectl takes a proxy without a scheme for one by HTTP.
+    config.headers.push((USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE)));
+    // Like kubectl, use HTTP for a proxy URL without a scheme.
     if let Some(proxy) = config.proxy_url.as_ref().filter(|proxy| proxy.scheme().is_none())
         && let Ok(with_scheme) = format!("http://{proxy}").parse()
     {
@@ -127,13 +127,13 @@ mod tests {
         "buildDate":"","goVersion":"","compiler":"","platform":""}"#;
 
     #[tokio::test]
-    async fn a_proxy_needs_no_scheme() {
-        for (given, taken) in [("proxy:3128", "http://proxy:3128/"), ("https://proxy:3128", "https://proxy:3128/")] {
+    async fn accepts_proxy_url_without_scheme() {
+        for (given, expected) in [("proxy:3128", "http://proxy:3128/"), ("https://proxy:3128", "https://proxy:3128/")] {
             let mut config = config("https://cluster.example.com");
             config.proxy_url = Some(given.parse().unwrap());
-            let limited = limited(config, REQUEST_TIMEOUT);
-            assert_eq!(limited.proxy_url.as_ref().map(ToString::to_string).as_deref(), Some(taken));
-            assert!(Clients::from_config(limited).is_ok());
+            let with_timeouts = with_timeouts(config, REQUEST_TIMEOUT);
+            assert_eq!(with_timeouts.proxy_url.as_ref().map(ToString::to_string).as_deref(), Some(expected));
+            assert!(Clients::from_config(with_timeouts).is_ok());
         }
     }
 
@@ -142,36 +142,35 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_retried_behind_the_callers_back_and_everything_has_a_limit() {
-        let requests = limited(config("http://127.0.0.1:1"), REQUEST_TIMEOUT);
+    fn requests_have_timeouts_and_no_retries() {
+        let requests = with_timeouts(config("http://127.0.0.1:1"), REQUEST_TIMEOUT);
         assert!(!requests.default_retry);
         assert_eq!(requests.connect_timeout, Some(Duration::from_secs(5)));
         assert_eq!(requests.read_timeout, Some(Duration::from_secs(30)));
         assert!(requests.reset_reader_on_write);
-        // A shorter limit would cut watches that the server keeps open and silent for 290 s.
+        // A shorter timeout would interrupt idle watches, which the server keeps open for 290 s.
         assert!(WATCH_TIMEOUT > Duration::from_secs(290));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_commands_request_is_made_once_more_when_it_is_turned_away() {
-        for (refusals, asked) in [(1, 2), (9, 2)] {
+    async fn commands_retry_once_when_overloaded() {
+        for (rejections, expected_requests) in [(1, 2), (9, 2)] {
             let count = Arc::new(AtomicUsize::new(0));
             let counted = Arc::clone(&count);
             let server = tower::service_fn(move |_: Request<Body>| {
-                let turned_away = counted.fetch_add(1, Ordering::SeqCst) < refusals;
-                let answer = if turned_away { (429, "") } else { (200, VERSION) };
-                let (status, body) = answer;
+                let reject = counted.fetch_add(1, Ordering::SeqCst) < rejections;
+                let (status, body) = if reject { (429, "") } else { (200, VERSION) };
                 let response = Response::builder().status(status).body(Body::from(body.as_bytes().to_vec())).unwrap();
                 std::future::ready(Ok::<_, BoxError>(response))
             });
-            let client = patient(Client::new(server, "default"), "default").unwrap();
-            assert_eq!(client.apiserver_version().await.is_ok(), refusals == 1);
-            assert_eq!(count.load(Ordering::SeqCst), asked);
+            let client = with_retry(Client::new(server, "default"), "default").unwrap();
+            assert_eq!(client.apiserver_version().await.is_ok(), rejections == 1);
+            assert_eq!(count.load(Ordering::SeqCst), expected_requests);
         }
     }
 
     #[tokio::test]
-    async fn an_overloaded_server_is_asked_once_and_told_who_asks() {
+    async fn sends_one_request_with_user_agent() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = std::thread::spawn(move || {
@@ -183,9 +182,9 @@ mod tests {
                 .unwrap();
             head
         });
-        // A second attempt would find nobody who accepts, and hang until the connection times out.
-        let answer = Clients::from_config(config(&url)).unwrap().requests.apiserver_version().await;
-        assert!(answer.is_err());
+        // The server accepts one connection, so a second request would time out.
+        let result = Clients::from_config(config(&url)).unwrap().requests.apiserver_version().await;
+        assert!(result.is_err());
         let head = server.join().unwrap();
         assert!(head.contains(&format!("user-agent: meshwright/{}", env!("CARGO_PKG_VERSION"))), "{head:?}");
     }

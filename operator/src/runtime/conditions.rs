@@ -1,5 +1,5 @@
-//! What the conditions of installations say, as a metric: read from where they are watched when somebody asks, so that
-//! nothing is told of one that is gone.
+//! The metric `meshwright_installation_condition`. Each scrape reads the conditions from the watch cache, so a deleted
+//! installation leaves no series behind.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -10,30 +10,30 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-/// Answers the name and the conditions of each installation.
+/// Returns the name and the conditions of each installation.
 pub type ConditionSource = Box<dyn Fn() -> Vec<(String, Vec<Condition>)> + Send + Sync>;
 
-/// The metric. Clones read from the same place.
+/// Collects the conditions of all installations. Clones share one source.
 #[derive(Clone, Default)]
-pub(super) struct Conditions(Arc<OnceLock<ConditionSource>>);
+pub(super) struct ConditionCollector(Arc<OnceLock<ConditionSource>>);
 
-impl Conditions {
-    /// Says where to read; the first place stays.
-    pub(super) fn read_from(&self, source: ConditionSource) {
+impl ConditionCollector {
+    /// Sets the source; calls after the first have no effect.
+    pub(super) fn set_source(&self, source: ConditionSource) {
         self.0.get_or_init(|| source);
     }
 }
 
-impl fmt::Debug for Conditions {
+impl fmt::Debug for ConditionCollector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Conditions").finish_non_exhaustive()
+        f.debug_struct("ConditionCollector").finish_non_exhaustive()
     }
 }
 
-impl Collector for Conditions {
+impl Collector for ConditionCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(source) = self.0.get() else { return Ok(()) };
-        let help = "1 for what each condition of a MeshInstallation says now";
+        let help = "Current status and reason of each condition of a MeshInstallation; the value is always 1";
         let mut family = encoder.encode_descriptor("installation_condition", help, None, MetricType::Gauge)?;
         for (installation, conditions) in source() {
             for Condition { type_, status, reason, .. } in conditions {
@@ -68,22 +68,22 @@ mod tests {
     }
 
     #[test]
-    fn conditions_are_told_as_they_are_now_and_those_of_what_is_gone_no_longer() {
+    fn drops_series_of_deleted_installations() {
         let metrics = Metrics::new();
-        let told = || -> Vec<String> {
+        let lines = || -> Vec<String> {
             let text = metrics.encode().unwrap();
             let name = "meshwright_installation_condition{installation=";
             text.lines().filter_map(|line| line.strip_prefix(name)).map(str::to_owned).collect()
         };
-        assert_eq!(told(), Vec::<String>::new(), "a standby knows of none");
+        assert_eq!(lines(), Vec::<String>::new(), "a standby has no source");
         let now = Arc::new(Mutex::new(Vec::new()));
         let read = Arc::clone(&now);
-        metrics.read_conditions_from(Box::new(move || read.lock().unwrap().clone()));
+        metrics.set_condition_source(Box::new(move || read.lock().unwrap().clone()));
         let b = ("b".to_owned(), vec![condition("Ready", "False", "RolledBack")]);
         *now.lock().unwrap() = vec![("a".to_owned(), vec![condition("Ready", "True", "Healthy")]), b.clone()];
         let of_b = r#""b",type="Ready",status="False",reason="RolledBack"} 1"#;
-        assert_eq!(told(), [r#""a",type="Ready",status="True",reason="Healthy"} 1"#, of_b]);
+        assert_eq!(lines(), [r#""a",type="Ready",status="True",reason="Healthy"} 1"#, of_b]);
         *now.lock().unwrap() = vec![b];
-        assert_eq!(told(), [of_b]);
+        assert_eq!(lines(), [of_b]);
     }
 }

@@ -1,7 +1,7 @@
-//! What the process counts and measures, in the form that Prometheus reads.
+//! Prometheus metrics of the operator.
 //!
-//! Labels come from small closed sets (enums, or the kinds that the catalog renders), never from names of objects; but for
-//! those of `MeshInstallations`, of which a cluster has a few.
+//! To bound cardinality, label values come from small closed sets (enums, or the kinds that the catalog renders). The
+//! only object names among them are those of `MeshInstallations`, of which a cluster has a few.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,27 +17,27 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::conditions::{ConditionSource, Conditions};
+use super::conditions::{ConditionCollector, ConditionSource};
 use super::leader::LeaderState;
 
-/// How a reconcile ended.
+/// Result of a reconcile, the label `result` of `meshwright_reconciles_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReconcileResult {
-    /// Nothing had to be written.
+    /// No object was written.
     Unchanged,
-    /// Something was written, without an error.
+    /// Objects were written without errors.
     Changed,
-    /// The installation's spec is at fault; nothing is tried until it changes.
+    /// The spec is invalid; not retried until it changes.
     Invalid,
-    /// Something that the mesh needs isn't there yet.
+    /// A dependency of the mesh is not ready yet.
     Waiting,
-    /// Somebody else wrote at the same time.
+    /// Another client wrote the same object concurrently.
     Conflict,
-    /// The API server or the network failed; tried again.
+    /// The API server or the network failed; retried with backoff.
     Transient,
-    /// The API server refused a right.
+    /// The operator lacks a permission.
     Forbidden,
-    /// A fault of the operator itself.
+    /// A bug in the operator.
     Internal,
 }
 
@@ -56,16 +56,16 @@ impl ReconcileResult {
     }
 }
 
-/// A write to the API server.
+/// Verb of a write to the API server, the label `verb` of `meshwright_api_writes_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteVerb {
-    /// A server-side apply.
+    /// Server-side apply, which creates or updates.
     Apply,
-    /// A create of what only lasts: Events, node port questions.
+    /// Create of an object that is not applied, such as an Event.
     Create,
-    /// A merge or JSON patch.
+    /// Merge patch or JSON patch.
     Patch,
-    /// A delete.
+    /// Delete of one object.
     Delete,
 }
 
@@ -80,51 +80,51 @@ impl WriteVerb {
     }
 }
 
-/// What a dry-run pod told about injection.
+/// Result of an injection check, the label `result` of `meshwright_injection_checks_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProbeResult {
-    /// The pod came back with its proxy.
-    Proved,
-    /// The pod came back without one.
+pub enum InjectionCheckResult {
+    /// The dry-run pod was injected.
+    Injected,
+    /// The dry-run pod was admitted without a sidecar.
     NotInjected,
-    /// The injector's webhook could not be called, or refused the pod.
+    /// The API server could not call the injection webhook, or the webhook denied the pod.
     WebhookFailed,
-    /// Somebody else refused the pod, or the namespace keeps injectors away.
-    RefusedByOther,
+    /// Another admission plugin or webhook denied the pod, or the namespace is excluded from injection.
+    DeniedByOther,
 }
 
-impl ProbeResult {
+impl InjectionCheckResult {
     const fn label(self) -> &'static str {
         match self {
-            Self::Proved => "proved",
+            Self::Injected => "injected",
             Self::NotInjected => "not_injected",
             Self::WebhookFailed => "webhook_failed",
-            Self::RefusedByOther => "refused_by_other",
+            Self::DeniedByOther => "denied_by_other",
         }
     }
 }
 
 type Label = [(&'static str, &'static str); 1];
-/// So many versions of proxies are told one by one.
-const PROXY_VERSIONS: usize = 30;
+/// Limit of distinct values of the label `version`: images are chosen by users.
+const MAX_PROXY_VERSIONS: usize = 30;
 const OTHER_VERSIONS: &str = "other";
 
 type KindLabel = [(&'static str, String); 1];
 
-/// All metrics of the process. Clones count together.
+/// All metrics of the process. Clones share their values.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Arc<Registry>,
     reconciles: Family<Label, Counter>,
     reconcile_seconds: Histogram,
     writes: Family<Label, Counter>,
-    heals: Family<KindLabel, Counter>,
-    probes: Family<Label, Counter>,
+    drift_reverts: Family<KindLabel, Counter>,
+    injection_checks: Family<Label, Counter>,
     leader: Gauge,
     watched: Family<KindLabel, Gauge>,
     proxies: Family<KindLabel, Gauge>,
     proxy_versions: Arc<Mutex<BTreeSet<String>>>,
-    conditions: Conditions,
+    conditions: ConditionCollector,
 }
 
 impl Default for Metrics {
@@ -134,23 +134,23 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Metrics that have counted nothing yet.
+    /// Returns metrics with all values at zero.
     #[must_use]
     pub fn new() -> Self {
-        // From a reconcile that finds nothing to do (milliseconds) to one against a server in trouble.
+        // From a reconcile without writes (milliseconds) to one against an overloaded API server.
         let buckets = [0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
         let mut metrics = Self {
             registry: Arc::default(),
             reconciles: Family::default(),
             reconcile_seconds: Histogram::new(buckets),
             writes: Family::default(),
-            heals: Family::default(),
-            probes: Family::default(),
+            drift_reverts: Family::default(),
+            injection_checks: Family::default(),
             leader: Gauge::default(),
             watched: Family::default(),
             proxies: Family::default(),
             proxy_versions: Arc::default(),
-            conditions: Conditions::default(),
+            conditions: ConditionCollector::default(),
         };
         metrics.registry = Arc::new(metrics.registry());
         metrics
@@ -158,83 +158,91 @@ impl Metrics {
 
     fn registry(&self) -> Registry {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Process));
-        let ours = registry.sub_registry_with_prefix("meshwright");
-        ours.register("reconciles", "Reconciles by how they ended", self.reconciles.clone());
-        ours.register_with_unit(
+        registry.register_collector(Box::new(ProcessCollector));
+        let prefixed = registry.sub_registry_with_prefix("meshwright");
+        prefixed.register("reconciles", "Number of reconciles by result", self.reconciles.clone());
+        prefixed.register_with_unit(
             "reconcile_duration",
-            "Time of a reconcile",
+            "Duration of a reconcile",
             Unit::Seconds,
             self.reconcile_seconds.clone(),
         );
-        ours.register("api_writes", "Writes to the Kubernetes API by verb", self.writes.clone());
-        ours.register("heals", "Objects brought back after a foreign edit or delete, by kind", self.heals.clone());
-        ours.register("injection_probes", "Dry-run pods by what they proved", self.probes.clone());
-        ours.register("leader", "1 while this process leads", self.leader.clone());
-        ours.register("watched_objects", "Objects held by watches, by kind", self.watched.clone());
-        ours.register("proxies", "Pods with a proxy, by its version", self.proxies.clone());
-        ours.register_collector(Box::new(self.conditions.clone()));
+        prefixed.register("api_writes", "Number of write requests to the API server by verb", self.writes.clone());
+        prefixed.register(
+            "drift_reverts",
+            "Number of times drift in an object was reverted or a deleted object was recreated, by kind",
+            self.drift_reverts.clone(),
+        );
+        prefixed.register(
+            "injection_checks",
+            "Number of injection checks (dry-run pods) by result",
+            self.injection_checks.clone(),
+        );
+        prefixed.register("leader", "1 if this replica is the leader, otherwise 0", self.leader.clone());
+        prefixed.register("watched_objects", "Number of objects in watch caches by kind", self.watched.clone());
+        prefixed.register("proxies", "Number of pods with a proxy by proxy version", self.proxies.clone());
+        prefixed.register_collector(Box::new(self.conditions.clone()));
         registry
     }
 
-    /// Counts a reconcile and its time.
-    pub fn reconciled(&self, result: ReconcileResult, took: Duration) {
+    /// Counts a reconcile and observes its duration.
+    pub fn count_reconcile(&self, result: ReconcileResult, duration: Duration) {
         self.reconciles.get_or_create(&[("result", result.label())]).inc();
-        self.reconcile_seconds.observe(took.as_secs_f64());
+        self.reconcile_seconds.observe(duration.as_secs_f64());
     }
 
-    /// Counts a write to an object of the mesh, whatever the API server answers.
-    pub fn wrote(&self, verb: WriteVerb) {
+    /// Counts a write request for an object of the mesh, whether or not it succeeds.
+    pub fn count_write(&self, verb: WriteVerb) {
         self.writes.get_or_create(&[("verb", verb.label())]).inc();
     }
 
-    /// Counts an object that was brought back; `kind` is one that the operator applies.
-    pub fn healed(&self, kind: &str) {
-        self.heals.get_or_create(&[("kind", kind.to_owned())]).inc();
+    /// Counts a reverted or recreated object; `kind` is one that the operator applies.
+    pub fn count_drift_revert(&self, kind: &str) {
+        self.drift_reverts.get_or_create(&[("kind", kind.to_owned())]).inc();
     }
 
-    /// Counts what a dry-run pod told.
-    pub fn probed(&self, result: ProbeResult) {
-        self.probes.get_or_create(&[("result", result.label())]).inc();
+    /// Counts an injection check.
+    pub fn count_injection_check(&self, result: InjectionCheckResult) {
+        self.injection_checks.get_or_create(&[("result", result.label())]).inc();
     }
 
-    /// Tells whether this process leads.
+    /// Sets whether this process is the leader.
     pub fn set_leader(&self, state: &LeaderState) {
         self.leader.set(i64::from(matches!(state, LeaderState::Leading)));
     }
 
-    /// Tells how many objects of a kind the watches hold.
+    /// Sets the number of objects of a kind in the watch caches.
     pub fn set_watched(&self, kind: &str, objects: usize) {
         self.watched.get_or_create(&[("kind", kind.to_owned())]).set(i64::try_from(objects).unwrap_or(i64::MAX));
     }
 
-    /// Tells how many proxies there are of each version. Versions come from images, which anybody can name: those beyond
-    /// the most frequent are told as one.
+    /// Sets the number of pods by proxy version. Versions come from images, which any user can choose; all but the most
+    /// frequent ones are counted as `other`.
     pub fn set_proxies(&self, versions: &BTreeMap<String, usize>) {
         let mut by_count: Vec<(&String, &usize)> = versions.iter().collect();
         by_count.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
-        let mut told: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut reported: BTreeMap<&str, usize> = BTreeMap::new();
         for (n, (version, pods)) in by_count.into_iter().enumerate() {
-            *told.entry(if n < PROXY_VERSIONS { version } else { OTHER_VERSIONS }).or_default() += pods;
+            *reported.entry(if n < MAX_PROXY_VERSIONS { version } else { OTHER_VERSIONS }).or_default() += pods;
         }
-        // One assignment at the end: nothing is half-done after a panic.
-        let mut known = self.proxy_versions.lock().unwrap_or_else(PoisonError::into_inner);
-        for gone in known.iter().filter(|version| !told.contains_key(version.as_str())) {
-            self.proxies.remove(&[("version", gone.clone())]);
+        // Assigned once, at the end, so that a panic leaves it consistent.
+        let mut previous = self.proxy_versions.lock().unwrap_or_else(PoisonError::into_inner);
+        for stale in previous.iter().filter(|version| !reported.contains_key(version.as_str())) {
+            self.proxies.remove(&[("version", stale.clone())]);
         }
-        for (version, pods) in &told {
+        for (version, pods) in &reported {
             let label = [("version", (*version).to_owned())];
             self.proxies.get_or_create(&label).set(i64::try_from(*pods).unwrap_or(i64::MAX));
         }
-        *known = told.into_keys().map(str::to_owned).collect();
+        *previous = reported.into_keys().map(str::to_owned).collect();
     }
 
-    /// Says where the conditions of all installations are to be read, whenever somebody asks.
-    pub fn read_conditions_from(&self, source: ConditionSource) {
-        self.conditions.read_from(source);
+    /// Sets the source from which each scrape reads the conditions of all installations.
+    pub fn set_condition_source(&self, source: ConditionSource) {
+        self.conditions.set_source(source);
     }
 
-    /// All metrics as `OpenMetrics` text.
+    /// Encodes all metrics as `OpenMetrics` text.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
@@ -242,20 +250,20 @@ impl Metrics {
     }
 }
 
-/// Figures of the process that are read when somebody asks, under the names that every Prometheus client uses.
+/// Process metrics under the names of the Prometheus client libraries, read on each scrape.
 #[derive(Debug)]
-struct Process;
+struct ProcessCollector;
 
-impl Collector for Process {
+impl Collector for ProcessCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let mut gauge = |name: &str, help: &str, value: Option<u64>| {
+        let mut write_gauge = |name: &str, help: &str, value: Option<u64>| {
             let Some(value) = value.and_then(|value| i64::try_from(value).ok()) else { return Ok(()) };
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
         };
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        gauge("process_resident_memory_bytes", "Resident set", resident_bytes(&status))?;
-        gauge("process_open_fds", "Open file descriptors", open_files())
+        write_gauge("process_resident_memory_bytes", "Resident memory size in bytes", resident_bytes(&status))?;
+        write_gauge("process_open_fds", "Number of open file descriptors", open_file_descriptors())
     }
 }
 
@@ -265,7 +273,7 @@ fn resident_bytes(status: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-fn open_files() -> Option<u64> {
+fn open_file_descriptors() -> Option<u64> {
     u64::try_from(std::fs::read_dir("/proc/self/fd").ok()?.count()).ok()
 }
 
@@ -274,13 +282,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_counted_is_told_by_label() {
+    fn encodes_counters_with_their_labels() {
         let metrics = Metrics::new();
-        metrics.reconciled(ReconcileResult::Unchanged, Duration::from_millis(3));
-        metrics.reconciled(ReconcileResult::Changed, Duration::from_millis(300));
-        metrics.wrote(WriteVerb::Apply);
-        metrics.healed("Deployment");
-        metrics.probed(ProbeResult::RefusedByOther);
+        metrics.count_reconcile(ReconcileResult::Unchanged, Duration::from_millis(3));
+        metrics.count_reconcile(ReconcileResult::Changed, Duration::from_millis(300));
+        metrics.count_write(WriteVerb::Apply);
+        metrics.count_drift_revert("Deployment");
+        metrics.count_injection_check(InjectionCheckResult::DeniedByOther);
         metrics.set_leader(&LeaderState::Leading);
         metrics.set_watched("Pod", 12);
         let text = metrics.encode().unwrap();
@@ -289,8 +297,8 @@ mod tests {
             r#"meshwright_reconcile_duration_seconds_bucket{le="0.005"} 1"#,
             "meshwright_reconcile_duration_seconds_count 2",
             r#"meshwright_api_writes_total{verb="apply"} 1"#,
-            r#"meshwright_heals_total{kind="Deployment"} 1"#,
-            r#"meshwright_injection_probes_total{result="refused_by_other"} 1"#,
+            r#"meshwright_drift_reverts_total{kind="Deployment"} 1"#,
+            r#"meshwright_injection_checks_total{result="denied_by_other"} 1"#,
             "meshwright_leader 1",
             r#"meshwright_watched_objects{kind="Pod"} 12"#,
         ] {
@@ -300,24 +308,24 @@ mod tests {
     }
 
     #[test]
-    fn proxies_are_told_by_version_and_those_that_are_gone_no_longer() {
+    fn drops_proxy_versions_without_pods() {
         let metrics = Metrics::new();
-        let told = |versions: &[(String, usize)]| {
+        let lines_of = |versions: &[(String, usize)]| {
             metrics.set_proxies(&versions.iter().cloned().collect());
             let text = metrics.encode().unwrap();
             text.lines().filter(|line| line.starts_with("meshwright_proxies{")).map(str::to_owned).collect::<Vec<_>>()
         };
-        assert_eq!(told(&[("1.31.2".into(), 7)]), [r#"meshwright_proxies{version="1.31.2"} 7"#]);
-        assert_eq!(told(&[("1.32.0".into(), 2)]), [r#"meshwright_proxies{version="1.32.0"} 2"#]);
+        assert_eq!(lines_of(&[("1.31.2".into(), 7)]), [r#"meshwright_proxies{version="1.31.2"} 7"#]);
+        assert_eq!(lines_of(&[("1.32.0".into(), 2)]), [r#"meshwright_proxies{version="1.32.0"} 2"#]);
         let many: Vec<(String, usize)> = (0..40).map(|n| (format!("1.{n}.0"), 1)).collect();
-        let lines = told(&many);
+        let lines = lines_of(&many);
         assert_eq!(lines.len(), 31);
         assert!(lines.contains(&r#"meshwright_proxies{version="other"} 10"#.to_owned()), "{lines:?}");
-        assert_eq!(told(&[]), Vec::<String>::new());
+        assert_eq!(lines_of(&[]), Vec::<String>::new());
     }
 
     #[test]
-    fn the_resident_set_is_read_from_the_kernels_status() {
+    fn reads_resident_memory_from_proc_status() {
         assert_eq!(resident_bytes("Name:\tx\nVmRSS:\t   12345 kB\nVmData: 1 kB\n"), Some(12_641_280));
         assert_eq!(resident_bytes("Name:\tx\n"), None);
         assert!(Metrics::new().encode().unwrap().contains("process_open_fds "));

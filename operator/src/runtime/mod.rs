@@ -1,9 +1,8 @@
-//! Process concerns: signals, readiness, leader election, the admin server, metrics, logs, API clients and lists by
-//! them.
+//! Process infrastructure: signals, readiness, leader election, admin server, metrics, logs and API clients.
 //!
-//! Everything here may do I/O; nothing here knows what a mesh is. The controller gets these as finished parts and
-//! `app` puts them together. Order of a shutdown: a signal cancels the first token, readiness turns false, the
-//! controllers drain, and only then are the lease released and the admin server closed (a second token).
+//! This module performs I/O and does not depend on the domain. `app` creates these parts and passes them to the
+//! controller. Shutdown order: a signal cancels the first token, readiness becomes false and the controllers drain.
+//! Then a second token is cancelled, which releases the lease and closes the admin server.
 
 pub mod admin;
 pub mod client;

@@ -1,53 +1,53 @@
-//! Readiness: the process is ready once everything that it waits for has been released, until it stops.
+//! Readiness: the process is ready when all readiness handles are released, until it shuts down.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-/// What [`Readiness::pending`] names once the process is stopping.
+/// The name in [`Readiness::pending`] while the process is shutting down.
 pub const SHUTTING_DOWN: &str = "shutting down";
 
-/// The set of things that the process still waits for. Clones share the set.
+/// The handles that the process waits for. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Readiness {
     stopping: CancellationToken,
-    waiting: Arc<Mutex<Waiting>>,
+    pending_handles: Arc<Mutex<PendingHandles>>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct PendingHandles {
     next: u64,
     names: BTreeMap<u64, String>,
 }
 
 impl Readiness {
-    /// A set that is empty, and so ready; it turns not ready for good when `stopping` is cancelled.
+    /// Returns a readiness without handles. It permanently becomes not ready when `stopping` is cancelled.
     #[must_use]
     pub fn new(stopping: CancellationToken) -> Self {
-        Self { stopping, waiting: Arc::default() }
+        Self { stopping, pending_handles: Arc::default() }
     }
 
-    /// Makes the process not ready until the handle is released. Take all handles before serving `/readyz`.
+    /// Makes the process not ready until the handle is released. Create all handles before serving `/readyz`.
     #[must_use]
-    pub fn handle(&self, name: impl Into<String>) -> Handle {
-        let mut waiting = lock(&self.waiting);
-        let id = waiting.next;
-        waiting.next += 1;
-        waiting.names.insert(id, name.into());
-        Handle { id, waiting: Arc::clone(&self.waiting) }
+    pub fn handle(&self, name: impl Into<String>) -> ReadinessHandle {
+        let mut pending_handles = lock(&self.pending_handles);
+        let id = pending_handles.next;
+        pending_handles.next += 1;
+        pending_handles.names.insert(id, name.into());
+        ReadinessHandle { id, pending_handles: Arc::clone(&self.pending_handles) }
     }
 
-    /// Whether every handle was released and the process is not stopping.
+    /// Returns whether all handles are released and the process is not shutting down.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !self.stopping.is_cancelled() && lock(&self.waiting).names.is_empty()
+        !self.stopping.is_cancelled() && lock(&self.pending_handles).names.is_empty()
     }
 
-    /// The names still waited for, in the order in which they were taken; [`SHUTTING_DOWN`] comes last.
+    /// Returns the names of unreleased handles in the order of their creation, and [`SHUTTING_DOWN`] last.
     #[must_use]
     pub fn pending(&self) -> Vec<String> {
-        let mut names: Vec<String> = lock(&self.waiting).names.values().cloned().collect();
+        let mut names: Vec<String> = lock(&self.pending_handles).names.values().cloned().collect();
         if self.stopping.is_cancelled() {
             names.push(SHUTTING_DOWN.to_owned());
         }
@@ -55,24 +55,24 @@ impl Readiness {
     }
 }
 
-/// One thing that readiness waits for. Dropping it without [`Handle::release`] keeps the process not ready: a task
-/// that died before it was synced must not count as synced.
+/// A dependency of readiness. Dropping it without [`ReadinessHandle::release`] keeps the process not ready, because a
+/// task that failed before it was synced must not count as synced.
 #[derive(Debug)]
-pub struct Handle {
+pub struct ReadinessHandle {
     id: u64,
-    waiting: Arc<Mutex<Waiting>>,
+    pending_handles: Arc<Mutex<PendingHandles>>,
 }
 
-impl Handle {
-    /// What the handle stands for is there.
+impl ReadinessHandle {
+    /// Reports the dependency as ready.
     pub fn release(self) {
-        lock(&self.waiting).names.remove(&self.id);
+        lock(&self.pending_handles).names.remove(&self.id);
     }
 }
 
-// Nothing can panic between lock and unlock, so a poisoned lock still guards a sound set.
-fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+// No code panics while it holds the lock, so the data of a poisoned lock is consistent.
+fn lock(pending_handles: &Mutex<PendingHandles>) -> MutexGuard<'_, PendingHandles> {
+    pending_handles.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ready_only_when_every_handle_is_released() {
+    fn ready_when_all_handles_are_released() {
         let readiness = Readiness::new(CancellationToken::new());
         let installations = readiness.handle("installations");
         let objects = readiness.handle("objects");
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn handles_of_one_name_are_counted_one_by_one() {
+    fn handles_with_equal_names_are_independent() {
         let readiness = Readiness::new(CancellationToken::new());
         let (first, second) = (readiness.handle("cache"), readiness.handle("cache"));
         first.release();
@@ -104,14 +104,14 @@ mod tests {
     }
 
     #[test]
-    fn a_handle_dropped_by_a_dead_task_keeps_the_process_not_ready() {
+    fn dropped_handle_keeps_process_not_ready() {
         let readiness = Readiness::new(CancellationToken::new());
         drop(readiness.handle("cache"));
         assert!(!readiness.is_ready());
     }
 
     #[test]
-    fn a_stopping_process_is_not_ready() {
+    fn not_ready_while_shutting_down() {
         let stopping = CancellationToken::new();
         let readiness = Readiness::new(stopping.clone());
         assert!(readiness.is_ready());

@@ -1,21 +1,21 @@
-//! Two-stage shutdown: the first signal asks for a drain, the second ends the process at once.
+//! Two-stage shutdown: the first signal starts a drain, the second terminates the process immediately.
 
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// A signal that asks the process to stop.
+/// A termination signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopSignal {
-    /// SIGINT, which Ctrl-C sends.
+    /// SIGINT, sent by Ctrl-C.
     Interrupt,
-    /// SIGTERM, which the kubelet sends.
+    /// SIGTERM, sent by the kubelet.
     Terminate,
 }
 
 impl StopSignal {
-    /// The exit code by which shells know a process that this signal ended: 128 plus its number.
+    /// Returns the conventional exit code of a process terminated by the signal: 128 plus the signal number.
     #[must_use]
     pub const fn exit_code(self) -> u8 {
         match self {
@@ -25,25 +25,25 @@ impl StopSignal {
     }
 }
 
-/// How [`Signals::guard`] ended.
+/// Result of [`Signals::guard`].
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome<T> {
-    /// The work came to its own end, drained or not.
+pub enum GuardOutcome<T> {
+    /// The work completed, with or without a drain.
     Finished(T),
-    /// A second signal came first; the caller exits with [`StopSignal::exit_code`].
+    /// A second signal arrived first; the caller exits with [`StopSignal::exit_code`].
     Aborted(StopSignal),
 }
 
-/// The process could not listen for signals.
+/// Installing a signal handler failed.
 #[derive(Debug, Error)]
-#[error("can't install the handler for {name}; a stop could not be graceful")]
+#[error("can't install the signal handler for {name}, which is required for a graceful shutdown")]
 pub struct InstallSignalsError {
     name: &'static str,
     #[source]
     source: std::io::Error,
 }
 
-/// Handlers for SIGINT and SIGTERM. From [`Signals::install`] on, neither ends the process by itself.
+/// Handlers for SIGINT and SIGTERM. After [`Signals::install`], these signals don't terminate the process by default.
 #[derive(Debug)]
 pub struct Signals {
     interrupt: Signal,
@@ -51,7 +51,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes over both signals; needs a tokio runtime.
+    /// Installs the handlers. Requires a tokio runtime.
     pub fn install() -> Result<Self, InstallSignalsError> {
         let listen = |kind, name| signal(kind).map_err(|source| InstallSignalsError { name, source });
         Ok(Self {
@@ -60,8 +60,8 @@ impl Signals {
         })
     }
 
-    /// Runs `work` to its end. The first signal cancels `drain`, on which `work` should finish; the second drops it.
-    pub async fn guard<T>(mut self, drain: CancellationToken, work: impl Future<Output = T>) -> Outcome<T> {
+    /// Runs `work`. The first signal cancels `drain`, after which `work` should finish; the second signal drops `work`.
+    pub async fn guard<T>(mut self, drain: CancellationToken, work: impl Future<Output = T>) -> GuardOutcome<T> {
         guard(async || self.next().await, drain, work).await
     }
 
@@ -77,20 +77,20 @@ async fn guard<T>(
     mut next: impl AsyncFnMut() -> StopSignal,
     drain: CancellationToken,
     work: impl Future<Output = T>,
-) -> Outcome<T> {
+) -> GuardOutcome<T> {
     let second = async {
         let first = next().await;
-        info!(signal = ?first, "stopping; a second signal ends the process at once");
+        info!(signal = ?first, "shutting down; a second signal terminates the process immediately");
         drain.cancel();
         next().await
     };
     tokio::select! {
-        // Work that is already done wins over a signal that arrives in the same moment.
+        // Completed work takes precedence over a signal that arrives at the same time.
         biased;
-        done = work => Outcome::Finished(done),
+        done = work => GuardOutcome::Finished(done),
         signal = second => {
-            warn!(?signal, "second signal; ending without a drain");
-            Outcome::Aborted(signal)
+            warn!(?signal, "second signal; terminating without a drain");
+            GuardOutcome::Aborted(signal)
         }
     }
 }
@@ -110,35 +110,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_signal_asks_for_a_drain_and_the_work_still_finishes() {
+    async fn first_signal_drains_and_work_finishes() {
         let (send, next) = signals();
         let drain = CancellationToken::new();
         send.send(StopSignal::Terminate).unwrap();
         let work = drain.clone().cancelled_owned();
-        assert_eq!(guard(next, drain, work).await, Outcome::Finished(()));
+        assert_eq!(guard(next, drain, work).await, GuardOutcome::Finished(()));
     }
 
     #[tokio::test]
-    async fn the_second_signal_ends_work_that_does_not_drain() {
+    async fn second_signal_aborts_work() {
         let (send, next) = signals();
         let drain = CancellationToken::new();
         send.send(StopSignal::Terminate).unwrap();
         send.send(StopSignal::Interrupt).unwrap();
         let outcome = guard(next, drain.clone(), std::future::pending::<()>()).await;
-        assert_eq!(outcome, Outcome::Aborted(StopSignal::Interrupt));
+        assert_eq!(outcome, GuardOutcome::Aborted(StopSignal::Interrupt));
         assert!(drain.is_cancelled());
     }
 
     #[tokio::test]
-    async fn work_that_ends_by_itself_needs_no_signal() {
+    async fn work_finishes_without_signal() {
         let (_send, next) = signals();
         let drain = CancellationToken::new();
-        assert_eq!(guard(next, drain.clone(), async { 7 }).await, Outcome::Finished(7));
+        assert_eq!(guard(next, drain.clone(), async { 7 }).await, GuardOutcome::Finished(7));
         assert!(!drain.is_cancelled());
     }
 
     #[test]
-    fn exit_codes_are_those_that_shells_use() {
+    fn exit_codes_follow_shell_convention() {
         assert_eq!(StopSignal::Interrupt.exit_code(), 130);
         assert_eq!(StopSignal::Terminate.exit_code(), 143);
     }

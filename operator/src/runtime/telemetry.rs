@@ -1,4 +1,4 @@
-//! Logs: text for people, JSON for machines, always to standard error so that standard output stays for results.
+//! Logging as text or JSON. Logs are written to standard error, because standard output is for results.
 
 use std::io::IsTerminal as _;
 
@@ -8,46 +8,46 @@ use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::fmt;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
-/// How logs are written.
+/// Format of the logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// One line for a person to read, with colours on a terminal.
+    /// Human-readable lines, with colors on a terminal.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Flags of the logs.
+/// Command line flags for logging.
 #[derive(Args, Clone, Debug)]
 pub struct LogArgs {
-    /// How logs are written
+    /// Format of the logs
     #[arg(long, value_enum, env = "MESHWRIGHT_LOG_FORMAT", default_value = "text", global = true)]
     pub log_format: LogFormat,
 
-    /// What is logged: a level (error, warn, info, debug, trace) or filters such as `info,meshwright::apply=debug`
+    /// Log level (error, warn, info, debug, trace) or a filter such as `info,meshwright::apply=debug`
     #[arg(long, env = "MESHWRIGHT_LOG", default_value = "info", value_name = "FILTER", global = true)]
     pub log_level: String,
 }
 
-/// Logs could not be set up.
+/// Initializing the logs failed.
 #[derive(Debug, Error)]
 pub enum InitLogsError {
-    /// The filter isn't one.
-    #[error("--log-level {filter:?} is not a filter; give a level such as `info` or pairs such as `info,kube=debug`")]
+    /// The filter is invalid.
+    #[error("invalid --log-level {filter:?}: use a level such as `info` or a filter such as `info,kube=debug`")]
     ParseFilter {
-        /// What was given.
+        /// The invalid filter.
         filter: String,
-        /// Where it went wrong.
+        /// The parse error.
         #[source]
         source: ParseError,
     },
-    /// Logs were set up before.
-    #[error("logs are already set up in this process")]
+    /// A logger is already installed.
+    #[error("logging is already initialized in this process")]
     Install(#[source] TryInitError),
 }
 
-/// Sets up logs for the whole process; once only.
+/// Initializes logging for the process. It can be called only once.
 pub fn init(args: &LogArgs) -> Result<(), InitLogsError> {
     let filter = parse_filter(&args.log_level)?;
     let builder = fmt().with_writer(std::io::stderr).with_env_filter(filter);
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn logs_are_text_at_info_unless_asked_otherwise() {
+    fn defaults_to_text_at_info_level() {
         let cli = Cli::try_parse_from(["meshwright"]).unwrap();
         assert_eq!(cli.logs.log_format, LogFormat::Text);
         assert_eq!(cli.logs.log_level, "info");
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_filter_is_refused_by_its_text() {
+    fn invalid_filter_is_named_in_error() {
         let error = parse_filter("info,meshwright=loud").unwrap_err();
         assert!(error.to_string().contains("info,meshwright=loud"), "{error}");
     }

@@ -1,5 +1,5 @@
-//! What can only be tested with Istio's real charts. `MESHWRIGHT_CATALOG` names the catalog that they are in; without it
-//! these tests fail, since one that is skipped proves nothing.
+//! Tests with Istio's charts. `MESHWRIGHT_CATALOG` names the catalog that contains them; the tests fail without it, so
+//! that they are not skipped unnoticed.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,10 +8,11 @@
     reason = "a failed expectation ends the run"
 )]
 
+mod cni_ztunnel;
+mod decode_oracle;
+mod field_effects;
 mod fields;
-mod node_agents;
 mod platforms;
+mod rbac;
 mod rendering;
-mod rights;
-mod rows;
-mod texts;
+mod text_fields;

@@ -1,21 +1,21 @@
-//! What platforms come to with the real charts.
+//! Objects for each platform, with Istio's charts.
 
 use meshwright_api::PlatformName;
 use serde_json::{Value, json};
 
-use super::rendering::{Mill, look};
-use super::rows::INJECTOR;
+use super::field_effects::INJECTOR;
+use super::rendering::{ChartRenderer, value_at};
 
 #[test]
-fn every_platform_renders_and_its_webhook_labels_are_on_every_webhook_configuration() {
-    for mill in Mill::all() {
+fn webhooks_have_platform_labels() {
+    for renderer in ChartRenderer::all() {
         for platform in PlatformName::KNOWN {
-            let objects = mill.objects(&json!({"platform": platform, "profile": "demo"})).unwrap();
+            let objects = renderer.objects(&json!({"platform": platform, "profile": "demo"})).unwrap();
             let webhooks: Vec<&Value> = objects
                 .values()
                 .filter(|object| object["kind"].as_str().is_some_and(|kind| kind.ends_with("WebhookConfiguration")))
                 .collect();
-            assert!(webhooks.len() >= 3, "{} {platform}", mill.version());
+            assert!(webhooks.len() >= 3, "{} {platform}", renderer.version());
             for webhook in webhooks {
                 let label = webhook["metadata"]["labels"]["admissions.enforcer/disabled"].as_str();
                 assert_eq!(label, (*platform == "aks").then_some("true"), "{} {platform}", webhook["metadata"]["name"]);
@@ -25,12 +25,12 @@ fn every_platform_renders_and_its_webhook_labels_are_on_every_webhook_configurat
 }
 
 #[test]
-fn on_gke_the_node_agents_have_the_quota_that_their_priority_class_needs() {
-    for mill in Mill::all() {
-        let agents = json!({"platform": "gke", "profile": "ambient"});
-        let objects = mill.objects_of_workloads(&agents).unwrap();
+fn gke_has_quotas_for_the_priority_class() {
+    for renderer in ChartRenderer::all() {
+        let spec = json!({"platform": "gke", "profile": "ambient"});
+        let objects = renderer.objects_of_workloads(&spec).unwrap();
         let quotas: Vec<_> = objects.values().filter(|object| object["kind"] == "ResourceQuota").collect();
-        assert_eq!(quotas.len(), 2, "{}", mill.version());
+        assert_eq!(quotas.len(), 2, "{}", renderer.version());
         for quota in quotas {
             let classes = &quota["spec"]["scopeSelector"]["matchExpressions"][0];
             assert_eq!(classes["values"], json!(["system-node-critical"]), "{quota}");
@@ -39,14 +39,14 @@ fn on_gke_the_node_agents_have_the_quota_that_their_priority_class_needs() {
 }
 
 #[test]
-fn pods_rely_on_a_cni_plugin_where_it_is_installed_and_nowhere_else() {
-    for mill in Mill::all() {
+fn injector_uses_cni_only_where_installed() {
+    for renderer in ChartRenderer::all() {
         for platform in PlatformName::KNOWN {
             for mode in ["Profile", "Disabled"] {
-                let objects = mill.objects(&json!({"platform": platform, "cni": {"mode": mode}})).unwrap();
-                let relies = look(&objects, INJECTOR, "data values yaml pilot cni enabled");
+                let objects = renderer.objects(&json!({"platform": platform, "cni": {"mode": mode}})).unwrap();
+                let uses_cni = value_at(&objects, INJECTOR, "data values yaml pilot cni enabled");
                 let installed = objects.keys().any(|key| key.ends_with("/istio-cni-node"));
-                assert_eq!(relies, installed, "{} {platform} {mode}", mill.version());
+                assert_eq!(uses_cni, installed, "{} {platform} {mode}", renderer.version());
                 assert_eq!(installed, *platform == "openshift" && mode == "Profile", "{platform} {mode}");
             }
         }

@@ -1,118 +1,117 @@
-//! What a person writes of the bundle.
+//! The manually written part of the bundle.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// `config/olm/base/base.yaml`.
+/// The content of `config/olm/base/base.yaml`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Base {
-    /// The package in catalogs.
+    /// The package name in catalogs.
     pub package: String,
-    /// The name that people see.
+    /// The display name.
     pub display_name: String,
-    /// The channels that the bundle is published to.
+    /// The channels of the bundle.
     pub channels: Vec<String>,
-    /// The one that a subscription without a channel gets.
+    /// The channel of subscriptions that set none.
     pub default_channel: String,
-    /// How far the operator has come: `alpha`, `beta`, `stable`.
+    /// The maturity: `alpha`, `beta` or `stable`.
     pub maturity: String,
-    /// The capability level, as the Operator Framework names them.
+    /// The capability level of the Operator Framework.
     pub capabilities: String,
-    /// Categories of the catalogs, with commas between them.
+    /// The catalogs' categories, separated by commas.
     pub categories: String,
-    /// Words that it is found by.
+    /// The search keywords.
     pub keywords: Vec<String>,
-    /// When the first bundle was made (RFC 3339).
+    /// The creation time of the first bundle (RFC 3339).
     pub created_at: String,
-    /// What the tile in a catalog says; at most 135 characters are shown.
+    /// The summary on the catalog's tile; at most 135 characters are shown.
     pub summary: String,
-    /// The oldest Kubernetes.
+    /// The oldest supported Kubernetes version.
     pub min_kube_version: String,
-    /// The OpenShift releases that have it, as the annotation `com.redhat.openshift.versions` says it.
+    /// The value of the annotation `com.redhat.openshift.versions`.
     pub openshift_versions: String,
-    /// The processors that the image is for, by Go's names.
+    /// The image's architectures, as Go names them.
     pub architectures: Vec<String>,
-    /// The image without its tag, which is the version.
+    /// The image without a tag; the tag is the version.
     pub image: String,
-    /// Where the source is and flaws are reported.
+    /// The URL of the source repository and issue tracker.
     pub repository: String,
-    /// Who provides it.
+    /// The provider of the operator.
     pub provider: String,
-    /// Whom to write to.
+    /// The contact of the maintainer.
     pub maintainer: Maintainer,
-    /// Pages about it.
+    /// Links to documentation.
     pub links: Vec<Link>,
-    /// How consoles show fields of the spec.
-    pub spec: Vec<Shown>,
-    /// How consoles show fields of the status.
-    pub status: Vec<Shown>,
-    /// Kinds of objects that belong to a mesh.
-    pub resources: Vec<Resource>,
-    /// Kinds below `config/manager` that a bundle can't hold, and why that is no loss.
-    #[serde(rename = "left-out")]
-    pub left_out: BTreeMap<String, String>,
+    /// The descriptors of spec fields, for consoles.
+    pub spec: Vec<DescribedField>,
+    /// The descriptors of status fields, for consoles.
+    pub status: Vec<DescribedField>,
+    /// The kinds of resources that belong to a mesh.
+    pub resources: Vec<OwnedResource>,
+    /// Kinds in `config/manager` that the bundle omits, with the reason.
+    pub omitted: BTreeMap<String, String>,
 }
 
-/// Somebody who answers.
+/// The contact of a maintainer.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Maintainer {
-    /// The name.
+    /// The maintainer's name.
     pub name: String,
-    /// The address.
+    /// The e-mail address.
     pub email: String,
 }
 
-/// A page.
+/// A link to a web page.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
-    /// Its title.
+    /// The title of the page.
     pub name: String,
-    /// Its address.
+    /// The URL of the page.
     pub url: String,
 }
 
-/// A field as consoles show it.
+/// A field with a descriptor.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Shown {
-    /// The field below `spec` or `status`. Example: `gateways[0].name`.
+pub struct DescribedField {
+    /// The path below `spec` or `status`, for example `gateways[0].name`.
     pub path: String,
-    /// What it is called.
+    /// The display name.
     pub name: String,
-    /// Descriptors beside those that the schema gives; `advanced` for what most people never set.
+    /// Descriptors in addition to those derived from the schema; `advanced` for rarely used fields.
     #[serde(default)]
     pub show: Vec<String>,
 }
 
-/// A kind of object.
+/// A kind of resource that belongs to a mesh.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Resource {
-    /// The kind.
+pub struct OwnedResource {
+    /// The kind of the resource.
     pub kind: String,
-    /// The version of its API.
+    /// The API version.
     pub version: String,
 }
 
-/// What whoever publishes the bundle may put in the place of [`Base`]'s.
+/// Values of the publisher, which override those in `base.yaml`.
 #[derive(Clone, Debug, Default)]
-pub struct Publication {
-    /// The image with tag or digest.
+pub struct PublicationSettings {
+    /// The image, with tag or digest.
     pub image: Option<String>,
-    /// Where the source is.
+    /// The URL of the source repository.
     pub repository: Option<String>,
-    /// Whom to write to.
+    /// The contact of the maintainer.
     pub maintainer: Option<Maintainer>,
 }
 
 impl Base {
-    /// The base as this publication has it.
+    /// Applies the publisher's values.
     #[must_use]
-    pub fn published(mut self, publication: Publication) -> Self {
+    pub fn published(mut self, publication: PublicationSettings) -> Self {
         if let Some(repository) = publication.repository {
             for link in &mut self.links {
                 if link.url == self.repository {

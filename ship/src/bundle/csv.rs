@@ -1,4 +1,4 @@
-//! The `ClusterServiceVersion`. Pure.
+//! Builds the `ClusterServiceVersion`. Pure.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -8,42 +8,39 @@ use super::descriptors::{DescriptorError, descriptors};
 use super::sources::Sources;
 use super::{Base, is_true, list, text};
 
-/// The `ClusterServiceVersion` can't be made.
+/// The `ClusterServiceVersion` can't be built.
 #[derive(Debug, thiserror::Error)]
 pub enum CsvError {
-    /// Something that it is made from isn't there.
-    #[error("config/{folder} has no {what}")]
+    /// A required input is missing.
+    #[error("config/{directory} has no {what}")]
     Missing {
-        /// The folder.
-        folder: &'static str,
-        /// What should be there.
+        directory: &'static str,
+        /// The missing object.
         what: &'static str,
     },
-    /// A descriptor doesn't fit the CRD.
-    #[error("a descriptor of config/olm/base/base.yaml doesn't fit the CRD")]
+    /// A descriptor doesn't match the CRD.
+    #[error("a descriptor in config/olm/base/base.yaml doesn't match the CRD")]
     Descriptor(#[source] DescriptorError),
-    /// Something can't be written as JSON.
-    #[error("writing {what} as JSON failed")]
+    /// A value can't be serialized as JSON.
+    #[error("can't serialize {what} as JSON")]
     Json {
-        /// What.
         what: &'static str,
-        /// Cause.
         #[source]
         source: serde_json::Error,
     },
 }
 
-/// The `ClusterServiceVersion` of a version, whose Deployment runs an image.
+/// Builds the `ClusterServiceVersion` of a version, with an image for its Deployment.
 pub(crate) fn csv(sources: &Sources, crd: &Value, image: &str, version: &str) -> Result<Value, CsvError> {
     let base = &sources.base;
     let namespace = of_kind(&sources.manager, "Namespace").next();
-    let namespace = namespace.ok_or(CsvError::Missing { folder: "manager", what: "Namespace" })?;
+    let namespace = namespace.ok_or(CsvError::Missing { directory: "manager", what: "Namespace" })?;
     Ok(json!({
         "apiVersion": "operators.coreos.com/v1alpha1",
         "kind": super::CSV,
         "metadata": {
             "name": format!("{}.v{version}", base.package),
-            // A catalog installs into the subscription's; the field can't be empty.
+            // Must not be empty; OLM replaces it with the subscription's namespace.
             "namespace": "placeholder",
             "annotations": annotations(sources, namespace, image)?,
             "labels": labels(base),
@@ -67,8 +64,8 @@ pub(crate) fn csv(sources: &Sources, crd: &Value, image: &str, version: &str) ->
     }))
 }
 
-/// What a mirror for clusters without a way out has to hold, but for Istio's images: those are of the releases that the
-/// operator's catalog has.
+/// The images that a mirror for air-gapped clusters needs, without Istio's, which depend on the releases in the
+/// catalog.
 fn related_images(sources: &Sources, image: &str) -> Value {
     let of_add_ons = sources.add_ons.iter().map(|(name, image)| json!({"name": name, "image": image}));
     [json!({"name": "operator", "image": image})].into_iter().chain(of_add_ons).collect()
@@ -92,7 +89,7 @@ fn annotations(sources: &Sources, namespace: &Value, image: &str) -> Result<Valu
     }))
 }
 
-/// What it can run on.
+/// The supported architectures and operating system.
 fn labels(base: &Base) -> Value {
     let architectures =
         base.architectures.iter().map(|name| (format!("operatorframework.io/arch.{name}"), json!("supported")));
@@ -100,15 +97,15 @@ fn labels(base: &Base) -> Value {
     Value::Object(architectures.chain([system]).collect::<Map<String, Value>>())
 }
 
-/// A `MeshInstallation` has no namespace, so there is nothing to confine the operator to.
+/// Only `AllNamespaces`, since `MeshInstallation` is cluster-scoped.
 fn install_modes() -> Value {
     let mode = |name: &str| json!({"type": name, "supported": name == "AllNamespaces"});
     Value::Array(["OwnNamespace", "SingleNamespace", "MultiNamespace", "AllNamespaces"].map(mode).to_vec())
 }
 
-/// What consoles show of the CRD.
+/// The entry of the CRD, with its descriptors for consoles.
 fn owned(base: &Base, crd: &Value) -> Result<Value, CsvError> {
-    let missing = CsvError::Missing { folder: "crd", what: "served version" };
+    let missing = CsvError::Missing { directory: "crd", what: "served version" };
     let version = list(crd, "/spec/versions").iter().find(|version| is_true(version, "/served")).ok_or(missing)?;
     let schema = version.pointer("/schema/openAPIV3Schema").unwrap_or(&Value::Null);
     let described = |part: &'static str, shown| descriptors(schema, part, shown).map_err(CsvError::Descriptor);
@@ -129,11 +126,11 @@ fn owned(base: &Base, crd: &Value) -> Result<Value, CsvError> {
     }))
 }
 
-/// The Deployment, and the rights of its `ServiceAccount`: those of the `ClusterRole` in the cluster, those of the Roles in
-/// namespaces, which OLM turns into rights in the cluster.
+/// The Deployment and the permissions of its `ServiceAccount`, from the `ClusterRole` and the Roles. OLM converts the
+/// latter to cluster-wide permissions.
 fn install(sources: &Sources, image: &str) -> Result<Value, CsvError> {
     let deployment = of_kind(&sources.manager, "Deployment").next();
-    let deployment = deployment.ok_or(CsvError::Missing { folder: "manager", what: "Deployment" })?;
+    let deployment = deployment.ok_or(CsvError::Missing { directory: "manager", what: "Deployment" })?;
     let mut spec = deployment.get("spec").cloned().unwrap_or_default();
     for container in spec.pointer_mut("/template/spec/containers").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(container) = container.as_object_mut() {
@@ -141,14 +138,14 @@ fn install(sources: &Sources, image: &str) -> Result<Value, CsvError> {
         }
     }
     let account = text(&spec, "/template/spec/serviceAccountName").to_owned();
-    let rights = |kind| -> Vec<Value> {
-        of_kind(&sources.rights, kind)
+    let permissions = |kind| -> Vec<Value> {
+        of_kind(&sources.rbac, kind)
             .map(|role| json!({"serviceAccountName": account, "rules": role.get("rules")}))
             .collect()
     };
-    let (cluster, namespaces) = (rights("ClusterRole"), rights("Role"));
+    let (cluster, namespaces) = (permissions("ClusterRole"), permissions("Role"));
     if cluster.is_empty() {
-        return Err(CsvError::Missing { folder: "rbac", what: "ClusterRole" });
+        return Err(CsvError::Missing { directory: "rbac", what: "ClusterRole" });
     }
     Ok(json!({
         "clusterPermissions": cluster,

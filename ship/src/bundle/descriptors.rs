@@ -1,15 +1,15 @@
-//! How consoles show the fields of a custom resource: by name, with the schema's description, and with what the schema
-//! says of their values. Pure.
+//! Builds the descriptors by which consoles show the fields of a custom resource: name, description and type from the
+//! CRD's schema. Pure.
 
 use serde_json::{Map, Value, json};
 
-use super::base::Shown;
+use super::base::DescribedField;
 use super::{text, texts};
 
-/// What consoles do for a field of the spec begins with this.
+/// The prefix of descriptors for spec fields.
 const UI: &str = "urn:alm:descriptor:com.tectonic.ui:";
 
-/// A descriptor doesn't fit the CRD.
+/// A descriptor doesn't match the CRD.
 #[derive(Debug, thiserror::Error)]
 pub enum DescriptorError {
     /// The schema has no such field.
@@ -17,50 +17,52 @@ pub enum DescriptorError {
     NoField {
         /// `spec` or `status`.
         part: &'static str,
-        /// The field.
         path: String,
     },
-    /// The schema says nothing of the field.
+    /// The field has no description in the schema.
     #[error("the CRD has no description of {part}.{path}")]
     NoDescription {
         /// `spec` or `status`.
         part: &'static str,
-        /// The field.
         path: String,
     },
 }
 
-/// The descriptors of a part of the schema.
-pub(crate) fn descriptors(schema: &Value, part: &'static str, shown: &[Shown]) -> Result<Vec<Value>, DescriptorError> {
+/// Builds the descriptors of `spec` or `status`.
+pub(crate) fn descriptors(
+    schema: &Value,
+    part: &'static str,
+    shown: &[DescribedField],
+) -> Result<Vec<Value>, DescriptorError> {
     let properties = schema.pointer(&format!("/properties/{part}")).unwrap_or(&Value::Null);
     shown.iter().map(|field| descriptor(properties, part, field)).collect()
 }
 
-fn descriptor(schema: &Value, part: &'static str, field: &Shown) -> Result<Value, DescriptorError> {
+fn descriptor(schema: &Value, part: &'static str, field: &DescribedField) -> Result<Value, DescriptorError> {
     let path = || field.path.clone();
     let node = find(schema, &field.path).ok_or_else(|| DescriptorError::NoField { part, path: path() })?;
     let description = first_sentence(text(node, "/description"));
     if description.is_empty() {
         return Err(DescriptorError::NoDescription { part, path: path() });
     }
-    let mut ways: Vec<String> =
-        field.show.iter().map(|way| if way.starts_with("urn:") { way.clone() } else { format!("{UI}{way}") }).collect();
-    // What was said by hand about the field stands for what its type would give.
-    if !field.show.iter().any(|way| way.starts_with("urn:")) {
-        ways.extend(if part == "spec" { editors(node) } else { views(node) });
+    let expand = |name: &String| if name.starts_with("urn:") { name.clone() } else { format!("{UI}{name}") };
+    let mut descriptors: Vec<String> = field.show.iter().map(expand).collect();
+    // A manually set descriptor replaces those for the field's type.
+    if !field.show.iter().any(|name| name.starts_with("urn:")) {
+        descriptors.extend(if part == "spec" { spec_descriptors(node) } else { status_descriptors(node) });
     }
     let mut descriptor = Map::from_iter([
         ("path".to_owned(), json!(field.path)),
         ("displayName".to_owned(), json!(field.name)),
         ("description".to_owned(), json!(description)),
     ]);
-    if !ways.is_empty() {
-        descriptor.insert("x-descriptors".to_owned(), json!(ways));
+    if !descriptors.is_empty() {
+        descriptor.insert("x-descriptors".to_owned(), json!(descriptors));
     }
     Ok(Value::Object(descriptor))
 }
 
-/// The schema of a field.
+/// Returns the schema of a field.
 pub(crate) fn find<'a>(schema: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(schema, |node, step| {
         let (name, item) = step.strip_suffix("[0]").map_or((step, false), |name| (name, true));
@@ -69,8 +71,8 @@ pub(crate) fn find<'a>(schema: &'a Value, path: &str) -> Option<&'a Value> {
     })
 }
 
-/// How a field is edited.
-fn editors(node: &Value) -> Vec<String> {
+/// The descriptors for the type of a spec field.
+fn spec_descriptors(node: &Value) -> Vec<String> {
     let choices: Vec<String> = texts(node, "/enum").map(|choice| format!("{UI}select:{choice}")).collect();
     if !choices.is_empty() {
         return choices;
@@ -85,15 +87,15 @@ fn editors(node: &Value) -> Vec<String> {
     }
 }
 
-/// How a field is shown: what isn't a plain value, consoles show by themselves.
-fn views(node: &Value) -> Vec<String> {
+/// The descriptors for the type of a status field; consoles need none for objects and lists.
+fn status_descriptors(node: &Value) -> Vec<String> {
     match text(node, "/type") {
         "string" | "boolean" | "integer" => vec!["urn:alm:descriptor:text".to_owned()],
         _ => Vec::new(),
     }
 }
 
-/// What a description says first; the rest is for documents.
+/// Returns the first sentence of a description.
 fn first_sentence(description: &str) -> String {
     let line = description.split_whitespace().collect::<Vec<_>>().join(" ");
     let end = line.find(". ").map_or(line.len(), |at| at + 1);
@@ -116,41 +118,41 @@ mod tests {
         }}}})
     }
 
-    fn shown(path: &str, show: &[&str]) -> Shown {
-        Shown { path: path.into(), name: "Name".into(), show: show.iter().map(ToString::to_string).collect() }
+    fn shown(path: &str, show: &[&str]) -> DescribedField {
+        DescribedField { path: path.into(), name: "Name".into(), show: show.iter().map(ToString::to_string).collect() }
     }
 
-    fn ways(path: &str, show: &[&str]) -> Vec<String> {
-        let made = descriptors(&schema(), "spec", &[shown(path, show)]).unwrap().remove(0);
-        texts(&made, "/x-descriptors").map(ToOwned::to_owned).collect()
+    fn x_descriptors(path: &str, show: &[&str]) -> Vec<String> {
+        let result = descriptors(&schema(), "spec", &[shown(path, show)]).unwrap().remove(0);
+        texts(&result, "/x-descriptors").map(ToOwned::to_owned).collect()
     }
 
     #[test]
-    fn a_field_is_described_by_the_first_sentence_of_its_schema() {
-        let made = descriptors(&schema(), "spec", &[shown("version", &[])]).unwrap();
-        assert_eq!(made[0]["description"], "The version.");
+    fn describes_field_by_first_sentence() {
+        let result = descriptors(&schema(), "spec", &[shown("version", &[])]).unwrap();
+        assert_eq!(result[0]["description"], "The version.");
         assert_eq!(first_sentence("Only one, without an end"), "Only one, without an end");
     }
 
     #[test]
-    fn a_field_is_edited_as_its_type_asks_for() {
-        assert_eq!(ways("version", &[]), [format!("{UI}text")]);
-        assert_eq!(ways("mode", &[]), [format!("{UI}select:On"), format!("{UI}select:Off")]);
-        assert_eq!(ways("gateways[0].resources", &[]), [format!("{UI}resourceRequirements")]);
-        assert_eq!(ways("gateways[0].replicas", &[]), [format!("{UI}number")]);
-        assert!(ways("gateways", &[]).is_empty());
+    fn derives_descriptors_from_type() {
+        assert_eq!(x_descriptors("version", &[]), [format!("{UI}text")]);
+        assert_eq!(x_descriptors("mode", &[]), [format!("{UI}select:On"), format!("{UI}select:Off")]);
+        assert_eq!(x_descriptors("gateways[0].resources", &[]), [format!("{UI}resourceRequirements")]);
+        assert_eq!(x_descriptors("gateways[0].replicas", &[]), [format!("{UI}number")]);
+        assert!(x_descriptors("gateways", &[]).is_empty());
     }
 
     #[test]
-    fn what_is_said_by_hand_comes_first_and_a_whole_urn_stands_alone() {
-        assert_eq!(ways("version", &["advanced"]), [format!("{UI}advanced"), format!("{UI}text")]);
-        assert_eq!(ways("mode", &["urn:x"]), ["urn:x"]);
+    fn manual_descriptors_precede_or_replace_derived_ones() {
+        assert_eq!(x_descriptors("version", &["advanced"]), [format!("{UI}advanced"), format!("{UI}text")]);
+        assert_eq!(x_descriptors("mode", &["urn:x"]), ["urn:x"]);
     }
 
     #[test]
-    fn a_descriptor_of_no_field_or_of_one_without_description_is_refused() {
-        let refusal = |path| descriptors(&schema(), "spec", &[shown(path, &[])]).unwrap_err().to_string();
-        assert_eq!(refusal("gateways.replicas"), "the CRD has no field spec.gateways.replicas");
-        assert_eq!(refusal("silent"), "the CRD has no description of spec.silent");
+    fn rejects_unknown_field_and_missing_description() {
+        let error = |path| descriptors(&schema(), "spec", &[shown(path, &[])]).unwrap_err().to_string();
+        assert_eq!(error("gateways.replicas"), "the CRD has no field spec.gateways.replicas");
+        assert_eq!(error("silent"), "the CRD has no description of spec.silent");
     }
 }

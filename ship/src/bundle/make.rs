@@ -1,47 +1,48 @@
-//! Makes the bundle's files. Pure.
+//! Generates the bundle's files. Pure.
 
 use serde_json::{Value, json};
 
 use super::csv::{self, CsvError};
 use super::sources::Sources;
-use super::{ANNOTATIONS, Files, MANIFESTS, PACKAGE, Publication, text};
+use super::{ANNOTATIONS, Files, MANIFESTS, PACKAGE, PublicationSettings, text};
 use crate::yaml;
 
-/// The bundle can't be made.
+/// The bundle can't be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum MakeError {
-    /// The `ClusterServiceVersion` can't.
-    #[error("making the ClusterServiceVersion failed")]
+    /// The `ClusterServiceVersion` can't be built.
+    #[error("can't build the ClusterServiceVersion")]
     Csv(#[source] CsvError),
-    /// An object of `config/manager` has no place in the bundle.
+    /// An object in `config/manager` is neither in the bundle nor listed as omitted.
     #[error(
-        "config/manager has a {kind} {name:?}: say in make.rs where it goes, or in config/olm/base/base.yaml why it is left out"
+        "config/manager has {kind} {name:?}; add it to make.rs, or with the reason to `omitted` in \
+         config/olm/base/base.yaml"
     )]
-    NoPlace {
-        /// Its kind.
+    UnhandledObject {
+        /// The object's kind.
         kind: String,
-        /// Its name.
+        /// The object's name.
         name: String,
     },
-    /// The CRD isn't YAML.
+    /// The CRD is not YAML.
     #[error("config/crd is not YAML")]
     Crd(#[source] Box<serde_saphyr::Error>),
-    /// An object can't be written as YAML.
-    #[error("writing {path} failed")]
+    /// An object can't be serialized as YAML.
+    #[error("can't write {path}")]
     Write {
-        /// The file.
+        /// The path in the bundle.
         path: String,
-        /// Cause.
+        /// The serialization error.
         #[source]
         source: Box<serde_saphyr::ser::Error>,
     },
 }
 
-/// What stands above each file that is made.
-const MADE: &str = "# Generated from config/ by `make bundle`; don't edit.\n";
+/// The header of generated files.
+const HEADER: &str = "# Generated from config/ by `make bundle`; don't edit.\n";
 
-/// Makes the files of the bundle of a version.
-pub fn make(sources: Sources, publication: Publication, version: &str) -> Result<Files, MakeError> {
+/// Generates the files of the bundle of a version.
+pub fn make(sources: Sources, publication: PublicationSettings, version: &str) -> Result<Files, MakeError> {
     let image = publication.image.clone().unwrap_or_else(|| format!("{}:{version}", sources.base.image));
     let sources = Sources { base: sources.base.published(publication), ..sources };
     let crd: Value = yaml::parse(&sources.crd).map_err(MakeError::Crd)?;
@@ -54,14 +55,14 @@ pub fn make(sources: Sources, publication: Publication, version: &str) -> Result
     for object in &sources.manager {
         let (kind, name) = (text(object, "/kind"), text(object, "/metadata/name"));
         match kind {
-            // These are in the ClusterServiceVersion.
+            // Part of the ClusterServiceVersion.
             "Deployment" | "ServiceAccount" => {}
             "Service" | "PodDisruptionBudget" => {
                 let path = format!("{MANIFESTS}{name}.{}.yaml", kind.to_lowercase());
                 write(&mut files, path, &without_namespace(object))?;
             }
-            kind if base.left_out.contains_key(kind) => {}
-            _ => return Err(MakeError::NoPlace { kind: kind.to_owned(), name: name.to_owned() }),
+            kind if base.omitted.contains_key(kind) => {}
+            _ => return Err(MakeError::UnhandledObject { kind: kind.to_owned(), name: name.to_owned() }),
         }
     }
     write(&mut files, ANNOTATIONS.to_owned(), &annotations(&sources))?;
@@ -69,7 +70,7 @@ pub fn make(sources: Sources, publication: Publication, version: &str) -> Result
     Ok(files)
 }
 
-/// What says which package the bundle is of, and where its parts are.
+/// The bundle's annotations: package, channels and layout.
 fn annotations(sources: &Sources) -> Value {
     let base = &sources.base;
     json!({"annotations": {
@@ -85,7 +86,7 @@ fn annotations(sources: &Sources) -> Value {
     }})
 }
 
-/// OLM puts each object into the namespace that the operator is installed in.
+/// Removes the namespace: OLM sets it to that of the operator.
 fn without_namespace(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -97,6 +98,6 @@ fn without_namespace(object: &Value) -> Value {
 fn write(files: &mut Files, path: String, value: &Value) -> Result<(), MakeError> {
     let body = serde_saphyr::to_string(value)
         .map_err(|error| MakeError::Write { path: path.clone(), source: Box::new(error) })?;
-    files.insert(path, format!("{MADE}{body}"));
+    files.insert(path, format!("{HEADER}{body}"));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A bundle from the texts of its files.
+//! Parses a bundle from its files.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +7,19 @@ use serde_json::Value;
 use super::{ANNOTATIONS, Bundle, Files, MANIFESTS};
 use crate::yaml;
 
-/// A file of a bundle can't be read.
+/// A bundle can't be parsed.
 #[derive(Debug, thiserror::Error)]
 pub enum ParseError {
-    /// It isn't YAML.
+    /// A file is not YAML.
     #[error("{path} is not YAML")]
     Yaml {
-        /// The file.
+        /// The path in the bundle.
         path: String,
-        /// Cause.
+        /// The YAML error.
         #[source]
         source: Box<serde_saphyr::Error>,
     },
-    /// A bundle can't do without it.
+    /// A required file is missing.
     #[error("the bundle has no file {0}")]
     Missing(&'static str),
 }

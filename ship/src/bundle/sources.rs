@@ -1,4 +1,4 @@
-//! Reads what the bundle is made from, and bundles. Writes nothing.
+//! Reads the bundle's sources, and bundles. Writes nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use serde_json::Value;
 use super::{Base, Files};
 use crate::yaml;
 
-/// What the bundle is made from.
+/// The sources of the bundle.
 #[derive(Clone, Debug)]
 pub struct Sources {
-    /// What a person writes of it.
+    /// The manually written part.
     pub base: Base,
     /// The description, in Markdown.
     pub description: String,
@@ -22,42 +22,42 @@ pub struct Sources {
     pub icon: String,
     /// The scorecard's configuration.
     pub scorecard: String,
-    /// The CRD, as it is committed.
+    /// The committed CRD.
     pub crd: String,
     /// The objects of `config/rbac`.
-    pub rights: Vec<Value>,
+    pub rbac: Vec<Value>,
     /// The objects of `config/manager`.
     pub manager: Vec<Value>,
-    /// The images of the add-ons, by their names.
+    /// The images of the add-ons, by add-on name.
     pub add_ons: BTreeMap<String, String>,
-    /// The samples, the shortest first: consoles start a new object from the first example.
+    /// The samples, shortest first: consoles use the first example as template.
     pub samples: Vec<Value>,
 }
 
 /// A source can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It can't be opened.
-    #[error("reading {path} failed")]
+    /// The file or directory can't be read.
+    #[error("can't read {path}")]
     Io {
-        /// The file or folder.
+        /// The file or directory.
         path: PathBuf,
-        /// Cause.
+        /// The I/O error.
         #[source]
         source: io::Error,
     },
-    /// It isn't what it should be.
-    #[error("{path} is not as it should be")]
+    /// The content is invalid.
+    #[error("{path} is invalid")]
     Yaml {
-        /// The file.
+        /// The invalid file.
         path: PathBuf,
-        /// Cause.
+        /// The YAML error.
         #[source]
         source: Box<serde_saphyr::Error>,
     },
 }
 
-/// What of an add-on's values its image is made of.
+/// The values of an add-on that determine its image.
 #[derive(Deserialize)]
 struct AddOnValues {
     image: AddOnImage,
@@ -70,7 +70,7 @@ struct AddOnImage {
 }
 
 impl Sources {
-    /// Reads a `config` folder, and the add-ons' charts.
+    /// Reads a `config` directory and the add-ons' charts.
     pub fn read(config: &Path, add_ons: &Path) -> Result<Self, ReadError> {
         let base = config.join("olm/base");
         Ok(Self {
@@ -79,7 +79,7 @@ impl Sources {
             icon: text(&base.join("icon.svg"))?,
             scorecard: text(&base.join("scorecard.yaml"))?,
             crd: text(&config.join("crd/meshinstallations.yaml"))?,
-            rights: objects(&config.join("rbac"))?,
+            rbac: objects(&config.join("rbac"))?,
             manager: objects(&config.join("manager"))?,
             add_ons: images(add_ons)?,
             samples: shortest_first(objects(&config.join("samples"))?),
@@ -87,17 +87,17 @@ impl Sources {
     }
 }
 
-/// Reads the files of a bundle: those below `manifests`, `metadata` and `tests`.
-pub fn bundle(folder: &Path) -> Result<Files, ReadError> {
+/// Reads the files of a bundle, in `manifests`, `metadata` and `tests`.
+pub fn bundle(directory: &Path) -> Result<Files, ReadError> {
     let mut files = Files::new();
     for part in ["manifests", "metadata", "tests"] {
-        collect(folder, &folder.join(part), &mut files)?;
+        collect(directory, &directory.join(part), &mut files)?;
     }
     Ok(files)
 }
 
-fn collect(root: &Path, folder: &Path, files: &mut Files) -> Result<(), ReadError> {
-    for path in entries(folder)? {
+fn collect(root: &Path, directory: &Path, files: &mut Files) -> Result<(), ReadError> {
+    for path in entries(directory)? {
         if path.is_dir() {
             collect(root, &path, files)?;
         } else {
@@ -108,10 +108,10 @@ fn collect(root: &Path, folder: &Path, files: &mut Files) -> Result<(), ReadErro
     Ok(())
 }
 
-/// The objects of a folder's YAML files, without those that are kustomize's alone.
-fn objects(folder: &Path) -> Result<Vec<Value>, ReadError> {
+/// Reads the objects in a directory's YAML files, except kustomizations.
+fn objects(directory: &Path) -> Result<Vec<Value>, ReadError> {
     let mut objects = Vec::new();
-    for path in entries(folder)? {
+    for path in entries(directory)? {
         if path.is_file() && path.extension().is_some_and(|extension| extension == "yaml") {
             let documents: Vec<Value> =
                 yaml::parse_all(&text(&path)?).map_err(|source| ReadError::Yaml { path, source })?;
@@ -124,7 +124,7 @@ fn objects(folder: &Path) -> Result<Vec<Value>, ReadError> {
     Ok(objects)
 }
 
-/// The images of the charts in a folder; what has no values of its own is no chart.
+/// Reads the images of the charts in a directory; subdirectories without values are not charts.
 fn images(charts: &Path) -> Result<BTreeMap<String, String>, ReadError> {
     let mut images = BTreeMap::new();
     for chart in entries(charts)? {
@@ -150,11 +150,11 @@ fn text(path: &Path) -> Result<String, ReadError> {
     fs::read_to_string(path).map_err(|source| ReadError::Io { path: path.to_owned(), source })
 }
 
-/// What a folder holds, by name.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, ReadError> {
-    let failed = |source| ReadError::Io { path: folder.to_owned(), source };
+/// Lists a directory, sorted by name.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, ReadError> {
+    let failed = |source| ReadError::Io { path: directory.to_owned(), source };
     let mut paths = Vec::new();
-    for entry in fs::read_dir(folder).map_err(failed)? {
+    for entry in fs::read_dir(directory).map_err(failed)? {
         paths.push(entry.map_err(failed)?.path());
     }
     paths.sort();

@@ -1,4 +1,4 @@
-//! The bundle that is committed, and what it is made of.
+//! The committed bundle and its sources.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 
 use super::sources::{self, Sources};
-use super::{Bundle, Files, Maintainer, MakeError, Publication, list, make, text, texts};
+use super::{Bundle, Files, Maintainer, MakeError, PublicationSettings, list, make, text, texts};
 use crate::yaml;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -19,17 +19,17 @@ fn read() -> Sources {
     Sources::read(&config(), &config().join("../bundled-manifests/addons")).unwrap()
 }
 
-fn publication() -> Publication {
-    Publication {
+fn publication() -> PublicationSettings {
+    PublicationSettings {
         image: Some("registry.test/mesh/meshwright:0.1.0".into()),
         repository: Some("https://code.test/meshwright".into()),
         maintainer: Some(Maintainer { name: "A Team".into(), email: "team@code.test".into() }),
     }
 }
 
-/// The bundle as somebody would publish it.
+/// The bundle with a publisher's settings.
 pub(super) fn published() -> Bundle {
-    // Made once: the CRD is long, and most tests start from the same bundle.
+    // Generated once, since the CRD is large and most tests use the same bundle.
     static ONCE: LazyLock<Bundle> =
         LazyLock::new(|| Bundle::try_from(&make(read(), publication(), VERSION).unwrap()).unwrap());
     ONCE.clone()
@@ -40,28 +40,28 @@ fn committed() -> Files {
 }
 
 #[test]
-fn the_committed_bundle_is_the_one_that_is_made() {
-    let (committed, made) = (committed(), make(read(), Publication::default(), VERSION).unwrap());
+fn committed_bundle_is_up_to_date() {
+    let (committed, generated) = (committed(), make(read(), PublicationSettings::default(), VERSION).unwrap());
     let names = |files: &Files| files.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(&committed), names(&made), "run: make bundle");
-    for (path, text) in made {
+    assert_eq!(names(&committed), names(&generated), "run: make bundle");
+    for (path, text) in generated {
         let same = committed.get(&path) == Some(&text);
         assert!(same, "config/olm/{path} is out of date; run: make bundle");
     }
 }
 
 #[test]
-fn the_committed_bundle_has_placeholders_for_what_only_a_publisher_knows() {
+fn committed_bundle_has_placeholders_for_publisher() {
     let bundle = Bundle::try_from(&committed()).unwrap();
-    let told = super::rules::judge(&bundle);
+    let violations = super::rules::validate(&bundle);
     let placeholders: Vec<&str> =
-        told.iter().filter(|it| it.rule.name == "no-placeholders").map(|it| it.message.as_str()).collect();
+        violations.iter().filter(|it| it.rule.name == "no-placeholders").map(|it| it.message.as_str()).collect();
     assert_eq!(placeholders.len(), 3, "{placeholders:?}");
-    assert_eq!(told.len(), 4, "{told:?}");
+    assert_eq!(violations.len(), 4, "{violations:?}");
 }
 
 #[test]
-fn the_deployment_is_config_managers_but_for_the_image() {
+fn deployment_matches_manifests_except_image() {
     let sources = read();
     let bundle = published();
     let deployment = sources.manager.iter().find(|object| object["kind"] == "Deployment").unwrap();
@@ -75,7 +75,7 @@ fn the_deployment_is_config_managers_but_for_the_image() {
 }
 
 #[test]
-fn the_images_of_the_operator_and_of_each_add_on_are_related() {
+fn related_images_have_operator_and_add_ons() {
     let bundle = published();
     let related: Vec<(&str, &str)> =
         list(bundle.csv(), "/spec/relatedImages").iter().map(|it| (text(it, "/name"), text(it, "/image"))).collect();
@@ -88,31 +88,31 @@ fn the_images_of_the_operator_and_of_each_add_on_are_related() {
 }
 
 #[test]
-fn the_rights_are_config_rbacs_each_in_its_scope() {
+fn permissions_match_config_rbac() {
     let sources = read();
     let bundle = published();
     for (kind, part) in [("ClusterRole", "clusterPermissions"), ("Role", "permissions")] {
         let roles: Vec<&Value> =
-            sources.rights.iter().filter(|it| it["kind"] == kind).map(|role| &role["rules"]).collect();
-        let asked: Vec<&Value> =
+            sources.rbac.iter().filter(|it| it["kind"] == kind).map(|role| &role["rules"]).collect();
+        let permissions: Vec<&Value> =
             list(bundle.csv(), &format!("/spec/install/spec/{part}")).iter().map(|it| &it["rules"]).collect();
         assert!(!roles.is_empty());
-        assert_eq!(asked, roles);
+        assert_eq!(permissions, roles);
     }
 }
 
 #[test]
-fn the_examples_are_the_samples() {
+fn examples_match_samples() {
     let bundle = published();
     let examples: Vec<Value> = serde_json::from_str(bundle.csv_annotation("alm-examples").unwrap()).unwrap();
     assert_eq!(examples, read().samples);
     let files = std::fs::read_dir(config().join("samples")).unwrap().map(|entry| entry.unwrap().path());
     assert_eq!(examples.len(), files.filter(|path| path.is_file()).count());
-    assert_eq!(examples[0]["spec"]["profile"], "minimal", "the first is what a console starts from");
+    assert_eq!(examples[0]["spec"]["profile"], "minimal", "consoles use the first as template");
 }
 
 #[test]
-fn the_namespace_that_is_suggested_is_the_restricted_one_of_config_manager() {
+fn suggested_namespace_enforces_restricted() {
     let bundle = published();
     let template = bundle.csv_annotation("operatorframework.io/suggested-namespace-template").unwrap();
     let template: Value = serde_json::from_str(template).unwrap();
@@ -122,14 +122,14 @@ fn the_namespace_that_is_suggested_is_the_restricted_one_of_config_manager() {
 }
 
 #[test]
-fn the_crd_of_the_bundle_is_the_committed_one_to_the_last_byte() {
-    let made = make(read(), Publication::default(), VERSION).unwrap();
+fn bundled_crd_is_the_committed_crd() {
+    let files = make(read(), PublicationSettings::default(), VERSION).unwrap();
     let crd = std::fs::read_to_string(config().join("crd/meshinstallations.yaml")).unwrap();
-    assert!(made["manifests/meshwright.dev_meshinstallations.yaml"] == crd);
+    assert!(files["manifests/meshwright.dev_meshinstallations.yaml"] == crd);
 }
 
 #[test]
-fn objects_beside_the_csv_have_no_namespace_since_olm_gives_them_one() {
+fn objects_have_no_namespace() {
     let bundle = published();
     let service = bundle.of_kind("Service").next().unwrap();
     assert_eq!(service["metadata"]["namespace"], Value::Null);
@@ -137,7 +137,7 @@ fn objects_beside_the_csv_have_no_namespace_since_olm_gives_them_one() {
 }
 
 #[test]
-fn what_a_publisher_says_stands_in_place_of_the_placeholders() {
+fn publication_settings_replace_placeholders() {
     let bundle = published();
     assert_eq!(bundle.csv_annotation("repository"), Some("https://code.test/meshwright"));
     assert_eq!(text(bundle.csv(), "/spec/links/0/url"), "https://code.test/meshwright");
@@ -147,15 +147,15 @@ fn what_a_publisher_says_stands_in_place_of_the_placeholders() {
 }
 
 #[test]
-fn a_further_object_of_the_operators_must_be_given_a_place() {
+fn rejects_unhandled_object_in_config_manager() {
     let mut sources = read();
     sources.manager.push(json!({"kind": "ConfigMap", "metadata": {"name": "settings"}}));
-    let refusal = make(sources, Publication::default(), VERSION).unwrap_err();
-    assert!(matches!(&refusal, MakeError::NoPlace { kind, name } if kind == "ConfigMap" && name == "settings"));
+    let error = make(sources, PublicationSettings::default(), VERSION).unwrap_err();
+    assert!(matches!(&error, MakeError::UnhandledObject { kind, name } if kind == "ConfigMap" && name == "settings"));
 }
 
 #[test]
-fn the_scorecard_names_each_test_once_and_each_of_one_image() {
+fn scorecard_tests_are_unique_with_one_image() {
     let scorecard: Value = yaml::parse(&read().scorecard).unwrap();
     let tests = list(&scorecard, "/stages/0/tests");
     let mut names: Vec<&str> = tests.iter().map(|test| text(test, "/entrypoint/1")).collect();

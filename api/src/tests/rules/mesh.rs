@@ -1,94 +1,97 @@
-//! Rules of the mesh as a whole: its version, names, control plane, upgrades, images and node ports.
+//! Test cases of the rules for version, names, control plane, upgrades, images and node ports.
 
-use super::Case;
+use super::RuleCase;
 
-pub(super) const CASES: &[Case] = &[
-    Case {
-        message: "write the version without a leading v, for example 1.31 or 1.31.2",
-        passes: &["version: '1.31'"],
-        refuses: &["version: v1.31", "version: V1.31.2"],
+pub(super) const CASES: &[RuleCase] = &[
+    RuleCase {
+        message: "version must not have a leading v: use 1.31 or 1.31.2, for example",
+        accepted: &["version: '1.31'"],
+        rejected: &["version: v1.31", "version: V1.31.2"],
     },
-    Case {
+    RuleCase {
         message: "version must be a minor such as 1.31, a release such as 1.31.2, or a pre-release such as 1.32.0-alpha.1",
-        passes: &["version: 1.31.2", "version: 1.32.0-alpha.eed52ebb66ad"],
-        refuses: &["version: latest", "version: '1'", "version: 1.031.0"],
+        accepted: &["version: 1.31.2", "version: 1.32.0-alpha.eed52ebb66ad"],
+        rejected: &["version: latest", "version: '1'", "version: 1.031.0"],
     },
-    Case {
-        message: "namespace must be a DNS label: lower-case letters, digits and '-'",
-        passes: &["namespace: istio-system", "namespace: 1mesh"],
-        refuses: &["namespace: Istio", "namespace: istio.system", "namespace: istio-"],
+    RuleCase {
+        message: "namespace must be a DNS label: lowercase letters, digits and '-'",
+        accepted: &["namespace: istio-system", "namespace: 1mesh"],
+        rejected: &["namespace: Istio", "namespace: istio.system", "namespace: istio-"],
     },
-    Case {
-        message: "revision must be a DNS label: lower-case letters, digits and '-'",
-        passes: &["revision: canary", "revision: 1-32-0-lab-1"],
-        refuses: &["revision: Canary", "revision: a.b", "revision: a-"],
+    RuleCase {
+        message: "revision must be a DNS label: lowercase letters, digits and '-'",
+        accepted: &["revision: canary", "revision: 1-32-0-lab-1"],
+        rejected: &["revision: Canary", "revision: a.b", "revision: a-"],
     },
-    Case {
-        message: "leave revision out for the default one; for pods to find another by that name, tag it default",
-        passes: &["revision: default-2"],
-        refuses: &["revision: default"],
+    RuleCase {
+        message: "revision must not be default: omit revision for the default revision, or add the tag default to another one",
+        accepted: &["revision: default-2"],
+        rejected: &["revision: default"],
     },
-    Case {
-        message: "a tag's name must be a DNS label: lower-case letters, digits and '-'",
-        passes: &["tags: [{name: prod}, {name: 1-31}]"],
-        refuses: &["tags: [{name: Prod}]", "tags: [{name: a_b}]"],
+    RuleCase {
+        message: "a tag's name must be a DNS label: lowercase letters, digits and '-'",
+        accepted: &["tags: [{name: prod}, {name: 1-31}]"],
+        rejected: &["tags: [{name: Prod}]", "tags: [{name: a_b}]"],
     },
-    Case {
-        message: "a tag must not be called as the revision that it is for",
-        passes: &["{revision: canary, tags: [{name: prod}]}"],
-        refuses: &["{revision: canary, tags: [{name: prod}, {name: canary}]}"],
+    RuleCase {
+        message: "the name of a tag must differ from the revision",
+        accepted: &["{revision: canary, tags: [{name: prod}]}"],
+        rejected: &["{revision: canary, tags: [{name: prod}, {name: canary}]}"],
     },
-    Case {
-        message: "the tag default needs a revision: without one, the mesh is the default already",
-        passes: &["{revision: canary, tags: [{name: default}]}", "tags: [{name: prod}]"],
-        refuses: &["tags: [{name: default}]"],
+    RuleCase {
+        message: "the tag default requires a revision: a mesh without a revision is already the default",
+        accepted: &["{revision: canary, tags: [{name: default}]}", "tags: [{name: prod}]"],
+        rejected: &["tags: [{name: default}]"],
     },
-    Case {
-        message: "the namespace of cni and ztunnel must be a DNS label: lower-case letters, digits and '-'",
-        passes: &["cni: {namespace: kube-system}", "ztunnel: {mode: Enabled}"],
-        refuses: &["cni: {namespace: Nodes}", "ztunnel: {namespace: a.b}"],
+    RuleCase {
+        message: "the namespace of cni or ztunnel must be a DNS label: lowercase letters, digits and '-'",
+        accepted: &["cni: {namespace: kube-system}", "ztunnel: {mode: Enabled}"],
+        rejected: &["cni: {namespace: Nodes}", "ztunnel: {namespace: a.b}"],
     },
-    Case {
-        message: "with upgrade.strategy Canary the operator names the revisions: leave revision out",
-        passes: &["upgrade: {strategy: Canary}", "revision: blue", "{revision: blue, upgrade: {strategy: InPlace}}"],
-        refuses: &["{revision: blue, upgrade: {strategy: Canary}}"],
+    RuleCase {
+        message: "revision must not be set with upgrade.strategy Canary, because the operator chooses the revisions",
+        accepted: &["upgrade: {strategy: Canary}", "revision: blue", "{revision: blue, upgrade: {strategy: InPlace}}"],
+        rejected: &["{revision: blue, upgrade: {strategy: Canary}}"],
     },
-    Case {
-        message: "upgrade.retireAfter must be at most 720h, written as 5m, 90s or 0s",
-        passes: &["upgrade: {retireAfter: 0s}", "upgrade: {retireAfter: 12h}"],
-        refuses: &["upgrade: {retireAfter: 721h}", "upgrade: {retireAfter: never}"],
+    RuleCase {
+        message: "upgrade.retireAfter must be a duration of at most 720h, such as 5m, 90s or 0s",
+        accepted: &["upgrade: {retireAfter: 0s}", "upgrade: {retireAfter: 12h}"],
+        rejected: &["upgrade: {retireAfter: 721h}", "upgrade: {retireAfter: never}"],
     },
-    Case {
-        message: "upgrade.progressDeadline must be from 5s to 24h, written as 10m, 90s or 1h30m",
-        passes: &[
+    RuleCase {
+        message: "upgrade.progressDeadline must be a duration from 5s to 24h, such as 10m, 90s or 1h30m",
+        accepted: &[
             "upgrade: {progressDeadline: 10m}",
             "upgrade: {progressDeadline: 1h30m}",
             "upgrade: {onFailure: Halt}",
         ],
-        refuses: &[
+        rejected: &[
             "upgrade: {progressDeadline: 4s}",
             "upgrade: {progressDeadline: 25h}",
             "upgrade: {progressDeadline: '600'}",
             "upgrade: {progressDeadline: -10m}",
         ],
     },
-    Case {
-        message: "set the control plane's replicas or autoscaling, not both",
-        passes: &["controlPlane: {replicas: 2}", "controlPlane: {autoscaling: {max: 3}}"],
-        refuses: &["controlPlane: {replicas: 2, autoscaling: {max: 3}}"],
+    RuleCase {
+        message: "the control plane's replicas and autoscaling are mutually exclusive; set only one of them",
+        accepted: &["controlPlane: {replicas: 2}", "controlPlane: {autoscaling: {maxReplicas: 3}}"],
+        rejected: &["controlPlane: {replicas: 2, autoscaling: {maxReplicas: 3}}"],
     },
-    Case {
-        message: "autoscaling.min must not be above autoscaling.max",
-        passes: &["controlPlane: {autoscaling: {min: 3, max: 3}}", "gateways: [{name: gw, autoscaling: {max: 1}}]"],
-        refuses: &[
-            "controlPlane: {autoscaling: {min: 4, max: 3}}",
-            "gateways: [{name: gw, autoscaling: {min: 2, max: 1}}]",
+    RuleCase {
+        message: "autoscaling.minReplicas must be less than or equal to autoscaling.maxReplicas",
+        accepted: &[
+            "controlPlane: {autoscaling: {minReplicas: 3, maxReplicas: 3}}",
+            "gateways: [{name: gw, autoscaling: {maxReplicas: 1}}]",
+        ],
+        rejected: &[
+            "controlPlane: {autoscaling: {minReplicas: 4, maxReplicas: 3}}",
+            "gateways: [{name: gw, autoscaling: {minReplicas: 2, maxReplicas: 1}}]",
         ],
     },
-    Case {
-        message: "nodePorts.range must be a first and a last port between 1 and 65535, for example 30400-30449",
-        passes: &["nodePorts: {range: 30400-30449}", "nodePorts: {range: 1-65535}", "nodePorts: {range: 80-80}"],
-        refuses: &[
+    RuleCase {
+        message: "nodePorts.range must have the form <first>-<last> with ports between 1 and 65535, for example 30400-30449",
+        accepted: &["nodePorts: {range: 30400-30449}", "nodePorts: {range: 1-65535}", "nodePorts: {range: 80-80}"],
+        rejected: &[
             "nodePorts: {range: '30400'}",
             "nodePorts: {range: 30449-30400}",
             "nodePorts: {range: 0-100}",
@@ -97,53 +100,57 @@ pub(super) const CASES: &[Case] = &[
             "nodePorts: {range: 30400 - 449}",
         ],
     },
-    Case {
-        message: "nodePorts.reserved must be a list of ports and ranges of ports such as \"30431\" or \"30400-30405\"",
-        passes: &["nodePorts: {reserved: ['30431', '30440-30444']}"],
-        refuses: &[
+    RuleCase {
+        message: "nodePorts.reserved must be a list of ports and port ranges such as \"30431\" or \"30400-30405\"",
+        accepted: &["nodePorts: {reserved: ['30431', '30440-30444']}"],
+        rejected: &[
             "nodePorts: {reserved: [http]}",
             "nodePorts: {reserved: ['30431', '30444-30440']}",
             "nodePorts: {reserved: ['65536']}",
         ],
     },
-    Case {
-        message: "images.digests must be for images of Istio, agentgateway, install-cni, pilot, proxyv2, ztunnel, or of add-ons, prometheus, grafana, kiali, jaeger",
-        passes: &[
+    RuleCase {
+        message: "images.digests must have keys that are images of Istio (agentgateway, install-cni, pilot, proxyv2, ztunnel) or of add-ons (prometheus, grafana, kiali, jaeger)",
+        accepted: &[
             "{version: 1.31.2, images: {digests: {pilot: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef', install-cni: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}}}",
             "{version: 1.31.2, images: {digests: {prometheus: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}}}",
         ],
-        refuses: &[
+        rejected: &[
             "{version: 1.31.2, images: {digests: {istiod: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}}}",
         ],
     },
-    Case {
-        message: "images.digests of Istio are those of one release: write the version in full, for example 1.31.2",
-        passes: &[
+    RuleCase {
+        message: "images.digests of Istio's images require an exact version, for example 1.31.2",
+        accepted: &[
             "{version: 1.32.0-alpha.1, images: {digests: {pilot: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}}}",
             "{version: '1.31', images: {digests: {}}}",
             "{version: '1.31', images: {digests: {grafana: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}}}",
         ],
-        refuses: &[
+        rejected: &[
             "{version: '1.31', images: {digests: {pilot: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}}}",
         ],
     },
-    Case {
-        message: "images.registry must be a host and path without scheme and without a trailing slash, for example registry.example.com/istio",
-        passes: &[
+    RuleCase {
+        message: "images.registry must be a host with an optional path, without a scheme or trailing slash, for example registry.example.com/istio",
+        accepted: &[
             "images: {registry: 'registry.example.com:5000/istio'}",
             "images: {registry: localhost/a_b/c.d}",
             "images: {registry: '[fd00::1]:5000/istio'}",
         ],
-        refuses: &[
+        rejected: &[
             "images: {registry: 'https://registry.example.com'}",
             "images: {registry: registry.example.com/}",
             "images: {registry: 'a\"b'}",
             "images: {registry: 'a b'}",
         ],
     },
-    Case {
-        message: "images.pullSecrets must be names of Secrets: lower-case letters, digits, '-' and '.'",
-        passes: &["images: {pullSecrets: [registry-key, my.key]}"],
-        refuses: &["images: {pullSecrets: ['a: b']}", "images: {pullSecrets: [Key]}", "images: {pullSecrets: [a..b]}"],
+    RuleCase {
+        message: "images.imagePullSecrets[].name must be the name of a Secret: lowercase letters, digits, '-' and '.'",
+        accepted: &["images: {imagePullSecrets: [{name: registry-key}, {name: my.key}]}"],
+        rejected: &[
+            "images: {imagePullSecrets: [{name: 'a: b'}]}",
+            "images: {imagePullSecrets: [{name: Key}]}",
+            "images: {imagePullSecrets: [{name: a..b}]}",
+        ],
     },
 ];

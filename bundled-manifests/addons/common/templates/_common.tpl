@@ -1,11 +1,11 @@
-{{- /* What all add-ons have in common. The operator adds this file, and the schema beside it, to each chart. */}}
+{{- /* Templates shared by all add-ons. The operator adds this file and values.schema.json to each chart. */}}
 
 {{- define "addon.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/part-of: meshwright-addons
 {{- end }}
 
-{{- /* `app` is what `istioctl dashboard` looks for. */}}
+{{- /* `istioctl dashboard` selects pods by the label `app`. */}}
 {{- define "addon.labels" -}}
 app: {{ .Chart.Name }}
 {{ include "addon.selector" . }}
@@ -30,7 +30,7 @@ metadata:
 automountServiceAccountToken: false
 {{- end }}
 
-{{- /* Metadata and specification of a Deployment down to its pods' own fields. One pod: none of these shares its data. */}}
+{{- /* A Deployment without its pod spec. One replica, because none of the add-ons shares data between replicas. */}}
 {{- define "addon.deployment" -}}
 apiVersion: apps/v1
 kind: Deployment
@@ -53,7 +53,7 @@ spec:
         istio.io/dataplane-mode: none
 {{- end }}
 
-{{- /* On OpenShift the users come from the namespace's range, and another one is refused. */}}
+{{- /* OpenShift assigns users from the namespace's UID range and rejects other users. */}}
 {{- define "addon.pod" -}}
 serviceAccountName: {{ .Chart.Name }}
 securityContext:
@@ -65,10 +65,10 @@ securityContext:
   {{- end }}
   seccompProfile:
     type: RuntimeDefault
-{{- with .Values.mesh.pullSecrets }}
+{{- with .Values.mesh.imagePullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . | quote }}
+  - name: {{ .name | quote }}
   {{- end }}
 {{- end }}
 {{- with .Values.nodeSelector }}
@@ -101,8 +101,8 @@ resources:
   {{- toYaml .Values.resources | nindent 2 }}
 {{- end }}
 
-{{- /* Nobody but the other add-ons, and who is named in the values. A port-forward comes from the node, which no policy
-keeps out: who may do that is Kubernetes' own matter. */}}
+{{- /* Allows ingress from the other add-ons and from networkPolicy.from only. NetworkPolicies do not apply to
+port-forwards, which come from the node and are controlled by RBAC. */}}
 {{- define "addon.networkPolicy" -}}
 {{- if .Values.networkPolicy.enabled -}}
 apiVersion: networking.k8s.io/v1

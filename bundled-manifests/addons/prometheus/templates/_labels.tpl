@@ -1,4 +1,4 @@
-{{- /* How a target is called. Istio's own metrics say of each request which workloads it was between. */}}
+{{- /* Labels of a target. Istio's metrics have their own labels for source and destination workloads. */}}
 {{- define "prometheus.labels" -}}
 - source_labels: [__meta_kubernetes_namespace]
   target_label: namespace

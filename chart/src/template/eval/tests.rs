@@ -1,14 +1,14 @@
-//! Templates over values, against what Go's text/template with Helm's options prints.
+//! Evaluation, compared with Go's text/template with Helm's options.
 
 use serde_json::json;
 
 use super::*;
 use crate::template::parse;
 
-struct NoHosts;
+struct NoBuiltins;
 
-impl Hosts for NoHosts {
-    fn member(&self, _: Host, _: &str, _: &[Value]) -> Option<Value> {
+impl BuiltinObjects for NoBuiltins {
+    fn member(&self, _: Builtin, _: &str, _: &[Value]) -> Option<Value> {
         None
     }
 }
@@ -18,9 +18,9 @@ fn run(source: &str, values: &serde_json::Value) -> Result<String, String> {
     add_templates(&mut templates, parse("t", source).unwrap());
     let budget = Budget::default();
     let mut out = String::new();
-    match Engine::new(&templates, &NoHosts, &budget).run("t", &Value::from_json(values), &mut out) {
+    match Engine::new(&templates, &NoBuiltins, &budget).run("t", &Value::from_json(values), &mut out) {
         Ok(()) => Ok(out),
-        Err(Stopped { line, stop: Stop::Failed(message), .. }) => Err(format!("{line}: {message}")),
+        Err(LocatedError { line, error: EvalError::Failed(message), .. }) => Err(format!("{line}: {message}")),
         Err(other) => Err(format!("{other:?}")),
     }
 }
@@ -45,7 +45,7 @@ fn values_print_as_in_go() {
 }
 
 #[test]
-fn conditions_go_by_emptiness() {
+fn empty_values_are_false() {
     check(&[
         ("{{ if .e }}x{{ else if .s }}y{{ else }}z{{ end }}", "y"),
         (
@@ -59,7 +59,7 @@ fn conditions_go_by_emptiness() {
 }
 
 #[test]
-fn ranges_go_over_lists_maps_and_counts() {
+fn ranges_over_lists_maps_and_integers() {
     check(&[
         ("{{ range .l }}[{{ . }}]{{ end }}", "[a][b]"),
         ("{{ range $i, $x := .l }}{{ $i }}{{ $x }}{{ end }}", "0a1b"),
@@ -73,7 +73,7 @@ fn ranges_go_over_lists_maps_and_counts() {
 }
 
 #[test]
-fn variables_are_scoped_to_their_block_and_can_be_assigned_from_within() {
+fn variables_are_block_scoped_and_assignable() {
     check(&[
         ("{{ $x := 1 }}{{ if true }}{{ $x := 2 }}{{ $x }}{{ end }}{{ $x }}", "21"),
         ("{{ $x := 1 }}{{ if true }}{{ $x = 2 }}{{ end }}{{ $x }}", "2"),
@@ -84,7 +84,7 @@ fn variables_are_scoped_to_their_block_and_can_be_assigned_from_within() {
 }
 
 #[test]
-fn a_chain_may_start_at_nil_but_not_lead_through_it() {
+fn field_chain_may_start_at_nil_only() {
     check(&[
         ("{{ (.none).x }}{{ ((.none).x).y }}{{ $v := .none }}{{ $v.x }}", "<no value><no value><no value>"),
         ("{{ if (.m.b).c }}yes{{ end }}", "yes"),
@@ -95,7 +95,7 @@ fn a_chain_may_start_at_nil_but_not_lead_through_it() {
 }
 
 #[test]
-fn pipelines_hand_on_their_value_as_last_argument() {
+fn pipeline_value_is_last_argument() {
     check(&[
         ("{{ .s | printf \"%s-%s\" \"a\" }}", "a-text"),
         ("{{ .none | default \"d\" | quote }}", "\"d\""),
@@ -105,7 +105,7 @@ fn pipelines_hand_on_their_value_as_last_argument() {
 }
 
 #[test]
-fn and_and_or_stop_at_the_operand_that_decides() {
+fn and_or_evaluate_lazily() {
     check(&[
         ("{{ and .f (fail \"no\") }} {{ or .s (fail \"no\") }}", "false text"),
         ("{{ and .s .n }} {{ or .e .f }} {{ not .e }}", "1 false true"),
@@ -113,7 +113,7 @@ fn and_and_or_stop_at_the_operand_that_decides() {
 }
 
 #[test]
-fn arguments_of_the_wrong_type_or_number_are_refused() {
+fn checks_number_and_types_of_arguments() {
     for (source, part) in [
         ("{{ indent .n \"x\" }}", "expected int; got float64"),
         ("{{ trim .none }}", "expected string; got nil"),
@@ -134,7 +134,7 @@ fn arguments_of_the_wrong_type_or_number_are_refused() {
 }
 
 #[test]
-fn changes_of_a_map_are_seen_by_everyone() {
+fn maps_have_reference_semantics() {
     check(&[
         ("{{ $m := .m }}{{ $_ := set $m \"a\" 5 }}{{ .m.a }}", "5"),
         ("{{ range $k, $v := .m }}{{ $_ := unset $.m $k }}{{ end }}{{ .m }}", "map[]"),
@@ -143,12 +143,12 @@ fn changes_of_a_map_are_seen_by_everyone() {
 }
 
 #[test]
-fn each_reading_of_a_yaml_text_gives_a_value_of_its_own() {
+fn from_yaml_returns_separate_values() {
     check(&[("{{ $y := \"a: 1\" }}{{ $_ := set ($y | fromYaml) \"a\" 2 }}{{ ($y | fromYaml).a }}", "1")]);
 }
 
 #[test]
-fn tpl_sees_the_templates_around_it_and_keeps_its_own_to_itself() {
+fn tpl_defines_local_templates() {
     check(&[
         ("{{ define \"x\" }}[{{ . }}]{{ end }}{{ tpl \"{{ include \\\"x\\\" .s }}\" . }}", "[text]"),
         ("{{ tpl \"{{ define \\\"y\\\" }}in{{ end }}{{ include \\\"y\\\" . }}{{ .none }}\" . }}", "in"),

@@ -1,4 +1,4 @@
-//! What parses, and how what doesn't is reported.
+//! Parsing of valid templates, and reporting of syntax errors.
 
 use super::*;
 
@@ -7,20 +7,20 @@ fn error(source: &str) -> SyntaxError {
 }
 
 #[test]
-fn a_file_gives_its_own_template_first_and_then_its_definitions() {
+fn template_of_file_precedes_named_templates() {
     let templates = parse("t", "a{{ define \"x\" }}b{{ end }}{{ block \"y\" . }}c{{ end }}").unwrap();
     let names: Vec<_> = templates.iter().map(|template| &*template.name).collect();
     assert_eq!(names, ["t", "x", "y"]);
 }
 
 #[test]
-fn an_unknown_function_is_named_with_its_line() {
+fn unknown_function_is_named_with_line() {
     let SyntaxError { line, kind } = error("a\n{{ if .x }}{{ .y | sha256sum }}{{ end }}");
     assert_eq!((line, kind), (2, SyntaxErrorKind::UnknownFunction("sha256sum".into())));
 }
 
 #[test]
-fn what_go_refuses_is_refused() {
+fn rejects_what_go_rejects() {
     for source in [
         "{{ end }}",
         "{{ if .a }}",
@@ -47,13 +47,13 @@ fn what_go_refuses_is_refused() {
 }
 
 #[test]
-fn nesting_has_a_limit() {
+fn limits_nesting() {
     let source = format!("{}1{}", "{{ if ".to_owned() + &"(".repeat(101), ")".repeat(101) + " }}{{ end }}");
     assert!(matches!(error(&source).kind, SyntaxErrorKind::Malformed(message) if message.contains("nested")));
 }
 
 #[test]
-fn variables_may_be_declared_again_and_loops_may_be_left() {
+fn accepts_redeclaration_break_and_continue() {
     let source = "{{ $x := 1 }}{{ $x = 2 }}{{ range $k, $v := .a }}{{ if $v }}{{ break }}{{ else if $k }}\
                   {{ continue }}{{ end }}{{ $x := $k }}{{ end }}{{ with $y := .b }}{{ $y }}{{ end }}";
     assert!(parse("t", source).is_ok());

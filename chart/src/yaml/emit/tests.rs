@@ -1,4 +1,4 @@
-//! Vectors taken from `helm template` and properties that hold for any value.
+//! Test vectors from `helm template`, and properties of all values.
 
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
@@ -11,7 +11,7 @@ fn yaml(json: &Json) -> String {
 }
 
 #[test]
-fn lists_line_up_with_their_key_and_maps_are_indented() {
+fn indents_maps_but_not_lists() {
     assert_eq!(
         yaml(&json!({"b": [1, {"c": [], "d": {"e": null}}, [2, 3]], "a": {}})),
         "a: {}\nb:\n- 1\n- c: []\n  d:\n    e: null\n- - 2\n  - 3"
@@ -19,7 +19,7 @@ fn lists_line_up_with_their_key_and_maps_are_indented() {
 }
 
 #[test]
-fn strings_that_would_read_as_something_else_are_quoted() {
+fn quotes_ambiguous_strings() {
     for (text, written) in [
         ("true", "\"true\""),
         ("15", "\"15\""),
@@ -38,7 +38,7 @@ fn strings_that_would_read_as_something_else_are_quoted() {
 }
 
 #[test]
-fn texts_of_several_lines_are_literals() {
+fn writes_multi_line_text_as_literal() {
     assert_eq!(yaml(&json!({"a": "x\ny"})), "a: |-\n  x\n  y");
     assert_eq!(yaml(&json!({"a": "x\ny\n"})), "a: |\n  x\n  y");
     assert_eq!(yaml(&json!({"a": "x\n\n", "b": 1})), "a: |+\n  x\n\nb: 1");
@@ -48,14 +48,14 @@ fn texts_of_several_lines_are_literals() {
 }
 
 #[test]
-fn long_lines_are_folded_at_eighty_columns() {
+fn folds_lines_at_eighty_columns() {
     let words = ["word"; 20].join(" ");
     let folded = format!("a: {}\n  {}", ["word"; 16].join(" "), ["word"; 4].join(" "));
     assert_eq!(yaml(&json!({ "a": words })), folded);
 }
 
 #[test]
-fn keys_are_in_go_yamls_order() {
+fn sorts_keys_like_go_yaml() {
     let keys = ["b", "a10", "a9", "A", "a-b", "a_b", "ab", "a", "1", "10", "2", "a.b", "a/b"];
     let map: serde_json::Map<_, _> = keys.iter().map(|key| ((*key).to_owned(), json!(0))).collect();
     let written = yaml(&Json::Object(map));
@@ -64,12 +64,12 @@ fn keys_are_in_go_yamls_order() {
 }
 
 #[test]
-fn a_value_nested_too_deep_is_refused() {
+fn limits_nesting() {
     let mut value = Value::Nil;
     for _ in 0..1000 {
         value = Value::List(List::new(vec![value]));
     }
-    assert_eq!(to_yaml(&value, &Budget::default()), Err(Stop::Depth));
+    assert_eq!(to_yaml(&value, &Budget::default()), Err(EvalError::Depth));
 }
 
 fn any_text() -> impl Strategy<Value = String> {
@@ -101,8 +101,8 @@ fn any_value() -> impl Strategy<Value = Json> {
 
 proptest! {
     #[test]
-    fn what_is_written_reads_back_as_the_same_value(value in any_value()) {
-        // As in Helm, the last line's end is cut off, which a text of nothing but line ends would miss.
+    fn round_trips_through_parser(value in any_value()) {
+        // As in Helm, the output lacks the last line break, which is significant for a text of line breaks only.
         let written = yaml(&value) + "\n";
         prop_assert_eq!(parse(&written).map_err(|error| TestCaseError::fail(format!("{error}\n{written}")))?, value);
     }

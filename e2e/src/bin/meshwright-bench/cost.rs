@@ -1,38 +1,36 @@
-//! What the operator asked of the API server, counted from the audit log. Pure.
+//! The operator's API requests, counted from the audit log.
 
 use std::fmt;
 
-use meshwright_e2e::audit::{Audit, Entry};
+use meshwright_e2e::audit::{Audit, AuditEntry};
 use meshwright_e2e::mesh::OPERATOR;
 
-/// Requests by kind; those for the lease and the start of watches aside.
+/// Requests by kind, without those for the Lease and the start of watches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cost {
     /// Writes to objects of the mesh.
     pub(crate) objects: usize,
     /// Writes to the status of the installation.
     pub(crate) status: usize,
-    /// Writes to the installation itself: its finalizer.
+    /// Writes to the installation's finalizer.
     pub(crate) finalizer: usize,
     /// Writes to `ControllerRevisions`.
     pub(crate) revision: usize,
-    /// Events.
     pub(crate) events: usize,
-    /// Dry runs, which prove injection.
+    /// Dry runs of the injection check.
     pub(crate) dry_runs: usize,
-    /// Reads.
     pub(crate) reads: usize,
-    /// Writes that the server refused.
-    pub(crate) refused: usize,
+    /// Writes that the server rejected.
+    pub(crate) rejected: usize,
 }
 
-/// The operator's requests that are counted.
-pub(crate) fn requests(audit: &Audit) -> impl Iterator<Item = &Entry> {
+/// The operator's requests that count.
+pub(crate) fn requests(audit: &Audit) -> impl Iterator<Item = &AuditEntry> {
     audit.by(OPERATOR).filter(|entry| entry.resource != "leases" && entry.verb != "watch")
 }
 
-/// Whether this is a write to an object of the mesh that the server accepted.
-pub(crate) fn is_of_mesh(entry: &Entry) -> bool {
+/// Whether this is an accepted write to an object of the mesh.
+pub(crate) fn is_mesh_write(entry: &AuditEntry) -> bool {
     let own = ["meshinstallations", "meshinstallations/status", "controllerrevisions", "events", "leases"];
     entry.is_write() && entry.code < 300 && !own.contains(&entry.resource.as_str())
 }
@@ -41,22 +39,22 @@ impl Cost {
     pub(crate) fn of(audit: &Audit) -> Self {
         let mut cost = Self::default();
         for entry in requests(audit) {
-            let slot = match entry.resource.as_str() {
+            let count = match entry.resource.as_str() {
                 _ if entry.uri.contains("dryRun=All") => &mut cost.dry_runs,
                 _ if !entry.is_write() => &mut cost.reads,
-                _ if entry.code >= 300 => &mut cost.refused,
+                _ if entry.code >= 300 => &mut cost.rejected,
                 "meshinstallations/status" => &mut cost.status,
                 "meshinstallations" => &mut cost.finalizer,
                 "controllerrevisions" => &mut cost.revision,
                 "events" => &mut cost.events,
                 _ => &mut cost.objects,
             };
-            *slot += 1;
+            *count += 1;
         }
         cost
     }
 
-    /// Accepted writes, Events aside.
+    /// Accepted writes without Events.
     pub(crate) fn writes(&self) -> usize {
         self.objects + self.own()
     }
@@ -66,14 +64,14 @@ impl Cost {
         self.status + self.finalizer + self.revision
     }
 
-    /// Everything that was asked.
+    /// How many requests, reads and writes.
     pub(crate) fn requests(&self) -> usize {
-        self.writes() + self.events + self.dry_runs + self.reads + self.refused
+        self.writes() + self.events + self.dry_runs + self.reads + self.rejected
     }
 }
 
 impl fmt::Display for Cost {
-    /// Only what there is.
+    /// Lists the kinds that occur.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [
             (self.objects, "objects"),
@@ -83,7 +81,7 @@ impl fmt::Display for Cost {
             (self.events, "events"),
             (self.dry_runs, "dry runs"),
             (self.reads, "reads"),
-            (self.refused, "refused"),
+            (self.rejected, "rejected"),
         ];
         let named: Vec<_> =
             parts.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
@@ -103,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_counted_by_what_they_are_for() {
+    fn counts_requests_by_kind() {
         let log = [
             line(1, OPERATOR, "patch", "services", "/x", 201),
             line(2, OPERATOR, "patch", "meshinstallations/status", "/x", 200),
@@ -119,7 +117,7 @@ mod tests {
         ];
         let cost = Cost::of(&Audit::parse(&log.join("\n")));
         let expected =
-            Cost { objects: 1, status: 1, finalizer: 1, revision: 1, events: 1, dry_runs: 1, reads: 1, refused: 1 };
+            Cost { objects: 1, status: 1, finalizer: 1, revision: 1, events: 1, dry_runs: 1, reads: 1, rejected: 1 };
         assert_eq!(cost, expected);
         assert_eq!((cost.writes(), cost.own(), cost.requests()), (4, 3, 8));
         assert!(cost.to_string().starts_with("1 objects, 1 status"));

@@ -1,12 +1,12 @@
-//! What Meshwright costs, measured on the lab with a release build: prints a table of figures beside their budgets and
-//! those of the strongest peer. Timings are reported and never judged: they say as much of the machine as of the operator.
-//! Everything here does I/O but `cost.rs` and `table.rs`.
+//! Measures the operator's cost on the lab with a release build and prints a table with budgets and the Sail Operator's
+//! figures. Timings are reported but not checked, because they depend on the machine. Everything here does I/O except
+//! `cost.rs` and `table.rs`.
 
 mod cost;
-mod heal;
+mod drift;
+mod idle;
 mod install;
 mod memory;
-mod silence;
 mod start;
 mod table;
 
@@ -17,55 +17,55 @@ use clap::{Parser, ValueEnum};
 use meshwright_e2e::{LabOptions, TestResult, mesh, with_lab};
 use table::Table;
 
-/// What can be measured apart from the rest.
+/// Separately measurable sections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Part {
-    /// Time and writes of an installation, with istiod played by kwok
+enum Section {
+    /// Time and writes of an installation, with istiod simulated by kwok
     Install,
-    /// The same with the real istiod, until it is Ready
+    /// Time until Ready with the real istiod
     Ready,
-    /// What is deleted or edited comes back
-    Heal,
-    /// Writes at rest and while pods come and go
-    Silence,
-    /// Start, restart and hand-over
+    /// Time until deleted and edited objects are restored
+    Drift,
+    /// Writes while idle and during pod churn
+    Idle,
+    /// Start, restart and leader change
     Start,
-    /// Resident set
+    /// Resident set size
     Memory,
 }
 
 #[derive(Parser)]
-#[command(name = "meshwright-bench", about = "Measures the operator on the lab; needs a release build of it")]
-struct Options {
-    /// The operator; default: the release build of this checkout
+#[command(name = "meshwright-bench", about = "Measure the operator on the lab; requires a release build")]
+struct BenchOptions {
+    /// Path of the operator
     #[arg(long, env = "MESHWRIGHT_BIN", default_value = "target/release/meshwright")]
     operator: PathBuf,
-    /// Only these parts
+    /// Run only these sections
     #[arg(long, env = "BENCH_ONLY", value_delimiter = ',', value_enum)]
-    only: Vec<Part>,
-    /// Installations measured; the median is shown
+    only: Vec<Section>,
+    /// Number of installations; the table shows the median
     #[arg(long, env = "BENCH_INSTALLS", default_value_t = 3)]
     installs: usize,
-    /// Deletions of each kind; the median is shown
-    #[arg(long, env = "BENCH_HEALS", default_value_t = 5)]
-    heals: usize,
-    /// Only these kinds are deleted: plurals, with commas
+    /// Number of deletions per kind; the table shows the median
+    #[arg(long, env = "BENCH_REPAIRS", default_value_t = 5)]
+    repairs: usize,
+    /// Delete only these kinds, as comma-separated plural names
     #[arg(long, env = "BENCH_KINDS", value_delimiter = ',')]
     kinds: Vec<String>,
-    /// How long writes at rest are counted
+    /// Duration of the idle measurement in seconds
     #[arg(long, env = "BENCH_IDLE_SECONDS", default_value_t = 300)]
     idle_seconds: u64,
-    /// Injected pods that come and go
+    /// Number of injected pods that are created and deleted
     #[arg(long, env = "BENCH_CHURN", default_value_t = 500)]
     churn: usize,
-    /// Pods that are there when the resident set is measured
+    /// Number of pods during the memory measurement
     #[arg(long, env = "BENCH_PODS", default_value_t = 10_000)]
     pods: usize,
 }
 
-impl Options {
-    fn wants(&self, part: Part) -> bool {
-        self.only.is_empty() || self.only.contains(&part)
+impl BenchOptions {
+    fn wants(&self, section: Section) -> bool {
+        self.only.is_empty() || self.only.contains(&section)
     }
 
     fn lab(&self) -> LabOptions {
@@ -76,7 +76,7 @@ impl Options {
 }
 
 fn main() -> ExitCode {
-    match bench(Options::parse()) {
+    match bench(BenchOptions::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("meshwright-bench: {error}");
@@ -85,48 +85,49 @@ fn main() -> ExitCode {
     }
 }
 
-fn bench(mut options: Options) -> TestResult {
-    let given = options.operator.display().to_string();
-    let missing = |error| format!("{given}: {error}; build the operator with: make release");
+fn bench(mut options: BenchOptions) -> TestResult {
+    let path = options.operator.display().to_string();
+    let missing = |error| format!("{path}: {error}; build the operator with: make release");
     options.operator = options.operator.canonicalize().map_err(missing)?;
     let mut table = Table::default();
     let outcome = measure(&options, &mut table);
-    // What was measured before something failed took minutes, too.
+    // Prints partial results after a failure too: the measurements take minutes.
     table.print();
     outcome
 }
 
-fn measure(options: &Options, table: &mut Table) -> TestResult {
+fn measure(options: &BenchOptions, table: &mut Table) -> TestResult {
     sizes(options, table)?;
-    if options.wants(Part::Install) {
+    if options.wants(Section::Install) {
         install::measure(options, table)?;
     }
-    if [Part::Ready, Part::Heal, Part::Silence, Part::Start].into_iter().any(|part| options.wants(part)) {
+    if [Section::Ready, Section::Drift, Section::Idle, Section::Start].into_iter().any(|section| options.wants(section))
+    {
         with_lab(options.lab().audited(), async |lab| {
-            let mesh = mesh::Mesh::operator(lab).await?;
+            let mesh = mesh::Mesh::install_operator(lab).await?;
             install::ready(lab, &mesh, table).await?;
-            if options.wants(Part::Silence) {
-                silence::measure(lab, &mesh, options, table).await?;
+            if options.wants(Section::Idle) {
+                idle::measure(lab, &mesh, options, table).await?;
             }
-            if options.wants(Part::Heal) {
-                heal::measure(lab, &mesh, options, table).await?;
+            if options.wants(Section::Drift) {
+                drift::measure(lab, &mesh, options, table).await?;
             }
-            if options.wants(Part::Start) {
+            if options.wants(Section::Start) {
                 start::measure(lab, &mesh, table).await?;
             }
             Ok(())
         })?;
     }
-    if options.wants(Part::Memory) {
+    if options.wants(Section::Memory) {
         with_lab(options.lab(), async |lab| memory::measure(lab, options, table).await)?;
     }
     Ok(())
 }
 
-fn sizes(options: &Options, table: &mut Table) -> TestResult {
+fn sizes(options: &BenchOptions, table: &mut Table) -> TestResult {
     let of = |path: &std::path::Path| std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()));
-    let crd = mesh::config().join("crd/meshinstallations.yaml");
-    table.row("size of the binary", table::megabytes(of(&options.operator)?.len()), "< 20 MB", "74 MB");
-    table.row("size of its CRD", table::megabytes(of(&crd)?.len()), "< 0.2 MB", "2.2 MB");
+    let crd = mesh::config_dir().join("crd/meshinstallations.yaml");
+    table.row("binary size", table::megabytes(of(&options.operator)?.len()), "< 20 MB", "74 MB");
+    table.row("CRD size", table::megabytes(of(&crd)?.len()), "< 0.2 MB", "2.2 MB");
     Ok(())
 }

@@ -1,9 +1,9 @@
-//! The table that the bench prints.
+//! The result table.
 
 use std::io::Write as _;
 use std::time::Duration;
 
-/// Rows, in the order in which they were measured.
+/// Rows in the order of measurement.
 #[derive(Default)]
 pub(crate) struct Table {
     rows: Vec<[String; 4]>,
@@ -12,16 +12,16 @@ pub(crate) struct Table {
 const HEAD: [&str; 4] = ["figure", "measured", "budget", "Sail"];
 
 impl Table {
-    /// Adds a row, and tells it at once on standard error: the whole takes minutes.
+    /// Adds a row and prints it immediately to standard error, because a full run takes minutes.
     pub(crate) fn row(&mut self, figure: impl Into<String>, measured: impl Into<String>, budget: &str, peer: &str) {
         let row = [figure.into(), measured.into(), budget.to_owned(), peer.to_owned()];
         eprintln!("{}: {}", row.first().map_or("", String::as_str), row.get(1).map_or("", String::as_str));
         self.rows.push(row);
     }
 
-    /// Prints all rows as a table of Markdown.
+    /// Prints all rows as a Markdown table.
     pub(crate) fn print(&self) {
-        // A reader that has gone away is no reason to fail after minutes of work.
+        // Ignores a closed pipe.
         let _ = std::io::stdout().lock().write_all(self.text().as_bytes());
     }
 
@@ -41,29 +41,29 @@ impl Table {
     }
 }
 
-/// The middle one; of an even number, the later of the two.
+/// The median; the upper one of an even number of values.
 pub(crate) fn median<T: Ord + Copy>(values: &[T]) -> Option<T> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
     sorted.get(sorted.len() / 2).copied()
 }
 
-/// Seconds, to the millisecond.
+/// Formats seconds with milliseconds.
 pub(crate) fn seconds(time: Duration) -> String {
     format!("{:.3} s", time.as_secs_f64())
 }
 
-/// Bytes as MiB.
+/// Formats bytes as MiB.
 pub(crate) fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", exact(bytes) / exact(1024 * 1024))
 }
 
-/// Bytes as MB.
+/// Formats bytes as MB.
 pub(crate) fn megabytes(bytes: u64) -> String {
     format!("{:.2} MB", exact(bytes) / 1e6)
 }
 
-/// Sizes here lie far below what a double can tell apart.
+/// Converts sizes below 64 GiB without loss of relevant precision.
 fn exact(number: u64) -> f64 {
     f64::from(u32::try_from(number / 16).unwrap_or(u32::MAX)) * 16.0
 }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
+    fn aligns_columns() {
         let mut table = Table::default();
         table.row("a", "0.1 s", "< 1 s", "-");
         table.row("a long figure", "1 s", "-", "-");
@@ -85,13 +85,13 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_the_middle_of_the_sorted() {
+    fn median_sorts_values() {
         assert_eq!(median(&[5, 1, 3]), Some(3));
         assert_eq!(median::<u8>(&[]), None);
     }
 
     #[test]
-    fn sizes_are_told_in_their_units() {
+    fn formats_sizes_with_units() {
         assert_eq!(mebibytes(15 * 1024 * 1024), "15.0 MiB");
         assert_eq!(megabytes(13_478_408), "13.48 MB");
     }

@@ -1,12 +1,12 @@
-//! Ctrl-C and termination, from the first moment on.
+//! Handling of Ctrl-C and SIGTERM.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use meshwright_e2e::TestResult;
 
-/// A token that Ctrl-C or a termination cancels, also while the lab is still starting: it is then taken down in order.
-/// A second one ends the process at once, and the kernel ends what it has started.
+/// Returns a token that the first SIGINT or SIGTERM cancels, so that the lab stops in order even during its start. The
+/// second signal exits immediately; the kernel then kills the lab's processes.
 pub(crate) fn listen() -> TestResult<CancellationToken> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut interrupt, mut terminate) = {
@@ -14,7 +14,7 @@ pub(crate) fn listen() -> TestResult<CancellationToken> {
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
     };
     let token = CancellationToken::new();
-    let told = token.clone();
+    let shared = token.clone();
     let work = move || {
         runtime.block_on(async {
             for _ in 0..2 {
@@ -22,10 +22,10 @@ pub(crate) fn listen() -> TestResult<CancellationToken> {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
                 }
-                if told.is_cancelled() {
+                if shared.is_cancelled() {
                     std::process::exit(i32::from(super::INTERRUPTED));
                 }
-                told.cancel();
+                shared.cancel();
             }
         });
     };

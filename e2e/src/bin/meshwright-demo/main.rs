@@ -1,16 +1,16 @@
-//! `make demo`: a mesh from nothing, on this machine, as a person would like to watch it.
+//! `make demo`: installs a mesh on a local lab cluster and shows how the operator reverts drift.
 //!
-//! Starts a lab, installs the operator as a person would, applies config/samples, breaks the mesh and shows it heal.
-//! Everything here does I/O; what is computed lies in small functions beside it.
+//! Starts a lab, installs the operator from config/, applies config/samples, deletes objects of the mesh and shows that
+//! the operator recreates them.
 
-mod act;
-mod farewell;
-mod heal;
+mod drift;
 mod interrupt;
+mod next_steps;
+mod output;
 mod sample;
 mod shop;
-mod tell;
-mod watching;
+mod status;
+mod steps;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,37 +19,37 @@ use std::time::{Duration, Instant};
 use meshwright_e2e::{Lab, LabOptions, NodeSpec, Programs, TestResult, programs, with_lab};
 use tokio_util::sync::CancellationToken;
 
-/// The range that a provider without load balancers gave its customers.
+/// A narrow range, as on VMware Cloud PKS.
 const NODE_PORT_RANGE: &str = "30400-30449";
 const NODES: usize = 3;
-/// What a shell makes of a program that Ctrl-C ended.
+/// Exit code of a program that was ended by Ctrl-C.
 const INTERRUPTED: u8 = 130;
-/// What went wrong must not be hidden by a dump that hangs.
+/// Limits the dump, so that the original error is always printed.
 const DUMP_DEADLINE: Duration = Duration::from_mins(1);
 
-/// How the demo came to its end.
+/// How the demo ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Shown,
+enum DemoEnd {
+    Completed,
     Interrupted,
 }
 
-/// What the demo needs beside the lab.
+/// Paths and options of the demo.
 struct Tools {
-    /// The operator, which is also the command that shows the state.
+    /// The meshwright binary: operator and CLI.
     meshwright: PathBuf,
-    /// Releases of Istio.
+    /// Catalog of Istio releases.
     catalog: PathBuf,
-    /// config/ of the checkout.
+    /// The repository's config directory.
     config: PathBuf,
-    /// Ends by itself rather than wait for Ctrl-C.
+    /// Exits at the end instead of waiting for Ctrl-C.
     exit: bool,
 }
 
 fn main() -> ExitCode {
     match demo() {
-        Ok(End::Shown) => ExitCode::SUCCESS,
-        Ok(End::Interrupted) => ExitCode::from(INTERRUPTED),
+        Ok(DemoEnd::Completed) => ExitCode::SUCCESS,
+        Ok(DemoEnd::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(error) => {
             eprintln!("\nThe demo failed: {error}");
             ExitCode::FAILURE
@@ -57,43 +57,45 @@ fn main() -> ExitCode {
     }
 }
 
-fn demo() -> TestResult<End> {
+fn demo() -> TestResult<DemoEnd> {
     let tools = Tools::find()?;
     let interrupted = interrupt::listen()?;
     let mut options = LabOptions::default().node_port_range(NODE_PORT_RANGE);
     options.nodes = (1..=NODES).map(|n| NodeSpec::new(format!("node-{n}"))).collect();
     options.operator = Some(tools.meshwright.clone());
     options.catalog = Some(tools.catalog.clone());
-    tell::step(
+    output::step(
         1,
-        &format!("a cluster: etcd, API server, controllers, scheduler, {NODES} nodes, node ports {NODE_PORT_RANGE}"),
+        &format!(
+            "start a cluster: etcd, API server, controllers, scheduler, {NODES} nodes, node ports {NODE_PORT_RANGE}"
+        ),
     );
     let started = Instant::now();
     with_lab(options, async |lab| {
-        tell::done("the API server is ready", started.elapsed());
-        play(lab, &tools, &interrupted).await
+        output::done("the API server is ready", started.elapsed());
+        run(lab, &tools, &interrupted).await
     })
 }
 
-/// The demo, until its end or Ctrl-C. What a person would ask for after a failure is printed while the lab is there.
-async fn play(lab: &Lab, tools: &Tools, interrupted: &CancellationToken) -> TestResult<End> {
+/// Runs the demo until its end or Ctrl-C. Prints a dump of the cluster state after a failure.
+async fn run(lab: &Lab, tools: &Tools, interrupted: &CancellationToken) -> TestResult<DemoEnd> {
     let outcome = tokio::select! {
-        outcome = act::play(lab, tools) => outcome.map(|()| End::Shown),
-        () = interrupted.cancelled() => Ok(End::Interrupted),
+        outcome = steps::run(lab, tools) => outcome.map(|()| DemoEnd::Completed),
+        () = interrupted.cancelled() => Ok(DemoEnd::Interrupted),
     };
     if outcome.is_err() {
         let dump = tokio::time::timeout(DUMP_DEADLINE, lab.dump()).await;
-        eprintln!("{}", dump.unwrap_or_else(|_| "the API server didn't answer in time for a dump".to_owned()));
-    } else if matches!(outcome, Ok(End::Shown)) && !tools.exit {
-        tell::line("\nThe cluster stays until you press Ctrl-C.");
+        eprintln!("{}", dump.unwrap_or_else(|_| "the API server didn't respond in time for a dump".to_owned()));
+    } else if matches!(outcome, Ok(DemoEnd::Completed)) && !tools.exit {
+        output::line("\nThe cluster runs until you press Ctrl-C.");
         interrupted.cancelled().await;
     }
-    tell::line("\nStopping the cluster; nothing is left behind.");
+    output::line("\nStopping the cluster and deleting its files.");
     outcome
 }
 
 impl Tools {
-    /// Looks for everything before anything is started.
+    /// Locates all files before the cluster starts.
     fn find() -> TestResult<Self> {
         if Lab::is_external() {
             return Err(
@@ -101,11 +103,11 @@ impl Tools {
             );
         }
         Programs::find()?;
-        // Pods have working directories of their own, so paths are made absolute.
+        // Paths must be absolute, because Pods have their own working directories.
         let catalog = programs::catalog().and_then(|dir| dir.canonicalize().ok());
-        let catalog = catalog.ok_or("MESHWRIGHT_CATALOG names no directory of Istio releases; `make demo` sets it")?;
+        let catalog = catalog.ok_or("MESHWRIGHT_CATALOG is not set to an existing directory; `make demo` sets it")?;
         let meshwright = programs::operator();
-        let missing = |_| format!("the operator is not built: no {}; cargo build -p meshwright", meshwright.display());
+        let missing = |_| format!("{} does not exist; build it with: cargo build -p meshwright", meshwright.display());
         let meshwright = meshwright.canonicalize().map_err(missing)?;
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config").canonicalize()?;
         let exit = std::env::var_os("DEMO_EXIT").is_some_and(|value| value == "1");

@@ -1,13 +1,13 @@
-//! The samples that the demo applies: config/samples.
+//! Samples in config/samples.
 
 use meshwright_e2e::{Lab, TestResult};
 
 use super::Tools;
 
-/// The installation of config/samples/demo.yaml.
+/// Name of the MeshInstallation in config/samples/demo.yaml.
 pub(crate) const NAME: &str = "demo";
 
-/// Applies one file of config/samples.
+/// Applies a file in config/samples.
 pub(crate) async fn apply(lab: &Lab, tools: &Tools, sample: &str) -> TestResult {
     let path = tools.config.join("samples").join(sample);
     let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;

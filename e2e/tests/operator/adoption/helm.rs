@@ -1,4 +1,4 @@
-//! A mesh that Helm installed becomes the operator's, in place.
+//! In-place adoption of a mesh that Helm installed.
 
 use std::time::Instant;
 
@@ -9,10 +9,10 @@ use meshwright_e2e::mesh::{Mesh, NAME, VERSION, operator_writes};
 use meshwright_e2e::{Lab, LabOptions, TestResult, objects, run, wait};
 use serde_json::{Value, json};
 
-use super::{GATEWAY, MESH, install, managers, pods, stalled, to_the_mesh};
+use super::{GATEWAY, MESH, install, managers, mesh_writes, pods, stalled};
 use crate::cli::{file, meshwright};
 
-/// What the team that installed it with Helm has in its values files.
+/// Values of the istiod release.
 fn istiod_values() -> Value {
     json!({
         "meshConfig": {"accessLogFile": "/dev/stdout", "defaultConfig": {"holdApplicationUntilProxyStarts": true}},
@@ -34,68 +34,71 @@ fn gateway_values() -> Value {
     })
 }
 
-/// A mesh with a gateway, by Helm.
-async fn by_helm(lab: &Lab) -> TestResult {
+/// Installs a mesh with a gateway.
+async fn install_with_helm(lab: &Lab) -> TestResult {
     install(lab, "istio-base", "base", &json!({})).await?;
     install(lab, "istiod", "istiod", &istiod_values()).await?;
     objects::deployment_ready(&lab.client(), MESH, "istiod").await?;
-    Mesh::of(lab.client()).wait_strict().await?;
+    Mesh::connect(lab.client()).wait_fail_closed().await?;
     install(lab, GATEWAY, "gateway", &gateway_values()).await?;
     objects::deployment_ready(&lab.client(), MESH, GATEWAY).await?;
     Ok(())
 }
 
 #[test]
-fn a_mesh_of_helms_becomes_ours_without_a_restart_and_what_differs_is_named_before() {
+fn adopts_helm_installation_without_restarts() {
     run(LabOptions::default().audited(), async |lab| {
-        let mesh = Mesh::operator(lab).await?;
-        by_helm(lab).await?;
+        let mesh = Mesh::install_operator(lab).await?;
+        install_with_helm(lab).await?;
         let before = pods(lab).await?;
 
-        let mark = lab.settled_audit().await?.mark();
+        let start = lab.settled_audit().await?.position();
         let mut spec = json!({"version": VERSION, "gateways": [{"name": GATEWAY}]});
         mesh.apply(NAME, spec.clone()).await?;
-        let told = stalled(&mesh, "ForeignObject").await?;
-        assert!(told.contains("spec.adoption"), "{told}");
+        let message = stalled(&mesh, "UnmanagedResource").await?;
+        assert!(message.contains("spec.adoption"), "{message}");
         spec["adoption"] = "Adopt".into();
         mesh.apply(NAME, spec).await?;
-        let told = stalled(&mesh, "AdoptionDiffers").await?;
+        let message = stalled(&mesh, "AdoptionConflict").await?;
         let first = r#"Deployment istio-system/istio-ingressgateway spec.template.metadata.annotations["example.com/team"]: "edge" -> none"#;
-        assert!(told.contains(first), "{told}");
+        assert!(message.contains(first), "{message}");
         let audit = lab.settled_audit().await?;
-        assert_eq!(to_the_mesh(operator_writes(&audit, mark)), [""; 0]);
+        assert_eq!(mesh_writes(operator_writes(&audit, start)), [""; 0]);
 
         let adopt = meshwright(lab.kubeconfig(), &["adopt", "--name", NAME]).await?;
-        assert_eq!(adopt.code, Some(0), "{}{}", adopt.out, adopt.err);
-        assert!(adopt.err.contains("--selector owner=helm,name=istiod"), "{}", adopt.err);
-        let proposed: Value = serde_saphyr::from_str(&adopt.out)?;
-        let mark = lab.settled_audit().await?.mark();
-        let begun = Instant::now();
+        assert_eq!(adopt.code, Some(0), "{}{}", adopt.stdout, adopt.stderr);
+        assert!(adopt.stderr.contains("--selector owner=helm,name=istiod"), "{}", adopt.stderr);
+        let proposed: Value = serde_saphyr::from_str(&adopt.stdout)?;
+        let start = lab.settled_audit().await?.position();
+        let started = Instant::now();
         mesh.apply(NAME, proposed["spec"].clone()).await?;
         mesh.wait_ready(NAME).await?;
-        let took = begun.elapsed();
-        assert_eq!(pods(lab).await?, before, "no Pod was replaced or restarted");
-        let writes = to_the_mesh(operator_writes(&lab.settled_audit().await?, mark));
-        println!("taken over with {} writes to objects, Ready after {took:.1?}", writes.len());
+        let duration = started.elapsed();
+        assert_eq!(pods(lab).await?, before, "no Pod should be replaced or restarted");
+        let writes = mesh_writes(operator_writes(&lab.settled_audit().await?, start));
+        println!("adopted with {} object writes, Ready after {duration:.1?}", writes.len());
         let istiod = mesh.api("apps/v1", "Deployment", Some(MESH)).get("istiod").await?;
         assert!(!managers(&istiod).contains(&"helm".to_owned()), "{:?}", managers(&istiod));
-        assert!(!istiod.annotations().contains_key("meta.helm.sh/release-name"), "only Helm wanted it");
+        assert!(
+            !istiod.annotations().contains_key("meta.helm.sh/release-name"),
+            "Helm's annotations should be removed"
+        );
         let service = mesh.api("v1", "Service", Some(MESH)).get(GATEWAY).await?;
         assert_eq!(service.annotations().get("example.com/pool").map(String::as_str), Some("edge"));
         assert_eq!(service.data.pointer("/spec/ports/1/nodePort"), Some(&json!(31080)));
 
-        owned(lab, &mesh).await
+        assert_managed(lab, &mesh).await
     });
 }
 
-/// What was taken over is looked after and removed like what the operator made.
-async fn owned(lab: &Lab, mesh: &Mesh) -> TestResult {
+/// Checks that drift of adopted objects is reverted and that they are uninstalled.
+async fn assert_managed(lab: &Lab, mesh: &Mesh) -> TestResult {
     let secrets: Api<Secret> = Api::namespaced(lab.client(), MESH);
-    let helms = ListParams::default().labels("owner=helm");
-    secrets.delete_collection(&DeleteParams::default(), &helms).await?;
+    let helm_releases = ListParams::default().labels("owner=helm");
+    secrets.delete_collection(&DeleteParams::default(), &helm_releases).await?;
     let maps: Api<ConfigMap> = Api::namespaced(lab.client(), MESH);
     maps.delete("istio", &DeleteParams::default()).await?;
-    wait::until(wait::PATIENCE, "the ConfigMap to be back", async || {
+    wait::until(wait::TIMEOUT, "the ConfigMap to be recreated", async || {
         maps.get("istio").await.map(drop).map_err(|error| error.to_string())
     })
     .await?;
@@ -107,8 +110,8 @@ async fn owned(lab: &Lab, mesh: &Mesh) -> TestResult {
     Ok(())
 }
 
-/// The gateway's pods, by name: the level at which their proxies log.
-async fn levels(lab: &Lab) -> TestResult<Vec<(String, String)>> {
+/// Log levels of the proxies of the gateway's pods, by name.
+async fn proxy_log_levels(lab: &Lab) -> TestResult<Vec<(String, String)>> {
     let api: Api<Pod> = Api::namespaced(lab.client(), MESH);
     let pods = api.list(&ListParams::default().labels("istio=ingressgateway")).await?.items.into_iter();
     let level = |pod: &Pod| {
@@ -119,35 +122,35 @@ async fn levels(lab: &Lab) -> TestResult<Vec<(String, String)>> {
 }
 
 #[test]
-fn what_differs_is_changed_where_the_spec_says_so_and_gateways_get_pods_that_know_of_it() {
+fn overwrite_applies_differences_and_rolls_gateways() {
     run(LabOptions::default(), async |lab| {
-        let mesh = Mesh::operator(lab).await?;
-        by_helm(lab).await?;
+        let mesh = Mesh::install_operator(lab).await?;
+        install_with_helm(lab).await?;
         let before = pods(lab).await?;
-        let was = levels(lab).await?;
+        let was = proxy_log_levels(lab).await?;
         assert!(was.len() == 1 && was[0].1 == "info", "{was:?}");
         let adopt = meshwright(lab.kubeconfig(), &["adopt", "--name", NAME, "--overwrite"]).await?;
-        // All gateways get new pods, which is told even though nothing differs.
-        assert_eq!(adopt.code, Some(2), "{}{}", adopt.out, adopt.err);
-        let mut spec = serde_saphyr::from_str::<Value>(&adopt.out)?["spec"].clone();
+        // `--overwrite` rolls all gateways, which is reported although nothing differs.
+        assert_eq!(adopt.code, Some(2), "{}{}", adopt.stdout, adopt.stderr);
+        let mut spec = serde_saphyr::from_str::<Value>(&adopt.stdout)?["spec"].clone();
         spec["values"]["istiod"]["global"]["proxy"]["logLevel"] = "debug".into();
         let (_dir, path) = file(NAME, &spec, &json!({}))?;
         let plan = meshwright(lab.kubeconfig(), &["plan", "--file", &path, "--output", "json"]).await?;
-        let plan: Value = serde_saphyr::from_str(&plan.out)?;
-        let told = json!([{"kind": "Deployment", "namespace": MESH, "name": GATEWAY, "action": "Roll",
-            "because": "what the injector makes its proxy from changes"}]);
-        assert_eq!(plan["rollouts"], told);
+        let plan: Value = serde_saphyr::from_str(&plan.stdout)?;
+        let expected = json!([{"kind": "Deployment", "namespace": MESH, "name": GATEWAY, "action": "Roll",
+            "because": "the injection inputs of its proxy change"}]);
+        assert_eq!(plan["rollouts"], expected);
 
         mesh.apply(NAME, spec).await?;
         mesh.wait_ready(NAME).await?;
-        wait::until(wait::PATIENCE, "the gateway's pods to be new", async || {
-            let now = levels(lab).await.map_err(|error| error.to_string())?;
+        wait::until(wait::TIMEOUT, "the gateway's pods to be replaced", async || {
+            let now = proxy_log_levels(lab).await.map_err(|error| error.to_string())?;
             if now.len() == 1 && now[0].0 != was[0].0 && now[0].1 == "debug" { Ok(()) } else { Err(format!("{now:?}")) }
         })
         .await?;
         let now = pods(lab).await?;
         let istiod = before.iter().find(|(name, _)| name.starts_with("istiod-"));
-        assert!(istiod.is_some_and(|(name, pod)| now.get(name) == Some(pod)), "istiod's pod is the same");
+        assert!(istiod.is_some_and(|(name, pod)| now.get(name) == Some(pod)), "istiod's pod should not be replaced");
         mesh.wait_ready(NAME).await?;
         Ok(())
     });

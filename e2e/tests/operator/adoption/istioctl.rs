@@ -1,4 +1,4 @@
-//! A mesh that istioctl installed becomes the operator's: the control plane as it is, the gateways when they may be replaced.
+//! Adoption of a mesh that istioctl installed: the control plane in place, the gateways with replacement.
 
 use std::fs;
 use std::path::Path;
@@ -8,23 +8,23 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use meshwright_e2e::mesh::{Mesh, NAME, VERSION, operator_writes};
-use meshwright_e2e::witness::Injecting;
+use meshwright_e2e::recorder::InjectionMonitor;
 use meshwright_e2e::{Lab, LabOptions, Programs, TestResult, objects, run, wait};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::{GATEWAY, MESH, adopt, managers, pods, stalled, to_the_mesh, tool};
+use super::{GATEWAY, MESH, adopt, managers, mesh_writes, pods, stalled, tool};
 
 const ADMISSION: &str = "admissionregistration.k8s.io/v1";
-/// The webhook that answers for the default where istioctl installed, and the one of the chart, which it switches off.
-const STAND_IN: &str = "istio-revision-tag-default";
+/// The webhook that istioctl creates for the default tag, and the chart's webhook, which istioctl deactivates.
+const DEFAULT_TAG_WEBHOOK: &str = "istio-revision-tag-default";
 const INJECTOR: &str = "istio-sidecar-injector";
-/// A gateway whose pods have labels that no chart would make of its name.
+/// A gateway whose labels the gateway chart can't derive from its name.
 const INTERNAL: &str = "istio-ingressgateway-internal";
 
-/// The manifests that istioctl of the release has in it: the module's, with the release's version in its charts, as
-/// Istio's release build puts it there.
-async fn manifests(dir: &Path) -> TestResult {
+/// Exports istioctl's manifests from the Go module and sets the release's version in the charts, like Istio's release
+/// build.
+async fn export_manifests(dir: &Path) -> TestResult {
     let exported = Command::new(Programs::find()?.path("export-charts")).arg(dir).kill_on_drop(true).status().await?;
     assert!(exported.success(), "export-charts: {exported}");
     let charts = ["base", "istio-control/istio-discovery", "gateways/istio-ingress", "gateways/istio-egress"];
@@ -36,7 +36,7 @@ async fn manifests(dir: &Path) -> TestResult {
     Ok(())
 }
 
-/// The gateways for ingress, of which the profile has one.
+/// An IstioOperator with two ingress gateways; the profile has one.
 fn ingress() -> Value {
     let gateways = json!([
         {"name": GATEWAY, "enabled": true},
@@ -48,10 +48,10 @@ fn ingress() -> Value {
     })
 }
 
-/// A mesh with both gateways of the demo profile and another one, and a few values.
-async fn by_istioctl(lab: &Lab) -> TestResult {
+/// Installs a mesh with the gateways of the demo profile, an additional one, and some values.
+async fn install_with_istioctl(lab: &Lab) -> TestResult {
     let dir = tempfile::tempdir()?;
-    manifests(dir.path()).await?;
+    export_manifests(dir.path()).await?;
     let from = dir.path().display().to_string();
     let gateways = dir.path().join("gateways.yaml");
     fs::write(&gateways, ingress().to_string())?;
@@ -66,7 +66,7 @@ async fn by_istioctl(lab: &Lab) -> TestResult {
     let set: Vec<&str> = set.iter().flat_map(|value| ["--set", *value]).collect();
     let install = ["install", "--skip-confirmation", "--manifests", &from, "--filename", &file];
     tool(lab, "istioctl", &[&install[..], &set].concat()).await?;
-    Mesh::of(lab.client()).wait_strict().await?;
+    Mesh::connect(lab.client()).wait_fail_closed().await?;
     Ok(())
 }
 
@@ -77,72 +77,76 @@ fn without_patch(spec: &Value, name: &str) -> Value {
     spec
 }
 
-/// Somebody notes on an object whom to call.
-async fn note(api: &Api<DynamicObject>, name: &str) -> TestResult {
-    let note = json!({"metadata": {"annotations": {"example.com/call": "the mesh team"}}});
-    let params = PatchParams { field_manager: Some("somebody".into()), ..PatchParams::default() };
-    api.patch(name, &params, &Patch::Merge(&note)).await?;
+/// Annotates an object with another field manager.
+async fn annotate(api: &Api<DynamicObject>, name: &str) -> TestResult {
+    let annotation = json!({"metadata": {"annotations": {"example.com/call": "the mesh team"}}});
+    let params = PatchParams { field_manager: Some("another-manager".into()), ..PatchParams::default() };
+    api.patch(name, &params, &Patch::Merge(&annotation)).await?;
     Ok(())
 }
 
 #[test]
-fn a_mesh_of_istioctls_becomes_ours_without_a_restart_and_its_gateways_when_they_may_be_replaced() {
+fn adopts_istioctl_installation_without_restarting_istiod() {
     run(LabOptions::default().audited(), async |lab| {
-        let mesh = Mesh::operator(lab).await?;
-        by_istioctl(lab).await?;
+        let mesh = Mesh::install_operator(lab).await?;
+        install_with_istioctl(lab).await?;
         let deployments = mesh.api("apps/v1", "Deployment", Some(MESH));
-        note(&deployments, "istiod").await?;
+        annotate(&deployments, "istiod").await?;
         objects::namespace(&lab.client(), "shop", &[("istio-injection", "enabled")]).await?;
         let before = pods(lab).await?;
-        let asked = Injecting::start(lab.client(), "shop", Duration::from_millis(200));
+        let monitor = InjectionMonitor::start(lab.client(), "shop", Duration::from_millis(200));
 
-        let (ran, spec) = adopt(lab, NAME, &[]).await?;
-        assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
-        let left = format!("left: Deployment {MESH}/{GATEWAY} is in nothing");
-        assert!(ran.err.contains(&left) && ran.err.contains("--overwrite"), "{}", ran.err);
-        assert!(ran.err.contains(&format!("{STAND_IN} answers instead")), "{}", ran.err);
+        let (output, spec) = adopt(lab, NAME, &[]).await?;
+        assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+        let left = format!("not adopted: Deployment {MESH}/{GATEWAY}");
+        assert!(output.stderr.contains(&left) && output.stderr.contains("--overwrite"), "{}", output.stderr);
+        assert!(
+            output.stderr.contains(&format!("{DEFAULT_TAG_WEBHOOK}, created by istioctl, is active instead")),
+            "{}",
+            output.stderr
+        );
         let (_, with_gateways) = adopt(lab, NAME, &["--overwrite"]).await?;
 
-        let mark = lab.settled_audit().await?.mark();
+        let start = lab.settled_audit().await?.position();
         mesh.apply(NAME, without_patch(&spec, "istiod")).await?;
-        let told = stalled(&mesh, "AdoptionDiffers").await?;
-        assert!(told.contains(r#"labels["app.kubernetes.io/instance"]: "istio" -> "istiod""#), "{told}");
+        let message = stalled(&mesh, "AdoptionConflict").await?;
+        assert!(message.contains(r#"labels["app.kubernetes.io/instance"]: "istio" -> "istiod""#), "{message}");
         let audit = lab.settled_audit().await?;
-        assert_eq!(to_the_mesh(operator_writes(&audit, mark)), [""; 0]);
+        assert_eq!(mesh_writes(operator_writes(&audit, start)), [""; 0]);
         mesh.apply(NAME, spec.clone()).await?;
         mesh.wait_ready(NAME).await?;
-        assert_eq!(pods(lab).await?, before, "no Pod was replaced or restarted");
+        assert_eq!(pods(lab).await?, before, "no Pod should be replaced or restarted");
         let istiod = deployments.get("istiod").await?;
         assert!(!managers(&istiod).contains(&"istio-operator".to_owned()), "{:?}", managers(&istiod));
-        assert!(istiod.annotations().contains_key("example.com/call"), "somebody else's stays");
+        assert!(istiod.annotations().contains_key("example.com/call"), "annotations of other managers should remain");
 
-        gateways_are_replaced(lab, &mesh, with_gateways).await?;
-        the_default_is_ours(&mesh).await?;
-        let seen = asked.end();
-        assert!(seen.tried > 0 && seen.failures.is_empty(), "{seen:?}");
+        assert_gateways_replaced(lab, &mesh, with_gateways).await?;
+        assert_default_tag_adopted(&mesh).await?;
+        let results = monitor.stop();
+        assert!(results.attempts > 0 && results.failures.is_empty(), "{results:?}");
         Ok(())
     });
 }
 
-/// How many proxies a new pod of the shop gets.
-async fn proxies_of_a_pod(mesh: &Mesh) -> TestResult<usize> {
+/// Number of proxies in a new pod of the shop.
+async fn injected_proxies(mesh: &Mesh) -> TestResult<usize> {
     let shop: Api<Pod> = Api::namespaced(mesh.client(), "shop");
-    let dry = PostParams { dry_run: true, ..PostParams::default() };
-    let spec = shop.create(&dry, &objects::pod("once", &[("app", "once")])).await?.spec.unwrap_or_default();
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let spec = shop.create(&dry_run, &objects::pod("once", &[("app", "once")])).await?.spec.unwrap_or_default();
     let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
     Ok(all.filter(|container| container.name == "istio-proxy").count())
 }
 
-/// The injector of the control plane is switched on again, and what stood in for it goes.
-async fn the_default_is_ours(mesh: &Mesh) -> TestResult {
+/// Checks that the chart's webhook is active again and istioctl's webhook for the default tag can be deleted.
+async fn assert_default_tag_adopted(mesh: &Mesh) -> TestResult {
     let webhooks = mesh.api(ADMISSION, "MutatingWebhookConfiguration", None);
     let injector = webhooks.get(INJECTOR).await?.data;
     assert!(!injector.to_string().contains("istio.io/deactivated"), "{injector}");
-    assert_eq!(proxies_of_a_pod(mesh).await?, 1, "though both answer");
-    webhooks.delete(STAND_IN, &DeleteParams::default()).await?;
+    assert_eq!(injected_proxies(mesh).await?, 1, "although both webhooks are active");
+    webhooks.delete(DEFAULT_TAG_WEBHOOK, &DeleteParams::default()).await?;
     let services: Api<Service> = Api::namespaced(mesh.client(), MESH);
     services.delete("istiod-revision-tag-default", &DeleteParams::default()).await?;
-    assert_eq!(proxies_of_a_pod(mesh).await?, 1);
+    assert_eq!(injected_proxies(mesh).await?, 1);
     let validators = mesh.api(ADMISSION, "ValidatingWebhookConfiguration", None);
     let validator = validators.get("istiod-default-validator").await?.data;
     assert!(validator.pointer("/webhooks/0/clientConfig/caBundle").is_some(), "{validator}");
@@ -150,26 +154,29 @@ async fn the_default_is_ours(mesh: &Mesh) -> TestResult {
     Ok(())
 }
 
-/// No Deployment's selector can be changed: that is known before the Service leads to pods that never come.
-async fn another_selector_is_refused(lab: &Lab, mesh: &Mesh, mut spec: Value) -> TestResult {
+/// Checks that a changed selector, which is immutable, is rejected before the Service is written.
+async fn assert_selector_change_rejected(lab: &Lab, mesh: &Mesh, mut spec: Value) -> TestResult {
     let internal = spec["gateways"].as_array_mut().into_iter().flatten().find(|gateway| gateway["name"] == INTERNAL);
     let removed = internal.and_then(Value::as_object_mut).and_then(|gateway| gateway.remove("values"));
     assert_eq!(removed, Some(json!({"labels": {"app": GATEWAY, "istio": "internal"}})));
-    let mark = lab.settled_audit().await?.mark();
+    let start = lab.settled_audit().await?.position();
     mesh.apply(NAME, spec).await?;
-    let told = stalled(mesh, "AdoptionDiffers").await?;
-    assert!(told.contains(r#"spec.selector.matchLabels.istio: "internal" -> "ingressgateway-internal""#), "{told}");
-    // Gateways are taken over one after the other; nothing of this one is, its Service least of all.
-    let mut writes = operator_writes(&lab.settled_audit().await?, mark);
+    let message = stalled(mesh, "AdoptionConflict").await?;
+    assert!(
+        message.contains(r#"spec.selector.matchLabels.istio: "internal" -> "ingressgateway-internal""#),
+        "{message}"
+    );
+    // Gateways are adopted one by one; no object of this one may be written.
+    let mut writes = operator_writes(&lab.settled_audit().await?, start);
     writes.retain(|write| write.contains(INTERNAL));
     assert_eq!(writes, [""; 0]);
     Ok(())
 }
 
-/// Their Services stay as they are, and istiod too.
-async fn gateways_are_replaced(lab: &Lab, mesh: &Mesh, spec: Value) -> TestResult {
+/// Checks that the gateways' pods are replaced without changes to their Services or to istiod's pod.
+async fn assert_gateways_replaced(lab: &Lab, mesh: &Mesh, spec: Value) -> TestResult {
     let services: Api<Service> = Api::namespaced(lab.client(), MESH);
-    let place = async || -> TestResult<Value> {
+    let service_specs = async || -> TestResult<Value> {
         let mut all = Vec::new();
         for name in [GATEWAY, INTERNAL] {
             let spec = services.get(name).await?.spec.unwrap_or_default();
@@ -177,12 +184,12 @@ async fn gateways_are_replaced(lab: &Lab, mesh: &Mesh, spec: Value) -> TestResul
         }
         Ok(Value::Array(all))
     };
-    let (address, before) = (place().await?, pods(lab).await?);
-    another_selector_is_refused(lab, mesh, spec.clone()).await?;
+    let (specs, before) = (service_specs().await?, pods(lab).await?);
+    assert_selector_change_rejected(lab, mesh, spec.clone()).await?;
     mesh.apply(NAME, spec).await?;
     mesh.wait_ready(NAME).await?;
-    assert_eq!(place().await?, address);
-    wait::until(wait::PATIENCE, "the gateways' old Pods to be gone", async || {
+    assert_eq!(service_specs().await?, specs);
+    wait::until(wait::TIMEOUT, "deletion of the gateways' old Pods", async || {
         let now = pods(lab).await.map_err(|error| error.to_string())?;
         let old: Vec<&String> =
             now.iter().filter(|(name, pod)| before.get(*name) == Some(pod)).map(|(name, _)| name).collect();

@@ -1,8 +1,8 @@
-//! Meshes that others installed become the operator's, in place.
+//! In-place adoption of meshes that Helm or istioctl installed.
 
-mod beside;
 mod helm;
 mod istioctl;
+mod two_revisions;
 
 use std::collections::BTreeMap;
 use std::process::Output;
@@ -16,12 +16,12 @@ use meshwright_e2e::{Lab, Programs, TestResult, programs};
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::cli::{Ran, meshwright};
+use crate::cli::{CommandOutput, meshwright};
 
 const MESH: &str = "istio-system";
 const GATEWAY: &str = "istio-ingressgateway";
 
-/// Runs one of the lab's programs against the lab.
+/// Runs a program of the lab with the lab's kubeconfig.
 async fn tool(lab: &Lab, program: &str, args: &[&str]) -> TestResult<String> {
     let home = tempfile::tempdir()?;
     let mut command = Command::new(Programs::find()?.path(program));
@@ -31,12 +31,12 @@ async fn tool(lab: &Lab, program: &str, args: &[&str]) -> TestResult<String> {
     if status.success() { Ok(text(stdout)) } else { Err(text([stdout, stderr].concat()).into()) }
 }
 
-/// Installs a chart of the catalog's release, as its users do.
+/// Installs a chart of the catalog's release with `helm install`.
 async fn install(lab: &Lab, release: &str, chart: &str, values: &Value) -> TestResult {
     let catalog = programs::catalog().ok_or("MESHWRIGHT_CATALOG is not set")?;
     let chart = catalog.join(VERSION).join("charts").join(chart);
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("values.yaml");
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("values.yaml");
     std::fs::write(&file, values.to_string())?;
     let (chart, file) = (chart.display().to_string(), file.display().to_string());
     tool(lab, "helm", &["install", release, &chart, "--namespace", MESH, "--create-namespace", "--values", &file])
@@ -44,14 +44,14 @@ async fn install(lab: &Lab, release: &str, chart: &str, values: &Value) -> TestR
     Ok(())
 }
 
-/// What `meshwright adopt` says, and the spec that it proposes.
-async fn adopt(lab: &Lab, name: &str, args: &[&str]) -> TestResult<(Ran, Value)> {
-    let ran = meshwright(lab.kubeconfig(), &[&["adopt", "--name", name][..], args].concat()).await?;
-    let proposed: Value = serde_saphyr::from_str(&ran.out)?;
-    Ok((ran, proposed["spec"].clone()))
+/// Output of `meshwright adopt` and the proposed spec.
+async fn adopt(lab: &Lab, name: &str, args: &[&str]) -> TestResult<(CommandOutput, Value)> {
+    let output = meshwright(lab.kubeconfig(), &[&["adopt", "--name", name][..], args].concat()).await?;
+    let proposed: Value = serde_saphyr::from_str(&output.stdout)?;
+    Ok((output, proposed["spec"].clone()))
 }
 
-/// Every Pod of the mesh: its UID, and how often its containers were restarted.
+/// UID and number of restarts of every Pod of the mesh, by name.
 async fn pods(lab: &Lab) -> TestResult<BTreeMap<String, (String, i32)>> {
     let api: Api<Pod> = Api::namespaced(lab.client(), MESH);
     let pods = api.list(&ListParams::default()).await?.items.into_iter();
@@ -64,8 +64,8 @@ async fn pods(lab: &Lab) -> TestResult<BTreeMap<String, (String, i32)>> {
         .collect())
 }
 
-/// What is written to objects, and not to the installation itself and the operator's memory.
-fn to_the_mesh(writes: Vec<String>) -> Vec<String> {
+/// Writes to objects of the mesh, without those to the installation and its revision history.
+fn mesh_writes(writes: Vec<String>) -> Vec<String> {
     let own = |write: &String| write.contains(" meshinstallations") || write.contains(" controllerrevisions ");
     writes.into_iter().filter(|write| !own(write)).collect()
 }

@@ -1,8 +1,8 @@
-//! Node ports: chosen inside the API server's range, kept through everything, refused with the right words.
+//! Node ports: assignment in the API server's range, stability, and conflicts.
 
-mod kept;
+mod conflicts;
 mod range;
-mod refused;
+mod stable;
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use meshwright_api::MeshInstallationStatus;
-use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR_NAMESPACE, small};
+use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR_NAMESPACE, demo_spec};
 use meshwright_e2e::{TestResult, wait};
 use serde_json::{Value, json};
 
 const NAMESPACE: &str = "istio-system";
 
-/// Numbers by `service/port`.
+/// Node port numbers by `service/port`.
 type Ports = BTreeMap<String, i32>;
 
 fn with(gateways: Value) -> Value {
-    let mut spec = small();
+    let mut spec = demo_spec();
     spec["gateways"] = gateways;
     spec
 }
@@ -43,8 +43,8 @@ fn services(mesh: &Mesh) -> Api<Service> {
     Api::namespaced(mesh.client(), NAMESPACE)
 }
 
-/// What the gateways' Services hold.
-async fn held(mesh: &Mesh) -> Result<Ports, String> {
+/// Node ports of the gateways' Services.
+async fn service_ports(mesh: &Mesh) -> Result<Ports, String> {
     let params = ListParams::default().labels("meshwright.dev/installation");
     let list = services(mesh).list(&params).await.map_err(|error| error.to_string())?;
     let mut ports = Ports::new();
@@ -59,11 +59,11 @@ async fn held(mesh: &Mesh) -> Result<Ports, String> {
     Ok(ports)
 }
 
-/// Waits until the Services hold these ports.
-async fn holds(mesh: &Mesh, what: &str, expected: &Ports) -> TestResult {
-    wait::until(wait::PATIENCE, format!("{what}: {expected:?}"), async || {
-        let seen = held(mesh).await?;
-        if seen == *expected { Ok(()) } else { Err(format!("{seen:?}")) }
+/// Waits until the Services have these ports.
+async fn wait_service_ports(mesh: &Mesh, what: &str, expected: &Ports) -> TestResult {
+    wait::until(wait::TIMEOUT, format!("{what}: {expected:?}"), async || {
+        let actual = service_ports(mesh).await?;
+        if actual == *expected { Ok(()) } else { Err(format!("{actual:?}")) }
     })
     .await?;
     Ok(())
@@ -73,7 +73,7 @@ fn ports(expected: &[(&str, i32)]) -> Ports {
     expected.iter().map(|(slot, number)| ((*slot).to_owned(), *number)).collect()
 }
 
-/// A Service of somebody else with that node port.
+/// Creates an unmanaged Service with this node port.
 async fn occupy(mesh: &Mesh, name: &str, number: i32) -> TestResult {
     let service = json!({
         "metadata": {"name": name},
@@ -84,7 +84,7 @@ async fn occupy(mesh: &Mesh, name: &str, number: i32) -> TestResult {
     Ok(())
 }
 
-async fn leave(mesh: &Mesh, name: &str) -> TestResult {
+async fn release(mesh: &Mesh, name: &str) -> TestResult {
     let api: Api<Service> = Api::namespaced(mesh.client(), "default");
     api.delete(name, &DeleteParams::default()).await?;
     Ok(())
@@ -94,7 +94,7 @@ async fn status(mesh: &Mesh) -> TestResult<MeshInstallationStatus> {
     Ok(mesh.installations().get(NAME).await?.status.unwrap_or_default())
 }
 
-/// Ends all replicas of the operator; their Deployment makes new ones.
+/// Deletes all Pods of the operator and waits for new ones.
 async fn restart_operator(mesh: &Mesh) -> TestResult {
     let pods: Api<Pod> = Api::namespaced(mesh.client(), OPERATOR_NAMESPACE);
     let before: Vec<String> =
@@ -102,7 +102,7 @@ async fn restart_operator(mesh: &Mesh) -> TestResult {
     for name in &before {
         pods.delete(name, &DeleteParams::default()).await?;
     }
-    wait::until(wait::PATIENCE, "the operator's old pods to be gone", async || {
+    wait::until(wait::TIMEOUT, "deletion of the operator's old pods", async || {
         let list = pods.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
         let old: Vec<String> =
             list.iter().map(kube::ResourceExt::name_any).filter(|name| before.contains(name)).collect();
@@ -113,11 +113,11 @@ async fn restart_operator(mesh: &Mesh) -> TestResult {
     Ok(())
 }
 
-/// Deletes a Service and waits until another of that name is there.
-async fn delete_service(mesh: &Mesh, name: &str) -> TestResult {
+/// Deletes a Service and waits until the operator has recreated it.
+async fn recreate_service(mesh: &Mesh, name: &str) -> TestResult {
     let uid = services(mesh).get(name).await?.uid();
     services(mesh).delete(name, &DeleteParams::default()).await?;
-    wait::until(wait::PATIENCE, format!("the Service {name} to be back"), async || {
+    wait::until(wait::TIMEOUT, format!("the Service {name} to be recreated"), async || {
         let found = services(mesh).get_opt(name).await.map_err(|error| error.to_string())?;
         match found {
             Some(service) if service.uid() != uid => Ok(()),

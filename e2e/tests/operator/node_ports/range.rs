@@ -1,4 +1,4 @@
-//! The API server's range: learnt late, and learnt anew.
+//! Discovery of the API server's node port range.
 
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Service;
@@ -8,14 +8,14 @@ use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR_NAMESPACE};
 use meshwright_e2e::{LabOptions, run, wait};
 use serde_json::json;
 
-use super::{delete_service, gateway, holds, http, ports, restart_operator, services, status, with};
-use crate::stalling::stalled;
+use super::{gateway, http, ports, recreate_service, restart_operator, services, status, wait_service_ports, with};
+use crate::stalled::wait_stalled;
 
 #[test]
-fn a_server_that_does_not_tell_its_range_is_learnt_from_when_it_refuses() {
+fn discovers_range_from_rejected_service() {
     run(LabOptions::default().node_port_range("30400-30449"), async |lab| {
-        let mesh = Mesh::operator(lab).await?;
-        // A webhook that doesn't answer is asked before the range is looked at, and so hides it.
+        let mesh = Mesh::install_operator(lab).await?;
+        // The API server calls webhooks before it validates the port, so a failing webhook prevents discovery.
         let rule =
             json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["services"]});
         let hook = json!({
@@ -28,10 +28,12 @@ fn a_server_that_does_not_tell_its_range_is_learnt_from_when_it_refuses() {
         webhooks.create(&PostParams::default(), &serde_json::from_value(webhook)?).await?;
         let services: Api<Service> = Api::namespaced(lab.client(), OPERATOR_NAMESPACE);
         let trial = json!({"metadata": {"name": "trial"}, "spec": {"ports": [{"port": 80}]}});
-        let (trial, dry) = (serde_json::from_value(trial)?, PostParams { dry_run: true, ..PostParams::default() });
-        wait::until(wait::PATIENCE, "the webhook to be asked", async || match services.create(&dry, &trial).await {
-            Ok(_) => Err("a Service could be made".to_owned()),
-            Err(_) => Ok(()),
+        let (trial, dry_run) = (serde_json::from_value(trial)?, PostParams { dry_run: true, ..PostParams::default() });
+        wait::until(wait::TIMEOUT, "the webhook to take effect", async || {
+            match services.create(&dry_run, &trial).await {
+                Ok(_) => Err("a Service was admitted".to_owned()),
+                Err(_) => Ok(()),
+            }
         })
         .await?;
         restart_operator(&mesh).await?;
@@ -44,7 +46,12 @@ fn a_server_that_does_not_tell_its_range_is_learnt_from_when_it_refuses() {
         let two = json!([{"name": "https", "port": 443}, {"name": "http3", "port": 443, "protocol": "UDP"}]);
         mesh.apply(NAME, with(json!([gateway("edge", json!({"type": "NodePort", "ports": two}))]))).await?;
         mesh.wait_ready(NAME).await?;
-        holds(&mesh, "the server's words", &ports(&[("edge/https", 30400), ("edge/http3", 30400)])).await?;
+        wait_service_ports(
+            &mesh,
+            "the range in the server's error",
+            &ports(&[("edge/https", 30400), ("edge/http3", 30400)]),
+        )
+        .await?;
         let range = status(&mesh).await?.platform.node_port_range.unwrap();
         assert_eq!((range.range.as_str(), range.source), ("30400-30449", NodePortRangeSource::Discovered));
         Ok(())
@@ -52,23 +59,23 @@ fn a_server_that_does_not_tell_its_range_is_learnt_from_when_it_refuses() {
 }
 
 #[test]
-fn a_range_that_changes_is_noticed_when_it_matters() {
+fn detects_changed_range() {
     run(LabOptions::default().node_port_range("30400-30449"), async |lab| {
-        let mesh = Mesh::operator(lab).await?;
+        let mesh = Mesh::install_operator(lab).await?;
         let spec = |number: Option<i32>| with(json!([gateway("edge", http(number))]));
         mesh.apply(NAME, spec(None)).await?;
         mesh.wait_ready(NAME).await?;
         lab.restart_api_server("30500-30549").await?;
         mesh.deployment_ready(OPERATOR_NAMESPACE, "meshwright").await?;
 
-        delete_service(&mesh, "edge").await?;
-        holds(&mesh, "chosen in the new range", &ports(&[("edge/http2", 30500)])).await?;
-        wait::until(wait::PATIENCE, "status to tell the new range", async || {
-            let told = status(&mesh).await.map_err(|error| error.to_string())?.platform.node_port_range;
-            if told.as_ref().is_some_and(|told| told.range == "30500-30549") {
+        recreate_service(&mesh, "edge").await?;
+        wait_service_ports(&mesh, "assigned in the new range", &ports(&[("edge/http2", 30500)])).await?;
+        wait::until(wait::TIMEOUT, "status to report the new range", async || {
+            let range = status(&mesh).await.map_err(|error| error.to_string())?.platform.node_port_range;
+            if range.as_ref().is_some_and(|range| range.range == "30500-30549") {
                 Ok(())
             } else {
-                Err(format!("{told:?}"))
+                Err(format!("{range:?}"))
             }
         })
         .await?;
@@ -78,12 +85,17 @@ fn a_range_that_changes_is_noticed_when_it_matters() {
         mesh.deployment_ready(OPERATOR_NAMESPACE, "meshwright").await?;
         mesh.apply(NAME, spec(Some(30577))).await?;
         mesh.wait_ready(NAME).await?;
-        holds(&mesh, "a wider range is asked for before anything is refused", &ports(&[("edge/http2", 30577)])).await?;
+        wait_service_ports(
+            &mesh,
+            "the range is rediscovered before a port is rejected",
+            &ports(&[("edge/http2", 30577)]),
+        )
+        .await?;
 
         lab.restart_api_server("30400-30449").await?;
         mesh.deployment_ready(OPERATOR_NAMESPACE, "meshwright").await?;
         services(&mesh).delete("edge", &DeleteParams::default()).await?;
-        stalled(&mesh, NAME, "NodePortOutOfRange", &["30577", "30400-30449"]).await?;
+        wait_stalled(&mesh, NAME, "NodePortOutOfRange", &["30577", "30400-30449"]).await?;
         Ok(())
     });
 }

@@ -1,55 +1,50 @@
-//! Who asks a registry. Reads what `docker login` and `helm registry login` leave behind, in Docker's format.
+//! Registry credentials. Reads Docker's configuration, which `docker login` and `helm registry login` write.
 
 use std::{env, fmt, path::PathBuf};
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 
-/// Who asks a registry.
+/// Credentials for a registry.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credentials {
-    /// Nobody in particular.
+    /// Anonymous access, as for public registries.
     Anonymous,
-    /// Somebody with a password.
+    /// A user name and a password.
     Password {
-        /// The user's name.
+        /// The user name.
         username: String,
-        /// The password; never shown.
+        /// The password; never logged.
         password: String,
     },
 }
 
-/// What is kept of a registry's credentials can't be used.
+/// The credentials in Docker's configuration can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadCredentialsError {
-    /// Only the login program could make a password of it.
+    /// An identity token must first be exchanged for an access token, which is not implemented.
     #[error(
-        "Docker's configuration has an identity token for {registry}, which isn't supported: give --username and a \
+        "Docker's configuration has an identity token for {registry}, which is not supported; use --username and a \
          password"
     )]
-    IdentityToken {
-        /// The registry.
-        registry: String,
-    },
-    /// It can't be read, or the helper that it names failed.
-    #[error("the credentials for {registry} in Docker's configuration can't be used")]
+    IdentityToken { registry: String },
+    /// The file can't be read, or the credential helper failed.
+    #[error("can't read the credentials for {registry} from Docker's configuration")]
     Docker {
-        /// The registry.
         registry: String,
-        /// Cause.
         #[source]
         source: CredentialRetrievalError,
     },
 }
 
 impl Credentials {
-    /// What Docker's configuration (`$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`) has for a registry, by
-    /// itself or by the helper that it names; nobody in particular if there is none.
+    /// Reads the credentials for a registry from Docker's configuration (`$DOCKER_CONFIG/config.json`, else
+    /// `~/.docker/config.json`) or its credential helper; anonymous if there are none.
     pub fn from_docker(registry: &str) -> Result<Self, ReadCredentialsError> {
-        // The library takes a file that isn't there for one that can't be read.
+        // The library doesn't distinguish a missing file from an unreadable one.
         if !docker_config().is_some_and(|path| path.exists()) {
             return Ok(Self::Anonymous);
         }
-        // Where Docker's own registry answers, and where its credentials are kept.
+        // Docker keeps the credentials of its own registry under another host.
         let server = if registry == "docker.io" { "index.docker.io" } else { registry };
         Self::of(registry, docker_credential::get_credential(server))
     }
@@ -70,14 +65,14 @@ impl Credentials {
     }
 }
 
-/// Where Docker keeps its configuration.
+/// The path of Docker's configuration.
 fn docker_config() -> Option<PathBuf> {
     let named = env::var_os("DOCKER_CONFIG").map(PathBuf::from);
-    let folder = named.or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker")))?;
-    Some(folder.join("config.json"))
+    let directory = named.or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker")))?;
+    Some(directory.join("config.json"))
 }
 
-/// Without the password.
+/// Omits the password.
 impl fmt::Display for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -87,7 +82,7 @@ impl fmt::Display for Credentials {
     }
 }
 
-/// Without the password.
+/// Omits the password.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Credentials({self})")
@@ -99,14 +94,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_an_entry_nobody_in_particular_asks() {
+    fn is_anonymous_without_entry() {
         for error in [CredentialRetrievalError::ConfigNotFound, CredentialRetrievalError::NoCredentialConfigured] {
             assert_eq!(Credentials::of("r", Err(error)).unwrap(), Credentials::Anonymous);
         }
     }
 
     #[test]
-    fn what_cannot_be_used_is_an_error_that_names_the_registry() {
+    fn errors_name_the_registry() {
         let token = Ok(DockerCredential::IdentityToken("t".into()));
         assert!(Credentials::of("r.example.com", token).unwrap_err().to_string().contains("r.example.com"));
         let broken = Credentials::of("r.example.com", Err(CredentialRetrievalError::ConfigReadError)).unwrap_err();
@@ -114,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_never_shown() {
+    fn never_shows_password() {
         let found = Ok(DockerCredential::UsernamePassword("me".into(), "secret".into()));
         let credentials = Credentials::of("r", found).unwrap();
         let shown = format!("{credentials} {credentials:?}");

@@ -1,4 +1,4 @@
-//! What can go wrong between here and a registry, in words that say what to do.
+//! Errors of registry access.
 
 use std::error::Error;
 
@@ -10,142 +10,109 @@ use oci_client::{
 use super::Credentials;
 use crate::catalog::{ChartName, Digest, archive::ReadArchiveError, assemble::AssembleError, put::PutError};
 
-/// A release can't be pulled; the catalog is as it was.
+/// A release can't be pulled; the catalog is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
-    /// The machine's certificates or its proxy settings can't be used.
-    #[error("can't make a client for registries")]
+    /// The certificates or proxy settings are invalid.
+    #[error("can't create an HTTP client for registries")]
     Client(#[source] Box<reqwest::Error>),
-    /// No answer.
-    #[error("registry {registry} can't be reached, or broke off")]
+    /// No connection, or the connection broke.
+    #[error("registry {registry} can't be reached")]
     Unreachable {
-        /// The registry.
         registry: String,
-        /// Cause.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
     /// Credentials are missing or wrong.
     #[error(
-        "registry {registry} refuses {artifact} when asked {who}: its credentials come from Docker's configuration, as \
-         `docker login {registry}` or a mounted Secret leaves it, or by --username"
+        "registry {registry} denied access to {artifact} {who}; set credentials in Docker's configuration (`docker login \
+     {registry}` or a mounted Secret) or with --username"
     )]
-    Refused {
-        /// The registry.
-        registry: String,
-        /// What was asked for.
-        artifact: String,
-        /// By whom.
-        who: String,
-    },
-    /// No such artifact.
-    #[error("there is no {artifact}")]
-    Missing {
-        /// What was asked for.
-        artifact: String,
-    },
-    /// The manifest is there, and what it names isn't.
-    #[error("{artifact} is incomplete: the registry lacks its archive {digest}")]
+    Denied { registry: String, artifact: String, who: String },
+    /// The artifact doesn't exist.
+    #[error("{artifact} not found")]
+    Missing { artifact: String },
+    /// The manifest exists, but its layer doesn't.
+    #[error("{artifact} is incomplete: layer {digest} not found")]
     Incomplete {
-        /// What was asked for.
         artifact: String,
-        /// The archive's digest.
+        /// The layer's digest.
         digest: String,
     },
-    /// Something else was pushed there.
-    #[error("{artifact} is no Helm chart: it has {found}")]
+    /// The artifact has another type.
+    #[error("{artifact} is not a Helm chart; it has {found}")]
     NotAChart {
-        /// What was asked for.
         artifact: String,
-        /// What it is made of.
+        /// The media types of its layers.
         found: String,
     },
-    /// What was sent isn't what it was to be.
-    #[error("{artifact} is damaged: what the registry sends has digest {found}, not {wanted}")]
+    /// The content doesn't match its digest.
+    #[error("{artifact} is damaged: the registry sent digest {found}, expected {wanted}")]
     Damaged {
-        /// What was asked for.
         artifact: String,
-        /// Digest that it should have.
+        /// The expected digest.
         wanted: String,
-        /// Digest that it has.
+        /// The actual digest.
         found: String,
     },
-    /// The tag means something else by now.
+    /// The tag was moved to another chart.
     #[error(
-        "{artifact} is not the chart that this mesh was made with: its files have digest {found}, not {wanted}; push that \
-         one again, or change the spec to take the new one"
+        "{artifact} is not the chart that this mesh was installed with: its files have digest {found}, expected {wanted}; \
+     push the original chart again, or change the spec to accept the new one"
     )]
     Moved {
-        /// What was asked for.
         artifact: String,
-        /// Digest of the files that it should have.
+        /// The expected digest of the files.
         wanted: Digest,
-        /// Digest of those that it has.
+        /// The actual digest of the files.
         found: Digest,
     },
-    /// More than any chart of Istio's has, or any answer about one.
+    /// Exceeds the limit for charts or responses.
     #[error("{artifact} is larger than {limit} MiB")]
-    TooLarge {
-        /// What was asked for.
-        artifact: String,
-        /// What is allowed.
-        limit: usize,
-    },
-    /// More than any chart has.
-    #[error("{repository} has more than {limit} tags: name the release in full, for which no tags are listed")]
-    TooManyTags {
-        /// The repository.
-        repository: String,
-        /// What is allowed.
-        limit: usize,
-    },
-    /// The archive is no good.
-    #[error("the archive of {artifact} can't be unpacked")]
+    TooLarge { artifact: String, limit: usize },
+    /// Exceeds the limit for tag lists.
+    #[error("{repository} has more than {limit} tags; set an exact version, which needs no tag list")]
+    TooManyTags { repository: String, limit: usize },
+    /// The archive can't be unpacked.
+    #[error("can't unpack the archive of {artifact}")]
     Unpack {
-        /// What was asked for.
         artifact: String,
-        /// Cause.
         #[source]
         source: ReadArchiveError,
     },
-    /// A packed chart has one folder, of its own name.
-    #[error("the archive of {artifact} has {path:?}, which isn't in the folder {chart}")]
+    /// A packed chart has a single directory, with the chart's name.
+    #[error("the archive of {artifact} has {path:?} outside directory {chart}")]
     Layout {
-        /// What was asked for.
         artifact: String,
-        /// The chart.
         chart: ChartName,
-        /// What lies elsewhere.
+        /// The stray path.
         path: String,
     },
-    /// The registry said something else.
-    #[error("registry {registry} doesn't give {artifact}")]
+    /// The registry failed otherwise.
+    #[error("registry {registry} failed to return {artifact}")]
     Registry {
-        /// The registry.
         registry: String,
-        /// What was asked for.
         artifact: String,
-        /// Cause.
         #[source]
         source: Box<OciDistributionError>,
     },
-    /// The charts don't make this release.
+    /// The charts can't be used as this release.
     #[error(transparent)]
     Assemble(AssembleError),
-    /// The release can't be put into the catalog.
+    /// The release can't be written to the catalog.
     #[error(transparent)]
     Put(PutError),
 }
 
 impl PullError {
-    /// What an answer of the registry means.
+    /// Classifies an error of the registry.
     pub(super) fn of(error: OciDistributionError, reference: &Reference, credentials: &Credentials) -> Self {
         let artifact = reference.to_string();
         let registry = reference.registry().to_owned();
-        match Answer::of(&error) {
-            Answer::Refused => Self::Refused { registry, artifact, who: credentials.to_string() },
-            Answer::Missing => Self::Missing { artifact },
-            Answer::Other => match error {
+        match ErrorClass::of(&error) {
+            ErrorClass::Denied => Self::Denied { registry, artifact, who: credentials.to_string() },
+            ErrorClass::Missing => Self::Missing { artifact },
+            ErrorClass::Other => match error {
                 OciDistributionError::RequestError(source) => Self::Unreachable { registry, source: Box::new(source) },
                 source => Self::Registry { registry, artifact, source: Box::new(source) },
             },
@@ -153,31 +120,31 @@ impl PullError {
     }
 }
 
-/// Names of "not there", of the several things that may not be.
+/// The error codes for objects that don't exist.
 const MISSING: &[OciErrorCode] =
     &[OciErrorCode::ManifestUnknown, OciErrorCode::NameUnknown, OciErrorCode::BlobUnknown, OciErrorCode::NotFound];
 
-/// What registries say in several ways.
+/// The classes of errors, for which registries use several codes.
 #[derive(Debug, PartialEq, Eq)]
-enum Answer {
-    Refused,
+enum ErrorClass {
+    Denied,
     Missing,
     Other,
 }
 
-impl Answer {
+impl ErrorClass {
     fn of(error: &OciDistributionError) -> Self {
         match error {
             OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => {
-                Self::Refused
+                Self::Denied
             }
-            OciDistributionError::ServerError { code: 401 | 403, .. } => Self::Refused,
+            OciDistributionError::ServerError { code: 401 | 403, .. } => Self::Denied,
             OciDistributionError::ServerError { code: 404, .. }
             | OciDistributionError::ImageManifestNotFoundError(_) => Self::Missing,
             OciDistributionError::RegistryError { envelope, .. } => {
                 let any = |codes: &[OciErrorCode]| envelope.errors.iter().any(|error| codes.contains(&error.code));
                 if any(&[OciErrorCode::Unauthorized, OciErrorCode::Denied]) {
-                    Self::Refused
+                    Self::Denied
                 } else if any(MISSING) {
                     Self::Missing
                 } else {
@@ -195,25 +162,25 @@ mod tests {
 
     use super::*;
 
-    fn said(code: OciErrorCode) -> Answer {
+    fn registry_error(code: OciErrorCode) -> ErrorClass {
         let error = OciError { code, message: String::new(), detail: serde_json::Value::Null };
         let envelope = OciEnvelope { errors: vec![error] };
-        Answer::of(&OciDistributionError::RegistryError { envelope, url: String::new() })
+        ErrorClass::of(&OciDistributionError::RegistryError { envelope, url: String::new() })
     }
 
-    fn status(code: u16) -> Answer {
-        Answer::of(&OciDistributionError::ServerError { code, url: String::new(), message: String::new() })
+    fn status(code: u16) -> ErrorClass {
+        ErrorClass::of(&OciDistributionError::ServerError { code, url: String::new(), message: String::new() })
     }
 
     #[test]
-    fn what_registries_say_is_understood_in_all_its_forms() {
-        assert_eq!([said(OciErrorCode::Denied), status(403)], [Answer::Refused, Answer::Refused]);
-        assert_eq!(Answer::of(&OciDistributionError::UnauthorizedError { url: String::new() }), Answer::Refused);
+    fn classifies_registry_errors() {
+        assert_eq!([registry_error(OciErrorCode::Denied), status(403)], [ErrorClass::Denied, ErrorClass::Denied]);
+        assert_eq!(ErrorClass::of(&OciDistributionError::UnauthorizedError { url: String::new() }), ErrorClass::Denied);
         assert_eq!(
-            [said(OciErrorCode::NameUnknown), said(OciErrorCode::ManifestUnknown)],
-            [Answer::Missing, Answer::Missing]
+            [registry_error(OciErrorCode::NameUnknown), registry_error(OciErrorCode::ManifestUnknown)],
+            [ErrorClass::Missing, ErrorClass::Missing]
         );
-        assert_eq!([status(404), status(500)], [Answer::Missing, Answer::Other]);
-        assert_eq!(said(OciErrorCode::Toomanyrequests), Answer::Other);
+        assert_eq!([status(404), status(500)], [ErrorClass::Missing, ErrorClass::Other]);
+        assert_eq!(registry_error(OciErrorCode::Toomanyrequests), ErrorClass::Other);
     }
 }

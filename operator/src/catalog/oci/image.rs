@@ -1,45 +1,41 @@
-//! Asks a registry which digest an image has.
+//! Resolves an image to its digest in the registry.
 
 use oci_client::Reference;
 
 use super::{Credentials, PullError, Registry, credentials::ReadCredentialsError};
 
-/// The digest of an image can't be told.
+/// The digest of an image can't be resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveImageError {
-    /// No registry could have it.
-    #[error("{0:?} is no name of an image")]
+    /// The name is invalid.
+    #[error("invalid image name {0:?}")]
     Name(String),
-    /// Kept credentials can't be used.
-    #[error("can't ask for {image}")]
+    /// The credentials can't be used.
+    #[error("can't request {image}")]
     Credentials {
-        /// The image.
         image: String,
-        /// Cause.
         #[source]
         source: Box<ReadCredentialsError>,
     },
-    /// The registry doesn't say.
-    #[error("can't tell the digest of {image}")]
-    Ask {
-        /// The image.
+    /// The registry request failed.
+    #[error("can't get the digest of {image}")]
+    Request {
         image: String,
-        /// Cause.
         #[source]
         source: Box<PullError>,
     },
 }
 
-/// The digest that an image's name means in its registry; `None` where there is no such image.
+/// Returns the digest of an image in its registry; `None` if it doesn't exist.
 pub async fn resolve_image(name: &str, plain_http: bool) -> Result<Option<String>, ResolveImageError> {
     let image = || name.to_owned();
     let reference: Reference = name.parse().map_err(|_| ResolveImageError::Name(image()))?;
     let credentials = Credentials::from_docker(reference.registry())
         .map_err(|source| ResolveImageError::Credentials { image: image(), source: Box::new(source) })?;
-    let asked = async { Registry::new(&credentials, plain_http)?.manifest(&reference).await };
-    match asked.await {
+    let manifest = async { Registry::new(&credentials, plain_http)?.manifest(&reference).await };
+    match manifest.await {
         Ok((_, digest)) => Ok(Some(digest)),
         Err(PullError::Missing { .. }) => Ok(None),
-        Err(source) => Err(ResolveImageError::Ask { image: image(), source: Box::new(source) }),
+        Err(source) => Err(ResolveImageError::Request { image: image(), source: Box::new(source) }),
     }
 }

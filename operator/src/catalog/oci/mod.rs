@@ -1,16 +1,16 @@
-//! Pulls a release from a registry: Istio's charts, one artifact each, as `helm push` leaves them there.
+//! Pulls a release from a registry, where each of Istio's charts is an artifact created by `helm push`.
 //!
-//! [`source`] is where they are, [`credentials`] who asks, and `registry` talks to the registry (`roots` are whom it
-//! believes, `sign_in` is what it shows). What comes is held against three digests: the manifest's (that of the request, if
-//! it is pinned), the archive's (that in the manifest), and the chart's own, which from then on is checked at every use. Only
-//! a whole release is put into the catalog, by `put`.
+//! `source` parses the location of the charts, `credentials` reads credentials, `registry` is the client (with its
+//! trusted `roots` and `auth`). Three digests are verified: the manifest's (of the request, if pinned), the archive's
+//! (in the manifest) and the chart's own, which is checked again at every use. Only a complete release is written to
+//! the catalog.
 
+mod auth;
 pub mod credentials;
 mod error;
 mod image;
 mod registry;
 mod roots;
-mod sign_in;
 pub mod source;
 
 use std::{collections::BTreeMap, path::Path};
@@ -22,56 +22,56 @@ use oci_client::{
 use semver::Version;
 
 use super::{
-    ChartName, Digest, Facts, archive, assemble,
+    ChartName, Digest, ReleaseFacts, archive, assemble,
     files::Files,
-    put::{self, Outcome},
+    put::{self, PutOutcome},
 };
 
 pub use credentials::Credentials;
 pub use error::PullError;
 pub use image::{ResolveImageError, resolve_image};
 use registry::Registry;
-pub use source::Source;
+pub use source::RegistrySource;
 
-/// What Helm calls a packed chart.
+/// Helm's media type of a packed chart.
 const CHART_LAYER: &str = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
-/// What to pull, and where to.
+
+/// Arguments of [`pull`].
 #[derive(Clone, Copy, Debug)]
-pub struct Pull<'a> {
-    /// Where the charts are.
-    pub from: &'a Source,
+pub struct PullOptions<'a> {
+    /// The location of the charts.
+    pub from: &'a RegistrySource,
     /// The release's version, which is also the tag.
     pub version: &'a Version,
-    /// Digests of manifests, in the notation of [`Digest`]: these charts are asked for by digest, whatever the tag means
-    /// by now.
+    /// Manifest digests: these charts are pulled by digest, not by tag.
     pub pins: &'a BTreeMap<ChartName, Digest>,
-    /// Digests of charts, as [`Digest::of`] takes them of their files: what a chart must be, whatever the tag means by now.
-    pub contents: &'a BTreeMap<ChartName, Digest>,
-    /// What is known of releases.
-    pub facts: &'a Facts,
-    /// Who asks.
+    /// The expected [`Digest`]s of charts' files. Detects a tag that was moved.
+    pub chart_digests: &'a BTreeMap<ChartName, Digest>,
+    /// The facts about releases.
+    pub facts: &'a ReleaseFacts,
+    /// The credentials for the registry.
     pub credentials: &'a Credentials,
-    /// HTTP without TLS.
+    /// Whether to use HTTP without TLS.
     pub plain_http: bool,
-    /// The catalog; made if it doesn't exist.
+    /// The catalog; created if it doesn't exist.
     pub catalog: &'a Path,
-    /// Whether other content under the same version may be replaced.
+    /// Whether to replace different content of the same version.
     pub replace: bool,
 }
 
-/// What a pull did.
+/// The result of [`pull`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pulled {
-    /// What became of the release.
-    pub outcome: Outcome,
-    /// The artifact of each chart, by digest.
+pub struct PullResult {
+    /// The effect on the catalog.
+    pub outcome: PutOutcome,
+    /// The artifact of each chart, with its manifest digest.
     pub origins: BTreeMap<ChartName, String>,
-    /// Charts that the registry doesn't have, and that a release can be without.
+    /// Optional charts that the registry doesn't have.
     pub absent: Vec<ChartName>,
 }
 
-/// Pulls a release into a catalog, if all of it is what it should be.
-pub async fn pull(request: &Pull<'_>) -> Result<Pulled, PullError> {
+/// Pulls a release and writes it to a catalog, if all digests match.
+pub async fn pull(request: &PullOptions<'_>) -> Result<PullResult, PullError> {
     let registry = Registry::new(request.credentials, request.plain_http)?;
     let (mut charts, mut origins, mut absent) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
     for chart in ChartName::ALL {
@@ -80,8 +80,8 @@ pub async fn pull(request: &Pull<'_>) -> Result<Pulled, PullError> {
                 charts.insert(chart, files);
                 origins.insert(chart, origin);
             }
-            // Some charts are younger than some releases; one that was asked for by its digest must be there.
-            Err(PullError::Missing { .. }) if !chart.is_indispensable() && !request.pins.contains_key(&chart) => {
+            // Older releases lack some charts; a pinned chart must exist.
+            Err(PullError::Missing { .. }) if !chart.is_required() && !request.pins.contains_key(&chart) => {
                 absent.push(chart);
             }
             Err(error) => return Err(error),
@@ -92,18 +92,22 @@ pub async fn pull(request: &Pull<'_>) -> Result<Pulled, PullError> {
         assemble::release_file(request.version, &source, &charts, request.facts).map_err(PullError::Assemble)?;
     for entry in &mut file.charts {
         entry.origin = origins.get(&entry.name).cloned();
-        let wanted = request.contents.get(&entry.name);
+        let wanted = request.chart_digests.get(&entry.name);
         if let Some(wanted) = wanted.filter(|wanted| **wanted != entry.digest) {
             let artifact = request.from.artifact(entry.name, request.version, None).to_string();
             return Err(PullError::Moved { artifact, wanted: wanted.clone(), found: entry.digest.clone() });
         }
     }
     let outcome = put::put(request.catalog, &file, &charts, request.replace).map_err(PullError::Put)?;
-    Ok(Pulled { outcome, origins, absent })
+    Ok(PullResult { outcome, origins, absent })
 }
 
-/// The releases that a registry has, as the tags of istiod's chart tell: none where it has no such chart.
-pub async fn versions(from: &Source, credentials: &Credentials, plain_http: bool) -> Result<Vec<Version>, PullError> {
+/// Lists the releases in a registry by the tags of the istiod chart; empty if the chart doesn't exist.
+pub async fn versions(
+    from: &RegistrySource,
+    credentials: &Credentials,
+    plain_http: bool,
+) -> Result<Vec<Version>, PullError> {
     let registry = Registry::new(credentials, plain_http)?;
     let reference = from.artifact(ChartName::Istiod, &Version::new(0, 0, 0), None);
     let tags = match registry.tags(&reference).await {
@@ -113,11 +117,11 @@ pub async fn versions(from: &Source, credentials: &Credentials, plain_http: bool
     Ok(tags.iter().filter_map(|tag| Version::parse(&tag.replace('_', "+")).ok()).collect())
 }
 
-/// The files of a chart, and the artifact that they came from.
+/// Pulls a chart; returns its files and its artifact, with the manifest digest.
 async fn pull_chart(
     registry: &Registry<'_>,
     chart: ChartName,
-    request: &Pull<'_>,
+    request: &PullOptions<'_>,
 ) -> Result<(Files, String), PullError> {
     let reference = request.from.artifact(chart, request.version, request.pins.get(&chart));
     let (manifest, digest) = registry.manifest(&reference).await?;
@@ -125,7 +129,7 @@ async fn pull_chart(
     let archive = registry.blob(&reference, &layer).await?;
     let unpacked =
         archive::unpack(&archive).map_err(|source| PullError::Unpack { artifact: reference.to_string(), source })?;
-    let files = below_folder(chart, unpacked).map_err(|path| PullError::Layout {
+    let files = strip_directory(chart, unpacked).map_err(|path| PullError::Layout {
         artifact: reference.to_string(),
         chart,
         path,
@@ -134,7 +138,7 @@ async fn pull_chart(
     Ok((files, format!("oci://{}", reference.clone_with_digest(digest))))
 }
 
-/// The one layer that is a packed chart; a provenance file may lie beside it.
+/// Returns the layer with the packed chart; there may be another one with a provenance file.
 fn chart_layer(manifest: OciManifest, reference: &Reference) -> Result<OciDescriptor, PullError> {
     let found = match manifest {
         OciManifest::Image(manifest) => {
@@ -144,17 +148,17 @@ fn chart_layer(manifest: OciManifest, reference: &Reference) -> Result<OciDescri
             }
             layers.into_iter().map(|layer| layer.media_type).collect::<Vec<_>>().join(", ")
         }
-        OciManifest::ImageIndex(_) => "an index of images".to_owned(),
+        OciManifest::ImageIndex(_) => "an image index".to_owned(),
     };
     Err(PullError::NotAChart { artifact: reference.to_string(), found })
 }
 
-/// The files of a packed chart without the folder of its name; or the first file that is elsewhere.
-fn below_folder(chart: ChartName, unpacked: Files) -> Result<Files, String> {
-    let folder = format!("{chart}/");
+/// Strips the chart's directory from the paths of a packed chart; returns the first path outside it as error.
+fn strip_directory(chart: ChartName, unpacked: Files) -> Result<Files, String> {
+    let directory = format!("{chart}/");
     unpacked
         .into_iter()
-        .map(|(path, content)| match path.strip_prefix(&folder) {
+        .map(|(path, content)| match path.strip_prefix(&directory) {
             Some(rest) => Ok((rest.to_owned(), content)),
             None => Err(path),
         })
@@ -178,24 +182,24 @@ mod tests {
     }
 
     #[test]
-    fn the_chart_is_found_beside_its_provenance() {
+    fn finds_chart_beside_provenance() {
         let manifest = manifest(&["application/vnd.cncf.helm.chart.provenance.v1.prov", CHART_LAYER]);
         assert_eq!(chart_layer(manifest, &reference()).unwrap().media_type, CHART_LAYER);
     }
 
     #[test]
-    fn what_is_no_chart_is_refused_with_what_it_is() {
+    fn rejects_artifact_that_is_no_chart() {
         let layer = "application/vnd.oci.image.layer.v1.tar+gzip";
         let error = chart_layer(manifest(&[layer]), &reference()).unwrap_err().to_string();
         assert!(error.contains("charts/istiod:1.31.2") && error.contains(layer), "{error}");
     }
 
     #[test]
-    fn a_file_outside_the_charts_folder_is_named() {
+    fn names_file_outside_chart_directory() {
         let files = |paths: &[&str]| paths.iter().map(|path| ((*path).to_owned(), Vec::new())).collect::<Files>();
-        let inside = below_folder(ChartName::Base, files(&["base/Chart.yaml", "base/templates/a.yaml"])).unwrap();
+        let inside = strip_directory(ChartName::Base, files(&["base/Chart.yaml", "base/templates/a.yaml"])).unwrap();
         assert_eq!(inside.keys().collect::<Vec<_>>(), ["Chart.yaml", "templates/a.yaml"]);
-        let outside = below_folder(ChartName::Base, files(&["base/Chart.yaml", "based/Chart.yaml"]));
+        let outside = strip_directory(ChartName::Base, files(&["base/Chart.yaml", "based/Chart.yaml"]));
         assert_eq!(outside, Err("based/Chart.yaml".to_owned()));
     }
 }

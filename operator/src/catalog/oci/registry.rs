@@ -1,7 +1,7 @@
-//! Talks to one registry. Whatever it answers is read up to a bound: who answers may be anybody, or a page for people.
+//! A client for one registry. Reads responses up to a limit: the server may be hostile, or return a web page.
 //!
-//! The library that names artifacts and reads manifests has a client too, but that one reads manifests, lists and tokens
-//! whole, however long they are, and ends the process where the system has no authorities for TLS.
+//! The client of `oci-client` is not used: it reads manifests, tag lists and tokens of any size, and panics if the
+//! system has no root certificates.
 
 use std::time::Duration;
 
@@ -18,62 +18,64 @@ use oci_client::{
 use reqwest::{RequestBuilder, Response, StatusCode, header};
 use serde::de::DeserializeOwned;
 
-use super::{Credentials, PullError, roots, sign_in::Challenge};
+use super::{Credentials, PullError, auth::Challenge, roots};
 use crate::catalog::digest;
 
-/// Bytes of a packed chart; Istio's largest has about a quarter of a million.
+/// Limit in bytes for a packed chart; Istio's largest one has about 250,000.
 const MAX_ARCHIVE: usize = 16 << 20;
-/// Bytes of a manifest, as registries and clients bound them by the distribution specification, and of a token.
-const MAX_ANSWER: usize = 4 << 20;
-/// Bytes of a list of tags: what is read of it takes several times as much.
+/// Limit in bytes for a token and for a manifest, by the distribution specification.
+const MAX_RESPONSE: usize = 4 << 20;
+/// Limit in bytes for a page of tags, which takes several times as much memory when parsed.
 const MAX_LIST: usize = 1 << 20;
-/// Bytes that are kept of what a registry says when it refuses.
-const MAX_REFUSAL: usize = 4 << 10;
-/// Tags asked for at a time, and more than any registry has of one chart.
-const PAGE: usize = 1000;
+/// Limit in bytes for the body of an error response.
+const MAX_ERROR_BODY: usize = 4 << 10;
+/// Tags per request.
+const PAGE_SIZE: usize = 1000;
+/// Limit for the tags of a repository, more than any chart has.
 const MAX_TAGS: usize = 20_000;
-/// Characters of a tag, by the specification.
+/// The longest tag, by the specification.
 const MAX_TAG: usize = 128;
-/// For a connection, and for each piece of an answer: a registry that is slow is waited for, one that hangs isn't.
+/// Timeout for the connection. `READ_TIMEOUT` applies to each chunk, so that a slow registry works and a hanging one
+/// fails.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// By which a registry says what it sends.
+/// The header with the digest of the response.
 const DIGEST: &str = "docker-content-digest";
 const USER_AGENT: &str = concat!("meshwright/", env!("CARGO_PKG_VERSION"));
 
-/// A registry, and who asks it.
+/// A registry with the credentials for it.
 pub(super) struct Registry<'a> {
     http: reqwest::Client,
     scheme: &'static str,
     credentials: &'a Credentials,
 }
 
-/// An answer that was given with status 200.
-struct Answer {
+/// A response with status 200.
+struct RegistryResponse {
     body: Vec<u8>,
     digest: Option<String>,
 }
 
-/// What is asked for, and how much of it is read.
-struct Question<'q> {
+/// A request for something in a repository.
+struct RegistryRequest<'q> {
     reference: &'q Reference,
-    /// Path below the repository.
-    page: String,
-    kinds: &'q str,
+    /// The path below the repository.
+    path: String,
+    accept: &'q str,
     limit: usize,
-    /// What to call it, should it be too large.
+    /// The name for error messages.
     name: String,
 }
 
 impl<'a> Registry<'a> {
     pub(super) fn new(credentials: &'a Credentials, plain_http: bool) -> Result<Self, PullError> {
-        // The client takes the process's own; that there is one already is as good.
+        // Fails if a provider is already installed, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let failed = |error: reqwest::Error| PullError::Client(Box::new(error));
         let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
-            // Nor is anybody sent on to where there is no TLS.
+            // Refuses redirects to plain HTTP.
             .https_only(!plain_http)
             .user_agent(USER_AGENT);
         if let Some(bundled) = roots::bundled() {
@@ -84,70 +86,70 @@ impl<'a> Registry<'a> {
         Ok(Self { http: http.build().map_err(failed)?, scheme, credentials })
     }
 
-    /// The manifest of an artifact, and its digest: that of the reference, if it has one.
+    /// Returns the manifest of an artifact and its digest, verified if the reference has one.
     pub(super) async fn manifest(&self, reference: &Reference) -> Result<(OciManifest, String), PullError> {
-        let kinds = [
+        let media_types = [
             OCI_IMAGE_MEDIA_TYPE,
             IMAGE_MANIFEST_MEDIA_TYPE,
             OCI_IMAGE_INDEX_MEDIA_TYPE,
             IMAGE_MANIFEST_LIST_MEDIA_TYPE,
         ];
         let wanted = reference.digest().or(reference.tag()).unwrap_or_default();
-        let question = Question {
+        let request = RegistryRequest {
             reference,
-            page: format!("manifests/{wanted}"),
-            kinds: &kinds.join(", "),
-            limit: MAX_ANSWER,
+            path: format!("manifests/{wanted}"),
+            accept: &media_types.join(", "),
+            limit: MAX_RESPONSE,
             name: format!("the manifest of {reference}"),
         };
-        let answer = self.get(&question).await?;
-        let found = digest::of_blob(&answer.body);
-        // A digest of another kind can't be told from here.
-        let said = answer.digest.filter(|digest| digest.starts_with(digest::PREFIX));
-        for wanted in reference.digest().map(str::to_owned).into_iter().chain(said) {
+        let response = self.get(&request).await?;
+        let found = digest::of_blob(&response.body);
+        // Digests of other algorithms are ignored.
+        let header = response.digest.filter(|digest| digest.starts_with(digest::PREFIX));
+        for wanted in reference.digest().map(str::to_owned).into_iter().chain(header) {
             if wanted != found {
                 return Err(PullError::Damaged { artifact: reference.to_string(), wanted, found });
             }
         }
-        Ok((self.parse(reference, &answer.body)?, found))
+        Ok((self.parse(reference, &response.body)?, found))
     }
 
-    /// All tags of a repository.
+    /// Lists the tags of a repository.
     pub(super) async fn tags(&self, repository: &Reference) -> Result<Vec<String>, PullError> {
         let name = format!("{}/{}", repository.registry(), repository.repository());
         let mut tags: Vec<String> = Vec::new();
         loop {
             let last = tags.last().map(|last| format!("&last={last}")).unwrap_or_default();
-            let question = Question {
+            let request = RegistryRequest {
                 reference: repository,
-                page: format!("tags/list?n={PAGE}{last}"),
-                kinds: "application/json",
+                path: format!("tags/list?n={PAGE_SIZE}{last}"),
+                accept: "application/json",
                 limit: MAX_LIST,
-                name: format!("a list of the tags of {name}"),
+                name: format!("the tag list of {name}"),
             };
-            let answer = self.get(&question).await?;
-            let page = self.parse::<TagResponse>(repository, &answer.body)?.tags;
-            match add(&mut tags, page) {
-                Pages::More => {}
-                Pages::End => return Ok(tags),
-                Pages::TooMany => return Err(PullError::TooManyTags { repository: name, limit: MAX_TAGS }),
+            let response = self.get(&request).await?;
+            let page = self.parse::<TagResponse>(repository, &response.body)?.tags;
+            match add_page(&mut tags, page) {
+                Pagination::More => {}
+                Pagination::End => return Ok(tags),
+                Pagination::TooMany => return Err(PullError::TooManyTags { repository: name, limit: MAX_TAGS }),
             }
         }
     }
 
-    /// A blob that a manifest names.
+    /// Returns a layer of a manifest.
     pub(super) async fn blob(&self, reference: &Reference, layer: &OciDescriptor) -> Result<Vec<u8>, PullError> {
         let (artifact, wanted) = (reference.to_string(), layer.digest.clone());
-        let question = Question {
+        let request = RegistryRequest {
             reference,
-            page: format!("blobs/{wanted}"),
-            kinds: "*/*",
+            path: format!("blobs/{wanted}"),
+            accept: "*/*",
             limit: MAX_ARCHIVE,
             name: artifact.clone(),
         };
-        let body = match self.get(&question).await {
-            Ok(answer) => answer.body,
-            // The manifest is there, so this isn't a chart that the release can be without.
+        let body = match self.get(&request).await {
+            Ok(response) => response.body,
+            // Not `Missing`: the manifest exists, so the chart is not an optional one that the registry lacks.
             Err(PullError::Missing { .. }) => return Err(PullError::Incomplete { artifact, digest: wanted }),
             Err(error) => return Err(error),
         };
@@ -155,27 +157,27 @@ impl<'a> Registry<'a> {
         if found == wanted { Ok(body) } else { Err(PullError::Damaged { artifact, wanted, found }) }
     }
 
-    /// Asks, and signs in where the registry wants it.
-    async fn get(&self, question: &Question<'_>) -> Result<Answer, PullError> {
-        let (host, repository) = (question.reference.resolve_registry(), question.reference.repository());
-        let url = format!("{}://{host}/v2/{repository}/{}", self.scheme, question.page);
-        let request = || self.http.get(&url).header(header::ACCEPT, question.kinds);
-        let mut response = self.send(request(), question.reference).await?;
+    /// Sends a request; authenticates if the registry requires it.
+    async fn get(&self, request: &RegistryRequest<'_>) -> Result<RegistryResponse, PullError> {
+        let (host, repository) = (request.reference.resolve_registry(), request.reference.repository());
+        let url = format!("{}://{host}/v2/{repository}/{}", self.scheme, request.path);
+        let http_request = || self.http.get(&url).header(header::ACCEPT, request.accept);
+        let mut response = self.send(http_request(), request.reference).await?;
         if response.status() == StatusCode::UNAUTHORIZED
             && let Some(challenge) = Challenge::of(response.headers(), self.scheme)
         {
-            let signed = self.sign(request(), challenge, question.reference).await?;
-            response = self.send(signed, question.reference).await?;
+            let authorized = self.authorize(http_request(), challenge, request.reference).await?;
+            response = self.send(authorized, request.reference).await?;
         }
-        self.answer(response, question).await
+        self.read_response(response, request).await
     }
 
     async fn send(&self, request: RequestBuilder, reference: &Reference) -> Result<Response, PullError> {
-        request.send().await.map_err(|error| PullError::of(private(error), reference, self.credentials))
+        request.send().await.map_err(|error| PullError::of(without_url(error), reference, self.credentials))
     }
 
-    /// Puts into a request what the registry wants to see.
-    async fn sign(
+    /// Adds the credentials that the registry requires to a request.
+    async fn authorize(
         &self,
         request: RequestBuilder,
         challenge: Challenge,
@@ -185,12 +187,13 @@ impl<'a> Registry<'a> {
         let scope = format!("repository:{}:pull", reference.repository());
         let service = service.map(|service| ("service", service));
         let query: Vec<(&str, String)> = service.into_iter().chain([("scope", scope)]).collect();
-        let asked = self.with_password(self.http.get(&realm).query(&query));
-        let response = self.send(asked, reference).await?;
+        let authenticated = self.with_password(self.http.get(&realm).query(&query));
+        let response = self.send(authenticated, reference).await?;
         let name = format!("the token for {reference}");
-        let question = Question { reference, page: String::new(), kinds: "", limit: MAX_ANSWER, name };
-        let answer = self.answer(response, &question).await.map_err(|error| not_the_charts(error, reference))?;
-        let token: RegistryToken = self.parse(reference, &answer.body)?;
+        let token_request = RegistryRequest { reference, path: String::new(), accept: "", limit: MAX_RESPONSE, name };
+        let response =
+            self.read_response(response, &token_request).await.map_err(|error| token_error(error, reference))?;
+        let token: RegistryToken = self.parse(reference, &response.body)?;
         Ok(request.bearer_auth(token.token()))
     }
 
@@ -201,18 +204,22 @@ impl<'a> Registry<'a> {
         }
     }
 
-    async fn answer(&self, mut response: Response, question: &Question<'_>) -> Result<Answer, PullError> {
-        let failed = |error| PullError::of(error, question.reference, self.credentials);
-        let (status, url) = (response.status(), shown(response.url().clone()));
+    async fn read_response(
+        &self,
+        mut response: Response,
+        request: &RegistryRequest<'_>,
+    ) -> Result<RegistryResponse, PullError> {
+        let failed = |error| PullError::of(error, request.reference, self.credentials);
+        let (status, url) = (response.status(), without_query(response.url().clone()));
         let digest = response.headers().get(DIGEST).and_then(|digest| digest.to_str().ok()).map(str::to_owned);
         if status != StatusCode::OK {
-            let body = read(&mut response, MAX_REFUSAL).await.map_err(|error| failed(private(error)))?;
-            return Err(failed(refusal(status, &body.start, url)));
+            let body = read(&mut response, MAX_ERROR_BODY).await.map_err(|error| failed(without_url(error)))?;
+            return Err(failed(response_error(status, &body.start, url)));
         }
-        match read(&mut response, question.limit).await.map_err(|error| failed(private(error)))? {
-            Body { whole: true, start: body } => Ok(Answer { body, digest }),
-            Body { whole: false, .. } => {
-                Err(PullError::TooLarge { artifact: question.name.clone(), limit: question.limit >> 20 })
+        match read(&mut response, request.limit).await.map_err(|error| failed(without_url(error)))? {
+            BoundedBody { complete: true, start: body } => Ok(RegistryResponse { body, digest }),
+            BoundedBody { complete: false, .. } => {
+                Err(PullError::TooLarge { artifact: request.name.clone(), limit: request.limit >> 20 })
             }
         }
     }
@@ -222,80 +229,80 @@ impl<'a> Registry<'a> {
     }
 }
 
-/// Whether tags are to be asked for after a page of them.
+/// Whether to request another page of tags.
 #[derive(Debug, PartialEq, Eq)]
-enum Pages {
+enum Pagination {
     More,
     End,
     TooMany,
 }
 
-fn add(tags: &mut Vec<String>, mut page: Vec<String>) -> Pages {
+fn add_page(tags: &mut Vec<String>, mut page: Vec<String>) -> Pagination {
     page.retain(|tag| is_tag(tag));
-    // A registry that knows no pages sends all of them each time.
+    // A registry without pagination returns all tags every time.
     if page.is_empty() || page.last() == tags.last() {
-        return Pages::End;
+        return Pagination::End;
     }
     if tags.len() + page.len() > MAX_TAGS {
-        return Pages::TooMany;
+        return Pagination::TooMany;
     }
     tags.extend(page);
-    Pages::More
+    Pagination::More
 }
 
-/// Nothing else can be asked for.
+/// Whether this is a valid tag, which can be requested.
 fn is_tag(text: &str) -> bool {
     text.len() <= MAX_TAG && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
-/// Registries send those who ask to places where the right to read lies in the query: it is nobody else's to see.
-fn shown(mut url: reqwest::Url) -> String {
+/// Removes the query: registries redirect to pre-signed URLs, whose signature must not be logged.
+fn without_query(mut url: reqwest::Url) -> String {
     url.set_query(None);
     url.into()
 }
 
-/// An error without its URL, for the same reason; what was asked for is told anyway.
-fn private(error: reqwest::Error) -> OciDistributionError {
+/// Removes the URL from an error for the same reason; the error names the artifact.
+fn without_url(error: reqwest::Error) -> OciDistributionError {
     error.without_url().into()
 }
 
-/// Whoever gives tokens, and has none, says nothing of what is there.
-fn not_the_charts(error: PullError, reference: &Reference) -> PullError {
+/// Maps 404 from a token endpoint: it doesn't mean that the artifact is missing.
+fn token_error(error: PullError, reference: &Reference) -> PullError {
     match error {
         PullError::Missing { artifact } => PullError::Registry {
             registry: reference.registry().to_owned(),
             artifact,
             source: Box::new(OciDistributionError::AuthenticationFailure(
-                "there is nothing where tokens are".to_owned(),
+                "the token endpoint was not found".to_owned(),
             )),
         },
         error => error,
     }
 }
 
-/// What was read of an answer.
+/// A response body, read up to a limit.
 #[derive(Debug, PartialEq, Eq)]
-struct Body {
+struct BoundedBody {
     start: Vec<u8>,
-    /// There is no more of it.
-    whole: bool,
+    /// Whether this is the whole body.
+    complete: bool,
 }
 
-/// Reads up to so many bytes of an answer.
-async fn read(response: &mut Response, limit: usize) -> Result<Body, reqwest::Error> {
+/// Reads a response up to a limit.
+async fn read(response: &mut Response, limit: usize) -> Result<BoundedBody, reqwest::Error> {
     let mut start = Vec::new();
-    while let Some(piece) = response.chunk().await? {
-        start.extend_from_slice(&piece);
+    while let Some(chunk) = response.chunk().await? {
+        start.extend_from_slice(&chunk);
         if start.len() > limit {
             start.truncate(limit);
-            return Ok(Body { start, whole: false });
+            return Ok(BoundedBody { start, complete: false });
         }
     }
-    Ok(Body { start, whole: true })
+    Ok(BoundedBody { start, complete: true })
 }
 
-/// What a refusal means, by the specification's codes where it has them.
-fn refusal(status: StatusCode, body: &[u8], url: String) -> OciDistributionError {
+/// Converts an error response, by the specification's error codes if it has them.
+fn response_error(status: StatusCode, body: &[u8], url: String) -> OciDistributionError {
     match serde_json::from_slice::<OciEnvelope>(body) {
         Ok(envelope) if status.is_client_error() && status != StatusCode::UNAUTHORIZED => {
             OciDistributionError::RegistryError { envelope, url }
@@ -316,48 +323,48 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_is_read_up_to_a_bound() {
+    async fn reads_response_up_to_limit() {
         let fits = read(&mut response(10), 10).await.unwrap();
-        assert_eq!(fits, Body { start: vec![b'x'; 10], whole: true });
+        assert_eq!(fits, BoundedBody { start: vec![b'x'; 10], complete: true });
         let exceeds = read(&mut response(11), 10).await.unwrap();
-        assert_eq!(exceeds, Body { start: vec![b'x'; 10], whole: false });
+        assert_eq!(exceeds, BoundedBody { start: vec![b'x'; 10], complete: false });
     }
 
     #[test]
-    fn pages_of_tags_are_asked_for_until_there_is_nothing_new_or_too_much() {
+    fn paginates_until_no_new_tags_or_limit() {
         let page = |from: usize, to: usize| (from..to).map(|number| format!("1.0.{number}")).collect::<Vec<_>>();
         let mut tags = Vec::new();
-        assert_eq!(add(&mut tags, page(0, 2)), Pages::More);
-        assert_eq!((add(&mut tags, page(0, 2)), tags.len()), (Pages::End, 2));
-        assert_eq!((add(&mut tags, Vec::new()), tags.len()), (Pages::End, 2));
-        assert_eq!(add(&mut tags, page(2, MAX_TAGS)), Pages::More);
-        assert_eq!((add(&mut tags, page(MAX_TAGS, MAX_TAGS + 1)), tags.len()), (Pages::TooMany, MAX_TAGS));
+        assert_eq!(add_page(&mut tags, page(0, 2)), Pagination::More);
+        assert_eq!((add_page(&mut tags, page(0, 2)), tags.len()), (Pagination::End, 2));
+        assert_eq!((add_page(&mut tags, Vec::new()), tags.len()), (Pagination::End, 2));
+        assert_eq!(add_page(&mut tags, page(2, MAX_TAGS)), Pagination::More);
+        assert_eq!((add_page(&mut tags, page(MAX_TAGS, MAX_TAGS + 1)), tags.len()), (Pagination::TooMany, MAX_TAGS));
     }
 
     #[test]
-    fn what_can_be_no_tag_is_not_kept() {
+    fn ignores_invalid_tags() {
         let mut tags = Vec::new();
         let odd = vec!["x".repeat(MAX_TAG + 1), "a&last=b".to_owned()];
-        assert_eq!((add(&mut tags, odd.clone()), tags.len()), (Pages::End, 0));
-        assert_eq!(add(&mut tags, [odd, vec!["1.0.0".to_owned()]].concat()), Pages::More);
+        assert_eq!((add_page(&mut tags, odd.clone()), tags.len()), (Pagination::End, 0));
+        assert_eq!(add_page(&mut tags, [odd, vec!["1.0.0".to_owned()]].concat()), Pagination::More);
         assert_eq!(tags, ["1.0.0"]);
     }
 
     #[test]
-    fn what_a_url_grants_is_not_told() {
+    fn removes_signature_from_url() {
         let url: reqwest::Url = "https://store.example.com/blob?X-Amz-Signature=secret".parse().unwrap();
-        assert_eq!(shown(url), "https://store.example.com/blob");
+        assert_eq!(without_query(url), "https://store.example.com/blob");
     }
 
     #[test]
-    fn a_chart_is_not_missing_because_nobody_gives_a_token_for_it() {
+    fn missing_token_endpoint_is_no_missing_chart() {
         let reference: Reference = "registry.example.com/charts/cni:1.31.2".parse().unwrap();
         let missing = PullError::Missing { artifact: reference.to_string() };
-        assert!(matches!(not_the_charts(missing, &reference), PullError::Registry { .. }));
+        assert!(matches!(token_error(missing, &reference), PullError::Registry { .. }));
     }
 
     #[tokio::test]
-    async fn a_registry_asked_by_tls_is_never_asked_without() {
+    async fn never_downgrades_to_plain_http() {
         let reference: Reference = "registry.example.com/charts/cni:1.31.2".parse().unwrap();
         let registry = Registry::new(&Credentials::Anonymous, false).unwrap();
         let plain = registry.http.get("http://127.0.0.1:1/token");
@@ -368,16 +375,16 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_understood_by_its_code_and_else_by_its_status() {
+    fn classifies_by_code_then_status() {
         let codes = br#"{"errors": [{"code": "NAME_UNKNOWN", "message": "no"}]}"#;
-        let said = |status, body: &[u8]| refusal(status, body, "u".into());
-        assert!(matches!(said(StatusCode::NOT_FOUND, codes), OciDistributionError::RegistryError { .. }));
+        let convert = |status, body: &[u8]| response_error(status, body, "u".into());
+        assert!(matches!(convert(StatusCode::NOT_FOUND, codes), OciDistributionError::RegistryError { .. }));
         for (status, body) in [
             (StatusCode::UNAUTHORIZED, &codes[..]),
             (StatusCode::BAD_GATEWAY, codes),
             (StatusCode::FORBIDDEN, b"<html>"),
         ] {
-            let OciDistributionError::ServerError { code, .. } = said(status, body) else { panic!("{status}") };
+            let OciDistributionError::ServerError { code, .. } = convert(status, body) else { panic!("{status}") };
             assert_eq!(code, status.as_u16());
         }
     }

@@ -1,14 +1,14 @@
-//! Imports.
+//! Imports from directories.
 
 use std::{fs, os::unix::fs::symlink};
 
 use super::*;
-use crate::catalog::{Catalog, ChartName, assemble::AssembleError, explain, put::PutError};
+use crate::catalog::{Catalog, ChartName, assemble::AssembleError, error_chain, put::PutError};
 
 const ISTIOD: &str = "manifests/charts/istio-control/istio-discovery";
 
 #[test]
-fn a_source_tree_is_stamped_as_a_release() {
+fn stamps_source_tree_as_release() {
     let catalog = catalog_with(&["1.31.2"]);
     let read = |path: &str| fs::read_to_string(catalog.path().join("1.31.2/charts").join(path)).unwrap();
     let values = read("istiod/values.yaml");
@@ -22,14 +22,14 @@ fn a_source_tree_is_stamped_as_a_release() {
 }
 
 #[test]
-fn older_releases_are_stamped_with_the_hub_of_their_time() {
+fn stamps_older_releases_with_their_registry() {
     let catalog = catalog_with(&["1.29.6"]);
     let catalog = Catalog::open(&[catalog.path().to_owned()]).unwrap();
     assert_eq!(catalog.releases()[0].images().hub, "docker.io/istio");
 }
 
 #[test]
-fn a_development_build_of_a_shortened_commit_has_no_images_and_says_why() {
+fn abbreviated_commit_is_not_pullable() {
     let catalog = catalog_with(&["1.32.0-alpha.eed52ebb66ad"]);
     let catalog = Catalog::open(&[catalog.path().to_owned()]).unwrap();
     let images = catalog.releases()[0].images();
@@ -40,7 +40,7 @@ fn a_development_build_of_a_shortened_commit_has_no_images_and_says_why() {
 }
 
 #[test]
-fn pre_releases_and_whole_commits_have_images() {
+fn pre_releases_and_full_commits_are_pullable() {
     let whole = format!("1.32.0-alpha.{}", "a".repeat(40));
     let catalog = catalog_with(&["1.32.0-alpha.1", "1.31.0-rc.0", &whole]);
     let catalog = Catalog::open(&[catalog.path().to_owned()]).unwrap();
@@ -48,17 +48,17 @@ fn pre_releases_and_whole_commits_have_images() {
 }
 
 #[test]
-fn an_unpacked_release_keeps_its_hub() {
+fn unpacked_release_keeps_its_registry() {
     let source = source_tree();
     for chart in ["base", "istio-control/istio-discovery", "gateway", "istio-cni", "ztunnel"] {
-        let folder = source.path().join("manifests/charts").join(chart);
+        let directory = source.path().join("manifests/charts").join(chart);
         for (file, from, to) in [
             ("Chart.yaml", "1.0.0", "1.31.2"),
             ("values.yaml", "dev.example.com/testing", "registry.example.com/own"),
             ("values.yaml", "latest", "1.31.2-own"),
         ] {
-            let text = fs::read_to_string(folder.join(file)).unwrap();
-            fs::write(folder.join(file), text.replace(from, to)).unwrap();
+            let text = fs::read_to_string(directory.join(file)).unwrap();
+            fs::write(directory.join(file), text.replace(from, to)).unwrap();
         }
     }
     let catalog = TempDir::new().unwrap();
@@ -67,15 +67,15 @@ fn an_unpacked_release_keeps_its_hub() {
     let images = opened.releases()[0].images();
     assert_eq!((images.hub.as_str(), images.tag.as_str()), ("registry.example.com/own", "1.31.2-own"));
     let error = add(source.path(), "1.31.3", catalog.path(), false).unwrap_err();
-    assert_eq!(error.to_string(), "chart base is of version 1.31.2, not 1.31.3: import it under its own version");
+    assert_eq!(error.to_string(), "chart base has version 1.31.2, not 1.31.3; import it under its own version");
 }
 
 #[test]
-fn the_manifests_folder_and_the_charts_folder_will_do_as_well() {
+fn accepts_manifests_and_charts_directories() {
     let source = source_tree();
     let catalog = TempDir::new().unwrap();
-    for folder in ["manifests", "manifests/charts"] {
-        add(&source.path().join(folder), "1.31.2", catalog.path(), false).unwrap();
+    for directory in ["manifests", "manifests/charts"] {
+        add(&source.path().join(directory), "1.31.2", catalog.path(), false).unwrap();
     }
     assert!(matches!(
         add(&source.path().join("manifests/charts/base"), "1.31.2", catalog.path(), false),
@@ -84,7 +84,7 @@ fn the_manifests_folder_and_the_charts_folder_will_do_as_well() {
 }
 
 #[test]
-fn a_release_of_the_catalog_can_be_added_to_another() {
+fn imports_release_of_another_catalog() {
     let first = catalog_with(&["1.31.2"]);
     let second = TempDir::new().unwrap();
     add(&first.path().join("1.31.2"), "1.31.2", second.path(), false).unwrap();
@@ -93,18 +93,18 @@ fn a_release_of_the_catalog_can_be_added_to_another() {
 }
 
 #[test]
-fn the_same_import_twice_changes_nothing() {
+fn repeated_import_changes_nothing() {
     let source = source_tree();
     let catalog = TempDir::new().unwrap();
     let digests = || Catalog::open(&[catalog.path().to_owned()]).unwrap().releases()[0].charts().clone();
-    assert_eq!(add(source.path(), "1.31.2", catalog.path(), false).unwrap(), Outcome::Added);
+    assert_eq!(add(source.path(), "1.31.2", catalog.path(), false).unwrap(), PutOutcome::Added);
     let before = digests();
-    assert_eq!(add(source.path(), "1.31.2", catalog.path(), false).unwrap(), Outcome::Unchanged);
+    assert_eq!(add(source.path(), "1.31.2", catalog.path(), false).unwrap(), PutOutcome::Unchanged);
     assert_eq!(digests(), before);
 }
 
 #[test]
-fn other_content_needs_to_be_asked_for() {
+fn replaces_different_content_only_on_request() {
     let source = source_tree();
     let catalog = TempDir::new().unwrap();
     add(source.path(), "1.31.2", catalog.path(), false).unwrap();
@@ -113,27 +113,27 @@ fn other_content_needs_to_be_asked_for() {
     let error = add(source.path(), "1.31.2", catalog.path(), false).unwrap_err();
     assert!(matches!(error, ImportError::Put(PutError::DifferentContent { .. })), "{error}");
     assert_eq!(data(), "data\n");
-    assert_eq!(add(source.path(), "1.31.2", catalog.path(), true).unwrap(), Outcome::Replaced);
+    assert_eq!(add(source.path(), "1.31.2", catalog.path(), true).unwrap(), PutOutcome::Replaced);
     assert_eq!(data(), "changed\n");
     assert_eq!(fs::read_dir(catalog.path()).unwrap().count(), 1, "nothing else is left");
 }
 
 #[test]
-fn a_damaged_release_is_mended_by_replacing_it() {
+fn replaces_damaged_release() {
     let source = source_tree();
     let catalog = catalog_with(&["1.31.2"]);
     write(catalog.path(), "1.31.2/charts/base/files/data.txt", "damage\n");
     assert!(add(source.path(), "1.31.2", catalog.path(), false).is_err());
-    assert_eq!(add(source.path(), "1.31.2", catalog.path(), true).unwrap(), Outcome::Replaced);
+    assert_eq!(add(source.path(), "1.31.2", catalog.path(), true).unwrap(), PutOutcome::Replaced);
     assert!(Catalog::open(&[catalog.path().to_owned()]).unwrap().releases()[0].verify().is_empty());
 }
 
 #[test]
-fn an_unknown_template_function_is_an_error_that_names_chart_and_template() {
+fn unknown_function_names_chart_and_template() {
     let source = source_tree();
     write(source.path(), &format!("{ISTIOD}/templates/new.yaml"), "a: {{ nosuchfunction 1 }}\n");
     let catalog = TempDir::new().unwrap();
-    let error = explain(&add(source.path(), "1.31.2", catalog.path(), false).unwrap_err());
+    let error = error_chain(&add(source.path(), "1.31.2", catalog.path(), false).unwrap_err());
     for part in ["istiod", "new.yaml", "nosuchfunction"] {
         assert!(error.contains(part), "{error}");
     }
@@ -141,7 +141,7 @@ fn an_unknown_template_function_is_an_error_that_names_chart_and_template() {
 }
 
 #[test]
-fn a_release_without_istiod_is_refused_and_one_without_ztunnel_is_not() {
+fn requires_istiod_but_not_ztunnel() {
     let source = source_tree();
     let catalog = TempDir::new().unwrap();
     fs::remove_dir_all(source.path().join("manifests/charts/ztunnel")).unwrap();
@@ -154,25 +154,25 @@ fn a_release_without_istiod_is_refused_and_one_without_ztunnel_is_not() {
 }
 
 #[test]
-fn charts_that_leave_out_definitions_are_refused_with_their_names() {
+fn rejects_charts_without_crds() {
     let source = source_tree();
     let catalog = TempDir::new().unwrap();
-    // What 1.30 has, and 1.29 hadn't yet.
-    write(source.path(), &format!("{BASE}/templates/crds.yaml"), &definitions("1.29"));
+    // The CRD that is new in 1.30.
+    write(source.path(), &format!("{BASE}/templates/crds.yaml"), &crds("1.29"));
     add(source.path(), "1.29.6", catalog.path(), false).unwrap();
     let error = add(source.path(), "1.30.3", catalog.path(), false).unwrap_err();
-    assert!(error.to_string().contains("the definitions trafficextensions.extensions.istio.io: "), "{error}");
+    assert!(error.to_string().contains("lacks the CRDs trafficextensions.extensions.istio.io; "), "{error}");
     fs::remove_file(source.path().join(BASE).join("templates/crds.yaml")).unwrap();
     let error = add(source.path(), "1.31.2", catalog.path(), false).unwrap_err();
     assert!(
-        matches!(&error, ImportError::Assemble(AssembleError::MissingDefinitions { missing }) if missing.split(", ").count() == 15),
+        matches!(&error, ImportError::Assemble(AssembleError::MissingCrds { missing }) if missing.split(", ").count() == 15),
         "{error}"
     );
     assert_eq!(fs::read_dir(catalog.path()).unwrap().count(), 1, "nothing was written");
 }
 
 #[test]
-fn charts_that_name_different_images_are_no_release() {
+fn rejects_charts_with_different_images() {
     let source = source_tree();
     write(source.path(), "manifests/charts/istio-cni/Chart.yaml", "name: cni\nversion: 1.31.2\nappVersion: 1.31.2\n");
     let catalog = TempDir::new().unwrap();
@@ -184,7 +184,7 @@ fn charts_that_name_different_images_are_no_release() {
 }
 
 #[test]
-fn a_chart_in_the_wrong_folder_is_noticed() {
+fn rejects_chart_in_wrong_directory() {
     let source = source_tree();
     let chart = source.path().join("manifests/charts/gateway/Chart.yaml");
     fs::write(&chart, fs::read_to_string(&chart).unwrap().replace("name: gateway", "name: other")).unwrap();
@@ -197,7 +197,7 @@ fn a_chart_in_the_wrong_folder_is_noticed() {
 }
 
 #[test]
-fn a_link_is_refused_since_its_target_has_no_digest() {
+fn rejects_links() {
     let source = source_tree();
     symlink("/etc/hostname", source.path().join("manifests/charts/base/files/link")).unwrap();
     let catalog = TempDir::new().unwrap();
@@ -206,9 +206,9 @@ fn a_link_is_refused_since_its_target_has_no_digest() {
 }
 
 #[test]
-fn charts_of_a_minor_that_nothing_is_known_about_are_refused() {
+fn rejects_source_tree_of_unknown_minor() {
     let source = source_tree();
     let catalog = TempDir::new().unwrap();
     let error = add(source.path(), "1.99.0", catalog.path(), false).unwrap_err();
-    assert!(error.to_string().contains("nothing is known about Istio 1.99"), "{error}");
+    assert!(error.to_string().contains("Istio 1.99 is unknown to this operator"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! Lists of objects, without what is in them where that isn't asked for.
+//! Lists resources, with metadata only where checks don't need the rest.
 
 use std::fmt::Debug;
 
@@ -12,17 +12,17 @@ use kube::core::ApiResource;
 use kube::{Client, Resource, discovery};
 use serde::de::DeserializeOwned;
 
-use super::super::cluster::{Meta, Seen};
-use super::super::foreign::{HELM_SECRET, TILLER};
+use super::super::existing_meshes::{HELM_SECRET, TILLER};
 use super::super::leftovers::CITADEL_SECRET;
-use super::super::workloads::Apps;
+use super::super::snapshot::{ObjectInfo, ReadResult};
+use super::super::workloads::Workloads;
 use super::CONCURRENCY;
 use crate::mesh::revisions::INJECTION_LABEL;
-use crate::runtime::requests::{pages, why};
+use crate::runtime::requests::{api_error_message, pages};
 
-/// Objects listed at a time.
+/// Page size of lists.
 const PAGE: u32 = 500;
-/// Kinds of custom resources by which meshes show, with their groups and the names of their definitions.
+/// Custom resources that reveal existing meshes: kind, group and plural.
 const CUSTOM: [(&str, &str, &str); 6] = [
     ("EnvoyFilter", "networking.istio.io", "envoyfilters"),
     ("IstioOperator", "install.istio.io", "istiooperators"),
@@ -32,14 +32,14 @@ const CUSTOM: [(&str, &str, &str); 6] = [
     ("ZTunnel", "sailoperator.io", "ztunnels"),
 ];
 
-/// One list to make.
-struct Query {
+/// A list request.
+struct ListQuery {
     resource: ApiResource,
     params: ListParams,
     type_: Option<&'static str>,
 }
 
-impl Query {
+impl ListQuery {
     fn of<K: Resource<DynamicType = ()>>() -> Self {
         Self { resource: ApiResource::erase::<K>(&()), params: ListParams::default(), type_: None }
     }
@@ -50,8 +50,8 @@ impl Query {
     }
 }
 
-pub(super) fn meta(resource: &ApiResource, metadata: ObjectMeta) -> Meta {
-    Meta {
+pub(super) fn meta(resource: &ApiResource, metadata: ObjectMeta) -> ObjectInfo {
+    ObjectInfo {
         kind: resource.kind.clone(),
         group: resource.group.clone(),
         namespace: metadata.namespace,
@@ -63,73 +63,75 @@ pub(super) fn meta(resource: &ApiResource, metadata: ObjectMeta) -> Meta {
     }
 }
 
-async fn metas(client: &Client, query: Query) -> Seen<Vec<Meta>> {
-    let Query { resource, params, type_ } = query;
+async fn metas(client: &Client, query: ListQuery) -> ReadResult<Vec<ObjectInfo>> {
+    let ListQuery { resource, params, type_ } = query;
     let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client.clone(), &resource);
     let mut all = Vec::new();
     let listed = pages(&api, params.limit(PAGE), |object| {
-        all.push(Meta { type_, ..meta(&resource, object.metadata) });
+        all.push(ObjectInfo { type_, ..meta(&resource, object.metadata) });
     });
-    listed.await.map_err(|error| why(&error))?;
+    listed.await.map_err(|error| api_error_message(&error))?;
     Ok(all)
 }
 
-pub(super) async fn namespaces(client: &Client) -> Seen<Vec<Meta>> {
-    metas(client, Query::of::<Namespace>()).await
+pub(super) async fn namespaces(client: &Client) -> ReadResult<Vec<ObjectInfo>> {
+    metas(client, ListQuery::of::<Namespace>()).await
 }
 
-pub(super) async fn definitions(client: &Client) -> Seen<Vec<Meta>> {
-    metas(client, Query::of::<CustomResourceDefinition>()).await
+pub(super) async fn crds(client: &Client) -> ReadResult<Vec<ObjectInfo>> {
+    metas(client, ListQuery::of::<CustomResourceDefinition>()).await
 }
 
-/// Objects of the kinds by which meshes show, and what couldn't be listed. Of Secrets the metadata alone is asked for.
-pub(super) async fn traces(client: &Client, definitions: &[&str]) -> (Vec<Meta>, Vec<String>) {
-    let tiller = Query { params: ListParams::default().labels(&format!("OWNER={TILLER}")), ..Query::of::<ConfigMap>() };
+/// Lists the kinds that reveal existing meshes; also returns the kinds that can't be listed. Only reads the metadata of
+/// Secrets.
+pub(super) async fn mesh_resources(client: &Client, crds: &[&str]) -> (Vec<ObjectInfo>, Vec<String>) {
+    let tiller =
+        ListQuery { params: ListParams::default().labels(&format!("OWNER={TILLER}")), ..ListQuery::of::<ConfigMap>() };
     let mut queries = vec![
-        Query::of::<Deployment>(),
-        Query::of::<ServiceAccount>(),
-        Query::of::<ClusterRole>(),
-        Query::of::<ClusterRoleBinding>(),
-        Query::of::<Role>(),
-        Query::of::<RoleBinding>(),
-        Query::typed(HELM_SECRET),
-        Query::typed(CITADEL_SECRET),
+        ListQuery::of::<Deployment>(),
+        ListQuery::of::<ServiceAccount>(),
+        ListQuery::of::<ClusterRole>(),
+        ListQuery::of::<ClusterRoleBinding>(),
+        ListQuery::of::<Role>(),
+        ListQuery::of::<RoleBinding>(),
+        ListQuery::typed(HELM_SECRET),
+        ListQuery::typed(CITADEL_SECRET),
         tiller,
     ];
-    let mut hidden = Vec::new();
+    let mut unreadable = Vec::new();
     for (kind, group, plural) in CUSTOM {
-        if definitions.contains(&format!("{plural}.{group}").as_str()) {
+        if crds.contains(&format!("{plural}.{group}").as_str()) {
             match custom(client, kind, group).await {
                 Ok(query) => queries.extend(query),
-                Err(error) => hidden.push(format!("{plural}.{group}: {}", why(&error))),
+                Err(error) => unreadable.push(format!("{plural}.{group}: {}", api_error_message(&error))),
             }
         }
     }
     let mut lists = stream::iter(queries)
         .map(|query| async move {
             let what = query.resource.plural.clone();
-            metas(client, query).await.map_err(|why| format!("{what}: {why}"))
+            metas(client, query).await.map_err(|error| format!("{what}: {error}"))
         })
         .buffered(CONCURRENCY);
     let mut found = Vec::new();
     while let Some(list) = lists.next().await {
         match list {
             Ok(objects) => found.extend(objects),
-            Err(why) => hidden.push(why),
+            Err(error) => unreadable.push(error),
         }
     }
-    (found, hidden)
+    (found, unreadable)
 }
 
-/// In the version that the server would recommend.
-async fn custom(client: &Client, kind: &str, group: &str) -> Result<Option<Query>, kube::Error> {
+/// The query for a custom resource in the API server's preferred version.
+async fn custom(client: &Client, kind: &str, group: &str) -> Result<Option<ListQuery>, kube::Error> {
     let served = discovery::group(client, group).await?;
     let found = served.recommended_kind(kind);
-    Ok(found.map(|(resource, _)| Query { resource, params: ListParams::default(), type_: None }))
+    Ok(found.map(|(resource, _)| ListQuery { resource, params: ListParams::default(), type_: None }))
 }
 
-/// What applications consist of, in one namespace or in all.
-pub async fn apps(client: &Client, namespace: Option<&str>) -> Apps {
+/// Application workloads and Services of one namespace, or of all.
+pub async fn workloads(client: &Client, namespace: Option<&str>) -> Workloads {
     let (namespaces, services, deployments, stateful_sets, daemon_sets, pods) = futures::join!(
         namespaces(client),
         all::<Service>(client, namespace),
@@ -138,13 +140,13 @@ pub async fn apps(client: &Client, namespace: Option<&str>) -> Apps {
         all::<DaemonSet>(client, namespace),
         all::<Pod>(client, namespace),
     );
-    // Where they can't be listed none is left out.
+    // If namespaces can't be listed, none is excluded.
     let labelled = namespaces.into_iter().flatten().filter(|ns| ns.label(INJECTION_LABEL) == Some("disabled"));
-    let out = labelled.map(|namespace| namespace.name).collect();
-    Apps { out, services, deployments, stateful_sets, daemon_sets, pods }
+    let excluded = labelled.map(|namespace| namespace.name).collect();
+    Workloads { excluded, services, deployments, stateful_sets, daemon_sets, pods }
 }
 
-async fn all<K>(client: &Client, namespace: Option<&str>) -> Seen<Vec<K>>
+async fn all<K>(client: &Client, namespace: Option<&str>) -> ReadResult<Vec<K>>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
@@ -153,6 +155,8 @@ where
         None => Api::all(client.clone()),
     };
     let mut found = Vec::new();
-    pages(&api, ListParams::default().limit(PAGE), |object| found.push(object)).await.map_err(|error| why(&error))?;
+    pages(&api, ListParams::default().limit(PAGE), |object| found.push(object))
+        .await
+        .map_err(|error| api_error_message(&error))?;
     Ok(found)
 }

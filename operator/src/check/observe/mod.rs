@@ -1,10 +1,10 @@
-//! I/O: looks at a cluster. Nothing is written: reviews of rights leave nothing behind, and the Service that is asked for to
-//! learn the range of node ports is refused (one that isn't is deleted at once).
+//! I/O: reads a cluster. It writes nothing: access reviews aren't persisted, and the API server rejects the invalid
+//! Service that reveals the node port range (if it accepts one, that Service is deleted immediately).
 
 mod lists;
 mod reviews;
 
-pub use lists::apps;
+pub use lists::workloads;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,92 +17,95 @@ use kube::core::ApiResource;
 use kube::{Client, ResourceExt as _};
 use meshwright_api::MeshInstallation;
 
-use super::asked::{Asked, Wanted};
-use super::cluster::{Cluster, NodePorts, Seen, Webhook};
-use crate::apply::{Inventory, Reader, Surveyor};
+use super::input::{CheckInput, DesiredMesh};
+use super::snapshot::{ClusterSnapshot, NodePortUsage, ReadResult, Webhook};
+use crate::apply::{ClusterDetector, Inventory, Reader};
 use crate::controller::by_precedence;
-use crate::mesh::beside::{Beside, Peer};
-use crate::mesh::object::Desired;
-use crate::mesh::plan::{Refusal, plan};
-use crate::mesh::rights::Right;
+use crate::mesh::object::DesiredObject;
+use crate::mesh::peers::{Peer, PeerSet};
+use crate::mesh::plan::{PlanConflict, plan};
+use crate::mesh::rbac::Permission;
 use crate::nodeports::NodePortServer;
-use crate::platform::{Detected, Platforms};
-use crate::runtime::requests::{told, why};
+use crate::platform::{DetectedPlatform, Platforms};
+use crate::runtime::requests::{api_error_chain, api_error_message};
 
-/// Requests at a time.
+/// Number of concurrent requests.
 const CONCURRENCY: usize = 16;
-/// A namespace in which the API server can be asked for an impossible Service before the operator's own exists.
-const ALWAYS_THERE: &str = "default";
-/// The definition of our own resource.
-const OURS: &str = "meshinstallations.meshwright.dev";
+/// Namespace of the invalid Service: the operator's namespace may not exist yet.
+const PROBE_NAMESPACE: &str = "default";
+/// Name of our own CRD.
+const MESH_CRD: &str = "meshinstallations.meshwright.dev";
 
-/// Looks at what the checks go by. `rights` are those that the operator in `operator_namespace` needs.
+/// Reads the data for the checks. `permissions` are those that the operator in `operator_namespace` needs.
 pub async fn observe(
     client: &Client,
-    asked: &Asked,
+    input: &CheckInput,
     operator_namespace: &str,
-    rights: Vec<Right>,
-    Surveyed { version, platform, node_ports }: Surveyed,
-) -> Cluster {
-    let (namespaces, definitions, webhooks, rights) = futures::join!(
+    permissions: Vec<Permission>,
+    DetectedCluster { version, platform, node_ports }: DetectedCluster,
+) -> ClusterSnapshot {
+    let (namespaces, crds, webhooks, permissions) = futures::join!(
         lists::namespaces(client),
-        lists::definitions(client),
+        lists::crds(client),
         webhooks(client),
-        reviews::review(client, operator_namespace, rights),
+        reviews::review(client, operator_namespace, permissions),
     );
-    let known: Vec<&str> = definitions.iter().flatten().map(|definition| definition.name.as_str()).collect();
-    let (traces, endpoints, refusals) = futures::join!(
-        lists::traces(client, &known),
+    let known: Vec<&str> = crds.iter().flatten().map(|crd| crd.name.as_str()).collect();
+    let (mesh_resources, endpoints, conflicts) = futures::join!(
+        lists::mesh_resources(client, &known),
         endpoints(client, webhooks.as_deref().unwrap_or_default()),
-        refusals(client, asked, known.contains(&OURS)),
+        conflicts(client, input, known.contains(&MESH_CRD)),
     );
-    let (objects, hidden) = traces;
-    Cluster {
+    let (objects, unreadable) = mesh_resources;
+    ClusterSnapshot {
         version: Ok(version),
         platform,
         node_ports,
         namespaces,
-        definitions,
+        crds,
         objects,
-        hidden,
+        unreadable,
         webhooks,
         endpoints,
-        rights,
-        refusals,
+        permissions,
+        conflicts,
     }
 }
 
-/// What has to be known before it can be said what an installation stands for.
+/// The data that is needed to render the installation.
 #[derive(Clone, Debug)]
-pub struct Surveyed {
+pub struct DetectedCluster {
     /// Version of the API server.
     pub version: String,
-    /// The platform.
-    pub platform: Seen<Detected>,
-    /// Node ports.
-    pub node_ports: Seen<NodePorts>,
+    /// The detected platform.
+    pub platform: ReadResult<DetectedPlatform>,
+    /// Range and allocations of node ports.
+    pub node_ports: ReadResult<NodePortUsage>,
 }
 
-/// Surveys the cluster whose API server has this version. `installation` is whose mark makes Services ours.
-pub async fn survey(client: &Client, platforms: Arc<Platforms>, version: &str, installation: &str) -> Surveyed {
-    let surveyor = Surveyor::new(client.clone(), platforms, version.to_owned());
-    let ports = NodePortServer::new(client.clone(), ALWAYS_THERE);
-    let (platform, range, held) = futures::join!(surveyor.platform(), ports.range(), ports.held(installation));
-    Surveyed {
+/// Detects platform and node ports. Services with the label of `installation` count as the operator's own.
+pub async fn detect(client: &Client, platforms: Arc<Platforms>, version: &str, installation: &str) -> DetectedCluster {
+    let detector = ClusterDetector::new(client.clone(), platforms, version.to_owned());
+    let ports = NodePortServer::new(client.clone(), PROBE_NAMESPACE);
+    let (platform, range, used_ports) =
+        futures::join!(detector.platform(), ports.range(), ports.used_ports(installation));
+    DetectedCluster {
         version: version.to_owned(),
-        platform: platform.map_err(|error| told(&error)),
-        node_ports: held.map(|held| NodePorts { range, held }).map_err(|error| why(&error)),
+        platform: platform.map_err(|error| api_error_chain(&error)),
+        node_ports: used_ports
+            .map(|used_ports| NodePortUsage { range, used_ports })
+            .map_err(|error| api_error_message(&error)),
     }
 }
 
-async fn webhooks(client: &Client) -> Seen<Vec<Webhook>> {
+async fn webhooks(client: &Client) -> ReadResult<Vec<Webhook>> {
     let mut all = Vec::new();
     for resource in [
         ApiResource::erase::<MutatingWebhookConfiguration>(&()),
         ApiResource::erase::<ValidatingWebhookConfiguration>(&()),
     ] {
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        let list = api.list(&ListParams::default()).await.map_err(|error| why(&error))?;
+        let list = api.list(&ListParams::default()).await.map_err(|error| api_error_message(&error))?;
         for mut configuration in list {
             let entries = configuration.data.get_mut("webhooks").map(serde_json::Value::take).unwrap_or_default();
             let meta = lists::meta(&resource, configuration.metadata);
@@ -114,50 +117,51 @@ async fn webhooks(client: &Client) -> Seen<Vec<Webhook>> {
     Ok(all)
 }
 
-/// Ready endpoints of the Services that webhooks of others are called at.
-async fn endpoints(client: &Client, webhooks: &[Webhook]) -> BTreeMap<(String, String), Seen<usize>> {
+/// Number of ready endpoints of the Services that unmanaged webhooks call.
+async fn endpoints(client: &Client, webhooks: &[Webhook]) -> BTreeMap<(String, String), ReadResult<usize>> {
     let services = webhooks.iter().filter(|webhook| !webhook.configuration.is_ours());
     let services = services.filter_map(|webhook| webhook.client_config.service.as_ref());
-    let places: std::collections::BTreeSet<(String, String)> =
+    let services: std::collections::BTreeSet<(String, String)> =
         services.map(|service| (service.namespace.clone(), service.name.clone())).collect();
-    let asked = stream::iter(places).map(|place| async move {
-        let ready = ready_endpoints(client, &place.0, &place.1).await;
-        (place, ready.map_err(|error| why(&error)))
+    let counts = stream::iter(services).map(|service| async move {
+        let ready = ready_endpoints(client, &service.0, &service.1).await;
+        (service, ready.map_err(|error| api_error_message(&error)))
     });
-    asked.buffer_unordered(CONCURRENCY).collect().await
+    counts.buffer_unordered(CONCURRENCY).collect().await
 }
 
 async fn ready_endpoints(client: &Client, namespace: &str, service: &str) -> Result<usize, kube::Error> {
     let api: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
     let slices = api.list(&ListParams::default().labels(&format!("kubernetes.io/service-name={service}"))).await?;
     let endpoints = slices.into_iter().flat_map(|slice| slice.endpoints);
-    // An absent condition counts as ready, by the API's own words.
+    // According to the API documentation, an absent condition means ready.
     let ready = endpoints.filter(|endpoint| endpoint.conditions.as_ref().is_none_or(|c| c.ready != Some(false)));
     Ok(ready.map(|endpoint| endpoint.addresses.len()).sum())
 }
 
-/// What the operator would refuse to overwrite, found as it does.
-async fn refusals(client: &Client, asked: &Asked, served: bool) -> Seen<Vec<Refusal>> {
-    let Some(Ok(wanted)) = &asked.installation else { return Ok(Vec::new()) };
+/// The conflicts that the operator's plan would find.
+async fn conflicts(client: &Client, input: &CheckInput, served: bool) -> ReadResult<Vec<PlanConflict>> {
+    let Some(Ok(mesh)) = &input.installation else { return Ok(Vec::new()) };
     let mut installations = Vec::new();
     if served {
         let api: Api<MeshInstallation> = Api::all(client.clone());
-        let listed = api.list(&ListParams::default()).await.map_err(|error| why(&error))?;
+        let listed = api.list(&ListParams::default()).await.map_err(|error| api_error_message(&error))?;
         installations = by_precedence(listed.items);
     }
     let existing = installations.iter().filter_map(kube::ResourceExt::uid).collect();
-    let Wanted { owner, desired, .. } = wanted;
+    let DesiredMesh { owner, desired, .. } = mesh;
     let mut owner = owner.clone();
     let same = installations.iter().find(|installation| installation.name_any() == owner.installation);
     owner.uid = same.and_then(kube::ResourceExt::uid).unwrap_or_default();
     let inventory = Inventory::default();
     let reader = Reader::new(client.clone(), inventory.clone());
     let name = owner.installation.as_str();
-    reader.complete(name, desired).await.map_err(|error| told(&error))?;
+    reader.complete(name, desired).await.map_err(|error| api_error_chain(&error))?;
     let live = inventory.snapshot(name, desired);
-    let me = Peer { uid: owner.uid.clone(), ..wanted.peer.clone() };
-    let beside = Beside::new(me, installations.iter().map(Peer::of));
-    let is_anothers = |object: &Arc<Desired>| beside.is_anothers(object, live.get(&object.key), &owner.release);
-    let own: Vec<Arc<Desired>> = desired.iter().filter(|object| !is_anothers(object)).cloned().collect();
-    Ok(plan(&own, &live, &owner, &existing, true, wanted.adoption).refusals)
+    let me = Peer { uid: owner.uid.clone(), ..mesh.peer.clone() };
+    let peers = PeerSet::new(me, installations.iter().map(Peer::of));
+    let is_written_by_peer =
+        |object: &Arc<DesiredObject>| peers.is_written_by_peer(object, live.get(&object.key), &owner.release);
+    let own: Vec<Arc<DesiredObject>> = desired.iter().filter(|object| !is_written_by_peer(object)).cloned().collect();
+    Ok(plan(&own, &live, &owner, &existing, true, mesh.adoption).conflicts)
 }

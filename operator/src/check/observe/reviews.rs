@@ -1,4 +1,4 @@
-//! Asks the API server which rights are held.
+//! Access reviews of the required permissions.
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::authorization::v1::{SubjectAccessReview, SubjectAccessReviewSpec};
@@ -6,56 +6,61 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Client;
 use kube::api::{Api, PostParams};
 
-use super::super::cluster::{Account, Rights, Seen};
+use super::super::snapshot::{PermissionReview, ReadResult, ReviewedAccount};
 use super::CONCURRENCY;
-use crate::apply::{attributes, holds as caller_holds};
-use crate::mesh::rights::{ACCOUNT, NO_RESOURCE, Right};
-use crate::runtime::requests::why;
+use crate::apply::{attributes, is_allowed as caller_is_allowed};
+use crate::mesh::rbac::{ACCOUNT, NON_RESOURCE, Permission};
+use crate::runtime::requests::api_error_message;
 
-/// Which of the rights the operator's account lacks; where there is no such account yet, the caller, who would have to
-/// grant them.
-pub(super) async fn review(client: &Client, operator_namespace: &str, rights: Vec<Right>) -> Seen<Rights> {
+/// Reviews the permissions of the operator's ServiceAccount. If it doesn't exist, reviews the current user, who would
+/// have to grant them.
+pub(super) async fn review(
+    client: &Client,
+    operator_namespace: &str,
+    permissions: Vec<Permission>,
+) -> ReadResult<PermissionReview> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), operator_namespace);
-    let of = match accounts.get_metadata_opt(ACCOUNT).await {
-        Ok(Some(_)) => Account::Operator(operator_namespace.to_owned()),
-        // Who may not look whether it is there can't ask for its rights either.
-        Ok(None) | Err(_) => Account::Caller,
+    let account = match accounts.get_metadata_opt(ACCOUNT).await {
+        Ok(Some(_)) => ReviewedAccount::Operator(operator_namespace.to_owned()),
+        // A user who can't read the ServiceAccount can't review its permissions either.
+        Ok(None) | Err(_) => ReviewedAccount::Caller,
     };
-    let asked = rights.len();
-    if holds_all(client, &of).await.map_err(|error| why(&error))? {
-        return Ok(Rights { of, asked, missing: Vec::new() });
+    let reviewed = permissions.len();
+    if has_all(client, &account).await.map_err(|error| api_error_message(&error))? {
+        return Ok(PermissionReview { account, reviewed, missing: Vec::new() });
     }
-    let answers = stream::iter(rights).map(|right| {
-        let of = &of;
-        async move { Ok(if holds(client, of, &right).await? { None } else { Some(right) }) }
+    let answers = stream::iter(permissions).map(|permission| {
+        let account = &account;
+        async move { Ok(if is_allowed(client, account, &permission).await? { None } else { Some(permission) }) }
     });
-    let answers: Result<Vec<Option<Right>>, kube::Error> = answers.buffered(CONCURRENCY).try_collect().await;
-    let missing = answers.map_err(|error| why(&error))?.into_iter().flatten().collect();
-    Ok(Rights { of, asked, missing })
+    let answers: Result<Vec<Option<Permission>>, kube::Error> = answers.buffered(CONCURRENCY).try_collect().await;
+    let missing = answers.map_err(|error| api_error_message(&error))?.into_iter().flatten().collect();
+    Ok(PermissionReview { account, reviewed, missing })
 }
 
-/// Two questions in place of hundreds for a cluster's administrator.
-async fn holds_all(client: &Client, of: &Account) -> Result<bool, kube::Error> {
-    let everything = |group: &str| Right {
+/// Replaces hundreds of reviews with two for a cluster administrator.
+async fn has_all(client: &Client, account: &ReviewedAccount) -> Result<bool, kube::Error> {
+    let everything = |group: &str| Permission {
         namespace: None,
         group: group.into(),
         resource: "*".into(),
         name: None,
         verb: "*".into(),
     };
-    Ok(holds(client, of, &everything("*")).await? && holds(client, of, &everything(NO_RESOURCE)).await?)
+    Ok(is_allowed(client, account, &everything("*")).await?
+        && is_allowed(client, account, &everything(NON_RESOURCE)).await?)
 }
 
-async fn holds(client: &Client, of: &Account, right: &Right) -> Result<bool, kube::Error> {
-    match of {
-        Account::Caller => caller_holds(client, right).await,
-        Account::Operator(namespace) => {
+async fn is_allowed(client: &Client, account: &ReviewedAccount, permission: &Permission) -> Result<bool, kube::Error> {
+    match account {
+        ReviewedAccount::Caller => caller_is_allowed(client, permission).await,
+        ReviewedAccount::Operator(namespace) => {
             let groups = [
                 "system:serviceaccounts".to_owned(),
                 format!("system:serviceaccounts:{namespace}"),
                 "system:authenticated".to_owned(),
             ];
-            let (resource, path) = attributes(right);
+            let (resource, path) = attributes(permission);
             let review = SubjectAccessReview {
                 spec: SubjectAccessReviewSpec {
                     user: Some(format!("system:serviceaccount:{namespace}:{ACCOUNT}")),

@@ -1,18 +1,18 @@
-//! Each check of applications, both ways.
+//! Each workload check, passing and failing.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::super::Verdict;
+use super::super::CheckVerdict;
 use super::*;
 
 fn of<K: DeserializeOwned>(value: Value) -> K {
     serde_json::from_value(value).unwrap()
 }
 
-fn nothing() -> Apps {
-    Apps {
-        out: vec![],
+fn no_workloads() -> Workloads {
+    Workloads {
+        excluded: vec![],
         services: Ok(vec![]),
         deployments: Ok(vec![]),
         stateful_sets: Ok(vec![]),
@@ -30,8 +30,9 @@ fn deployment(namespace: &str, labels: &Value, spec: &Value) -> Deployment {
     }))
 }
 
-fn judged(deployment: Deployment) -> Vec<(&'static str, Verdict, String)> {
-    let findings = judge(&Apps { deployments: Ok(vec![deployment]), ..nothing() }, &["istio-system".into()]);
+fn findings_for(deployment: Deployment) -> Vec<(&'static str, CheckVerdict, String)> {
+    let findings =
+        evaluate(&Workloads { deployments: Ok(vec![deployment]), ..no_workloads() }, &["istio-system".into()]);
     findings.into_iter().map(|finding| (finding.check, finding.verdict, finding.subject)).collect()
 }
 
@@ -44,7 +45,7 @@ fn ports(ports: &Value) -> Option<Finding> {
 }
 
 #[test]
-fn a_port_says_its_protocol_by_name_or_by_app_protocol() {
+fn detects_protocol_from_name_or_app_protocol() {
     for good in [
         json!({"name": "http", "port": 80}),
         json!({"name": "HTTP2-web", "port": 80}),
@@ -63,12 +64,12 @@ fn a_port_says_its_protocol_by_name_or_by_app_protocol() {
         json!({"name": "httpweb", "port": 80}),
         json!({"name": "http", "port": 80, "appProtocol": "example.com/own"}),
     ] {
-        assert_eq!(ports(&json!([bad])).unwrap().verdict, Verdict::Warn, "{bad}");
+        assert_eq!(ports(&json!([bad])).unwrap().verdict, CheckVerdict::Warn, "{bad}");
     }
 }
 
 #[test]
-fn a_service_is_named_once_with_all_its_unclear_ports_and_a_name_that_would_do() {
+fn reports_service_with_all_unnamed_ports() {
     let found = ports(&json!([
         {"name": "web", "port": 80}, {"name": "http", "port": 81}, {"name": "api", "port": 82}
     ]));
@@ -81,24 +82,27 @@ fn a_service_is_named_once_with_all_its_unclear_ports_and_a_name_that_would_do()
 }
 
 #[test]
-fn pods_should_have_the_labels_app_and_version_or_those_that_stand_for_them() {
-    let clean = [("service-port-protocol", Verdict::Pass, "the applications".to_owned())];
-    assert_eq!(judged(deployment("shop", &good(), &json!({}))), clean);
+fn requires_app_and_version_labels() {
+    let clean = [("service-port-protocol", CheckVerdict::Pass, "workloads".to_owned())];
+    assert_eq!(findings_for(deployment("shop", &good(), &json!({}))), clean);
     let recommended = json!({"app.kubernetes.io/name": "cart", "app.kubernetes.io/version": "1"});
-    assert_eq!(judged(deployment("shop", &recommended, &json!({}))), clean);
-    let found = judge(&Apps { deployments: Ok(vec![deployment("shop", &json!({}), &json!({}))]), ..nothing() }, &[]);
+    assert_eq!(findings_for(deployment("shop", &recommended, &json!({}))), clean);
+    let found = evaluate(
+        &Workloads { deployments: Ok(vec![deployment("shop", &json!({}), &json!({}))]), ..no_workloads() },
+        &[],
+    );
     assert_eq!((found[0].check, found[0].subject.as_str()), (LABELS, "Deployment shop/cart"));
     assert_eq!(found[0].fix.as_deref(), Some("add app and version to spec.template.metadata.labels"));
 }
 
 #[test]
-fn a_pod_on_the_nodes_network_is_told_alone() {
-    let found = judged(deployment("shop", &json!({}), &json!({"hostNetwork": true})));
-    assert_eq!(found, [(HOST_NETWORK, Verdict::Warn, "Deployment shop/cart".to_owned())]);
+fn host_network_skips_other_checks() {
+    let found = findings_for(deployment("shop", &json!({}), &json!({"hostNetwork": true})));
+    assert_eq!(found, [(HOST_NETWORK, CheckVerdict::Warn, "Deployment shop/cart".to_owned())]);
 }
 
 #[test]
-fn the_proxys_user_and_group_are_refused_wherever_they_stand() {
+fn fails_for_sidecar_user_or_group() {
     let containers = |context: Value| json!({"containers": [{"name": "app", "securityContext": context}]});
     for spec in [
         json!({"securityContext": {"runAsUser": 1337}}),
@@ -106,15 +110,18 @@ fn the_proxys_user_and_group_are_refused_wherever_they_stand() {
         containers(json!({"runAsGroup": 1337})),
         json!({"initContainers": [{"name": "init", "securityContext": {"runAsUser": 1337}}]}),
     ] {
-        assert_eq!(judged(deployment("shop", &good(), &spec))[0].1, Verdict::Fail);
+        assert_eq!(findings_for(deployment("shop", &good(), &spec))[0].1, CheckVerdict::Fail);
     }
     let proxy = json!({"containers": [{"name": "istio-proxy", "securityContext": {"runAsUser": 1337}}]});
-    assert_eq!(judged(deployment("shop", &good(), &proxy))[0].1, Verdict::Pass);
-    assert_eq!(judged(deployment("shop", &good(), &containers(json!({"runAsUser": 1000}))))[0].1, Verdict::Pass);
+    assert_eq!(findings_for(deployment("shop", &good(), &proxy))[0].1, CheckVerdict::Pass);
+    assert_eq!(
+        findings_for(deployment("shop", &good(), &containers(json!({"runAsUser": 1000}))))[0].1,
+        CheckVerdict::Pass
+    );
 }
 
 #[test]
-fn a_pod_without_a_maker_is_told_unless_it_is_over_or_the_nodes_own() {
+fn reports_running_pods_without_controller() {
     let pod = |metadata: Value, phase: &str| {
         let mut meta = json!({"name": "job", "namespace": "shop", "labels": good()});
         meta.as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
@@ -123,28 +130,28 @@ fn a_pod_without_a_maker_is_told_unless_it_is_over_or_the_nodes_own() {
     assert_eq!(pod(json!({}), "Running")[0].check, BARE_POD);
     assert_eq!(pod(json!({}), "Succeeded"), []);
     assert_eq!(pod(json!({"annotations": {"kubernetes.io/config.mirror": "x"}}), "Running"), []);
-    let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a", "uid": "u"});
+    let owner = json!({"apiVersion": "workloads/v1", "kind": "ReplicaSet", "name": "a", "uid": "u"});
     assert_eq!(pod(json!({"ownerReferences": [owner]}), "Running"), []);
     assert_eq!(pod(json!({"labels": {"sidecar.istio.io/inject": "false"}}), "Running"), []);
 }
 
 #[test]
-fn namespaces_that_stay_out_of_the_mesh_are_left_out() {
+fn skips_namespaces_with_injection_disabled() {
     let bare = || Ok(vec![deployment("shop", &json!({}), &json!({}))]);
-    let out = Apps { out: vec!["shop".into()], deployments: bare(), ..nothing() };
-    assert_eq!(judge(&out, &[])[0].verdict, Verdict::Pass);
-    assert_eq!(judge(&Apps { deployments: bare(), ..nothing() }, &[])[0].verdict, Verdict::Warn);
+    let excluded = Workloads { excluded: vec!["shop".into()], deployments: bare(), ..no_workloads() };
+    assert_eq!(evaluate(&excluded, &[])[0].verdict, CheckVerdict::Pass);
+    assert_eq!(evaluate(&Workloads { deployments: bare(), ..no_workloads() }, &[])[0].verdict, CheckVerdict::Warn);
 }
 
 #[test]
-fn namespaces_that_are_never_injected_and_the_meshs_own_are_left_out() {
+fn skips_system_and_mesh_namespaces() {
     for namespace in ["kube-system", "istio-system"] {
-        assert_eq!(judged(deployment(namespace, &json!({}), &json!({})))[0].1, Verdict::Pass);
+        assert_eq!(findings_for(deployment(namespace, &json!({}), &json!({})))[0].1, CheckVerdict::Pass);
     }
 }
 
 #[test]
-fn what_may_not_be_listed_is_unknown() {
-    let found = judge(&Apps { services: Err("you may not".into()), ..nothing() }, &[]);
-    assert_eq!((found.len(), found[0].verdict), (1, Verdict::Unknown));
+fn unlistable_kinds_are_unknown() {
+    let found = evaluate(&Workloads { services: Err("not allowed".into()), ..no_workloads() }, &[]);
+    assert_eq!((found.len(), found[0].verdict), (1, CheckVerdict::Unknown));
 }

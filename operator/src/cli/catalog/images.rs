@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use super::{
     release_version,
-    resolve::{ResolveArgs, ResolveError},
+    resolve::{ResolveArgs, ResolveDigestsError},
 };
 use crate::catalog::{
-    Catalog, ChartName, Facts, Release, explain,
+    Catalog, ChartName, Release, ReleaseFacts, error_chain,
     facts::Minor,
     image_list::{self, ImageList, ListImagesError},
     release::ChartError,
-    release_file::Images,
+    release_file::ReleaseImages,
     store,
 };
 use crate::cli::rbac::objects_of;
@@ -22,31 +22,38 @@ use crate::mesh::add_ons::{self, LoadAddOnError};
 use crate::platform::{GENERIC, Platforms};
 
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # List all images of a release
+  meshwright catalog images --version 1.31.2 --catalog releases
+
+  # Resolve the digests in a mirror, in the format of spec.images
+  meshwright catalog images --version 1.31.2 --resolve --registry registry.example.com/istio --catalog releases")]
 pub(super) struct ImagesArgs {
-    /// The release, for example 1.31.2
+    /// Version of the release, for example 1.31.2
     #[arg(long, value_name = "VERSION", value_parser = release_version)]
     version: Version,
-    /// Of Istio's, only those that this profile asks for, variants as it does; default: those of all charts, without a
-    /// profile. Those of the add-ons are there either way
+    /// Only list the Istio images that this profile uses [default: the images of all charts]. Add-on images are always
+    /// listed
     #[arg(long, value_name = "PROFILE", value_parser = profile)]
     profile: Option<Profile>,
-    /// How to print them; lines are full names, json says also what asks for each
-    #[arg(long, short, value_enum, default_value_t = Output::Lines, value_name = "FORMAT")]
-    output: Output,
+    /// Output format; json also prints the resources that use each image
+    #[arg(long, short, value_enum, default_value_t = ImageListFormat::Lines, value_name = "FORMAT")]
+    output: ImageListFormat,
     #[command(flatten)]
     resolve: ResolveArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
+enum ImageListFormat {
     Lines,
     Json,
 }
 
-/// The images of a release can't be told.
+/// The images of a release can't be listed.
 #[derive(Debug, thiserror::Error)]
 pub enum ImagesError {
-    /// The catalog doesn't have it.
+    /// The catalog doesn't have the release.
     #[error(transparent)]
     Resolve(store::ResolveError),
     /// A chart can't be used.
@@ -58,31 +65,31 @@ pub enum ImagesError {
     /// The profile can't be rendered.
     #[error("Istio {version} can't be rendered with profile {profile}: {reason}")]
     Render {
-        /// The release.
+        /// Version of the release.
         version: Version,
-        /// The profile.
+        /// Name of the profile.
         profile: &'static str,
-        /// Why not.
+        /// The renderer's error.
         reason: String,
     },
-    /// Registries don't tell the digests.
+    /// The digests can't be resolved.
     #[error(transparent)]
-    Digests(ResolveError),
-    /// The charts don't say.
-    #[error("can't tell the images of Istio {version}")]
+    Digests(ResolveDigestsError),
+    /// The images can't be determined from the charts.
+    #[error("can't list the images of Istio {version}")]
     List {
-        /// The release.
+        /// Version of the release.
         version: Version,
-        /// Cause.
+        /// The underlying error.
         #[source]
         source: ListImagesError,
     },
 }
 
-/// The charts are rendered for some Kubernetes, and their images are the same for all.
-const SOME_KUBERNETES: &str = "v1.33.0";
+/// The images don't depend on the Kubernetes version.
+const DEFAULT_KUBERNETES: &str = "v1.33.0";
 
-pub(super) fn text(args: &ImagesArgs, catalog: &Catalog, facts: &Facts) -> Result<String, ImagesError> {
+pub(super) fn text(args: &ImagesArgs, catalog: &Catalog, facts: &ReleaseFacts) -> Result<String, ImagesError> {
     let request = VersionRequest::Exact(args.version.clone());
     let release = catalog.resolve(&request).map_err(ImagesError::Resolve)?;
     let list = match args.profile {
@@ -94,14 +101,14 @@ pub(super) fn text(args: &ImagesArgs, catalog: &Catalog, facts: &Facts) -> Resul
         return Ok(text);
     }
     Ok(match args.output {
-        Output::Lines => list.keys().flat_map(|image| [image.as_str(), "\n"]).collect(),
-        Output::Json => format!("{:#}\n", as_json(&args.version, release.images(), &list)),
+        ImageListFormat::Lines => list.keys().flat_map(|image| [image.as_str(), "\n"]).collect(),
+        ImageListFormat::Json => format!("{:#}\n", as_json(&args.version, release.images(), &list)),
     })
 }
 
 type Listed = Result<ImageList, ListImagesError>;
 
-fn of_charts(release: &Release, facts: &Facts) -> Result<Listed, ImagesError> {
+fn of_charts(release: &Release, facts: &ReleaseFacts) -> Result<Listed, ImagesError> {
     let names: Vec<ChartName> = release.charts().keys().copied().collect();
     let charts = release.load_charts(names).map_err(|error| ImagesError::Chart(Box::new(error)))?;
     let of_istio = charts.iter().filter(|(name, _)| name.has_images()).map(|(name, chart)| (name.as_str(), &**chart));
@@ -109,15 +116,15 @@ fn of_charts(release: &Release, facts: &Facts) -> Result<Listed, ImagesError> {
     let of_add_ons = add_ons.iter().map(|(name, chart)| (name.as_str(), chart));
     let supported =
         facts.minor(Minor::of(release.version())).map(|facts| format!("v{}.0", facts.kubernetes.supported.1));
-    let kubernetes = supported.unwrap_or_else(|_| SOME_KUBERNETES.to_owned());
+    let kubernetes = supported.unwrap_or_else(|_| DEFAULT_KUBERNETES.to_owned());
     Ok(image_list::list(of_istio.chain(of_add_ons), &kubernetes))
 }
 
-/// As the operator renders it, with a gateway and all add-ons.
+/// The images in the operator's rendering, with a gateway and all add-ons.
 fn of_profile(release: &Release, profile: Profile) -> Result<Listed, ImagesError> {
     let failed = |reason| ImagesError::Render { version: release.version().clone(), profile: profile.as_str(), reason };
-    let platforms = Platforms::bundled().map_err(|error| failed(explain(&error)))?;
-    let platform = platforms.get(GENERIC).ok_or_else(|| failed(format!("there is no platform {GENERIC}")))?;
+    let platforms = Platforms::bundled().map_err(|error| failed(error_chain(&error)))?;
+    let platform = platforms.get(GENERIC).ok_or_else(|| failed(format!("platform {GENERIC} does not exist")))?;
     let objects = objects_of(release, profile, platform, "istio-system", &ChartValues::default()).map_err(failed)?;
     Ok(image_list::of_objects(objects.iter().map(|object| object.value())))
 }
@@ -125,12 +132,12 @@ fn of_profile(release: &Release, profile: Profile) -> Result<Listed, ImagesError
 fn profile(text: &str) -> Result<Profile, String> {
     let known = || Profile::ALL.map(Profile::as_str).join(", ");
     let found = Profile::ALL.into_iter().find(|profile| profile.as_str() == text);
-    found.ok_or_else(|| format!("there is no profile {text:?}, only {}", known()))
+    found.ok_or_else(|| format!("unknown profile {text:?}; use one of: {}", known()))
 }
 
-fn as_json(version: &Version, of_release: &Images, list: &ImageList) -> Value {
+fn as_json(version: &Version, of_release: &ReleaseImages, list: &ImageList) -> Value {
     let images: Vec<Value> = list.iter().map(|(image, users)| json!({"image": image, "usedBy": users})).collect();
-    let Images { hub: _, tag: _, pullable, reason } = of_release;
+    let ReleaseImages { hub: _, tag: _, pullable, reason } = of_release;
     let mut value = json!({"format": 1, "version": version.to_string(), "pullable": pullable, "images": images});
     if let (Some(reason), Some(fields)) = (reason, value.as_object_mut()) {
         fields.insert("reason".to_owned(), json!(reason));
@@ -149,7 +156,7 @@ mod tests {
     use crate::cli::catalog::tests::run;
 
     #[test]
-    fn the_images_of_a_release_are_listed_and_json_says_who_asks() {
+    fn lists_images_with_users_in_json() {
         let source = source_tree();
         let pod = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: istiod}\nspec: {template: {spec: {containers: \
                    [{image: \"{{ .Values._internal_defaults_do_not_set.global.hub }}/pilot:1\"}]}}}\n";

@@ -8,44 +8,51 @@ use std::{
 
 use semver::Version;
 
-use super::{release_version, told};
+use super::{describe_outcome, release_version};
 use crate::catalog::{
-    ChartName, Digest, Facts,
-    oci::{self, Credentials, Pull, PullError, Pulled, Source, credentials::ReadCredentialsError},
+    ChartName, Digest, ReleaseFacts,
+    oci::{self, Credentials, PullError, PullOptions, PullResult, RegistrySource, credentials::ReadCredentialsError},
 };
 
-/// Holds the password for --username.
+/// Environment variable with the password for `--username`.
 const PASSWORD: &str = "MESHWRIGHT_REGISTRY_PASSWORD";
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-The charts base, istiod, gateway, cni and ztunnel are pulled from repositories of these names below the given place, by the \
-tag that Helm makes of the version. Their digests are printed, and kept in the catalog. Nothing is added unless all of it is \
-whole.
+Examples:
+  # Pull a release
+  meshwright catalog pull oci://registry.example.com/istio/charts --version 1.31.2 --catalog releases
 
-Credentials come from Docker's configuration ($DOCKER_CONFIG/config.json or ~/.docker/config.json) or the helper that it \
-names, unless --username is given. HTTPS_PROXY, HTTP_PROXY and NO_PROXY are followed; SSL_CERT_FILE names the \
-authorities to trust in place of the system's, or of Mozilla's where the system has none.")]
+  # Pull from a private registry
+  meshwright catalog pull oci://registry.example.com/istio/charts --version 1.31.2 --username ci --password-stdin <token
+
+The charts base, istiod, gateway, cni and ztunnel are pulled from the repositories with these names in the given path, by the \
+tag that Helm derives from the version. Their digests are printed and stored in the catalog. Either the complete release is \
+added, or nothing.
+
+Credentials are read from Docker's configuration ($DOCKER_CONFIG/config.json or ~/.docker/config.json) or its credential \
+helper, unless --username is set. HTTPS_PROXY, HTTP_PROXY and NO_PROXY are supported; SSL_CERT_FILE replaces the system's \
+certificate authorities.")]
 pub(super) struct PullArgs {
-    /// Where the charts are: oci:// and registry and path
+    /// Registry and path of the charts
     #[arg(value_name = "oci://REGISTRY/PATH")]
-    from: Source,
-    /// The release's version, for example 1.31.2
+    from: RegistrySource,
+    /// Version of the release, for example 1.31.2
     #[arg(long, value_name = "VERSION", value_parser = release_version)]
     version: Version,
-    /// Pull this chart by the digest of its manifest, not by the tag; give it once for each chart to pin
+    /// Pull a chart by its manifest digest instead of its tag; can be repeated
     #[arg(long = "digest", value_name = "CHART=sha256:...", value_parser = pin)]
     digests: Vec<(ChartName, Digest)>,
-    /// Ask as this user, with the password in `MESHWRIGHT_REGISTRY_PASSWORD`
+    /// User name for the registry; the password is read from `MESHWRIGHT_REGISTRY_PASSWORD`
     #[arg(long, value_name = "NAME")]
     username: Option<String>,
     /// Read the password for --username from standard input
     #[arg(long, requires = "username")]
     password_stdin: bool,
-    /// Talk HTTP without TLS
+    /// Use plain HTTP
     #[arg(long)]
     plain_http: bool,
-    /// Put it in the place of other content under the same version
+    /// Replace an existing release with the same version and other content
     #[arg(long)]
     replace: bool,
 }
@@ -53,29 +60,29 @@ pub(super) struct PullArgs {
 /// A release can't be pulled.
 #[derive(Debug, thiserror::Error)]
 pub enum PullCliError {
-    /// A user without a password.
-    #[error("--username {0:?} needs a password: set {PASSWORD}, or give it on standard input with --password-stdin")]
+    /// The password for `--username` is missing.
+    #[error("--username {0:?} requires a password; set {PASSWORD} or use --password-stdin")]
     NoPassword(String),
     /// The password can't be read.
     #[error("can't read the password from standard input")]
     ReadPassword(#[source] io::Error),
-    /// Kept credentials can't be used.
-    #[error("can't ask {0}")]
-    Credentials(Source, #[source] Box<ReadCredentialsError>),
-    /// One chart is pinned twice.
-    #[error("--digest {0} is given twice")]
+    /// Stored credentials can't be read.
+    #[error("can't read the credentials for {0}")]
+    Credentials(RegistrySource, #[source] Box<ReadCredentialsError>),
+    /// A chart has two digests.
+    #[error("--digest {0} is set twice")]
     Twice(ChartName),
-    /// The process got no runtime.
-    #[error("can't start a runtime for requests")]
+    /// The async runtime can't be started.
+    #[error("can't start the async runtime")]
     StartRuntime(#[source] io::Error),
     /// The pull failed.
     #[error("can't pull Istio {version} from {from}")]
     Pull {
-        /// The release.
+        /// Version of the release.
         version: Version,
-        /// Where from.
-        from: Source,
-        /// Cause.
+        /// Registry and path of the charts.
+        from: RegistrySource,
+        /// The underlying error.
         #[source]
         source: Box<PullError>,
     },
@@ -83,14 +90,14 @@ pub enum PullCliError {
 
 fn pin(text: &str) -> Result<(ChartName, Digest), String> {
     let names = || ChartName::ALL.map(ChartName::as_str).join(", ");
-    let (name, digest) = text.split_once('=').ok_or("a chart and its digest are needed, such as istiod=sha256:...")?;
+    let (name, digest) = text.split_once('=').ok_or("use chart=digest, such as istiod=sha256:...")?;
     let chart = ChartName::ALL.into_iter().find(|chart| chart.as_str() == name);
-    let chart = chart.ok_or_else(|| format!("there is no chart {name:?}, only {}", names()))?;
+    let chart = chart.ok_or_else(|| format!("unknown chart {name:?}; use one of: {}", names()))?;
     Ok((chart, digest.parse().map_err(|error: crate::catalog::digest::ParseDigestError| error.to_string())?))
 }
 
-/// Pulls, and says what became of it.
-pub(super) fn pull(args: PullArgs, catalog: &Path, facts: &Facts) -> Result<String, PullCliError> {
+/// Pulls the release and returns the summary to print.
+pub(super) fn pull(args: PullArgs, catalog: &Path, facts: &ReleaseFacts) -> Result<String, PullCliError> {
     let mut pins = BTreeMap::new();
     for (chart, digest) in &args.digests {
         if pins.insert(*chart, digest.clone()).is_some() {
@@ -99,11 +106,11 @@ pub(super) fn pull(args: PullArgs, catalog: &Path, facts: &Facts) -> Result<Stri
     }
     let credentials = credentials(&args)?;
     let PullArgs { from, version, digests: _, username: _, password_stdin: _, plain_http, replace } = args;
-    let request = Pull {
+    let request = PullOptions {
         from: &from,
         version: &version,
         pins: &pins,
-        contents: &BTreeMap::new(),
+        chart_digests: &BTreeMap::new(),
         facts,
         credentials: &credentials,
         plain_http,
@@ -113,7 +120,7 @@ pub(super) fn pull(args: PullArgs, catalog: &Path, facts: &Facts) -> Result<Stri
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let pulled = runtime.map_err(PullCliError::StartRuntime)?.block_on(oci::pull(&request));
     match pulled {
-        Ok(pulled) => Ok(said(&version, &pulled)),
+        Ok(pulled) => Ok(summary(&version, &pulled)),
         Err(source) => Err(PullCliError::Pull { version, from, source: Box::new(source) }),
     }
 }
@@ -137,35 +144,38 @@ fn credentials(args: &PullArgs) -> Result<Credentials, PullCliError> {
     }
 }
 
-fn said(version: &Version, pulled: &Pulled) -> String {
-    let mut lines = vec![format!("Istio {version}: {}", told(pulled.outcome))];
+fn summary(version: &Version, pulled: &PullResult) -> String {
+    let mut lines = vec![format!("Istio {version}: {}", describe_outcome(pulled.outcome))];
     lines.extend(pulled.origins.values().map(|origin| format!("  {origin}")));
-    lines.extend(pulled.absent.iter().map(|chart| format!("  no {chart} there: this release will be without it")));
+    lines
+        .extend(pulled.absent.iter().map(|chart| format!("  chart {chart} not found; the release doesn't include it")));
     lines.join("\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::import::Outcome;
+    use crate::catalog::import::PutOutcome;
 
     #[test]
-    fn a_pin_is_a_chart_and_a_digest() {
+    fn parses_chart_and_digest() {
         let digest = format!("sha256:{}", "0".repeat(64));
         let (chart, parsed) = pin(&format!("ztunnel={digest}")).unwrap();
         assert_eq!((chart, parsed.as_str()), (ChartName::Ztunnel, digest.as_str()));
         assert!(pin(&digest).unwrap_err().contains("istiod=sha256:"));
-        assert!(pin(&format!("pilot={digest}")).unwrap_err().contains("only base, istiod, cni, ztunnel, gateway"));
-        assert!(pin("base=sha256:12").unwrap_err().contains("64 hexadecimal digits"));
+        assert!(
+            pin(&format!("pilot={digest}")).unwrap_err().contains("use one of: base, istiod, cni, ztunnel, gateway")
+        );
+        assert!(pin("base=sha256:12").unwrap_err().contains("64 lower-case hexadecimal digits"));
     }
 
     #[test]
-    fn what_was_pulled_is_told_and_what_was_not_there_too() {
+    fn summary_lists_pulled_and_missing_charts() {
         let origins = BTreeMap::from([(ChartName::Base, "oci://r/base@sha256:0".to_owned())]);
-        let pulled = Pulled { outcome: Outcome::Added, origins, absent: vec![ChartName::Ztunnel] };
+        let pulled = PullResult { outcome: PutOutcome::Added, origins, absent: vec![ChartName::Ztunnel] };
         assert_eq!(
-            said(&Version::new(1, 31, 2), &pulled),
-            "Istio 1.31.2: added\n  oci://r/base@sha256:0\n  no ztunnel there: this release will be without it"
+            summary(&Version::new(1, 31, 2), &pulled),
+            "Istio 1.31.2: added\n  oci://r/base@sha256:0\n  chart ztunnel not found; the release doesn't include it"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! `meshwright catalog images --resolve`: asks registries which digests the images have.
+//! `meshwright catalog images --resolve`: resolves the digests of images in their registries.
 
 use std::{collections::BTreeMap, fmt::Write as _, io};
 
@@ -9,42 +9,43 @@ use crate::catalog::{
     oci::{self, ResolveImageError},
 };
 
-/// Where the images are.
+/// Flags for `--resolve`.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ResolveArgs {
-    /// Ask the registries for the images' digests, and print them as `spec.images` takes them
+    /// Resolve the images' digests in the registries and print them in the format of `spec.images`
     #[arg(long, conflicts_with = "output")]
     resolve: bool,
-    /// Ask this registry, which holds copies: what `spec.images.registry` will be
+    /// Resolve them in this mirror, which will be `spec.images.registry`
     #[arg(long, requires = "resolve", value_name = "REGISTRY/PATH")]
     registry: Option<String>,
-    /// Talk HTTP without TLS
+    /// Use plain HTTP
     #[arg(long, requires = "resolve")]
     plain_http: bool,
 }
 
-/// The digests of a release's images can't be told.
+/// The digests can't be resolved.
 #[derive(Debug, thiserror::Error)]
-pub enum ResolveError {
-    /// The process got no runtime.
-    #[error("can't start a runtime for requests")]
+pub enum ResolveDigestsError {
+    /// The async runtime can't be started.
+    #[error("can't start the async runtime")]
     StartRuntime(#[source] io::Error),
-    /// One of them can't.
+    /// The registry returned an error for an image.
     #[error(transparent)]
     Image(ResolveImageError),
 }
 
 impl ResolveArgs {
-    /// The text to print, if it was asked for.
-    pub(super) fn text(&self, list: &ImageList) -> Result<Option<String>, ResolveError> {
+    /// The text to print if `--resolve` is set.
+    pub(super) fn text(&self, list: &ImageList) -> Result<Option<String>, ResolveDigestsError> {
         if !self.resolve {
             return Ok(None);
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(ResolveError::StartRuntime)?;
+        let runtime = runtime.map_err(ResolveDigestsError::StartRuntime)?;
         let (mut digests, mut absent) = (BTreeMap::new(), Vec::new());
         for (name, image) in pinned(list, self.registry.as_deref()) {
-            let digest = runtime.block_on(oci::resolve_image(&image, self.plain_http)).map_err(ResolveError::Image)?;
+            let digest =
+                runtime.block_on(oci::resolve_image(&image, self.plain_http)).map_err(ResolveDigestsError::Image)?;
             match digest {
                 Some(digest) => _ = digests.insert(name, digest),
                 None => absent.push(image),
@@ -54,7 +55,7 @@ impl ResolveArgs {
     }
 }
 
-/// Those that `spec.images.digests` knows, by their names there, each as the registry has it.
+/// The images that `spec.images.digests` supports, by their names there, each with its reference in the registry.
 fn pinned<'a>(list: &'a ImageList, registry: Option<&str>) -> BTreeMap<&'a str, String> {
     let known = |name: &str| IMAGE_NAMES.contains(&name) || AddOnName::ALL.iter().any(|add_on| add_on.as_str() == name);
     let named = list.keys().filter_map(|image| {
@@ -77,7 +78,7 @@ fn yaml(registry: Option<&str>, digests: &BTreeMap<&str, String>, absent: &[Stri
         _ = writeln!(text, "    {name}: {digest}");
     }
     for image in absent {
-        _ = writeln!(text, "  # there is no {image}");
+        _ = writeln!(text, "  # not found: {image}");
     }
     text
 }
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_images_that_can_be_named_by_digest_are_asked_for_where_they_are() {
+    fn resolves_images_with_digest_field() {
         let images = ["docker.io/prom/prometheus:v3", "r.example.com:5000/i/pilot:1.31.2-distroless", "busybox:1.28"];
         let list: ImageList = images.map(|image| (image.to_owned(), BTreeSet::new())).into();
         let of = |registry| pinned(&list, registry).into_iter().collect::<Vec<_>>();
@@ -99,14 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_is_what_the_spec_takes() {
+    fn prints_valid_spec_images() {
         let digest = format!("sha256:{}", "a".repeat(64));
         let absent = ["m/i/kiali:v2".to_owned()];
         let text = yaml(Some("m:5000/i"), &[("pilot", digest.clone())].into(), &absent);
         let spec: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
         let images: meshwright_api::Images = serde_json::from_value(spec["images"].clone()).unwrap();
         assert_eq!((images.registry.as_deref(), &images.digests["pilot"]), (Some("m:5000/i"), &digest));
-        assert!(text.ends_with("  # there is no m/i/kiali:v2\n"), "{text}");
+        assert!(text.ends_with("  # not found: m/i/kiali:v2\n"), "{text}");
         let none: serde_json::Value = serde_saphyr::from_str(&yaml(None, &BTreeMap::new(), &[])).unwrap();
         assert_eq!(none["images"]["digests"], serde_json::json!({}));
     }

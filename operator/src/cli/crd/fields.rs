@@ -1,45 +1,45 @@
-//! The fields of the API as its schema has them: each object of ours a section, with what may be in it. Pure.
+//! Extracts sections and fields from the API's schema. Pure.
 
 use serde_json::Value;
 
-/// An object of the API.
+/// The fields of one object in the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Section {
-    /// Where it is, such as `spec.gateways[].service`.
+pub(super) struct ReferenceSection {
+    /// Path of the object, such as `spec.gateways[].service`.
     pub(super) path: String,
-    /// What it is.
+    /// Description without default and examples.
     pub(super) meaning: String,
-    /// What must hold of its fields together.
+    /// Messages of its validation rules.
     pub(super) rules: Vec<String>,
-    /// What may be in it.
+    /// Fields of the object.
     pub(super) fields: Vec<Field>,
 }
 
 /// A field of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Field {
-    /// Its name.
+    /// Name of the field.
     pub(super) name: String,
-    /// Its type, for people.
+    /// Type, as text for the reference.
     pub(super) kind: String,
-    /// Where its type is a [`Section`] of its own: that section's path.
+    /// Path of the [`ReferenceSection`] that describes its type, if it has its own.
     pub(super) section: Option<String>,
-    /// Whether it has to be there.
+    /// Whether the field is required.
     pub(super) required: bool,
-    /// What the API server, or else the operator, takes where it isn't there.
+    /// Default value set by the API server or used by the operator.
     pub(super) default: Option<String>,
-    /// What it is.
+    /// Description without default and examples.
     pub(super) meaning: String,
-    /// What its value must fit.
+    /// Constraints and messages of validation rules.
     pub(super) rules: Vec<String>,
 }
 
-/// The sections of a schema, each before those inside it.
-pub(super) fn sections(path: &str, schema: &Value) -> Vec<Section> {
+/// The sections of a schema, parents first.
+pub(super) fn sections(path: &str, schema: &Value) -> Vec<ReferenceSection> {
     let fields = fields(path, schema);
-    let mut found = vec![Section {
+    let mut found = vec![ReferenceSection {
         path: path.to_owned(),
-        meaning: told(schema).0,
+        meaning: parse_description(schema).0,
         rules: messages(schema),
         fields: fields.iter().map(|(field, _)| field.clone()).collect(),
     }];
@@ -51,7 +51,7 @@ pub(super) fn sections(path: &str, schema: &Value) -> Vec<Section> {
     found
 }
 
-/// The fields of an object, each with the schema of the objects that it holds, if those are ours.
+/// The fields of an object, with the schema of nested objects that have their own section.
 fn fields<'a>(path: &str, schema: &'a Value) -> Vec<(Field, Option<&'a Value>)> {
     let required = list(schema, "required");
     let properties = schema.get("properties").and_then(Value::as_object);
@@ -61,8 +61,8 @@ fn fields<'a>(path: &str, schema: &'a Value) -> Vec<(Field, Option<&'a Value>)> 
             Some(items) => (format!("{place}[]"), items),
             None => (place, schema),
         };
-        let inner = Some(inner).filter(|(_, schema)| is_ours(schema));
-        let (meaning, written) = told(schema);
+        let inner = Some(inner).filter(|(_, schema)| has_descriptions(schema));
+        let (meaning, written) = parse_description(schema);
         let field = Field {
             name: name.clone(),
             kind: kind(schema),
@@ -77,14 +77,14 @@ fn fields<'a>(path: &str, schema: &'a Value) -> Vec<(Field, Option<&'a Value>)> 
     properties.into_iter().flatten().map(field).collect()
 }
 
-/// Whether a schema says of each of its fields what it is. Kubernetes' own types, such as a pod's affinity, don't: they
-/// are documented where they come from.
-fn is_ours(schema: &Value) -> bool {
+/// Whether all fields of a schema have descriptions. Kubernetes' own types, such as a pod's affinity, don't; they are
+/// documented in Kubernetes.
+fn has_descriptions(schema: &Value) -> bool {
     let properties = schema.get("properties").and_then(Value::as_object);
     properties.is_some_and(|fields| fields.values().all(|field| field.get("description").is_some()))
 }
 
-/// A type, for people.
+/// The type as text.
 fn kind(schema: &Value) -> String {
     let choices = list(schema, "enum");
     if !choices.is_empty() {
@@ -107,7 +107,7 @@ fn kind(schema: &Value) -> String {
     }
 }
 
-/// The type of a list's entries, for people.
+/// The plural of a type, for lists and maps.
 fn plural(schema: &Value) -> String {
     match kind(schema).as_str() {
         "quantity" => "quantities".to_owned(),
@@ -116,7 +116,7 @@ fn plural(schema: &Value) -> String {
     }
 }
 
-/// What the schema itself bounds, for people.
+/// The constraints in the schema as text.
 fn bounds(schema: &Value) -> Vec<String> {
     let number = |word: &str| schema.get(word).and_then(Value::as_f64);
     let span = |least: &str, most: &str, unit: &str| match (number(least), number(most)) {
@@ -127,8 +127,8 @@ fn bounds(schema: &Value) -> Vec<String> {
     };
     let keys = list(schema, "x-kubernetes-list-map-keys");
     let unique = match schema.get("x-kubernetes-list-type").and_then(Value::as_str) {
-        Some("map") => Some(format!("no two with the same {}", keys.join(" and "))),
-        Some("set") => Some("no entry twice".to_owned()),
+        Some("map") => Some(format!("unique by {}", keys.join(" and "))),
+        Some("set") => Some("unique entries".to_owned()),
         _ => None,
     };
     let pattern = schema.get("pattern").and_then(Value::as_str);
@@ -137,28 +137,28 @@ fn bounds(schema: &Value) -> Vec<String> {
         span("minLength", "maxLength", " characters"),
         span("minItems", "maxItems", " entries"),
         unique,
-        pattern.map(|pattern| format!("fits `{pattern}`")),
+        pattern.map(|pattern| format!("matches `{pattern}`")),
     ]
     .into_iter()
     .flatten()
     .collect()
 }
 
-/// What a broken rule says.
+/// The messages of the validation rules.
 fn messages(schema: &Value) -> Vec<String> {
     let rules = schema.get("x-kubernetes-validations").and_then(Value::as_array);
     let message = |rule: &Value| rule.get("message")?.as_str().map(str::to_owned);
     rules.into_iter().flatten().filter_map(message).collect()
 }
 
-/// The default that the API server fills in; what is made of the defaults of its fields is told of at those.
+/// The default in the schema. Defaults of objects are shown at their fields.
 fn default(schema: &Value) -> Option<String> {
     let default = schema.get("default").filter(|default| !default.is_object())?;
     Some(format!("`{}`", default.as_str().map_or_else(|| default.to_string(), str::to_owned)))
 }
 
-/// A description without its sentences of a default and an example, which have places of their own; and that default.
-fn told(schema: &Value) -> (String, Option<String>) {
+/// Splits a description into the text without its `Default:` and `Example:` sentences, and the default.
+fn parse_description(schema: &Value) -> (String, Option<String>) {
     let text = schema.get("description").and_then(Value::as_str).unwrap_or_default();
     let mut default = None;
     let mut meaning = Vec::new();
@@ -172,7 +172,7 @@ fn told(schema: &Value) -> (String, Option<String>) {
     (meaning.join(" "), default)
 }
 
-/// The sentences of a text. A full stop inside backticks or parentheses ends none.
+/// Splits a text into sentences, ignoring full stops in backticks or parentheses.
 fn sentences(text: &str) -> Vec<&str> {
     let (mut code, mut depth, mut begin) = (false, 0_usize, 0_usize);
     let mut found = Vec::new();
@@ -193,7 +193,7 @@ fn sentences(text: &str) -> Vec<&str> {
     found
 }
 
-/// The words of a list in a schema.
+/// The strings in a list of the schema.
 fn list<'a>(schema: &'a Value, word: &str) -> Vec<&'a str> {
     let values = schema.get(word).and_then(Value::as_array);
     values.into_iter().flatten().filter_map(Value::as_str).collect()
@@ -206,24 +206,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sentences_end_at_full_stops_outside_code_and_parentheses() {
+    fn splits_sentences_outside_code_and_parentheses() {
         let text = "One `a. b`. Two (see c. d). Default: `1.31`.";
         assert_eq!(sentences(text), ["One `a. b`.", "Two (see c. d).", "Default: `1.31`."]);
     }
 
     #[test]
-    fn a_field_is_told_of_by_its_schema() {
+    fn reads_fields_from_schema() {
         let schema = json!({"type": "object", "required": ["port"], "properties": {
             "port": {"type": "integer", "minimum": 1, "maximum": 65535, "description": "A port. Example: `80`."},
             "mode": {"type": "string", "enum": ["A", "B"], "default": "A", "description": "How."},
             "names": {"type": "array", "items": {"type": "string"}, "maxItems": 3, "x-kubernetes-list-type": "set",
                 "description": "Names. Default: none.", "x-kubernetes-validations": [{"rule": "x", "message": "m"}]},
         }});
-        let [section] = &sections("spec", &schema)[..] else { panic!("one section is expected") };
-        let [mode, names, port] = &section.fields[..] else { panic!("three fields are expected") };
+        let [section] = &sections("spec", &schema)[..] else { panic!("expected one section") };
+        let [mode, names, port] = &section.fields[..] else { panic!("expected three fields") };
         assert_eq!((mode.kind.as_str(), mode.default.as_deref()), ("`A`, `B`", Some("`A`")));
         assert_eq!((names.kind.as_str(), names.default.as_deref()), ("list of strings", Some("none")));
-        assert_eq!(names.rules, ["at most 3 entries", "no entry twice", "m"]);
+        assert_eq!(names.rules, ["at most 3 entries", "unique entries", "m"]);
         assert_eq!(
             (port.meaning.as_str(), port.required, &port.rules[..]),
             ("A port.", true, &["1 to 65535".to_owned()][..])
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_of_ours_are_sections_and_kubernetes_own_are_not() {
+    fn only_described_objects_become_sections() {
         let ours = json!({"type": "object", "properties": {"a": {"type": "string", "description": "A."}}});
         let kubernetes = json!({"type": "object", "properties": {"a": {"type": "string"}}});
         let schema = json!({"properties": {

@@ -1,4 +1,4 @@
-//! The reference of the API's fields, in Markdown: made from the schema, and from examples that are written by hand. Pure.
+//! Generates the API reference in Markdown, from the schema and from examples. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,28 +6,28 @@ use std::fmt::Write as _;
 use meshwright_api::crd;
 use serde_json::Value;
 
-use super::fields::{Field, Section, sections};
+use super::fields::{Field, ReferenceSection, sections};
 
-/// Examples by the section that they belong to; together they have each of its fields.
+/// Examples by section; together they contain every field.
 const EXAMPLES: &str = include_str!("examples.yaml");
-/// Where those are, for who adds a field.
+/// Path of the examples, for messages.
 const EXAMPLES_FILE: &str = "operator/src/cli/crd/examples.yaml";
 
-/// The reference can't be made.
+/// The reference can't be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum ReferenceError {
-    /// The CRD's type can't be written as JSON.
-    #[error("writing the schema failed")]
+    /// The CRD can't be serialized.
+    #[error("can't serialize the schema")]
     Schema(#[source] serde_json::Error),
-    /// The examples can't be read.
-    #[error("reading {EXAMPLES_FILE} failed")]
+    /// The examples are invalid.
+    #[error("can't read {EXAMPLES_FILE}")]
     Examples(#[source] Box<serde_saphyr::Error>),
-    /// A part of the API has no example.
-    #[error("{0} has no example; write one into {EXAMPLES_FILE}")]
+    /// A section has no example.
+    #[error("{0} has no example; add one to {EXAMPLES_FILE}")]
     NoExample(String),
 }
 
-/// Makes the reference.
+/// Generates the reference.
 pub(super) fn reference() -> Result<String, ReferenceError> {
     let schema = schema()?;
     let examples = examples()?;
@@ -50,7 +50,7 @@ fn examples() -> Result<BTreeMap<String, Vec<String>>, ReferenceError> {
     serde_saphyr::from_str_with_options(EXAMPLES, options).map_err(|error| ReferenceError::Examples(Box::new(error)))
 }
 
-fn all_sections(schema: &Value) -> Vec<Section> {
+fn all_sections(schema: &Value) -> Vec<ReferenceSection> {
     let part = |name: &str| sections(name, schema.pointer(&format!("/properties/{name}")).unwrap_or(&Value::Null));
     [part("spec"), part("status")].concat()
 }
@@ -61,27 +61,27 @@ fn intro(schema: &Value) -> String {
     let rules: String = rules.into_iter().flatten().filter_map(message).collect();
     format!(
         "\
-<!-- Generated from api/src and {EXAMPLES_FILE}; don't edit. To renew: make generate -->
-# Every field of MeshInstallation
+<!-- Generated from api/src and {EXAMPLES_FILE}; don't edit. To update: make generate -->
+# MeshInstallation API reference
 
-`apiVersion: meshwright.dev/v1alpha1`, `kind: MeshInstallation`, short name `mi`, category `mesh`, in the whole cluster
-rather than in a namespace. `meshwright crd --document` prints this page, `kubectl explain meshinstallation.spec` a part
-of it. A field that isn't here is refused, but for those inside *any fields*.
+`apiVersion: meshwright.dev/v1alpha1`, `kind: MeshInstallation`, short name `mi`, category `mesh`, cluster-scoped.
+`meshwright crd --document` prints this page; `kubectl explain meshinstallation.spec` prints parts of it. Unknown fields are
+rejected, except in objects of type *any fields*.
 
-The examples of `spec` are parts of one: `version`, which is required, is left out where nothing hangs on it. A *quantity*
-is written as in a pod (`500m`, `2Gi`), a *time* as in `2026-11-21T17:20:00Z`. What isn't as the rules of
-a field say is refused, and so is, with these sentences, what doesn't go together:
+Examples of `spec` are fragments: they omit the required field `version` unless it matters. A *quantity* has the format of
+pod resources (`500m`, `2Gi`), a *time* that of `2026-11-21T17:20:00Z`. The API server rejects values that violate a field's
+rules. It also validates these rules across fields:
 
 {rules}"
     )
 }
 
-fn write_section(text: &mut String, section: &Section, examples: &[String]) {
+fn write_section(text: &mut String, section: &ReferenceSection, examples: &[String]) {
     let _ = write!(text, "\n## `{}`\n\n{}\n", section.path, section.meaning);
     if !section.rules.is_empty() {
-        let _ = write!(text, "\nRefused otherwise: {}.\n", section.rules.join("; "));
+        let _ = write!(text, "\nValidation: {}.\n", section.rules.join("; "));
     }
-    text.push_str("\n| field | type | default | meaning | rules |\n|---|---|---|---|---|\n");
+    text.push_str("\n| field | type | default | description | validation |\n|---|---|---|---|---|\n");
     for field in &section.fields {
         text.push_str(&row(field));
     }
@@ -97,12 +97,12 @@ fn row(field: &Field) -> String {
     };
     let default = if field.required { "**required**" } else { field.default.as_deref().unwrap_or_default() };
     let (name, rules) = (format!("`{}`", field.name), field.rules.join("; "));
-    // A bar would end the cell.
+    // A pipe character would end the cell.
     let cells = [name.as_str(), &kind, default, &field.meaning, &rules].map(|cell| cell.replace('|', "\\|"));
     format!("| {} |\n", cells.join(" | "))
 }
 
-/// The anchor that GitHub gives to a section's heading.
+/// The anchor that GitHub generates for a section's heading.
 fn anchor(path: &str) -> String {
     path.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase()
 }
@@ -117,11 +117,11 @@ mod tests {
     use meshwright_chart::Schema;
     use serde_json::json;
 
-    use super::super::super::documents::refusal;
+    use super::super::super::documents::validation_error;
     use super::super::super::manifest;
     use super::*;
 
-    /// The examples as values, with the section that each is an example of.
+    /// The parsed examples with their section.
     fn parsed() -> Vec<(String, Value)> {
         let read = |path: &str, text: &String| {
             let value: Value = serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -131,7 +131,7 @@ mod tests {
         examples.iter().flat_map(|(path, texts)| texts.iter().map(move |text| read(path, text))).collect()
     }
 
-    /// The paths of all that an example has, lists as `[]`.
+    /// The paths of all fields in an example, with lists as `[]`.
     fn paths(path: &str, value: &Value, found: &mut BTreeSet<String>) {
         for (name, value) in value.as_object().into_iter().flatten() {
             let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
@@ -144,14 +144,14 @@ mod tests {
     }
 
     #[test]
-    fn the_committed_reference_is_the_one_that_is_made() {
+    fn committed_reference_is_up_to_date() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference.md");
         let committed = fs::read_to_string(path).unwrap_or_default();
         assert!(committed == reference().unwrap(), "docs/reference.md is out of date; run: make generate");
     }
 
     #[test]
-    fn every_field_is_in_an_example_of_its_section() {
+    fn examples_contain_every_field() {
         for section in all_sections(&schema().unwrap()) {
             let mut found = BTreeSet::new();
             for (_, example) in parsed().iter().filter(|(path, _)| *path == section.path) {
@@ -161,7 +161,7 @@ mod tests {
                 let path = format!("{}.{}", section.path, field.name);
                 assert!(
                     found.contains(&path),
-                    "{path} is in no example of {}; add it to {EXAMPLES_FILE}",
+                    "{path} is not in an example of {}; add it to {EXAMPLES_FILE}",
                     section.path
                 );
             }
@@ -169,14 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn no_example_is_of_a_section_that_is_not_there() {
+    fn examples_have_existing_sections() {
         let sections: BTreeSet<String> = all_sections(&schema().unwrap()).into_iter().map(|it| it.path).collect();
         let examples: BTreeSet<String> = examples().unwrap().into_keys().collect();
         assert_eq!(examples.difference(&sections).collect::<Vec<_>>(), Vec::<&String>::new());
     }
 
     #[test]
-    fn api_server_and_operator_would_take_every_example_of_the_spec() {
+    fn spec_examples_are_valid() {
         for (path, mut example) in parsed().into_iter().filter(|(path, _)| path.starts_with("spec")) {
             if example["spec"].get("version").is_none() {
                 example["spec"]["version"] = json!("1.31");
@@ -185,23 +185,23 @@ mod tests {
                 "apiVersion": "meshwright.dev/v1alpha1", "kind": "MeshInstallation",
                 "metadata": {"name": "mesh"}, "spec": example["spec"],
             });
-            assert_eq!(refusal(&object), None, "the example of {path}");
+            assert_eq!(validation_error(&object), None, "example of {path}");
         }
     }
 
     #[test]
-    fn the_operator_could_write_every_example_of_the_status() {
+    fn status_examples_are_valid() {
         let closed = manifest::closed(schema().unwrap()["properties"]["status"].clone());
         let schema = Schema::parse(&closed.to_string()).unwrap();
         for (path, example) in parsed().into_iter().filter(|(path, _)| path.starts_with("status")) {
-            assert_eq!(schema.problems(&example["status"]), Vec::<String>::new(), "the example of {path}");
+            assert_eq!(schema.problems(&example["status"]), Vec::<String>::new(), "example of {path}");
             let status: Result<MeshInstallationStatus, _> = serde_json::from_value(example["status"].clone());
             assert!(status.is_ok(), "the example of {path}: {status:?}");
         }
     }
 
     #[test]
-    fn a_bar_in_a_cell_does_not_end_it() {
+    fn escapes_pipes_in_cells() {
         let field = Field {
             name: "a".into(),
             kind: "string".into(),

@@ -1,4 +1,4 @@
-//! Commands in documents: programs, flags, targets and paths are those that there are.
+//! Tests that commands in documents use existing programs, flags, targets and paths.
 
 use std::fs;
 
@@ -6,14 +6,14 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 
 use super::super::Cli;
-use super::markdown::{Block, Document};
+use super::markdown::{CodeBlock, Document};
 use super::{documents, root, shell};
 
-/// What a block of commands may need.
-const MARKS: [&str; 5] = ["lab", "checkout", "yours", "engine", "cloud"];
-/// The document whose blocks marked `lab` are run.
-const RUN: &str = "docs/quick-start.md";
-/// What is there wherever somebody works on Kubernetes.
+/// Valid requirements of command blocks.
+const REQUIREMENTS: [&str; 5] = ["lab", "checkout", "yours", "engine", "cloud"];
+/// The document whose `lab` blocks are executed.
+const EXECUTED_DOCUMENT: &str = "docs/quick-start.md";
+/// Programs that readers are expected to have.
 const PROGRAMS: [&str; 14] = [
     "cargo",
     "cat",
@@ -30,31 +30,31 @@ const PROGRAMS: [&str; 14] = [
     "unshare",
     "xargs",
 ];
-/// What needs a container engine.
+/// Programs that need a container engine.
 const ENGINES: [&str; 4] = ["kind", "minikube", "docker", "podman"];
-/// What needs an account.
+/// Programs that need a cloud account.
 const CLOUDS: [&str; 3] = ["gcloud", "tkgi", "pks"];
-/// Folders of the repository: a path that begins so must be there.
+/// Directories of the repository; paths with these prefixes must exist.
 const FOLDERS: [&str; 9] =
     ["api/", "bundled-manifests/", "chart/", "config/", "docs/", "e2e/", "operator/", "ship/", "dist/"];
 
-/// What is wrong with one command.
-fn complaint(words: &[String], mark: &str) -> Option<String> {
+/// The problem of one command, if any.
+fn command_problem(words: &[String], requirement: &str) -> Option<String> {
     let (program, arguments) = words.split_first()?;
     let known = match program.as_str() {
-        engine if ENGINES.contains(&engine) => mark == "engine",
-        cloud if CLOUDS.contains(&cloud) => mark == "cloud",
+        engine if ENGINES.contains(&engine) => requirement == "engine",
+        cloud if CLOUDS.contains(&cloud) => requirement == "cloud",
         program => PROGRAMS.contains(&program),
     };
     if !known {
-        return Some(format!("{program} is not what a block marked {mark} may use"));
+        return Some(format!("{program} is not allowed in a block with requirement {requirement}"));
     }
     let own = match program.as_str() {
-        // What a variable holds isn't known here.
+        // The value of a variable is unknown.
         "meshwright" if arguments.iter().any(|word| word.contains('$')) => {
-            refused(words, &[ErrorKind::ValueValidation])
+            parse_error(words, &[ErrorKind::ValueValidation])
         }
-        "meshwright" => refused(words, &[]),
+        "meshwright" => parse_error(words, &[]),
         "make" => {
             arguments.iter().find(|word| !word.contains('=') && !is_target(word)).map(|t| format!("no target {t}"))
         }
@@ -63,21 +63,21 @@ fn complaint(words: &[String], mark: &str) -> Option<String> {
     own.or_else(|| arguments.iter().find_map(|word| missing(word)))
 }
 
-/// What the command line says of a command of ours, but for errors of these kinds.
-fn refused(words: &[String], forgiven: &[ErrorKind]) -> Option<String> {
+/// The parse error of a `meshwright` command, except errors of these kinds.
+fn parse_error(words: &[String], ignored: &[ErrorKind]) -> Option<String> {
     let mut command = Cli::command();
     for word in words.iter().skip(1) {
         command = command.find_subcommand(word).cloned().unwrap_or(command);
     }
     let mut words = words.to_vec();
-    // The catalog may be in the environment.
+    // The catalog may be set in the environment.
     if command.get_arguments().any(|arg| arg.get_long() == Some("catalog") && arg.is_required_set()) {
         words.extend(["--catalog".to_owned(), "DIR".to_owned()]);
     }
     match Cli::try_parse_from(words) {
         Ok(_) => None,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => None,
-        Err(error) if forgiven.contains(&error.kind()) => None,
+        Err(error) if ignored.contains(&error.kind()) => None,
         Err(error) => Some(error.to_string()),
     }
 }
@@ -87,47 +87,49 @@ fn is_target(word: &str) -> bool {
     makefile.lines().any(|line| line.strip_prefix(word).is_some_and(|rest| rest.starts_with(':')))
 }
 
-/// A path of the repository that isn't there. What `make` makes below `dist` is.
+/// The error for a missing path of the repository. `make` creates the paths below `dist`.
 fn missing(word: &str) -> Option<String> {
     let path = word.rsplit_once('=').map_or(word, |(_, path)| path);
     let ours = FOLDERS.iter().any(|folder| path.starts_with(folder));
-    let made = path.starts_with("dist/");
-    (ours && !made && !root().join(path).exists()).then(|| format!("there is no {path}"))
+    let generated = path.starts_with("dist/");
+    (ours && !generated && !root().join(path).exists()).then(|| format!("{path} does not exist"))
 }
 
-/// What a block says that it needs; `None` where it isn't one of commands.
-fn mark(block: &Block) -> Option<&str> {
+/// The requirement of a block; `None` if it isn't a command block.
+fn requirement(block: &CodeBlock) -> Option<&str> {
     let mut words = block.info.split_whitespace();
     (words.next() == Some("sh")).then(|| words.next().unwrap_or_default())
 }
 
-fn complaints(document: &Document) -> Vec<String> {
+fn document_problems(document: &Document) -> Vec<String> {
     let mut found = Vec::new();
     for block in &document.blocks {
         let at = |what: String| format!("{}:{}: {what}", document.path, block.line);
-        match mark(block) {
-            Some("lab") if document.path != RUN => found.push(at(format!("only those of {RUN} are run on the lab"))),
-            Some(mark) if MARKS.contains(&mark) => {
-                let commands = shell::commands(&block.text);
-                found.extend(commands.iter().filter_map(|words| complaint(words, mark)).map(at));
+        match requirement(block) {
+            Some("lab") if document.path != EXECUTED_DOCUMENT => {
+                found.push(at(format!("only blocks of {EXECUTED_DOCUMENT} can have the requirement lab")));
             }
-            None if !is_of_commands(block) => {}
-            _ => found.push(at(format!("say behind ```sh what the commands need: {}", MARKS.join(", ")))),
+            Some(requirement) if REQUIREMENTS.contains(&requirement) => {
+                let commands = shell::commands(&block.text);
+                found.extend(commands.iter().filter_map(|words| command_problem(words, requirement)).map(at));
+            }
+            None if !has_commands(block) => {}
+            _ => found.push(at(format!("add a requirement after ```sh: {}", REQUIREMENTS.join(", ")))),
         }
     }
-    // In a sentence a flag's value may be left out.
-    let forgiven = [ErrorKind::InvalidValue, ErrorKind::MissingRequiredArgument, ErrorKind::ValueValidation];
-    for piece in document.code.iter().filter(|piece| piece.text.starts_with("meshwright ")) {
-        let commands = shell::commands(&piece.text);
+    // In sentences, flags may have no value.
+    let ignored = [ErrorKind::InvalidValue, ErrorKind::MissingRequiredArgument, ErrorKind::ValueValidation];
+    for snippet in document.code.iter().filter(|snippet| snippet.text.starts_with("meshwright ")) {
+        let commands = shell::commands(&snippet.text);
         let ours = |words: &&Vec<String>| words.first().is_some_and(|program| program == "meshwright");
-        let refused = commands.iter().filter(ours).find_map(|words| refused(words, &forgiven));
-        found.extend(refused.map(|what| format!("{}:{}: {what}", document.path, piece.line)));
+        let parse_error = commands.iter().filter(ours).find_map(|words| parse_error(words, &ignored));
+        found.extend(parse_error.map(|what| format!("{}:{}: {what}", document.path, snippet.line)));
     }
     found
 }
 
-/// Whether a block without a mark holds commands all the same.
-fn is_of_commands(block: &Block) -> bool {
+/// Whether a block without a requirement contains commands.
+fn has_commands(block: &CodeBlock) -> bool {
     let programs = || PROGRAMS.iter().chain(&ENGINES).chain(&CLOUDS);
     let begins =
         |line: &str| programs().any(|program| line.strip_prefix(program).is_some_and(|rest| rest.starts_with(' ')));
@@ -135,15 +137,15 @@ fn is_of_commands(block: &Block) -> bool {
 }
 
 #[test]
-fn every_command_in_a_document_is_marked_and_one_that_there_is() {
-    let found: Vec<String> = documents().iter().flat_map(complaints).collect();
+fn commands_in_documents_are_valid() {
+    let found: Vec<String> = documents().iter().flat_map(document_problems).collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]
-fn what_is_not_there_is_complained_of() {
-    let of = |text: &str| complaints(&Document::parse("x.md", text)).len();
-    let block = |mark: &str, text: &str| of(&format!("```{mark}\n{text}\n```\n"));
+fn reports_invalid_commands() {
+    let problems_of = |text: &str| document_problems(&Document::parse("x.md", text)).len();
+    let block = |requirement: &str, text: &str| problems_of(&format!("```{requirement}\n{text}\n```\n"));
     assert_eq!(block("sh yours", "meshwright status --watch | cat && kubectl apply -f config/samples/demo.yaml"), 0);
     assert_eq!(block("sh yours", "meshwright plan -f mesh.yaml\nmake demo DEMO_EXIT=1"), 0);
     for wrong in [
@@ -160,5 +162,11 @@ fn what_is_not_there_is_complained_of() {
     assert_eq!((block("sh engine", "kind create cluster"), block("sh cloud", "gcloud version")), (0, 0));
     assert_eq!(block("sh lab", "make demo"), 1);
     assert_eq!((block("", "make demo"), block("sh", "make demo"), block("sh later", "make demo")), (1, 1, 1));
-    assert_eq!((of("`meshwright check -f` and `meshwright rbac --catalog`"), of("`meshwright check --fail`")), (0, 1));
+    assert_eq!(
+        (
+            problems_of("`meshwright check -f` and `meshwright rbac --catalog`"),
+            problems_of("`meshwright check --fail`")
+        ),
+        (0, 1)
+    );
 }

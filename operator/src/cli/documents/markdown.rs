@@ -1,52 +1,50 @@
-//! What tests look at in a document. Pure.
+//! Parses the parts of Markdown documents that tests use. Pure.
 
 use std::collections::BTreeMap;
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
-/// A document.
+/// A parsed document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Document {
-    /// Its path in the repository.
+    /// Path in the repository.
     pub(super) path: String,
-    /// Its blocks of code.
-    pub(super) blocks: Vec<Block>,
-    /// The pieces of code in its sentences.
-    pub(super) code: Vec<Piece>,
-    /// Where its links lead.
-    pub(super) links: Vec<Piece>,
-    /// Its headings.
+    pub(super) blocks: Vec<CodeBlock>,
+    /// Inline code spans.
+    pub(super) code: Vec<Snippet>,
+    /// Targets of links.
+    pub(super) links: Vec<Snippet>,
+    /// Texts of the headings.
     pub(super) headings: Vec<String>,
 }
 
-/// A block of code.
+/// A code block.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Block {
-    /// The line on which it begins.
+pub(super) struct CodeBlock {
+    /// First line of the block.
     pub(super) line: usize,
-    /// What stands behind the backticks.
+    /// The info string.
     pub(super) info: String,
-    /// The code.
+    /// Content of the block.
     pub(super) text: String,
 }
 
-/// Something inside a line.
+/// Inline code or a link target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
-    /// The line.
+pub(super) struct Snippet {
     pub(super) line: usize,
-    /// What it is.
+    /// Text of the snippet.
     pub(super) text: String,
 }
 
-/// Which text is being read.
-enum Reading {
-    Block(usize, String),
-    Heading,
+/// The element whose text is being collected.
+enum OpenText {
+    CodeBlock(usize, String),
+    HeadingText,
 }
 
 impl Document {
-    /// Reads a document.
+    /// Parses a document.
     pub(super) fn parse(path: &str, text: &str) -> Self {
         let mut document = Self { path: path.to_owned(), ..Self::default() };
         let mut reading = None;
@@ -57,15 +55,15 @@ impl Document {
         document
     }
 
-    fn take(&mut self, event: Event<'_>, line: usize, reading: &mut Option<(Reading, String)>) {
+    fn take(&mut self, event: Event<'_>, line: usize, reading: &mut Option<(OpenText, String)>) {
         match event {
             Event::Start(Tag::CodeBlock(kind)) => {
                 let info = if let CodeBlockKind::Fenced(info) = kind { info.to_string() } else { String::new() };
-                *reading = Some((Reading::Block(line, info), String::new()));
+                *reading = Some((OpenText::CodeBlock(line, info), String::new()));
             }
-            Event::Start(Tag::Heading { .. }) => *reading = Some((Reading::Heading, String::new())),
+            Event::Start(Tag::Heading { .. }) => *reading = Some((OpenText::HeadingText, String::new())),
             Event::Start(Tag::Link { dest_url, .. }) => {
-                self.links.push(Piece { line, text: dest_url.to_string() });
+                self.links.push(Snippet { line, text: dest_url.to_string() });
             }
             Event::Text(text) => {
                 if let Some((_, read)) = reading {
@@ -76,18 +74,18 @@ impl Document {
                 if let Some((_, read)) = reading {
                     read.push_str(&text);
                 }
-                self.code.push(Piece { line, text: text.to_string() });
+                self.code.push(Snippet { line, text: text.to_string() });
             }
             Event::End(TagEnd::CodeBlock | TagEnd::Heading(_)) => match reading.take() {
-                Some((Reading::Block(line, info), text)) => self.blocks.push(Block { line, info, text }),
-                Some((Reading::Heading, text)) => self.headings.push(text),
+                Some((OpenText::CodeBlock(line, info), text)) => self.blocks.push(CodeBlock { line, info, text }),
+                Some((OpenText::HeadingText, text)) => self.headings.push(text),
                 None => {}
             },
             _ => {}
         }
     }
 
-    /// The anchors that GitHub gives to its headings.
+    /// The anchors that GitHub generates for the headings.
     pub(super) fn anchors(&self) -> Vec<String> {
         let mut seen = BTreeMap::<String, usize>::new();
         let anchor = |heading: &String| {
@@ -101,12 +99,12 @@ impl Document {
 }
 
 #[test]
-fn a_document_is_read_as_people_see_it() {
+fn parses_headings_links_and_code() {
     let text = "# A `b[]` c\n\nSee [d](e.md#f) and `g h`.\n\n```sh lab\ni \\\n  j\n```\n\n## A `b[]` c\n";
     let document = Document::parse("x.md", text);
     assert_eq!(document.anchors(), ["a-b-c", "a-b-c-1"]);
-    assert_eq!(document.links, [Piece { line: 3, text: "e.md#f".into() }]);
-    assert!(document.code.contains(&Piece { line: 3, text: "g h".into() }));
-    let block = Block { line: 5, info: "sh lab".into(), text: "i \\\n  j\n".into() };
+    assert_eq!(document.links, [Snippet { line: 3, text: "e.md#f".into() }]);
+    assert!(document.code.contains(&Snippet { line: 3, text: "g h".into() }));
+    let block = CodeBlock { line: 5, info: "sh lab".into(), text: "i \\\n  j\n".into() };
     assert_eq!(document.blocks, [block]);
 }

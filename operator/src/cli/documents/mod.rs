@@ -1,18 +1,18 @@
-//! What the documents say, held against the code: commands against the command line, YAML against the schema, links
-//! against files and headings, reasons against the API. Tests alone; they read files.
+//! Tests of the documentation: commands against the command line, YAML against the schema, links against files and
+//! headings, reasons against the API. Test code only; it reads files.
 //!
-//! A block of commands says behind `sh` what it needs, which a reader must know:
+//! The info string of a command block states the requirements for readers after `sh`:
 //!
-//! | mark | it needs | what tests do |
+//! | requirement | meaning | test |
 //! |---|---|---|
-//! | `lab` | a cluster, and an image of the operator | run it, in `e2e/tests/operator/documents.rs`; and what is below |
-//! | `checkout` | this repository, and what `make` needs | hold flags, paths and targets against what is there |
-//! | `yours` | a cluster, a registry or files of the reader's | the same |
-//! | `engine` | a container engine | the same |
-//! | `cloud` | an account at a provider | the same |
+//! | `lab` | a cluster, and an image of the operator | executed in `e2e/tests/operator/doc_commands.rs`, and as below |
+//! | `checkout` | this repository with the prerequisites of `make` | flags, paths and targets exist |
+//! | `yours` | the reader's cluster, registry or files | as above |
+//! | `engine` | a container engine | as above |
+//! | `cloud` | an account at a cloud provider | as above |
 
 mod commands;
-mod kept;
+mod consistency;
 mod markdown;
 mod shell;
 mod yaml;
@@ -21,21 +21,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use self::markdown::Document;
-pub(in crate::cli) use self::yaml::refusal;
+pub(in crate::cli) use self::yaml::validation_error;
 
-/// The folders of the repository that hold nothing written by people.
-const NOT_OURS: [&str; 4] = ["target", "dist", ".git", "node_modules"];
+/// Directories without documentation.
+const SKIPPED_DIRS: [&str; 4] = ["target", "dist", ".git", "node_modules"];
 
-/// The repository.
+/// Root directory of the repository.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
 
-/// Every document of the repository, by its path in it.
+/// All Markdown files of the repository, sorted by path.
 fn documents() -> Vec<Document> {
     let mut found = Vec::new();
     collect(&root(), &mut found);
-    assert!(found.len() > 10, "the documents are not where they are looked for");
+    assert!(found.len() > 10, "no documents found");
     found.sort_by(|a, b| a.path.cmp(&b.path));
     found
 }
@@ -44,7 +44,7 @@ fn collect(folder: &Path, found: &mut Vec<Document>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if path.is_dir() && !NOT_OURS.contains(&name.as_str()) {
+        if path.is_dir() && !SKIPPED_DIRS.contains(&name.as_str()) {
             collect(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "md") {
             found.push(read(&path));

@@ -1,4 +1,5 @@
-//! The commands of a block, as far as documents use a shell: pipes, `&&`, redirections, assignments, comments. Pure.
+//! Parses command blocks with the shell syntax that documents use: pipes, `&&`, redirections, assignments, comments.
+//! Pure.
 
 /// The commands of a block, each with its words.
 pub(super) fn commands(text: &str) -> Vec<Vec<String>> {
@@ -7,13 +8,13 @@ pub(super) fn commands(text: &str) -> Vec<Vec<String>> {
 }
 
 fn of_line(line: &str) -> Vec<Vec<String>> {
-    // What has no end is a text over several lines; documents have none.
-    let words = shlex::split(line).unwrap_or_else(|| panic!("a quotation has no end in: {line}"));
+    // Documents have no multi-line strings.
+    let words = shlex::split(line).unwrap_or_else(|| panic!("unterminated quotation in: {line}"));
     let commands = words.split(|word| matches!(word.as_str(), "|" | "&&" | "||" | ";")).map(command);
     commands.filter(|command| !command.is_empty()).collect()
 }
 
-/// The words without assignments before the program and without redirections.
+/// The words without leading assignments and without redirections.
 fn command(words: &[String]) -> Vec<String> {
     let assigns = |word: &&String| {
         word.split_once('=').is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
@@ -31,7 +32,7 @@ fn command(words: &[String]) -> Vec<String> {
 }
 
 #[test]
-fn a_block_is_read_as_a_shell_reads_it() {
+fn parses_shell_syntax() {
     let text = "A=1 make x B=2 # why\nf \\\n  'a b' >y | g -f - && h > z\n\n# nothing\n";
     assert_eq!(commands(text), [vec!["make", "x", "B=2"], vec!["f", "a b"], vec!["g", "-f", "-"], vec!["h"]]);
 }

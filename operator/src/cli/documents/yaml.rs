@@ -1,4 +1,4 @@
-//! YAML in documents: what is a MeshInstallation, or a part of one, is one that API server and operator would take.
+//! Tests that MeshInstallations and fragments of them in documents are valid.
 
 use std::path::Path;
 
@@ -14,8 +14,8 @@ use crate::mesh::problem::sentence;
 use crate::mesh::validate::validate;
 use crate::platform::{GENERIC, Platforms};
 
-/// What is wrong with a document of YAML.
-fn complaint(value: &Value) -> Option<String> {
+/// The validation error of a YAML document that is a MeshInstallation or a fragment of one.
+fn fragment_error(value: &Value) -> Option<String> {
     let fields = value.as_object()?;
     let object = if fields.get("kind").is_some_and(|kind| kind == "MeshInstallation") {
         value.clone()
@@ -28,11 +28,11 @@ fn complaint(value: &Value) -> Option<String> {
     } else {
         return None;
     };
-    refusal(&object)
+    validation_error(&object)
 }
 
-/// Why the API server, or else the operator, would refuse a MeshInstallation.
-pub(in crate::cli) fn refusal(object: &Value) -> Option<String> {
+/// The error with which the API server or the operator would reject a MeshInstallation.
+pub(in crate::cli) fn validation_error(object: &Value) -> Option<String> {
     let read = manifest::parse(&object.to_string(), Path::new("it"));
     let spec = match read {
         Ok(installation) => installation.spec,
@@ -46,15 +46,15 @@ pub(in crate::cli) fn refusal(object: &Value) -> Option<String> {
     validated.err().map(|problems| sentence(&problems))
 }
 
-fn complaints(document: &Document) -> Vec<String> {
+fn document_problems(document: &Document) -> Vec<String> {
     let mut found = Vec::new();
     for block in document.blocks.iter().filter(|block| block.info == "yaml") {
         let at = |what: String| format!("{}:{}: {what}", document.path, block.line);
-        // Nobody reads a whole digest.
+        // Documents abbreviate digests.
         let text = block.text.replace("sha256:...", &format!("sha256:{}", "0".repeat(64)));
         let read: Result<Vec<Value>, _> = serde_saphyr::from_multiple(&text);
         match read {
-            Ok(values) => found.extend(values.iter().filter_map(complaint).map(at)),
+            Ok(values) => found.extend(values.iter().filter_map(fragment_error).map(at)),
             Err(error) => found.push(at(error.to_string())),
         }
     }
@@ -62,14 +62,14 @@ fn complaints(document: &Document) -> Vec<String> {
 }
 
 #[test]
-fn every_mesh_installation_in_a_document_would_be_taken() {
-    let found: Vec<String> = documents().iter().flat_map(complaints).collect();
+fn mesh_installations_in_documents_are_valid() {
+    let found: Vec<String> = documents().iter().flat_map(document_problems).collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]
-fn a_field_that_there_is_not_is_complained_of() {
-    let of = |text: &str| complaints(&Document::parse("x.md", &format!("```yaml\n{text}\n```\n"))).len();
+fn reports_unknown_fields() {
+    let of = |text: &str| document_problems(&Document::parse("x.md", &format!("```yaml\n{text}\n```\n"))).len();
     assert_eq!((of("spec: {paused: true}"), of("other: {pausd: true}")), (0, 0));
     assert_eq!((of("spec: {pausd: true}"), of("a: b: c")), (1, 1));
     assert_eq!(of("apiVersion: meshwright.dev/v1alpha1\nkind: MeshInstallation\nmetadata: {name: a}"), 1);

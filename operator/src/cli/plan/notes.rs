@@ -1,60 +1,62 @@
-//! What is worth a word beside a plan. Pure.
+//! Notes of a plan. Pure.
 
 use meshwright_api::MeshInstallation;
 use semver::Version;
 
-use crate::catalog::Facts;
+use crate::catalog::ReleaseFacts;
 use crate::catalog::facts::Minor;
-use crate::controller::Accepted;
-use crate::mesh::revision::Record;
-use crate::nodeports::{Discovery, Held, Slot};
+use crate::controller::ResolvedRevision;
+use crate::mesh::revision::RevisionRecord;
+use crate::nodeports::{PortKey, RangeDiscovery, UsedPort};
 
-/// The control plane that ran before, where the operator keeps it for those who use it.
-pub(super) fn kept(present: Option<&MeshInstallation>, accepted: &Accepted) -> Option<String> {
-    let revision = present?.status.as_ref()?.version.retiring.as_ref()?;
-    let unused = accepted.inputs.spec.upgrade.retirement();
-    Some(format!("revision {revision}, which ran before, goes when no pod has used it for {unused:#}"))
+/// The previous control plane, if the operator keeps it for pods that still use it.
+pub(super) fn retiring_revision(current: Option<&MeshInstallation>, resolved: &ResolvedRevision) -> Option<String> {
+    let revision = current?.status.as_ref()?.version.retiring.as_ref()?;
+    let retire_after = resolved.inputs.spec.upgrade.retirement();
+    let control_plane = format!("revision {revision}, the previous control plane,");
+    Some(format!("{control_plane} is deleted when no pod has used it for {retire_after:#}"))
 }
 
-/// What is known to go differently between the two releases.
+/// Known changes in behavior between two releases.
 pub(super) fn hazards(from: &Version, to: &Version) -> Vec<String> {
-    // The check of the release has read the same facts.
-    let Ok(facts) = Facts::bundled() else { return Vec::new() };
-    let told = facts.hazards(Minor::of(from), Minor::of(to));
-    told.map(|(minor, hazard)| format!("Istio {minor}: {hazard}")).collect()
+    // The bundled data was already validated when the release was resolved.
+    let Ok(facts) = ReleaseFacts::bundled() else { return Vec::new() };
+    let known_hazards = facts.hazards(Minor::of(from), Minor::of(to));
+    known_hazards.map(|(minor, hazard)| format!("Istio {minor}: {hazard}")).collect()
 }
 
-/// What to know of node ports that are neither remembered nor held by their Services yet.
+/// New node ports that the operator could allocate differently.
 pub(super) fn node_ports(
-    accepted: &Accepted,
-    last: Option<&Record>,
-    held: &Result<Vec<Held>, String>,
-    range: &Discovery,
+    resolved: &ResolvedRevision,
+    last: Option<&RevisionRecord>,
+    used_ports: &Result<Vec<UsedPort>, String>,
+    range: &RangeDiscovery,
 ) -> Option<String> {
-    let holds = |slot: &Slot, port: u16| held.iter().flatten().any(|held| held.slot == *slot && held.port == port);
-    let known = |slot: &Slot| last.and_then(|last| last.inputs.node_ports.get(slot)).map(|(port, _)| port);
-    let pins = accepted.validated.node_ports.iter();
+    let is_allocated =
+        |key: &PortKey, port: u16| used_ports.iter().flatten().any(|used| used.key == *key && used.port == port);
+    let recorded = |key: &PortKey| last.and_then(|last| last.inputs.node_ports.get(key)).map(|(port, _)| port);
+    let pins = resolved.validated.node_ports.iter();
     let new: Vec<String> = pins
-        .filter(|(slot, port, _)| known(slot) != Some(*port) && !holds(slot, *port))
-        .map(|(slot, port, _)| format!("{port} for {slot}"))
+        .filter(|(key, port, _)| recorded(key) != Some(*port) && !is_allocated(key, *port))
+        .map(|(key, port, _)| format!("{port} for {key}"))
         .collect();
-    let why = match (held, range) {
-        (Err(why), _) => format!("which ones others hold can't be seen: {why}"),
-        (_, Discovery::Unknown(why)) => format!("the API server's range is not known: {why}"),
-        (Ok(_), Discovery::Told(_)) => return None,
+    let reason = match (used_ports, range) {
+        (Err(reason), _) => format!("the node ports of Services can't be listed: {reason}"),
+        (_, RangeDiscovery::Unknown(reason)) => format!("the API server's node port range is unknown: {reason}"),
+        (Ok(_), RangeDiscovery::Known(_)) => return None,
     };
-    (!new.is_empty()).then(|| format!("new node ports ({}) may come out otherwise: {why}", new.join(", ")))
+    (!new.is_empty()).then(|| format!("the operator may allocate other node ports than {}: {reason}", new.join(", ")))
 }
 
-/// Where the mesh was made with other charts of the same release.
-pub(super) fn other_charts(accepted: &Accepted, last: Option<&Record>) -> Option<String> {
-    let (now, before) = (&accepted.inputs, &last?.inputs);
+/// Charts that differ from those with which the same release was installed.
+pub(super) fn other_charts(resolved: &ResolvedRevision, last: Option<&RevisionRecord>) -> Option<String> {
+    let (now, installed) = (&resolved.inputs, &last?.inputs);
     let differ =
-        |chart: &&String| before.charts.get(*chart).is_some_and(|digest| now.charts.get(*chart) != Some(digest));
+        |chart: &&String| installed.charts.get(*chart).is_some_and(|digest| now.charts.get(*chart) != Some(digest));
     let others: Vec<String> = now.charts.keys().filter(differ).cloned().collect();
-    (now.version == before.version && !others.is_empty()).then(|| {
+    (now.version == installed.version && !others.is_empty()).then(|| {
         format!(
-            "in this catalog {} of release {} differ from those that the mesh was made with: give the operator's catalog",
+            "the charts {} of Istio {} in this catalog differ from the installed ones; use the operator's catalog",
             others.join(", "),
             now.version
         )
@@ -67,10 +69,10 @@ pub(super) mod tests {
 
     use super::*;
     use crate::mesh::object::Owner;
-    use crate::mesh::revision::{ResolvedInputs, Verdict};
-    use crate::mesh::validated::Validated;
+    use crate::mesh::revision::{ResolvedInputs, RevisionVerdict};
+    use crate::mesh::validated::ValidatedSpec;
     use crate::nodeports::Pins;
-    use crate::platform::Detected;
+    use crate::platform::DetectedPlatform;
 
     pub(in super::super) fn installation(name: &str, status: &Value) -> MeshInstallation {
         let object = json!({"apiVersion": "meshwright.dev/v1alpha1", "kind": "MeshInstallation",
@@ -91,49 +93,57 @@ pub(super) mod tests {
             charts: [("istiod".to_owned(), digest.to_owned())].into(),
             kubernetes: "v1.33.0".into(),
             revision: None,
-            platform: Detected::default(),
+            platform: DetectedPlatform::default(),
             node_ports: pins(port),
         }
     }
 
-    fn accepted(port: u16, digest: &str) -> Accepted {
+    fn resolved(port: u16, digest: &str) -> ResolvedRevision {
         let owner = Owner { installation: "mesh".into(), uid: "u".into(), release: Version::new(1, 31, 2) };
-        Accepted {
+        ResolvedRevision {
             inputs: inputs(port, digest),
-            validated: Validated::bare(owner).pin(pins(port)),
+            validated: ValidatedSpec::empty(owner).with_node_ports(pins(port)),
             desired: Vec::new(),
-            preinstalled: Vec::new(),
+            external: Vec::new(),
         }
     }
 
-    pub(in super::super) fn record(uid: &str, port: u16) -> Record {
+    pub(in super::super) fn record(uid: &str, port: u16) -> RevisionRecord {
         let inputs = inputs(port, "sha256:1");
-        Record { name: "r".into(), number: 1, inputs, verdict: Verdict::Proved, failure: None, uid: uid.into() }
+        RevisionRecord {
+            name: "r".into(),
+            number: 1,
+            inputs,
+            verdict: RevisionVerdict::Deployed,
+            failure: None,
+            renamed_fields: Vec::new(),
+            uid: uid.into(),
+        }
     }
 
     #[test]
-    fn only_node_ports_that_are_new_and_uncertain_are_worth_a_word() {
-        let told = Discovery::Told("30400-30449".parse().unwrap());
-        let unknown = Discovery::Unknown("not asked".into());
-        let (accepted, last) = (accepted(30401, "sha256:1"), record("u", 30401));
-        assert_eq!(node_ports(&accepted, Some(&last), &Ok(Vec::new()), &unknown), None, "remembered");
-        let note = node_ports(&accepted, None, &Ok(Vec::new()), &unknown).unwrap();
-        assert!(note.contains("30401 for edge/gw/http2") && note.contains("not asked"), "{note}");
-        assert_eq!(node_ports(&accepted, None, &Ok(Vec::new()), &told), None, "as the operator will choose");
-        let hidden = node_ports(&accepted, None, &Err("you may not".into()), &told).unwrap();
-        assert!(hidden.contains("you may not"), "{hidden}");
-        let slot = Slot { namespace: "edge".into(), service: "gw".into(), port_name: "http2".into() };
-        let held = Held { port: 30401, slot, ours: true };
-        assert_eq!(node_ports(&accepted, None, &Ok(vec![held]), &unknown), None, "its Service holds it");
+    fn notes_only_new_uncertain_node_ports() {
+        let detected = RangeDiscovery::Known("30400-30449".parse().unwrap());
+        let unknown = RangeDiscovery::Unknown("not detected".into());
+        let (resolved, last) = (resolved(30401, "sha256:1"), record("u", 30401));
+        assert_eq!(node_ports(&resolved, Some(&last), &Ok(Vec::new()), &unknown), None, "recorded");
+        let note = node_ports(&resolved, None, &Ok(Vec::new()), &unknown).unwrap();
+        assert!(note.contains("30401 for edge/gw/http2") && note.contains("not detected"), "{note}");
+        assert_eq!(node_ports(&resolved, None, &Ok(Vec::new()), &detected), None, "same allocation as the operator's");
+        let hidden = node_ports(&resolved, None, &Err("not allowed".into()), &detected).unwrap();
+        assert!(hidden.contains("not allowed"), "{hidden}");
+        let key = PortKey { namespace: "edge".into(), service: "gw".into(), port_name: "http2".into() };
+        let used_ports = UsedPort { port: 30401, key, own: true };
+        assert_eq!(node_ports(&resolved, None, &Ok(vec![used_ports]), &unknown), None, "allocated to its Service");
     }
 
     #[test]
-    fn charts_that_differ_from_those_of_the_same_release_are_told() {
+    fn notes_changed_charts_of_same_release() {
         let last = record("u", 1);
-        assert_eq!(other_charts(&accepted(1, "sha256:1"), Some(&last)), None);
-        assert!(other_charts(&accepted(1, "sha256:2"), Some(&last)).unwrap().contains("istiod of release 1.31.2"));
-        let mut moved = accepted(1, "sha256:2");
-        moved.inputs.version = Version::new(1, 31, 3);
-        assert_eq!(other_charts(&moved, Some(&last)), None);
+        assert_eq!(other_charts(&resolved(1, "sha256:1"), Some(&last)), None);
+        assert!(other_charts(&resolved(1, "sha256:2"), Some(&last)).unwrap().contains("istiod of Istio 1.31.2"));
+        let mut upgraded = resolved(1, "sha256:2");
+        upgraded.inputs.version = Version::new(1, 31, 3);
+        assert_eq!(other_charts(&upgraded, Some(&last)), None);
     }
 }

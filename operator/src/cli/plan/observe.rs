@@ -1,4 +1,4 @@
-//! What a plan is made from, as the operator would see it: its memory, the platform, node ports, live objects. Reads only.
+//! Reads the input of a plan as the operator would: revision history, platform, node ports, live resources. Reads only.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,116 +9,127 @@ use meshwright_chart::Capabilities;
 use semver::Version;
 
 use super::PlanError;
-use super::notes::{hazards, kept, node_ports, other_charts};
-use crate::apply::{Revisions, Surveyor};
+use super::notes::{hazards, node_ports, other_charts, retiring_revision};
+use crate::apply::{ClusterDetector, RevisionHistory};
 use crate::catalog::Catalog;
 use crate::controller::{
-    Accepted, Heading, Surroundings, by_precedence, by_trust, last_good, may_move, no_way_back, remake, resolve_for,
-    usual_range,
+    ObservedCluster, ResolvedRevision, RolloutTarget, by_precedence, check_upgrade, last_known_good, no_rollback,
+    previous_records, resolve_observed, resolve_observed_record, usual_range,
 };
-use crate::mesh::beside::{Beside, Peer};
 use crate::mesh::health::Blocker;
-use crate::mesh::object::{AdmitObjectError, Desired, ObjectKey};
-use crate::mesh::revision::{Record, Verdict};
-use crate::mesh::tags::{Injector, Standing, arrange};
-use crate::nodeports::{Discovery, Held, NodePortServer, PortRange};
-use crate::planning::objects::{Objects, reduce, serving_release};
-use crate::planning::observe::{complete, injectors, marked};
-use crate::planning::{Question, Report, State, report};
-use crate::platform::{Detected, NODES_UNSEEN, Platforms};
-use crate::runtime::requests::{told, why};
+use crate::mesh::object::{DesiredObject, ObjectKey, ParseObjectError};
+use crate::mesh::peers::{Peer, PeerSet};
+use crate::mesh::revision::{RevisionRecord, RevisionVerdict};
+use crate::mesh::tags::{Injector, TagOwnership, assign_objects};
+use crate::nodeports::{NodePortServer, PortRange, RangeDiscovery, UsedPort};
+use crate::planning::objects::{LiveObjects, active_release, reduce};
+use crate::planning::observe::{injectors, read_missing, read_owned};
+use crate::planning::{MeshState, PlanInput, PlanReport, report};
+use crate::platform::{DetectedPlatform, NODES_NOT_LISTED, Platforms};
+use crate::runtime::requests::{api_error_chain, api_error_message};
 
-/// The cluster, and what is brought along.
-pub(in crate::cli) struct Sight<'a> {
-    /// For reads.
+/// The cluster, with the local data that a plan uses.
+pub(in crate::cli) struct ClusterReader<'a> {
+    /// Client for read requests.
     pub(in crate::cli) client: Client,
     /// Version of the API server.
     pub(in crate::cli) kubernetes: String,
-    /// Where the operator's memory lies.
+    /// Namespace of the operator, which has its revision history.
     pub(in crate::cli) operator_namespace: &'a str,
-    /// All installations.
+    /// MeshInstallations in the cluster.
     pub(in crate::cli) installations: &'a [MeshInstallation],
-    /// Releases.
+    /// The catalog of releases.
     pub(in crate::cli) catalog: &'a Catalog,
-    /// Platforms that are known.
+    /// The bundled platforms.
     pub(in crate::cli) platforms: Arc<Platforms>,
 }
 
-/// What was seen of the cluster: one look serves plans of several specs for one installation.
-pub(in crate::cli) struct View {
-    /// Live objects, and which of them have been asked for by name.
-    live: Objects,
-    asked: BTreeSet<ObjectKey>,
-    /// The operator's memory.
-    records: Vec<Record>,
-    /// The platform, where it is to be found out.
-    platform: Detected,
-    /// Node ports that Services hold.
-    held: Result<Vec<Held>, String>,
-    /// The injection webhooks of all installations.
+/// Data read from the cluster. One snapshot serves plans for several specs of one MeshInstallation.
+pub(in crate::cli) struct PlanSnapshot {
+    /// Live objects, and the keys of those that were read by name.
+    live: LiveObjects,
+    requested: BTreeSet<ObjectKey>,
+    /// The operator's revision history.
+    records: Vec<RevisionRecord>,
+    /// The detected platform, if the spec doesn't name one.
+    platform: DetectedPlatform,
+    /// Node ports allocated to Services.
+    used_ports: Result<Vec<UsedPort>, String>,
+    /// Injection webhooks of all MeshInstallations.
     injectors: Vec<Injector>,
-    /// What couldn't be seen.
+    /// Notes about data that couldn't be read.
     notes: Vec<String>,
 }
 
-/// Looks at the cluster for the sake of an installation.
-pub(in crate::cli) async fn look(sight: &Sight<'_>, wanted: &MeshInstallation) -> Result<View, PlanError> {
-    let Sight { client, kubernetes, operator_namespace, platforms, .. } = sight;
+/// Reads the cluster for a MeshInstallation.
+pub(in crate::cli) async fn read(
+    reader: &ClusterReader<'_>,
+    wanted: &MeshInstallation,
+) -> Result<PlanSnapshot, PlanError> {
+    let ClusterReader { client, kubernetes, operator_namespace, platforms, .. } = reader;
     let name = wanted.name_any();
     let mut notes = Vec::new();
-    let live = marked(client, &name).await.map_err(PlanError::Objects)?;
-    let records = remembered(client, operator_namespace, wanted, !live.is_empty(), &mut notes).await;
+    let live = read_owned(client, &name).await.map_err(PlanError::Objects)?;
+    let records = read_history(client, operator_namespace, wanted, !live.is_empty(), &mut notes).await;
     let platform = platform(client, kubernetes, platforms, wanted, records.last(), &mut notes).await;
-    let held = NodePortServer::new(client.clone(), operator_namespace).held(&name).await.map_err(|error| why(&error));
+    let used_ports = NodePortServer::new(client.clone(), operator_namespace)
+        .used_ports(&name)
+        .await
+        .map_err(|error| api_error_message(&error));
     let injectors = injectors(client).await.map_err(PlanError::Objects)?;
-    Ok(View { live, asked: BTreeSet::new(), records, platform, held, injectors, notes })
+    Ok(PlanSnapshot { live, requested: BTreeSet::new(), records, platform, used_ports, injectors, notes })
 }
 
-/// Makes the plan. `present` is the installation as it is now, if it is there.
+/// Computes the plan. `current` is the existing MeshInstallation, if any.
 pub(in crate::cli) async fn plan(
-    sight: &Sight<'_>,
-    view: &mut View,
+    reader: &ClusterReader<'_>,
+    snapshot: &mut PlanSnapshot,
     wanted: &MeshInstallation,
-    present: Option<&MeshInstallation>,
-) -> Result<Report, PlanError> {
-    let Sight { client, kubernetes, installations, catalog, platforms, .. } = sight;
-    let mut notes = view.notes.clone();
-    let running = serving_release(&view.live).or_else(|| status_release(present));
-    let platform = if wanted.spec.platform.is_auto() { view.platform.clone() } else { Detected::default() };
+    current: Option<&MeshInstallation>,
+) -> Result<PlanReport, PlanError> {
+    let ClusterReader { client, kubernetes, installations, catalog, platforms, .. } = reader;
+    let mut notes = snapshot.notes.clone();
+    let running = active_release(&snapshot.live).or_else(|| status_release(current));
+    let platform = if wanted.spec.platform.is_auto() { snapshot.platform.clone() } else { DetectedPlatform::default() };
     let chosen = if wanted.spec.platform.is_auto() { &platform.name } else { wanted.spec.platform.as_str() };
-    let told = range(present);
-    let surroundings = Surroundings {
+    let detected_range = range(current);
+    let observed = ObservedCluster {
         catalog,
         platforms,
         capabilities: Capabilities::of_version(kubernetes.clone()),
-        node_ports: reaching(told.clone(), usual_range(platforms.get(chosen)), view.held.iter().flatten()),
+        node_ports: widen_range(
+            detected_range.clone(),
+            usual_range(platforms.get(chosen)),
+            snapshot.used_ports.iter().flatten(),
+        ),
         platform,
-        held: view.held.clone().unwrap_or_default(),
-        records: &view.records,
+        held: snapshot.used_ports.clone().unwrap_or_default(),
+        records: &snapshot.records,
         running: running.clone(),
-        proxies: proxies(present),
+        proxies: proxies(current),
     };
-    let accepted = resolve_for(&surroundings, wanted).map_err(PlanError::Refused)?;
-    let unasked: Vec<Arc<Desired>> =
-        accepted.desired.iter().filter(|desired| view.asked.insert(desired.key.clone())).cloned().collect();
-    complete(client, &mut view.live, &unasked).await.map_err(PlanError::Objects)?;
-    notes.extend(node_ports(&accepted, view.records.last(), &view.held, &told));
-    notes.extend(other_charts(&accepted, view.records.last()));
-    notes.extend(kept(present, &accepted));
-    notes.extend(running.iter().flat_map(|from| hazards(from, &accepted.inputs.version)));
+    let resolved = resolve_observed(&observed, wanted).map_err(PlanError::Refused)?;
+    let unread: Vec<Arc<DesiredObject>> =
+        resolved.desired.iter().filter(|desired| snapshot.requested.insert(desired.key.clone())).cloned().collect();
+    read_missing(client, &mut snapshot.live, &unread).await.map_err(PlanError::Objects)?;
+    notes.extend(node_ports(&resolved, snapshot.records.last(), &snapshot.used_ports, &detected_range));
+    notes.extend(other_charts(&resolved, snapshot.records.last()));
+    notes.extend(retiring_revision(current, &resolved));
+    notes.extend(running.iter().flat_map(|from| hazards(from, &resolved.inputs.version)));
     if wanted.spec.paused {
-        notes.push("spec.paused is set: nothing is written until it is taken away".to_owned());
+        notes.push("spec.paused is true: the operator changes nothing until it is false".to_owned());
     }
-    let Way { sources, refusals: against } = way(&surroundings, wanted, &accepted);
-    let beside = beside(installations, wanted);
-    let standing = Standing { beside: &beside, injectors: &view.injectors };
-    let others = beside.same_revision().or_else(|| beside.conflict()).or_else(|| standing.taken());
-    let refusals = others.into_iter().chain(against).collect();
-    let mut live = view.live.clone();
-    let (accepted, sources) = place(accepted, &sources, &mut live, standing, &mut notes).map_err(PlanError::Steps)?;
+    let PlannedUpgrade { sources, refusals: upgrade_blockers } = planned_upgrade(&observed, wanted, &resolved);
+    let peers = peers(installations, wanted);
+    let tag_ownership = TagOwnership { peers: &peers, injectors: &snapshot.injectors };
+    let others = peers.duplicate_revision().or_else(|| peers.conflict()).or_else(|| tag_ownership.conflict());
+    let refusals = others.into_iter().chain(upgrade_blockers).collect();
+    let mut live = snapshot.live.clone();
+    let (resolved, sources) =
+        assign_shared_objects(resolved, &sources, &mut live, tag_ownership, &mut notes).map_err(PlanError::Steps)?;
     let existing = installations.iter().filter_map(kube::ResourceExt::uid).collect();
-    let question = Question {
-        accepted: &accepted,
+    let input = PlanInput {
+        resolved: &resolved,
         live: &live,
         adoption: wanted.spec.adoption,
         existing: &existing,
@@ -127,119 +138,131 @@ pub(in crate::cli) async fn plan(
         refusals,
         notes,
     };
-    report(question).map_err(PlanError::Steps)
+    report(input).map_err(PlanError::Steps)
 }
 
-/// Where the API server's range is not known, it has what Services hold all the same.
-fn reaching<'h>(told: Discovery, usual: Option<PortRange>, held: impl Iterator<Item = &'h Held>) -> Discovery {
-    if matches!(told, Discovery::Told(_)) {
-        return told;
+/// If the API server's range is unknown, widens the default range so that it contains all allocated node ports.
+fn widen_range<'h>(
+    detected: RangeDiscovery,
+    usual: Option<PortRange>,
+    used_ports: impl Iterator<Item = &'h UsedPort>,
+) -> RangeDiscovery {
+    if matches!(detected, RangeDiscovery::Known(_)) {
+        return detected;
     }
     let usual = usual.unwrap_or(PortRange::KUBERNETES);
-    let wider = usual.reaching(held.map(|held| held.port));
-    if wider == usual { told } else { Discovery::Told(wider) }
+    let wider = usual.extended_to(used_ports.map(|used| used.port));
+    if wider == usual { detected } else { RangeDiscovery::Known(wider) }
 }
 
-/// What the operator remembers of the installation, as far as it counts.
-async fn remembered(
+/// The relevant part of the operator's revision history.
+async fn read_history(
     client: &Client,
     operator_namespace: &str,
     wanted: &MeshInstallation,
     has_objects: bool,
     notes: &mut Vec<String>,
-) -> Vec<Record> {
+) -> Vec<RevisionRecord> {
     let name = wanted.name_any();
-    match Revisions::new(client.clone(), operator_namespace).of(&name).await {
+    match RevisionHistory::new(client.clone(), operator_namespace).of(&name).await {
         Ok(records) => {
             let records = own_records(records, wanted.uid().as_deref(), has_objects);
             if records.is_empty() && has_objects {
                 notes.push(format!(
-                    "namespace {operator_namespace} has no ControllerRevision of {name}: --operator-namespace names the \
-                     operator's"
+                    "namespace {operator_namespace} has no ControllerRevisions of {name}; set --operator-namespace to the \
+                     operator's namespace"
                 ));
             }
             records
         }
         Err(error) => {
             notes.push(format!(
-                "the operator's memory can't be read, so that what it chose before may be chosen otherwise here: {}",
-                told(&error)
+                "the operator's revision history can't be read, so its earlier choices (node ports, platform) are \
+                 unknown here: {}",
+                api_error_chain(&error)
             ));
             Vec::new()
         }
     }
 }
 
-/// What is this installation's to write beside others, in the end: when its own revision has been proved. What stays for
-/// another's sake is taken out of the live objects, so that it isn't deleted.
-fn place(
-    accepted: Accepted,
-    sources: &[State],
-    live: &mut Objects,
-    standing: Standing<'_>,
+/// Assigns shared objects to this or another MeshInstallation, as after a successful rollout. Removes objects that
+/// others still need from the live objects, so that the plan doesn't delete them.
+fn assign_shared_objects(
+    resolved: ResolvedRevision,
+    sources: &[MeshState],
+    live: &mut LiveObjects,
+    tag_ownership: TagOwnership<'_>,
     notes: &mut Vec<String>,
-) -> Result<(Accepted, Vec<State>), AdmitObjectError> {
-    let owner = &accepted.validated.owner;
-    let arrange = |desired: &[Arc<Desired>]| arrange(desired, owner, &reduce(desired, live), standing, true);
-    let sources = sources.iter().map(|source| Ok(arrange(source)?.own())).collect::<Result<_, _>>()?;
-    let arranged = arrange(&accepted.desired)?;
-    if !arranged.moving.is_empty() {
-        let tags: Vec<&str> = arranged.moving.iter().map(String::as_str).collect();
-        notes.push(format!("on the move between installations: tag {}", tags.join(", ")));
+) -> Result<(ResolvedRevision, Vec<MeshState>), ParseObjectError> {
+    let owner = &resolved.validated.owner;
+    let assign =
+        |desired: &[Arc<DesiredObject>]| assign_objects(desired, owner, &reduce(desired, live), tag_ownership, true);
+    let sources = sources.iter().map(|source| Ok(assign(source)?.own())).collect::<Result<_, _>>()?;
+    let assignment = assign(&resolved.desired)?;
+    if !assignment.moving_tags.is_empty() {
+        let tags: Vec<&str> = assignment.moving_tags.iter().map(String::as_str).collect();
+        notes.push(format!("tags that move between MeshInstallations: {}", tags.join(", ")));
     }
-    live.retain(|key, _| !arranged.kept.contains(key));
-    Ok((Accepted { desired: arranged.own(), ..accepted }, sources))
+    live.retain(|key, _| !assignment.retained.contains(key));
+    Ok((ResolvedRevision { desired: assignment.own(), ..resolved }, sources))
 }
 
-/// How the running mesh would be moved.
-struct Way {
-    /// The states that it may be in, the most trusted first; empty where it isn't moved step by step.
-    sources: Vec<State>,
-    /// What the operator has against it.
+/// How the mesh would be upgraded.
+struct PlannedUpgrade {
+    /// The revisions that may be deployed, most trusted first; empty if the change isn't an upgrade in steps.
+    sources: Vec<MeshState>,
+    /// Reasons why the operator would reject the upgrade.
     refusals: Vec<Blocker>,
 }
 
-fn way(surroundings: &Surroundings<'_>, wanted: &MeshInstallation, accepted: &Accepted) -> Way {
-    let records = surroundings.records;
-    let name = accepted.inputs.record_name(&wanted.name_any());
-    let heading = Heading::of(records);
-    if records.last().is_some_and(|last| last.name == name && last.verdict != Verdict::Pending) {
-        // It was Ready, or has failed and is not tried again.
-        let refusals = heading.and_then(|heading| heading.stall()).into_iter().collect();
-        return Way { sources: Vec::new(), refusals };
+fn planned_upgrade(
+    observed: &ObservedCluster<'_>,
+    wanted: &MeshInstallation,
+    resolved: &ResolvedRevision,
+) -> PlannedUpgrade {
+    let records = observed.records;
+    let name = resolved.inputs.revision_name(&wanted.name_any());
+    let target = RolloutTarget::of(records);
+    if records.last().is_some_and(|last| last.name == name && last.verdict != RevisionVerdict::Pending) {
+        // This revision was already deployed, or it failed and isn't retried.
+        let refusals = target.and_then(|target| target.stall()).into_iter().collect();
+        return PlannedUpgrade { sources: Vec::new(), refusals };
     }
-    let mut refusals: Vec<Blocker> = may_move(surroundings, accepted).err().into_iter().collect();
-    let inputs = &accepted.inputs;
-    let begun = records.last().is_some_and(|last| last.name == name);
-    let moves = heading.is_some_and(|heading| heading.target().inputs.version != inputs.version);
-    if moves
-        && !begun
+    let mut refusals: Vec<Blocker> = check_upgrade(observed, resolved).err().into_iter().collect();
+    let inputs = &resolved.inputs;
+    let in_progress = records.last().is_some_and(|last| last.name == name);
+    let is_upgrade = target.is_some_and(|target| target.target().inputs.version != inputs.version);
+    if is_upgrade
+        && !in_progress
         && inputs.spec.upgrade.on_failure != OnFailure::Halt
-        && let Some(good) = last_good(records)
-        && let Err(lost) = remake(surroundings, wanted, good)
+        && let Some(known_good) = last_known_good(records)
+        && let Err(lost) = resolve_observed_record(observed, wanted, known_good)
     {
-        refusals.push(no_way_back(good, &lost));
+        refusals.push(no_rollback(known_good, &lost));
     }
-    let made = by_trust(records, &name).into_iter().filter_map(|record| remake(surroundings, wanted, record).ok());
-    Way { sources: made.map(|source| source.desired).collect(), refusals }
+    let sources = previous_records(records, &name)
+        .into_iter()
+        .filter_map(|record| resolve_observed_record(observed, wanted, record).ok());
+    PlannedUpgrade { sources: sources.map(|source| source.desired).collect(), refusals }
 }
 
-fn status_release(present: Option<&MeshInstallation>) -> Option<Version> {
-    present?.status.as_ref()?.version.running.as_deref()?.parse().ok()
+fn status_release(current: Option<&MeshInstallation>) -> Option<Version> {
+    current?.status.as_ref()?.version.running.as_deref()?.parse().ok()
 }
 
-/// Versions of the proxies that run, as the operator has told them.
-fn proxies(present: Option<&MeshInstallation>) -> Vec<String> {
-    let told = present.and_then(|present| present.status.as_ref()?.proxies.as_ref());
-    told.map(|proxies| proxies.versions.clone()).unwrap_or_default()
+/// Versions of the running proxies from status.
+fn proxies(current: Option<&MeshInstallation>) -> Vec<String> {
+    let proxies = current.and_then(|current| current.status.as_ref()?.proxies.as_ref());
+    proxies.map(|proxies| proxies.versions.clone()).unwrap_or_default()
 }
 
-/// The records that the operator goes by: those of another installation of that name count only where its objects are
-/// still there, and prove nothing.
-fn own_records(mut records: Vec<Record>, uid: Option<&str>, has_objects: bool) -> Vec<Record> {
+/// The records that the operator would use. Those of an earlier MeshInstallation with the same name only count if its
+/// objects still exist, and never as deployed.
+fn own_records(mut records: Vec<RevisionRecord>, uid: Option<&str>, has_objects: bool) -> Vec<RevisionRecord> {
     records.retain(|record| has_objects || Some(record.uid.as_str()) == uid);
     for record in records.iter_mut().filter(|record| Some(record.uid.as_str()) != uid) {
-        record.verdict = Verdict::Pending;
+        record.verdict = RevisionVerdict::Pending;
     }
     records
 }
@@ -249,17 +272,17 @@ async fn platform(
     kubernetes: &str,
     platforms: &Arc<Platforms>,
     wanted: &MeshInstallation,
-    last: Option<&Record>,
+    last: Option<&RevisionRecord>,
     notes: &mut Vec<String>,
-) -> Detected {
+) -> DetectedPlatform {
     if !wanted.spec.platform.is_auto() {
-        return Detected::default();
+        return DetectedPlatform::default();
     }
-    let surveyor = Surveyor::new(client.clone(), Arc::clone(platforms), kubernetes.to_owned());
-    match surveyor.platform().await {
+    let detector = ClusterDetector::new(client.clone(), Arc::clone(platforms), kubernetes.to_owned());
+    match detector.platform().await {
         Ok(found) => {
-            if found.evidence.iter().any(|evidence| evidence == NODES_UNSEEN) {
-                notes.push(format!("platform {}: {NODES_UNSEEN}", found.name));
+            if found.evidence.iter().any(|evidence| evidence == NODES_NOT_LISTED) {
+                notes.push(format!("platform {}: {NODES_NOT_LISTED}", found.name));
             }
             found
         }
@@ -267,34 +290,34 @@ async fn platform(
             let known =
                 last.filter(|last| last.inputs.spec.platform.is_auto()).map(|last| last.inputs.platform.clone());
             let known = known.unwrap_or_default();
-            notes.push(format!("the platform can't be found out, {} is taken: {}", known.name, told(&error)));
+            notes.push(format!("the platform can't be detected, using {}: {}", known.name, api_error_chain(&error)));
             known
         }
     }
 }
 
-/// The API server's range as the operator has learnt it.
-fn range(present: Option<&MeshInstallation>) -> Discovery {
-    let known = present.and_then(|present| present.status.as_ref()?.platform.node_port_range.as_ref());
-    let told = known.filter(|range| range.source == NodePortRangeSource::Discovered);
-    told.and_then(|range| range.range.parse().ok()).map_or_else(
+/// The API server's node port range from status.
+fn range(current: Option<&MeshInstallation>) -> RangeDiscovery {
+    let known = current.and_then(|current| current.status.as_ref()?.platform.node_port_range.as_ref());
+    let detected = known.filter(|range| range.source == NodePortRangeSource::Discovered);
+    detected.and_then(|range| range.range.parse().ok()).map_or_else(
         || {
-            Discovery::Unknown(
-                "it is learnt by asking for a Service, which a plan doesn't do; meshwright check does".into(),
+            RangeDiscovery::Unknown(
+                "a plan doesn't detect it because that takes a write request; meshwright check does".into(),
             )
         },
-        Discovery::Told,
+        RangeDiscovery::Known,
     )
 }
 
-/// The installation among all others, as it would be.
-fn beside(installations: &[MeshInstallation], wanted: &MeshInstallation) -> Beside {
+/// The MeshInstallation and its peers after the change.
+fn peers(installations: &[MeshInstallation], wanted: &MeshInstallation) -> PeerSet {
     let is_it = |other: &MeshInstallation| other.name_any() == wanted.name_any();
     let all = by_precedence(installations.to_vec()).into_iter();
     let peers = all.map(|other| Peer::of(if is_it(&other) { wanted } else { &other }));
-    // What isn't there yet is the youngest.
+    // A new MeshInstallation is the youngest.
     let new = (!installations.iter().any(is_it)).then(|| Peer::of(wanted));
-    Beside::new(Peer::of(wanted), peers.chain(new))
+    PeerSet::new(Peer::of(wanted), peers.chain(new))
 }
 
 #[cfg(test)]
@@ -303,37 +326,44 @@ mod tests {
 
     use super::super::notes::tests::{installation, record};
     use super::*;
-    use crate::nodeports::Slot;
+    use crate::nodeports::PortKey;
 
     #[test]
-    fn the_range_is_known_only_where_the_api_server_has_told_it() {
+    fn uses_only_detected_range_from_status() {
         let known = |source: &str| {
-            let told = json!({"range": "30400-30449", "source": source});
-            range(Some(&installation("mesh", &json!({"observedGeneration": 1, "platform": {"nodePortRange": told}}))))
+            let status = json!({"range": "30400-30449", "source": source});
+            range(Some(&installation("mesh", &json!({"observedGeneration": 1, "platform": {"nodePortRange": status}}))))
         };
-        assert_eq!(known("Discovered"), Discovery::Told("30400-30449".parse().unwrap()));
-        assert!(matches!(known("Spec"), Discovery::Unknown(_)));
-        assert!(matches!(range(None), Discovery::Unknown(why) if why.contains("meshwright check")));
+        assert_eq!(known("Discovered"), RangeDiscovery::Known("30400-30449".parse().unwrap()));
+        assert!(matches!(known("Spec"), RangeDiscovery::Unknown(_)));
+        assert!(matches!(range(None), RangeDiscovery::Unknown(reason) if reason.contains("meshwright check")));
     }
 
     #[test]
-    fn a_range_that_is_not_known_has_what_services_hold() {
-        let unknown = || Discovery::Unknown("not asked".into());
-        let slot = Slot { namespace: "edge".into(), service: "gw".into(), port_name: "http2".into() };
-        let held = |port| [Held { port, slot: slot.clone(), ours: false }];
-        assert_eq!(reaching(unknown(), None, held(31080).iter()), unknown(), "Kubernetes' own has it");
+    fn widens_unknown_range_to_allocated_ports() {
+        let unknown = || RangeDiscovery::Unknown("not requested".into());
+        let key = PortKey { namespace: "edge".into(), service: "gw".into(), port_name: "http2".into() };
+        let used_ports = |port| [UsedPort { port, key: key.clone(), own: false }];
+        assert_eq!(
+            widen_range(unknown(), None, used_ports(31080).iter()),
+            unknown(),
+            "inside Kubernetes' default range"
+        );
         let narrow: PortRange = "30400-30449".parse().unwrap();
-        let wider = |text: &str| Discovery::Told(text.parse().unwrap());
-        assert_eq!(reaching(unknown(), Some(narrow), held(31080).iter()), wider("30400-31080"));
-        assert_eq!(reaching(unknown(), None, held(20080).iter()), wider("20080-32767"));
-        let told = Discovery::Told(narrow);
-        assert_eq!(reaching(told.clone(), None, held(20080).iter()), told);
+        let wider = |text: &str| RangeDiscovery::Known(text.parse().unwrap());
+        assert_eq!(widen_range(unknown(), Some(narrow), used_ports(31080).iter()), wider("30400-31080"));
+        assert_eq!(widen_range(unknown(), None, used_ports(20080).iter()), wider("20080-32767"));
+        let detected = RangeDiscovery::Known(narrow);
+        assert_eq!(widen_range(detected.clone(), None, used_ports(20080).iter()), detected);
     }
 
     #[test]
-    fn another_installations_records_count_only_where_its_objects_are_still_there_and_prove_nothing() {
+    fn uses_foreign_records_only_for_existing_objects() {
         assert_eq!(own_records(vec![record("old", 1)], Some("new"), false), []);
         let kept = own_records(vec![record("old", 1), record("new", 1)], Some("new"), true);
-        assert_eq!(kept.iter().map(|record| record.verdict).collect::<Vec<_>>(), [Verdict::Pending, Verdict::Proved]);
+        assert_eq!(
+            kept.iter().map(|record| record.verdict).collect::<Vec<_>>(),
+            [RevisionVerdict::Pending, RevisionVerdict::Deployed]
+        );
     }
 }

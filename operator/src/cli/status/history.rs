@@ -1,5 +1,5 @@
-//! `meshwright status --history`: the specs that the operator has accepted, what became of each, and what it changed. The
-//! operator's ControllerRevisions are all that there is of it; the oldest are dropped.
+//! `meshwright status --history`: the revision history, from the operator's ControllerRevisions, with outcome and changes
+//! of each revision. The operator deletes the oldest ones.
 
 use std::fmt::Write as _;
 
@@ -9,103 +9,104 @@ use meshwright_api::MeshInstallation;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::super::lines::lines;
-use super::super::text::{BAD, CARE, GOOD, LABEL, PLAIN, TITLE, clean, paint};
+use super::super::field_diff::format_change;
+use super::super::text::{BAD, GOOD, LABEL, PLAIN, TITLE, WARNING, clean, paint};
 use super::StatusError;
-use crate::apply::Revisions;
+use crate::apply::RevisionHistory;
 use crate::mesh::fields::FieldChange;
-use crate::mesh::revision::{Record, Verdict};
+use crate::mesh::revision::{RevisionRecord, RevisionVerdict};
 use crate::planning::inputs::input_changes;
 
-/// Of the JSON form; rises when a field changes its meaning or goes.
+/// Version of the JSON format; incremented when a field changes its meaning or is removed.
 const FORMAT: u8 = 1;
 
-/// What is remembered of one installation, oldest first.
+/// The revision history of one MeshInstallation, oldest first.
 #[derive(Debug, Serialize)]
-pub(super) struct History {
+pub(super) struct MeshHistory {
     name: String,
-    history: Vec<Entry>,
+    history: Vec<HistoryEntry>,
 }
 
-/// One accepted spec.
+/// A revision of the history.
 #[derive(Debug, Serialize)]
-struct Entry {
-    /// Rises by one with each change.
+struct HistoryEntry {
+    /// Revision number, incremented with each change.
     number: i64,
     /// Name of the ControllerRevision.
     record: String,
-    /// When it was accepted for the first time.
+    /// When the operator first accepted it.
     accepted: Option<Timestamp>,
-    /// The exact release.
+    /// Exact Istio release.
     version: String,
-    /// What became of it.
-    verdict: Verdict,
-    /// Why it failed, if it did.
+    /// Outcome of the rollout.
+    verdict: RevisionVerdict,
+    /// The error, if the rollout failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<String>,
-    /// It belongs to an earlier installation of that name.
+    /// Whether it belongs to a deleted MeshInstallation with the same name.
     earlier: bool,
-    /// What it changed, compared with the one before it.
+    /// Changes since the previous revision.
     changes: Vec<FieldChange>,
 }
 
-/// Reads what is remembered of these installations.
+/// Reads the history of these MeshInstallations.
 pub(super) async fn read(
     client: &Client,
     operator_namespace: &str,
     meshes: &[MeshInstallation],
-) -> Result<Vec<History>, StatusError> {
-    let revisions = Revisions::new(client.clone(), operator_namespace);
+) -> Result<Vec<MeshHistory>, StatusError> {
+    let revisions = RevisionHistory::new(client.clone(), operator_namespace);
     let mut all = Vec::new();
     for mesh in meshes {
         let name = mesh.name_any();
         let records = revisions.history(&name).await.map_err(StatusError::History)?;
-        all.push(History { name, history: entries(&records, &mesh.uid().unwrap_or_default()) });
+        all.push(MeshHistory { name, history: entries(&records, &mesh.uid().unwrap_or_default()) });
     }
     Ok(all)
 }
 
-fn entries(records: &[(Record, Option<Timestamp>)], uid: &str) -> Vec<Entry> {
+fn entries(records: &[(RevisionRecord, Option<Timestamp>)], uid: &str) -> Vec<HistoryEntry> {
     let before = std::iter::once(None).chain(records.iter().map(|(record, _)| Some(record)));
-    let entry = |((record, accepted), before): (&(Record, Option<Timestamp>), Option<&Record>)| Entry {
-        number: record.number,
-        record: record.name.clone(),
-        accepted: *accepted,
-        version: record.inputs.version.to_string(),
-        verdict: record.verdict,
-        failure: record.failure.clone(),
-        earlier: record.uid != uid,
-        changes: before.map(|before| input_changes(&before.inputs, &record.inputs)).unwrap_or_default(),
-    };
+    let entry =
+        |((record, accepted), before): (&(RevisionRecord, Option<Timestamp>), Option<&RevisionRecord>)| HistoryEntry {
+            number: record.number,
+            record: record.name.clone(),
+            accepted: *accepted,
+            version: record.inputs.version.to_string(),
+            verdict: record.verdict,
+            failure: record.failure.clone(),
+            earlier: record.uid != uid,
+            changes: before.map(|before| input_changes(&before.inputs, &record.inputs)).unwrap_or_default(),
+        };
     records.iter().zip(before).map(entry).collect()
 }
 
-/// The JSON form.
-pub(super) fn object(histories: &[History]) -> Value {
+/// The JSON output.
+pub(super) fn object(histories: &[MeshHistory]) -> Value {
     json!({"format": FORMAT, "installations": histories})
 }
 
-/// As a person would like to read it.
-pub(super) fn text(histories: &[History]) -> String {
+/// The text output.
+pub(super) fn text(histories: &[MeshHistory]) -> String {
     let mut text = String::new();
-    for History { name, history } in histories {
+    for MeshHistory { name, history } in histories {
         let gap = if text.is_empty() { "" } else { "\n" };
         let _ = writeln!(text, "{gap}{}", paint(TITLE, &format!("MeshInstallation {name}")));
         if history.is_empty() {
-            text.push_str("  nothing is remembered of it; --operator-namespace names where the operator runs\n");
+            text.push_str("  no revisions found; is --operator-namespace the operator's namespace?\n");
         }
-        let widest = |of: fn(&Entry) -> usize| history.iter().map(of).max().unwrap_or_default();
+        let widest = |of: fn(&HistoryEntry) -> usize| history.iter().map(of).max().unwrap_or_default();
         let (number, version) = (widest(|entry| entry.number.to_string().len()), widest(|entry| entry.version.len()));
         for entry in history {
             let style = match entry.verdict {
-                Verdict::Proved => GOOD,
-                Verdict::Superseded => PLAIN,
-                Verdict::Pending => CARE,
-                Verdict::Failed | Verdict::RolledBack => BAD,
+                RevisionVerdict::Deployed => GOOD,
+                RevisionVerdict::Superseded => PLAIN,
+                RevisionVerdict::Pending => WARNING,
+                RevisionVerdict::Failed | RevisionVerdict::RolledBack => BAD,
             };
             let accepted = entry.accepted.map(|at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()).unwrap_or_default();
-            let earlier = if entry.earlier { ", of an earlier MeshInstallation of that name" } else { "" };
-            let failure = entry.failure.as_ref().map(|why| format!(": {}", clean(why))).unwrap_or_default();
+            let earlier = if entry.earlier { " (deleted MeshInstallation with the same name)" } else { "" };
+            let failure = entry.failure.as_ref().map(|error| format!(": {}", clean(error))).unwrap_or_default();
             let verdict = format!("{}{earlier}{failure}", entry.verdict.as_str());
             let _ = writeln!(
                 text,
@@ -115,7 +116,7 @@ pub(super) fn text(histories: &[History]) -> String {
                 entry.version,
                 paint(style, &verdict)
             );
-            for line in entry.changes.iter().flat_map(lines) {
+            for line in entry.changes.iter().flat_map(format_change) {
                 let _ = writeln!(text, "      {line}");
             }
         }
@@ -130,9 +131,9 @@ mod tests {
     use super::*;
     use crate::mesh::revision::ResolvedInputs;
     use crate::nodeports::Pins;
-    use crate::platform::Detected;
+    use crate::platform::DetectedPlatform;
 
-    fn record(number: i64, version: &str, verdict: Verdict) -> (Record, Option<Timestamp>) {
+    fn record(number: i64, version: &str, verdict: RevisionVerdict) -> (RevisionRecord, Option<Timestamp>) {
         let spec: MeshInstallationSpec = serde_json::from_value(json!({"version": version})).unwrap();
         let inputs = ResolvedInputs {
             spec,
@@ -140,22 +141,31 @@ mod tests {
             charts: [("istiod".to_owned(), format!("sha256:{number}"))].into(),
             kubernetes: "v1.33.0".into(),
             revision: None,
-            platform: Detected::default(),
+            platform: DetectedPlatform::default(),
             node_ports: Pins::default(),
         };
-        let failure = (verdict == Verdict::RolledBack).then(|| "no image".to_owned());
-        let record = Record { name: format!("mesh-{number}"), number, inputs, verdict, failure, uid: "u".into() };
+        let failure = (verdict == RevisionVerdict::RolledBack).then(|| "no image".to_owned());
+        let record = RevisionRecord {
+            name: format!("mesh-{number}"),
+            number,
+            inputs,
+            verdict,
+            failure,
+            renamed_fields: Vec::new(),
+            uid: "u".into(),
+        };
         (record, Timestamp::from_second(1_795_255_200 + 60 * number).ok())
     }
 
     #[test]
-    fn each_spec_is_told_with_what_it_changed_since_the_one_before() {
-        let records = [record(9, "1.31.1", Verdict::Superseded), record(10, "1.31.2", Verdict::Proved)];
-        let histories = [History { name: "mesh".into(), history: entries(&records, "u") }];
+    fn shows_changes_since_previous_revision() {
+        let records =
+            [record(9, "1.31.1", RevisionVerdict::Superseded), record(10, "1.31.2", RevisionVerdict::Deployed)];
+        let histories = [MeshHistory { name: "mesh".into(), history: entries(&records, "u") }];
         let expected = "\
 MeshInstallation mesh
    9  2026-11-21 10:09:00Z  1.31.1  superseded
-  10  2026-11-21 10:10:00Z  1.31.2  proved
+  10  2026-11-21 10:10:00Z  1.31.2  deployed
       ~ charts.istiod: sha256:9 -> sha256:10
       ~ spec.version: 1.31.1 -> 1.31.2
       ~ version: 1.31.1 -> 1.31.2
@@ -166,14 +176,18 @@ MeshInstallation mesh
     }
 
     #[test]
-    fn what_failed_says_why_and_what_belongs_to_an_earlier_installation_says_so() {
-        let histories =
-            [History { name: "mesh".into(), history: entries(&[record(1, "1.31.1", Verdict::Proved)], "v") }];
-        assert!(text(&histories).contains("of an earlier MeshInstallation"));
-        let failed =
-            [History { name: "mesh".into(), history: entries(&[record(1, "1.31.1", Verdict::RolledBack)], "u") }];
+    fn shows_failures_and_earlier_installations() {
+        let histories = [MeshHistory {
+            name: "mesh".into(),
+            history: entries(&[record(1, "1.31.1", RevisionVerdict::Deployed)], "v"),
+        }];
+        assert!(text(&histories).contains("deleted MeshInstallation"));
+        let failed = [MeshHistory {
+            name: "mesh".into(),
+            history: entries(&[record(1, "1.31.1", RevisionVerdict::RolledBack)], "u"),
+        }];
         assert!(anstream::adapter::strip_str(&text(&failed)).to_string().ends_with("rolled-back: no image\n"));
-        let none = [History { name: "mesh".into(), history: Vec::new() }];
+        let none = [MeshHistory { name: "mesh".into(), history: Vec::new() }];
         assert!(text(&none).contains("--operator-namespace"));
     }
 }

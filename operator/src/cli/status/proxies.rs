@@ -1,4 +1,4 @@
-//! `meshwright status --proxies`: every workload with a proxy, as the pods show it now.
+//! `meshwright status --proxies`: all workloads with a proxy, from the current pods.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -7,32 +7,32 @@ use kube::Client;
 use meshwright_api::MeshInstallation;
 use serde_json::{Value, json};
 
-use super::sheet::{Cell, Row, Sheet};
-use super::show::Screen;
-use super::text::{CARE, PLAIN, clean};
+use super::screen::Screen;
+use super::table::{TableCell, TableRow, TableWriter};
+use super::text::{PLAIN, WARNING, clean};
 use super::{StatusError, observed};
 use crate::mesh::revisions::Revision;
-use crate::proxies::{Group, UNKNOWN, list};
+use crate::proxies::{ProxyGroup, UNKNOWN, list};
 
-/// Of the JSON form; rises when a field changes its meaning or goes.
+/// Version of the JSON format; incremented when a field changes its meaning or is removed.
 const FORMAT: u8 = 1;
 
-/// The version that runs of each mesh, by the revision that its proxies have.
+/// The installed version of each mesh, by the revision in its proxies.
 type Meshes<'a> = BTreeMap<String, Option<&'a str>>;
 
-/// Lists pods and shows their proxies, each beside the version of its mesh. `only`: those of these meshes alone.
+/// Lists pods and shows their proxies with the version of their mesh. `only`: skip proxies of other meshes.
 pub(super) async fn show(
     client: &Client,
     meshes: &[MeshInstallation],
     only: bool,
     json: bool,
 ) -> Result<ExitCode, StatusError> {
-    let census = list(client).await.map_err(|error| StatusError::ListPods(Box::new(error)))?;
+    let index = list(client).await.map_err(|error| StatusError::ListPods(Box::new(error)))?;
     let running = |mesh| observed(mesh).and_then(|status| status.version.running.as_deref());
     let meshes: Meshes<'_> =
         meshes.iter().flat_map(|mesh| names(mesh).into_iter().map(move |name| (name, running(mesh)))).collect();
-    let mut groups: Vec<(&Group, usize)> =
-        census.groups().filter(|(group, _)| !only || meshes.contains_key(&*group.revision)).collect();
+    let mut groups: Vec<(&ProxyGroup, usize)> =
+        index.groups().filter(|(group, _)| !only || meshes.contains_key(&*group.revision)).collect();
     groups.sort();
     let screen = Screen::new(json, false, false);
     if json {
@@ -44,25 +44,25 @@ pub(super) async fn show(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The names that a mesh's control planes have as revisions.
+/// The revision names of a mesh's control planes.
 fn names(mesh: &MeshInstallation) -> Vec<String> {
-    let told = observed(mesh).map(|status| &status.version);
+    let version = observed(mesh).map(|status| &status.version);
     let own = Revision::of(&mesh.spec).label().to_owned();
-    let named = told.into_iter().flat_map(|told| told.revision.iter().chain(&told.retiring).cloned());
+    let named = version.into_iter().flat_map(|version| version.revision.iter().chain(&version.retiring).cloned());
     std::iter::once(own).chain(named).collect()
 }
 
 /// The version of the mesh that injected these proxies.
-fn mesh<'a>(group: &Group, meshes: &Meshes<'a>) -> Option<&'a str> {
+fn mesh<'a>(group: &ProxyGroup, meshes: &Meshes<'a>) -> Option<&'a str> {
     meshes.get(&*group.revision).copied().flatten()
 }
 
-fn is_outdated(group: &Group, meshes: &Meshes<'_>) -> bool {
+fn is_outdated(group: &ProxyGroup, meshes: &Meshes<'_>) -> bool {
     mesh(group, meshes).is_some_and(|running| group.is_outdated(running))
 }
 
-fn report(groups: &[(&Group, usize)], meshes: &Meshes<'_>) -> Value {
-    let proxy = |(group, pods): &(&Group, usize)| {
+fn report(groups: &[(&ProxyGroup, usize)], meshes: &Meshes<'_>) -> Value {
+    let proxy = |(group, pods): &(&ProxyGroup, usize)| {
         json!({
             "namespace": *group.namespace,
             "kind": group.owner.kind.to_string(),
@@ -77,37 +77,37 @@ fn report(groups: &[(&Group, usize)], meshes: &Meshes<'_>) -> Value {
     json!({"format": FORMAT, "proxies": groups.iter().map(proxy).collect::<Vec<_>>()})
 }
 
-fn table(groups: &[(&Group, usize)], meshes: &Meshes<'_>) -> String {
-    let mut sheet = Sheet::new(usize::MAX);
+fn table(groups: &[(&ProxyGroup, usize)], meshes: &Meshes<'_>) -> String {
+    let mut out = TableWriter::new(usize::MAX);
     if groups.is_empty() {
-        sheet.line("no pod has a proxy");
-        return sheet.finish();
+        out.line("no pods with a proxy");
+        return out.finish();
     }
-    let rows: Vec<Row> = groups.iter().map(|(group, pods)| row(group, *pods, meshes)).collect();
-    sheet.table(&["NAMESPACE", "WORKLOAD", "REVISION", "VERSION", "PODS", "OUTDATED"], &rows);
+    let rows: Vec<TableRow> = groups.iter().map(|(group, pods)| row(group, *pods, meshes)).collect();
+    out.table(&["NAMESPACE", "WORKLOAD", "REVISION", "VERSION", "PODS", "OUTDATED"], &rows);
     let all: usize = groups.iter().map(|(_, pods)| pods).sum();
     let outdated: usize = groups.iter().filter(|(group, _)| is_outdated(group, meshes)).map(|(_, pods)| pods).sum();
-    sheet.blank();
-    sheet.line(&format!("{all} pods with a proxy, {outdated} of them outdated"));
-    sheet.finish()
+    out.blank();
+    out.line(&format!("{all} pods with a proxy, {outdated} outdated"));
+    out.finish()
 }
 
-fn row(group: &Group, pods: usize, meshes: &Meshes<'_>) -> Row {
+fn row(group: &ProxyGroup, pods: usize, meshes: &Meshes<'_>) -> TableRow {
     let (style, outdated) = match mesh(group, meshes) {
-        _ if *group.version == *UNKNOWN => (CARE, "unknown".to_owned()),
-        Some(running) if group.is_outdated(running) => (CARE, format!("yes, the mesh runs {}", clean(running))),
+        _ if *group.version == *UNKNOWN => (WARNING, "unknown".to_owned()),
+        Some(running) if group.is_outdated(running) => (WARNING, format!("yes, the mesh has {}", clean(running))),
         Some(_) => (PLAIN, "no".to_owned()),
-        None => (PLAIN, "no mesh of this revision is known".to_owned()),
+        None => (PLAIN, "no mesh with this revision".to_owned()),
     };
     let cells = vec![
-        Cell::new(clean(&group.namespace)),
-        Cell::new(clean(&format!("{}/{}", group.owner.kind, group.owner.name))),
-        Cell::new(clean(&group.revision)),
-        Cell::new(clean(&group.version)),
-        Cell::new(pods.to_string()),
-        Cell::styled(style, outdated),
+        TableCell::new(clean(&group.namespace)),
+        TableCell::new(clean(&format!("{}/{}", group.owner.kind, group.owner.name))),
+        TableCell::new(clean(&group.revision)),
+        TableCell::new(clean(&group.version)),
+        TableCell::new(pods.to_string()),
+        TableCell::styled(style, outdated),
     ];
-    Row { cells, note: None }
+    TableRow { cells, note: None }
 }
 
 #[cfg(test)]
@@ -115,11 +115,11 @@ mod tests {
     use anstream::adapter::strip_str;
 
     use super::*;
-    use crate::proxies::{Owner, OwnerKind};
+    use crate::proxies::{PodOwner, PodOwnerKind};
 
-    fn group(kind: OwnerKind, name: &str, version: &str) -> Group {
-        let owner = Owner { kind, name: name.into() };
-        Group { namespace: "shop".into(), owner, version: version.into(), revision: "default".into() }
+    fn group(kind: PodOwnerKind, name: &str, version: &str) -> ProxyGroup {
+        let owner = PodOwner { kind, name: name.into() };
+        ProxyGroup { namespace: "shop".into(), owner, version: version.into(), revision: "default".into() }
     }
 
     fn meshes() -> Meshes<'static> {
@@ -127,24 +127,25 @@ mod tests {
     }
 
     #[test]
-    fn each_workload_is_shown_with_what_is_behind() {
-        let (web, debug) = (group(OwnerKind::Deployment, "web", "1.31.2"), group(OwnerKind::Pod, "debug", UNKNOWN));
-        let foreign = Group { revision: "other".into(), ..group(OwnerKind::Job, "x", "1.30.0") };
-        let shown = strip_str(&table(&[(&web, 12), (&debug, 1), (&foreign, 1)], &meshes())).to_string();
+    fn shows_outdated_workloads() {
+        let (web, debug) =
+            (group(PodOwnerKind::Deployment, "web", "1.31.2"), group(PodOwnerKind::Pod, "debug", UNKNOWN));
+        let other = ProxyGroup { revision: "other".into(), ..group(PodOwnerKind::Job, "x", "1.30.0") };
+        let shown = strip_str(&table(&[(&web, 12), (&debug, 1), (&other, 1)], &meshes())).to_string();
         let expected = "  NAMESPACE  WORKLOAD        REVISION  VERSION  PODS  OUTDATED
-  shop       Deployment/web  default   1.31.2   12    yes, the mesh runs 1.32.0
+  shop       Deployment/web  default   1.31.2   12    yes, the mesh has 1.32.0
   shop       Pod/debug       default   Unknown  1     unknown
-  shop       Job/x           other     1.30.0   1     no mesh of this revision is known
+  shop       Job/x           other     1.30.0   1     no mesh with this revision
 
-14 pods with a proxy, 12 of them outdated
+14 pods with a proxy, 12 outdated
 ";
         assert_eq!(shown, expected);
-        assert_eq!(table(&[], &meshes()), "no pod has a proxy\n");
+        assert_eq!(table(&[], &meshes()), "no pods with a proxy\n");
     }
 
     #[test]
-    fn programs_read_the_same() {
-        let web = group(OwnerKind::Deployment, "web", "1.31.2");
+    fn json_has_the_same_content() {
+        let web = group(PodOwnerKind::Deployment, "web", "1.31.2");
         let proxy = json!({"namespace": "shop", "kind": "Deployment", "name": "web", "version": "1.31.2",
             "revision": "default", "meshVersion": "1.32.0", "pods": 2, "outdated": true});
         assert_eq!(report(&[(&web, 2)], &meshes()), json!({"format": 1, "proxies": [proxy]}));

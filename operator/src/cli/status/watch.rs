@@ -1,4 +1,4 @@
-//! Follows the installations and shows each change. Does I/O.
+//! Watches MeshInstallations and shows each change. Does I/O.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -13,17 +13,16 @@ use meshwright_api::MeshInstallation;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
-use super::show::Screen;
+use super::screen::Screen;
 use super::text::clean;
 use super::{StatusError, find};
 use crate::runtime::client::Clients;
-use crate::runtime::requests::told;
+use crate::runtime::requests::api_error_chain;
 
-/// How often ages are drawn anew.
-const AGEING: Duration = Duration::from_secs(1);
+/// Interval at which ages are refreshed.
+const AGE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Shows every change until Ctrl-C or a termination; then what is there, once more, so that what stays is the last
-/// word. Returns that.
+/// Shows every change until the process receives a signal; then reads and shows the final state and returns it.
 pub(super) async fn watch(
     clients: &Clients,
     name: Option<&str>,
@@ -36,43 +35,43 @@ pub(super) async fn watch(
     let config = if let Some(name) = name { config.fields(&format!("metadata.name={name}")) } else { config };
     let api: Api<MeshInstallation> = Api::all(clients.watches.clone());
     let mut events = pin!(watcher(api, config).default_backoff());
-    let mut ticks = tokio::time::interval(AGEING);
+    let mut ticks = tokio::time::interval(AGE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut followed = Followed::new(found);
+    let mut watched = WatchedMeshes::new(found);
     loop {
         tokio::select! {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
             _ = ticks.tick(), if screen.ages() => {}
             event = events.next() => match event {
-                Some(Ok(event)) => followed.take(event),
-                Some(Err(error)) => followed.fail(error)?,
+                Some(Ok(event)) => watched.take(event),
+                Some(Err(error)) => watched.fail(error)?,
                 None => break,
             },
         }
-        screen.show(&followed.all(), followed.trouble.as_deref())?;
+        screen.show(&watched.all(), watched.trouble.as_deref())?;
     }
     if let Ok(last) = find(&clients.requests, name).await {
-        followed = Followed::new(last);
+        watched = WatchedMeshes::new(last);
     }
-    let last = followed.all();
-    screen.show(&last, followed.trouble.as_deref())?;
+    let last = watched.all();
+    screen.show(&last, watched.trouble.as_deref())?;
     Ok(last)
 }
 
-/// The installations as the watch tells of them.
-struct Followed {
+/// The MeshInstallations from the watch.
+struct WatchedMeshes {
     known: BTreeMap<String, MeshInstallation>,
-    /// Those of a list that isn't complete yet.
+    /// Items of an incomplete list.
     listed: BTreeMap<String, MeshInstallation>,
-    begun: bool,
+    synced: bool,
     trouble: Option<String>,
 }
 
-impl Followed {
+impl WatchedMeshes {
     fn new(found: Vec<MeshInstallation>) -> Self {
         let known = found.into_iter().map(|mesh| (mesh.name_any(), mesh)).collect();
-        Self { known, listed: BTreeMap::new(), begun: false, trouble: None }
+        Self { known, listed: BTreeMap::new(), synced: false, trouble: None }
     }
 
     fn all(&self) -> Vec<MeshInstallation> {
@@ -87,7 +86,7 @@ impl Followed {
             }
             Event::InitDone => {
                 self.known = std::mem::take(&mut self.listed);
-                self.begun = true;
+                self.synced = true;
                 self.trouble = None;
             }
             Event::Apply(mesh) => {
@@ -101,19 +100,19 @@ impl Followed {
         }
     }
 
-    /// A watch that never began won't by itself; one that broke off begins anew.
+    /// Fails if the watch never synced; a later error is only shown because the watch is restarted.
     fn fail(&mut self, error: watcher::Error) -> Result<(), StatusError> {
-        if !self.begun {
+        if !self.synced {
             return Err(StatusError::Watch(Box::new(error)));
         }
-        self.trouble = Some(format!("the watch broke off and is begun anew: {}", clean(&told(&error))));
+        self.trouble = Some(format!("watch failed, restarting: {}", clean(&api_error_chain(&error))));
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::picture::samples;
+    use super::super::describe::samples;
     use super::*;
 
     fn lost() -> watcher::Error {
@@ -121,29 +120,29 @@ mod tests {
     }
 
     #[test]
-    fn a_new_list_replaces_what_was_known_only_when_it_is_complete() {
-        let mut followed = Followed::new(vec![samples::ready()]);
-        followed.take(Event::Init);
-        assert_eq!(followed.all().len(), 1);
-        followed.take(Event::InitDone);
-        assert!(followed.all().is_empty());
-        followed.take(Event::Apply(samples::installing()));
-        assert_eq!(followed.all(), [samples::installing()]);
-        followed.take(Event::Delete(samples::installing()));
-        assert!(followed.all().is_empty());
+    fn replaces_items_only_after_complete_list() {
+        let mut watched = WatchedMeshes::new(vec![samples::ready()]);
+        watched.take(Event::Init);
+        assert_eq!(watched.all().len(), 1);
+        watched.take(Event::InitDone);
+        assert!(watched.all().is_empty());
+        watched.take(Event::Apply(samples::installing()));
+        assert_eq!(watched.all(), [samples::installing()]);
+        watched.take(Event::Delete(samples::installing()));
+        assert!(watched.all().is_empty());
     }
 
     #[test]
-    fn a_watch_that_breaks_off_keeps_the_picture_and_says_so_until_it_is_back() {
-        let mut followed = Followed::new(vec![samples::ready()]);
-        assert!(followed.fail(lost()).is_err());
-        followed.take(Event::Init);
-        followed.take(Event::InitApply(samples::ready()));
-        followed.take(Event::InitDone);
-        followed.fail(lost()).unwrap();
-        assert_eq!(followed.all().len(), 1);
-        assert!(followed.trouble.is_some());
-        followed.take(Event::Apply(samples::ready()));
-        assert_eq!(followed.trouble, None);
+    fn keeps_items_while_watch_restarts() {
+        let mut watched = WatchedMeshes::new(vec![samples::ready()]);
+        assert!(watched.fail(lost()).is_err());
+        watched.take(Event::Init);
+        watched.take(Event::InitApply(samples::ready()));
+        watched.take(Event::InitDone);
+        watched.fail(lost()).unwrap();
+        assert_eq!(watched.all().len(), 1);
+        assert!(watched.trouble.is_some());
+        watched.take(Event::Apply(samples::ready()));
+        assert_eq!(watched.trouble, None);
     }
 }

@@ -1,107 +1,114 @@
-//! What is going to be done, and when it must not be. Pure.
+//! The plan of an uninstallation, and the conditions that block it. Pure.
 
 use std::fmt::Write as _;
 
 use kube::ResourceExt as _;
 use meshwright_api::MeshInstallation;
 
-use super::Fate;
-use super::found::{Found, Standing};
+use super::MeshPolicy;
+use super::discover::{InstalledOperator, OperatorState};
 use crate::mesh::kind::Kind;
 
-/// Why nothing is done.
+/// The reason why nothing is deleted.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// There are meshes, and nobody said what becomes of them.
+pub enum UninstallBlocker {
+    /// There are meshes, but no policy for them.
     #[error(
-        "there are MeshInstallations: {0}. Say what becomes of their meshes: --meshes uninstall removes them, --meshes orphan \
-         lets them go on without an operator"
+        "MeshInstallations exist: {0}; set --meshes uninstall to uninstall their meshes, or --meshes orphan to keep them \
+         running without an operator"
     )]
-    Undecided(String),
-    /// There are meshes to remove, and nobody to do it.
+    PolicyRequired(String),
+    /// There are meshes to uninstall, but no operator that can do it.
     #[error(
-        "only the operator removes meshes, and it {state}, so that these would stay: {meshes}. Put it back \
-         (docs/install.md), or let them go on without one: --meshes orphan"
+        "only the operator can uninstall meshes, but it {state}; remaining MeshInstallations: {meshes}. Reinstall the operator \
+         (docs/install.md), or keep the meshes running without one: --meshes orphan"
     )]
-    NobodyThere {
-        /// What is the matter with the operator.
+    OperatorUnavailable {
+        /// The operator's state.
         state: &'static str,
-        /// The meshes.
+        /// Names of the MeshInstallations.
         meshes: String,
     },
-    /// The rights that are not in a namespace are another's.
-    #[error("the operator is in namespace {0}: say --operator-namespace {0}")]
-    Elsewhere(String),
+    /// The cluster-scoped RBAC resources belong to an operator in another namespace.
+    #[error("the operator is in namespace {0}; set --operator-namespace {0}")]
+    OtherNamespace(String),
 }
 
-/// Why it must not be done, if so.
-pub(super) fn refusal(found: &Found, fate: Option<Fate>) -> Option<Refusal> {
-    if let (Standing::Absent, Some(elsewhere)) = (found.operator, &found.elsewhere) {
-        return Some(Refusal::Elsewhere(elsewhere.clone()));
+/// The reason that blocks the uninstallation, if any.
+pub(super) fn blocker(found: &InstalledOperator, policy: Option<MeshPolicy>) -> Option<UninstallBlocker> {
+    if let (OperatorState::Absent, Some(other_namespace)) = (found.operator, &found.other_namespace) {
+        return Some(UninstallBlocker::OtherNamespace(other_namespace.clone()));
     }
     if found.meshes.is_empty() {
         return None;
     }
     let meshes = names(&found.meshes);
-    match (fate, found.operator) {
-        (None, _) => Some(Refusal::Undecided(meshes)),
-        (Some(Fate::Uninstall), Standing::Absent) => Some(Refusal::NobodyThere { state: "isn't there", meshes }),
-        (Some(Fate::Uninstall), Standing::Down) => {
-            Some(Refusal::NobodyThere { state: "has no pod that is ready", meshes })
+    match (policy, found.operator) {
+        (None, _) => Some(UninstallBlocker::PolicyRequired(meshes)),
+        (Some(MeshPolicy::Uninstall), OperatorState::Absent) => {
+            Some(UninstallBlocker::OperatorUnavailable { state: "is not installed", meshes })
+        }
+        (Some(MeshPolicy::Uninstall), OperatorState::Unavailable) => {
+            Some(UninstallBlocker::OperatorUnavailable { state: "has no available pod", meshes })
         }
         _ => None,
     }
 }
 
-/// Whether there is nothing to do.
-pub(super) fn is_done(found: &Found, crd: bool) -> bool {
-    let rest = found.maker.is_some() || found.parts.is_empty() && !(crd && found.definition.is_some());
+/// Whether nothing has to be deleted.
+pub(super) fn is_done(found: &InstalledOperator, crd: bool) -> bool {
+    let rest = found.managed_by.is_some() || found.parts.is_empty() && !(crd && found.crd_object.is_some());
     found.meshes.is_empty() && rest
 }
 
-/// All that is going to be done, a line for each thing.
-pub(super) fn text(found: &Found, fate: Option<Fate>, crd: bool) -> String {
+/// The plan, one line per resource.
+pub(super) fn text(found: &InstalledOperator, policy: Option<MeshPolicy>, crd: bool) -> String {
     let mut text = String::new();
     for mesh in &found.meshes {
-        let becomes = match (fate, found.operator) {
-            (Some(Fate::Orphan), Standing::Serves) => "goes; the mesh goes on running",
-            (Some(Fate::Orphan), _) => {
-                "goes, without its finalizer; the mesh goes on running, and its objects keep the operator's labels"
+        let action = match (policy, found.operator) {
+            (Some(MeshPolicy::Orphan), OperatorState::Available) => "will be deleted; the mesh keeps running",
+            (Some(MeshPolicy::Orphan), _) => {
+                "will be deleted without its finalizer; the mesh keeps running and its resources keep the operator's \
+                 labels"
             }
-            _ => "goes, and the mesh with it",
+            _ => "will be deleted with its mesh",
         };
-        line(&mut text, &format!("MeshInstallation {}", mesh.name_any()), becomes);
+        line(&mut text, &format!("MeshInstallation {}", mesh.name_any()), action);
     }
-    if let Some(maker) = &found.maker {
-        line(&mut text, "the operator", &format!("stays: remove it where it comes from, {maker}"));
+    if let Some(managed_by) = &found.managed_by {
+        line(&mut text, "the operator", &format!("will be kept; it is managed by {managed_by}"));
         return text;
     }
-    if let Some(definition) = &found.definition {
-        let becomes = if crd { "goes" } else { "stays; --crd removes it" };
-        line(&mut text, &definition.key.to_string(), becomes);
+    if let Some(crd_object) = &found.crd_object {
+        let action = if crd { "will be deleted" } else { "will be kept; --crd deletes it" };
+        line(&mut text, &crd_object.key.to_string(), action);
     }
     for part in &found.parts {
-        let whole = if part.key.kind == Kind::Namespace { "goes, with all that is in it" } else { "goes" };
-        line(&mut text, &part.key.to_string(), whole);
+        let action = if part.key.kind == Kind::Namespace {
+            "will be deleted with all resources in it"
+        } else {
+            "will be deleted"
+        };
+        line(&mut text, &part.key.to_string(), action);
     }
     if found.parts.is_empty() {
-        line(&mut text, "the operator", "isn't there");
+        line(&mut text, "the operator", "not installed");
     }
     text
 }
 
-fn line(text: &mut String, what: &str, becomes: &str) {
-    let _ = writeln!(text, "{what}: {becomes}");
+fn line(text: &mut String, what: &str, action: &str) {
+    let _ = writeln!(text, "{what}: {action}");
 }
 
-/// Installations by name, as a list.
+/// Names of MeshInstallations, separated by commas.
 pub(super) fn names(meshes: &[MeshInstallation]) -> String {
     let names: Vec<String> = meshes.iter().map(kube::ResourceExt::name_any).collect();
     names.join(", ")
 }
 
-/// Whether an answer is a yes; all else is none.
-pub(super) fn means_yes(answer: &str) -> bool {
+/// Whether the answer confirms; everything else aborts.
+pub(super) fn is_yes(answer: &str) -> bool {
     matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
@@ -118,7 +125,7 @@ mod tests {
         Removal { key, uid: "u".into() }
     }
 
-    fn found(meshes: &[&str], operator: Standing) -> Found {
+    fn found(meshes: &[&str], operator: OperatorState) -> InstalledOperator {
         let mesh = |name: &&str| {
             serde_json::from_value(json!({
                 "apiVersion": "meshwright.dev/v1alpha1", "kind": "MeshInstallation", "metadata": {"name": name},
@@ -126,76 +133,82 @@ mod tests {
             }))
             .unwrap()
         };
-        Found {
+        InstalledOperator {
             meshes: meshes.iter().map(mesh).collect(),
             parts: vec![part(Kind::Deployment, Some("ops"), "meshwright"), part(Kind::Namespace, None, "ops")],
-            definition: Some(part(Kind::CustomResourceDefinition, None, "meshinstallations.meshwright.dev")),
+            crd_object: Some(part(Kind::CustomResourceDefinition, None, "meshinstallations.meshwright.dev")),
             operator,
-            elsewhere: None,
-            maker: None,
+            other_namespace: None,
+            managed_by: None,
         }
     }
 
     #[test]
-    fn meshes_of_which_nothing_was_said_are_named_and_stop_it() {
-        let refused = refusal(&found(&["east", "west"], Standing::Serves), None).unwrap().to_string();
-        assert!(refused.contains("east, west") && refused.contains("--meshes orphan"), "{refused}");
-        assert_eq!(refusal(&found(&[], Standing::Absent), None), None);
+    fn requires_policy_for_existing_meshes() {
+        let rejected = blocker(&found(&["east", "west"], OperatorState::Available), None).unwrap().to_string();
+        assert!(rejected.contains("east, west") && rejected.contains("--meshes orphan"), "{rejected}");
+        assert_eq!(blocker(&found(&[], OperatorState::Absent), None), None);
     }
 
     #[test]
-    fn nobody_is_asked_to_remove_meshes_but_an_operator_that_runs() {
-        for (operator, refused) in [(Standing::Serves, false), (Standing::Down, true), (Standing::Absent, true)] {
-            assert_eq!(refusal(&found(&["mesh"], operator), Some(Fate::Uninstall)).is_some(), refused, "{operator:?}");
-            assert_eq!(refusal(&found(&["mesh"], operator), Some(Fate::Orphan)), None, "{operator:?}");
+    fn only_available_operator_uninstalls_meshes() {
+        for (operator, rejected) in
+            [(OperatorState::Available, false), (OperatorState::Unavailable, true), (OperatorState::Absent, true)]
+        {
+            assert_eq!(
+                blocker(&found(&["mesh"], operator), Some(MeshPolicy::Uninstall)).is_some(),
+                rejected,
+                "{operator:?}"
+            );
+            assert_eq!(blocker(&found(&["mesh"], operator), Some(MeshPolicy::Orphan)), None, "{operator:?}");
         }
     }
 
     #[test]
-    fn an_operator_in_another_namespace_keeps_its_rights_and_its_meshes() {
-        let mut absent = found(&["mesh"], Standing::Absent);
-        absent.elsewhere = Some("ops".into());
-        let refused = refusal(&absent, Some(Fate::Orphan)).unwrap().to_string();
-        assert!(refused.contains("--operator-namespace ops"), "{refused}");
-        absent.operator = Standing::Serves;
-        assert_eq!(refusal(&absent, Some(Fate::Orphan)), None);
+    fn rejects_operator_in_other_namespace() {
+        let mut absent = found(&["mesh"], OperatorState::Absent);
+        absent.other_namespace = Some("ops".into());
+        let rejected = blocker(&absent, Some(MeshPolicy::Orphan)).unwrap().to_string();
+        assert!(rejected.contains("--operator-namespace ops"), "{rejected}");
+        absent.operator = OperatorState::Available;
+        assert_eq!(blocker(&absent, Some(MeshPolicy::Orphan)), None);
     }
 
     #[test]
-    fn every_object_has_a_line_that_says_what_becomes_of_it() {
+    fn lists_action_for_every_resource() {
         let expected = "\
-MeshInstallation mesh: goes, and the mesh with it
-CustomResourceDefinition meshinstallations.meshwright.dev: stays; --crd removes it
-Deployment ops/meshwright: goes
-Namespace ops: goes, with all that is in it
+MeshInstallation mesh: will be deleted with its mesh
+CustomResourceDefinition meshinstallations.meshwright.dev: will be kept; --crd deletes it
+Deployment ops/meshwright: will be deleted
+Namespace ops: will be deleted with all resources in it
 ";
-        assert_eq!(text(&found(&["mesh"], Standing::Serves), Some(Fate::Uninstall), false), expected);
-        let alone = text(&found(&["mesh"], Standing::Absent), Some(Fate::Orphan), true);
-        assert!(alone.contains("without its finalizer") && alone.contains(".dev: goes\n"), "{alone}");
+        assert_eq!(text(&found(&["mesh"], OperatorState::Available), Some(MeshPolicy::Uninstall), false), expected);
+        let alone = text(&found(&["mesh"], OperatorState::Absent), Some(MeshPolicy::Orphan), true);
+        assert!(alone.contains("without its finalizer") && alone.contains(".dev: will be deleted\n"), "{alone}");
     }
 
     #[test]
-    fn what_others_have_made_is_left_to_them() {
-        let mut found = found(&["mesh"], Standing::Serves);
-        found.maker = Some("Helm's release mw".into());
-        let text = text(&found, Some(Fate::Orphan), true);
-        assert!(text.contains("the operator: stays") && text.contains("Helm's release mw"), "{text}");
+    fn keeps_operator_managed_by_other_tools() {
+        let mut found = found(&["mesh"], OperatorState::Available);
+        found.managed_by = Some("Helm release mw".into());
+        let text = text(&found, Some(MeshPolicy::Orphan), true);
+        assert!(text.contains("the operator: will be kept") && text.contains("Helm release mw"), "{text}");
         assert!(!text.contains("Deployment") && !text.contains("CustomResourceDefinition"), "{text}");
     }
 
     #[test]
-    fn it_is_done_when_nothing_is_left_that_was_to_go() {
-        let mut found = found(&[], Standing::Absent);
+    fn detects_completed_uninstallation() {
+        let mut found = found(&[], OperatorState::Absent);
         assert!(!is_done(&found, false));
         found.parts.clear();
         assert!(is_done(&found, false) && !is_done(&found, true));
-        found.definition = None;
+        found.crd_object = None;
         assert!(is_done(&found, true));
     }
 
     #[test]
-    fn only_a_yes_is_a_yes() {
-        assert!(["y\n", "YES", " yes "].iter().all(|answer| means_yes(answer)));
-        assert!(["", "\n", "n", "yep", "no"].iter().all(|answer| !means_yes(answer)));
+    fn only_yes_confirms() {
+        assert!(["y\n", "YES", " yes "].iter().all(|answer| is_yes(answer)));
+        assert!(["", "\n", "n", "yep", "no"].iter().all(|answer| !is_yes(answer)));
     }
 }

@@ -1,4 +1,4 @@
-//! The steps, each of which waits until what it removes is gone. Writes.
+//! The steps of an uninstallation; each waits until its deletions are complete. Writes.
 
 use std::time::Duration;
 
@@ -11,139 +11,153 @@ use meshwright_api::conditions::{ConditionType, get};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::found::{Found, Standing, meshes};
+use super::discover::{InstalledOperator, OperatorState, meshes};
 use super::plan::names;
-use super::{Fate, UninstallError, say};
+use super::{MeshPolicy, UninstallError, say};
 use crate::apply::{absent, api};
 use crate::controller::FINALIZER;
 use crate::mesh::object::INSTALLATION_LABEL;
 use crate::mesh::uninstall::Removal;
 use crate::runtime::leader::LEASE_NAME;
-use crate::runtime::requests::why;
+use crate::runtime::requests::api_error_message;
 
-/// Between two looks at what is to go: a person waits, and a watch of each kind would be more than what it spares.
-const LOOK: Duration = Duration::from_millis(500);
-/// Who writes what is written here.
-const WRITER: &str = "meshwright-uninstall";
-/// What else can be done where the operator doesn't end a mesh.
-const ESCAPE: &str = "; the operator goes on with it. To let the mesh go on running instead, take the operator's Deployment \
-                      away and use --meshes orphan";
+/// Polling interval: a few reads per second are cheaper than a watch per kind.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Field manager of the changes.
+const FIELD_MANAGER: &str = "meshwright-uninstall";
+/// The alternative if the operator doesn't finish the uninstallation of a mesh.
+const ORPHAN_ADVICE: &str = "; the operator continues. To keep the mesh running instead, delete the operator's Deployment \
+                             and use --meshes orphan";
 
-/// A cluster, and how long all may take.
-pub(super) struct Steps {
+/// Client and deadline.
+pub(super) struct Uninstaller {
     pub(super) client: Client,
     pub(super) after: Duration,
     pub(super) until: Instant,
 }
 
-impl Steps {
-    /// Ends the meshes as it was said, and waits until the last MeshInstallation is gone.
-    pub(super) async fn end_meshes(&self, found: &Found, fate: Option<Fate>) -> Result<(), UninstallError> {
-        let Some(fate) = fate else { return Ok(()) };
+impl Uninstaller {
+    /// Deletes the MeshInstallations with the given policy and waits until all are deleted.
+    pub(super) async fn delete_meshes(
+        &self,
+        found: &InstalledOperator,
+        policy: Option<MeshPolicy>,
+    ) -> Result<(), UninstallError> {
+        let Some(policy) = policy else { return Ok(()) };
         for mesh in &found.meshes {
-            self.end(mesh, fate).await?;
+            self.delete_mesh(mesh, policy).await?;
         }
         for mesh in &found.meshes {
-            self.mesh_gone(&mesh.name_any(), mesh.uid(), found.operator != Standing::Serves).await?;
+            self.wait_for_mesh(&mesh.name_any(), mesh.uid(), found.operator != OperatorState::Available).await?;
         }
         Ok(())
     }
 
-    async fn end(&self, mesh: &MeshInstallation, fate: Fate) -> Result<(), UninstallError> {
+    async fn delete_mesh(&self, mesh: &MeshInstallation, policy: MeshPolicy) -> Result<(), UninstallError> {
         let (name, api) = (mesh.name_any(), self.meshes());
-        if mesh.spec.deletion.policy != fate.policy() {
-            let policy = json!({"spec": {"deletion": {"policy": fate.policy()}}});
-            let params = PatchParams { field_manager: Some(WRITER.into()), ..PatchParams::default() };
-            done(api.patch(&name, &params, &Patch::Merge(&policy)).await.map(drop), &of_mesh(&name))?;
+        if mesh.spec.deletion.policy != policy.policy() {
+            let policy = json!({"spec": {"deletion": {"policy": policy.policy()}}});
+            let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+            ignore_missing(api.patch(&name, &params, &Patch::Merge(&policy)).await.map(drop), &mesh_text(&name))?;
         }
         if mesh.metadata.deletion_timestamp.is_none() {
-            done(api.delete(&name, &only(mesh.uid())).await.map(drop), &of_mesh(&name))?;
+            ignore_missing(api.delete(&name, &uid_precondition(mesh.uid())).await.map(drop), &mesh_text(&name))?;
         }
         Ok(())
     }
 
-    async fn mesh_gone(&self, name: &str, uid: Option<String>, alone: bool) -> Result<(), UninstallError> {
+    async fn wait_for_mesh(
+        &self,
+        name: &str,
+        uid: Option<String>,
+        without_operator: bool,
+    ) -> Result<(), UninstallError> {
         let api = self.meshes();
-        let look = async || {
+        let read = async || {
             let Some(mesh) = api.get_opt(name).await?.filter(|mesh| mesh.uid() == uid) else { return Ok(None) };
-            if alone && mesh.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+            if without_operator && mesh.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
                 let others: Vec<&String> = mesh.finalizers().iter().filter(|other| *other != FINALIZER).collect();
                 let patch = json!({"metadata": {"finalizers": others, "resourceVersion": mesh.resource_version()}});
                 api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
             }
-            Ok::<_, kube::Error>(Some(waits_for(&mesh)))
+            Ok::<_, kube::Error>(Some(deletion_state(&mesh)))
         };
-        self.gone(&of_mesh(name), ESCAPE, look).await
+        self.wait_until_deleted(&mesh_text(name), ORPHAN_ADVICE, read).await
     }
 
-    /// Removes the operator, and the definition if that is to go.
-    pub(super) async fn remove(&self, found: &Found, crd: bool, namespace: &str) -> Result<(), UninstallError> {
-        // The definition goes while somebody is there for a mesh that would come meanwhile.
-        if let Some(definition) = found.definition.as_ref().filter(|_| crd) {
-            self.delete(definition).await?;
+    /// Deletes the operator's resources, and the CRD if requested.
+    pub(super) async fn remove(
+        &self,
+        found: &InstalledOperator,
+        crd: bool,
+        namespace: &str,
+    ) -> Result<(), UninstallError> {
+        // Delete the CRD first, while the operator can still process finalizers of new MeshInstallations.
+        if let Some(crd_object) = found.crd_object.as_ref().filter(|_| crd) {
+            self.delete(crd_object).await?;
         }
-        let newcomers = meshes(&self.client).await?;
-        if !newcomers.is_empty() {
-            return Err(UninstallError::Newcomer(names(&newcomers)));
+        let new_meshes = meshes(&self.client).await?;
+        if !new_meshes.is_empty() {
+            return Err(UninstallError::NewInstallation(names(&new_meshes)));
         }
         for part in &found.parts {
             self.delete(part).await?;
         }
-        self.forget(namespace).await
+        self.delete_operator_data(namespace).await
     }
 
-    /// What the operator itself has made in its namespace, where that stays.
-    async fn forget(&self, namespace: &str) -> Result<(), UninstallError> {
+    /// Deletes the resources that the operator itself created in its namespace, if the namespace is kept.
+    async fn delete_operator_data(&self, namespace: &str) -> Result<(), UninstallError> {
         let revisions: Api<ControllerRevision> = Api::namespaced(self.client.clone(), namespace);
         let theirs = ListParams::default().labels(INSTALLATION_LABEL);
         let deleted = revisions.delete_collection(&DeleteParams::default(), &theirs).await;
-        done(deleted.map(drop), "the operator's ControllerRevisions")?;
+        ignore_missing(deleted.map(drop), "the operator's ControllerRevisions")?;
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), namespace);
         let deleted = leases.delete(LEASE_NAME, &DeleteParams::default()).await;
-        done(deleted.map(drop), &format!("Lease {namespace}/{LEASE_NAME}"))
+        ignore_missing(deleted.map(drop), &format!("Lease {namespace}/{LEASE_NAME}"))
     }
 
-    /// Deletes an object, if it still is the one that was found, and waits until it is gone, with the pods that it made.
+    /// Deletes an object if its UID still matches, and waits until it and its pods are deleted.
     async fn delete(&self, part: &Removal) -> Result<(), UninstallError> {
         let (key, what) = (&part.key, part.key.to_string());
         let api = api(&self.client, key);
         let propagation =
             if key.kind.makes_pods() { PropagationPolicy::Foreground } else { PropagationPolicy::Background };
-        let params = DeleteParams { propagation_policy: Some(propagation), ..only(Some(part.uid.clone())) };
-        done(api.delete(&key.name, &params).await.map(drop), &what)?;
-        let look = async || {
+        let params = DeleteParams { propagation_policy: Some(propagation), ..uid_precondition(Some(part.uid.clone())) };
+        ignore_missing(api.delete(&key.name, &params).await.map(drop), &what)?;
+        let read = async || {
             let left = api.get_metadata_opt(&key.name).await?;
             let left = left.filter(|left| left.uid().as_deref() == Some(part.uid.as_str()));
             Ok::<_, kube::Error>(left.map(|left| match left.finalizers() {
-                [] => "it is being deleted".to_owned(),
-                held => format!("it is held by {}", held.join(", ")),
+                [] => "deletion in progress".to_owned(),
+                finalizers => format!("waiting for finalizers: {}", finalizers.join(", ")),
             }))
         };
-        self.gone(&what, "", look).await
+        self.wait_until_deleted(&what, "", read).await
     }
 
-    /// Looks until there is nothing, and says each time anew what is waited for. A look that fails is one of those.
-    async fn gone(
+    /// Polls until the object is deleted and prints each new state. Read errors count as a state.
+    async fn wait_until_deleted(
         &self,
         what: &str,
         advice: &'static str,
-        look: impl AsyncFn() -> Result<Option<String>, kube::Error>,
+        read: impl AsyncFn() -> Result<Option<String>, kube::Error>,
     ) -> Result<(), UninstallError> {
-        let mut said = String::new();
+        let mut printed = String::new();
         loop {
-            let state = match look().await {
-                Ok(None) => return say(&format!("{what} is gone\n")),
+            let state = match read().await {
+                Ok(None) => return say(&format!("{what} deleted\n")),
                 Ok(Some(state)) => state,
-                Err(error) => why(&error),
+                Err(error) => api_error_message(&error),
             };
-            if state != said {
+            if state != printed {
                 say(&format!("waiting for {what}: {state}\n"))?;
-                said.clone_from(&state);
+                printed.clone_from(&state);
             }
             if Instant::now() >= self.until {
                 return Err(UninstallError::Deadline { what: what.to_owned(), after: self.after, state, advice });
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -152,16 +166,16 @@ impl Steps {
     }
 }
 
-fn of_mesh(name: &str) -> String {
+fn mesh_text(name: &str) -> String {
     format!("MeshInstallation {name}")
 }
 
-fn only(uid: Option<String>) -> DeleteParams {
+fn uid_precondition(uid: Option<String>) -> DeleteParams {
     DeleteParams { preconditions: Some(Preconditions { uid, resource_version: None }), ..DeleteParams::default() }
 }
 
-/// What is gone, or another object of that name by now, needs no removal.
-fn done(result: Result<(), kube::Error>, what: &str) -> Result<(), UninstallError> {
+/// A missing object, or one with another UID, needs no deletion.
+fn ignore_missing(result: Result<(), kube::Error>, what: &str) -> Result<(), UninstallError> {
     match result {
         Ok(()) => Ok(()),
         Err(error) if absent(&error) => Ok(()),
@@ -170,18 +184,18 @@ fn done(result: Result<(), kube::Error>, what: &str) -> Result<(), UninstallErro
     }
 }
 
-/// What keeps a MeshInstallation that is being deleted.
-fn waits_for(mesh: &MeshInstallation) -> String {
+/// What blocks the deletion of a MeshInstallation.
+fn deletion_state(mesh: &MeshInstallation) -> String {
     if !mesh.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
         return match mesh.finalizers() {
-            [] => "it is being deleted".to_owned(),
-            others => format!("it is held by {}, which the operator doesn't know", others.join(", ")),
+            [] => "deletion in progress".to_owned(),
+            others => format!("waiting for finalizers of other controllers: {}", others.join(", ")),
         };
     }
     let status = mesh.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    // That it was well until now says nothing of its end.
-    let told = get(status, ConditionType::Ready).filter(|ready| ready.status != "True");
-    told.map_or_else(|| "the operator has not begun yet".to_owned(), |ready| ready.message.clone())
+    // Ready=True is from before the deletion.
+    let not_ready = get(status, ConditionType::Ready).filter(|ready| ready.status != "True");
+    not_ready.map_or_else(|| "the operator has not started yet".to_owned(), |ready| ready.message.clone())
 }
 
 #[cfg(test)]
@@ -201,9 +215,9 @@ mod tests {
     }
 
     #[test]
-    fn it_is_said_what_keeps_a_mesh() {
-        assert_eq!(waits_for(&mesh(&[FINALIZER], "False")), "3 pods still have a proxy");
-        assert_eq!(waits_for(&mesh(&[FINALIZER], "True")), "the operator has not begun yet");
-        assert!(waits_for(&mesh(&["example.com/backup"], "False")).contains("example.com/backup"));
+    fn reports_what_blocks_deletion() {
+        assert_eq!(deletion_state(&mesh(&[FINALIZER], "False")), "3 pods still have a proxy");
+        assert_eq!(deletion_state(&mesh(&[FINALIZER], "True")), "the operator has not started yet");
+        assert!(deletion_state(&mesh(&["example.com/backup"], "False")).contains("example.com/backup"));
     }
 }

@@ -1,4 +1,4 @@
-//! The add-ons' charts, as they come with the program.
+//! The charts of the add-ons, which are compiled into the binary.
 
 use std::collections::BTreeMap;
 
@@ -8,42 +8,43 @@ use serde_json::Value;
 
 use crate::mesh::merge::merge;
 
-/// Path below `bundled-manifests/addons`, and text.
+/// Path below `bundled-manifests/addons`, and content.
 const FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/add_ons.rs"));
-/// What all charts have in common.
+/// Directory of the templates that all add-on charts share.
 const COMMON: &str = "common/";
 const SCHEMA: &str = "values.schema.json";
 
-/// A chart that comes with the program can't be used: the program was built wrong.
+/// A bundled chart can't be loaded, which is a defect of the build.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadAddOnError {
-    /// Its schema is no JSON.
-    #[error("the schema of the add-on {} can't be read", name.as_str())]
+    /// `values.schema.json` is not valid JSON.
+    #[error("can't parse the values schema of add-on {}", name.as_str())]
     Schema {
-        /// Which.
+        /// Add-on whose chart is affected.
         name: AddOnName,
-        /// Cause.
+        /// Error of the JSON parser.
         #[source]
         source: serde_json::Error,
     },
-    /// It is no chart.
-    #[error("the chart of the add-on {} can't be read", name.as_str())]
+    /// The files are not a valid Helm chart.
+    #[error("can't load the chart of add-on {}", name.as_str())]
     Chart {
-        /// Which.
+        /// Add-on whose chart is affected.
         name: AddOnName,
-        /// Cause.
+        /// Error of the chart loader.
         #[source]
         source: Box<LoadError>,
     },
 }
 
-/// The chart of an add-on: its own files with the common templates, and its own schema laid on the common one.
+/// Loads the chart of an add-on: its own files plus the shared templates, with its values schema merged over the shared
+/// one.
 pub(super) fn chart(name: AddOnName) -> Result<Chart, LoadAddOnError> {
-    let own = format!("{}/", name.as_str());
+    let own_directory = format!("{}/", name.as_str());
     let mut files = BTreeMap::new();
     let mut schema = Value::Null;
     for (path, text) in FILES {
-        let Some(path) = path.strip_prefix(COMMON).or_else(|| path.strip_prefix(&own)) else { continue };
+        let Some(path) = path.strip_prefix(COMMON).or_else(|| path.strip_prefix(&own_directory)) else { continue };
         if path == SCHEMA {
             let part = serde_json::from_str(text).map_err(|source| LoadAddOnError::Schema { name, source })?;
             merge(&mut schema, part);

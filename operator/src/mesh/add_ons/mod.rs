@@ -1,5 +1,5 @@
-//! PURE: add-ons. Their charts come with the program; here are their values, how they find each other, and what the mesh
-//! has to know of them.
+//! Add-ons: their charts, which are compiled into the binary, their values, the URLs by which they reach each other,
+//! and the mesh configuration that they need.
 
 mod bundled;
 mod provider;
@@ -21,30 +21,31 @@ use super::pod_template::annotate_pods;
 use super::problem::Problem;
 use crate::platform::Platform;
 
-/// Annotation on the pod template of add-ons: they read their configuration when they start.
+/// Annotation on the pod template of add-ons. They read their configuration at startup only, so that a changed checksum
+/// has to roll the pods.
 const CONFIGURATION_ANNOTATION: &str = "meshwright.dev/configuration";
 
-/// Tables of which a default can be taken away: a pod can be without a limit.
-const MAY_GO: [&str; 2] = ["resources.limits.", "resources.requests."];
+/// Prefixes of values that may be null, which removes the chart's default: a pod may run without a limit.
+const REMOVABLE: [&str; 2] = ["resources.limits.", "resources.requests."];
 
-/// One add-on with its values.
+/// A Helm release of one add-on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AddOnRelease {
-    /// Which.
+    /// Name in `spec.addons`, which is also the release name.
     pub name: AddOnName,
-    /// Its own version.
+    /// Version of the add-on's application, independent of Istio's.
     pub version: String,
-    /// Values, laid on the chart's own.
+    /// Values that override the chart's defaults.
     pub values: Value,
 }
 
 impl AddOnRelease {
-    /// The add-ons of a spec, by name; what is wrong with their values goes to `problems`.
+    /// Resolves `spec.addons`, sorted by name. Invalid values are appended to `problems`.
     #[must_use]
     pub fn all(spec: &MeshInstallationSpec, platform: &Platform, problems: &mut Vec<Problem>) -> Vec<Self> {
         let by_name: BTreeMap<AddOnName, &AddOn> = spec.addons.iter().map(|add_on| (add_on.name, add_on)).collect();
         if by_name.len() < spec.addons.len() {
-            problems.push(Problem::new("spec.addons", "one is listed twice: list each once"));
+            problems.push(Problem::new("spec.addons", "lists an add-on twice; list each once"));
         }
         by_name.into_values().filter_map(|add_on| Self::of(spec, add_on, platform, problems)).collect()
     }
@@ -58,7 +59,7 @@ impl AddOnRelease {
         let name = add_on.name;
         let field = format!("spec.addons[{}].values", name.as_str());
         for (key, value) in &add_on.values.0 {
-            refuse_nulls(&field, key, value, problems);
+            reject_nulls(&field, key, value, problems);
         }
         let values = wiring::values(spec, add_on, platform, problems);
         let checked = bundled::chart(name).map_err(|error| error.to_string()).and_then(|chart| {
@@ -77,46 +78,47 @@ impl AddOnRelease {
         }
     }
 
-    /// Its chart.
+    /// Loads the bundled chart of this add-on.
     pub fn chart(&self) -> Result<Chart, LoadAddOnError> {
         bundled::chart(self.name)
     }
 
-    /// What its objects belong to.
+    /// The component that owns the add-on's objects.
     #[must_use]
     pub fn component(&self) -> Component {
         Component::AddOn(self.name.as_str().to_owned())
     }
 }
 
-/// The charts of all add-ons.
+/// Loads the charts of all add-ons.
 pub fn charts() -> Result<BTreeMap<AddOnName, Chart>, LoadAddOnError> {
     AddOnName::ALL.into_iter().map(|name| Ok((name, bundled::chart(name)?))).collect()
 }
 
-/// To Helm a null takes a default away, and charts do without no value of theirs but single resources.
-fn refuse_nulls(field: &str, path: &str, value: &Value, problems: &mut Vec<Problem>) {
+/// Rejects nulls: in Helm a null removes the chart's default, and these charts require all values but single resources.
+fn reject_nulls(field: &str, path: &str, value: &Value, problems: &mut Vec<Problem>) {
     match value {
-        Value::Null if MAY_GO.iter().any(|table| path.starts_with(table)) => {}
+        Value::Null if REMOVABLE.iter().any(|table| path.starts_with(table)) => {}
         Value::Null => {
-            problems.push(Problem::new(format!("{field}.{path}"), "is null: give a value, or leave it out"));
+            problems.push(Problem::new(format!("{field}.{path}"), "is null; set a value or remove the key"));
         }
         Value::Object(entries) => {
             for (key, value) in entries {
-                refuse_nulls(field, &format!("{path}.{key}"), value, problems);
+                reject_nulls(field, &format!("{path}.{key}"), value, problems);
             }
         }
         Value::Array(items) => {
             for (index, value) in items.iter().enumerate() {
-                refuse_nulls(field, &format!("{path}[{index}]"), value, problems);
+                reject_nulls(field, &format!("{path}[{index}]"), value, problems);
             }
         }
         _ => {}
     }
 }
 
-/// Lets the pods among these objects follow the `ConfigMap`s among them.
-pub(super) fn configure_pods(objects: &mut [(&str, Value)]) {
+/// Annotates pod templates with a checksum of the release's `ConfigMap`s, so that a configuration change rolls the
+/// pods.
+pub(super) fn annotate_configuration_checksum(objects: &mut [(&str, Value)]) {
     let is_configuration = |object: &&Value| object.get("kind").and_then(Value::as_str) == Some(Kind::ConfigMap.name());
     let data: Vec<&Value> =
         objects.iter().map(|(_, object)| object).filter(is_configuration).filter_map(|map| map.get("data")).collect();

@@ -1,9 +1,9 @@
-//! What the mesh has to know of Jaeger.
+//! The mesh configuration with which proxies send spans to Jaeger.
 
 use meshwright_api::{AddOnName, MeshInstallationSpec};
 use serde_json::{Value, json};
 
-use super::wiring::has;
+use super::wiring::is_listed;
 use crate::mesh::merge::{get, set};
 
 /// The provider's name, as `Telemetry` resources and `meshConfig.defaultProviders` call it.
@@ -13,10 +13,10 @@ const DEFAULT: &str = "meshConfig.defaultProviders.tracing";
 /// OTLP over gRPC.
 const PORT: u16 = 4317;
 
-/// Makes the proxies send spans to the add-on jaeger, if it is there. A provider of that name, and another default, of the
-/// user stay as they are: `values` must have all that is his.
+/// Adds the add-on jaeger, if it is listed, as an extension provider and as the default for tracing. `values` must
+/// already contain the user's values: a provider of that name and another default of the user take precedence.
 pub fn provide_tracing(spec: &MeshInstallationSpec, values: &mut Value) {
-    if !has(spec, AddOnName::Jaeger) {
+    if !is_listed(spec, AddOnName::Jaeger) {
         return;
     }
     let mut providers = get(values, PROVIDERS).and_then(Value::as_array).cloned().unwrap_or_default();

@@ -47,7 +47,7 @@ fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
     objects.iter().find(|o| o["kind"] == kind && o["metadata"]["name"] == name).unwrap()
 }
 
-/// A text of an add-on's `ConfigMap`.
+/// The value of a key in the add-on's `ConfigMap`.
 fn text(release: &AddOnRelease, key: &str) -> String {
     find(&objects(release), "ConfigMap", release.name.as_str())["data"][key].as_str().unwrap().to_owned()
 }
@@ -57,7 +57,7 @@ fn yaml(text: &str) -> Value {
 }
 
 #[test]
-fn every_pod_passes_pod_security_restricted_and_says_what_it_takes() {
+fn pods_meet_restricted_standard_and_set_resources() {
     for release in releases(json!({"addons": all()})) {
         let objects = objects(&release);
         let deployment = find(&objects, "Deployment", release.name.as_str());
@@ -85,7 +85,7 @@ fn every_pod_passes_pod_security_restricted_and_says_what_it_takes() {
 }
 
 #[test]
-fn openshift_chooses_the_users_itself() {
+fn leaves_user_ids_to_openshift() {
     for release in on("openshift", json!({"addons": all()})).0 {
         let objects = objects(&release);
         let pod = &find(&objects, "Deployment", release.name.as_str())["spec"]["template"]["spec"];
@@ -97,7 +97,7 @@ fn openshift_chooses_the_users_itself() {
 }
 
 #[test]
-fn services_and_policies_select_the_pods_and_name_ports_that_they_have() {
+fn services_and_policies_match_pods_and_ports() {
     for release in releases(json!({"addons": all()})) {
         let objects = objects(&release);
         let template = find(&objects, "Deployment", release.name.as_str())["spec"]["template"].clone();
@@ -122,7 +122,7 @@ fn services_and_policies_select_the_pods_and_name_ports_that_they_have() {
 }
 
 #[test]
-fn add_ons_find_each_other_and_a_url_of_the_user_wins() {
+fn urls_default_to_listed_add_ons() {
     let together = releases(json!({"namespace": "mesh", "addons": all()}));
     let url = |releases: &[AddOnRelease], name, path: &str| {
         let release = releases.iter().find(|release| release.name == name).unwrap();
@@ -134,12 +134,12 @@ fn add_ons_find_each_other_and_a_url_of_the_user_wins() {
     }
     assert_eq!(url(&together, AddOnName::Kiali, "grafana.url").unwrap(), "http://grafana.mesh:3000");
 
-    let theirs = json!({"prometheus": {"url": "https://metrics.example.com/prom"}});
-    let mut beside = all();
-    beside[2]["values"] = theirs.clone();
-    let beside = releases(json!({"addons": beside}));
-    assert_eq!(url(&beside, AddOnName::Kiali, "prometheus.url").unwrap(), "https://metrics.example.com/prom");
-    let alone = releases(json!({"addons": [{"name": "kiali", "values": theirs}]}));
+    let user_values = json!({"prometheus": {"url": "https://metrics.example.com/prom"}});
+    let mut overridden = all();
+    overridden[2]["values"] = user_values.clone();
+    let overridden = releases(json!({"addons": overridden}));
+    assert_eq!(url(&overridden, AddOnName::Kiali, "prometheus.url").unwrap(), "https://metrics.example.com/prom");
+    let alone = releases(json!({"addons": [{"name": "kiali", "values": user_values}]}));
     assert_eq!(url(&alone, AddOnName::Kiali, "prometheus.url").unwrap(), "https://metrics.example.com/prom");
     assert_eq!(
         (url(&alone, AddOnName::Kiali, "grafana.url"), url(&alone, AddOnName::Kiali, "tracing.url")),
@@ -152,19 +152,19 @@ fn add_ons_find_each_other_and_a_url_of_the_user_wins() {
 }
 
 #[test]
-fn what_shows_metrics_needs_a_prometheus() {
+fn grafana_and_kiali_require_prometheus() {
     for name in ["grafana", "kiali"] {
-        let wanted = format!("spec.addons[{name}].values.prometheus.url: {name} shows what Prometheus knows");
+        let wanted = format!("spec.addons[{name}].values.prometheus.url: {name} requires Prometheus");
         for values in [json!({}), json!({"prometheus": {"url": ""}})] {
-            let said = problems(json!({"addons": [{"name": name, "values": values}]}));
-            assert!(said.len() == 1 && said[0].starts_with(&wanted), "{said:?}");
+            let messages = problems(json!({"addons": [{"name": name, "values": values}]}));
+            assert!(messages.len() == 1 && messages[0].starts_with(&wanted), "{messages:?}");
         }
     }
 }
 
 #[test]
-fn a_wrong_value_is_named() {
-    let said = |name: &str, values: Value| {
+fn reports_path_of_invalid_value() {
+    let messages = |name: &str, values: Value| {
         let mut wanted = all();
         let listed = wanted.as_array_mut().unwrap().iter_mut().find(|add_on| add_on["name"] == name).unwrap();
         listed["values"] = values;
@@ -181,20 +181,20 @@ fn a_wrong_value_is_named() {
         ("jaeger", json!({"maxTraces": 0}), "maxTraces: "),
         ("jaeger", json!({"image": {"tag": "2 19"}}), "image.tag: "),
     ] {
-        let found = said(name, values);
+        let found = messages(name, values);
         assert!(found.starts_with(&format!("spec.addons[{name}].values: {start}")), "{found}");
     }
     assert_eq!(
-        said("jaeger", json!({"mesh": {}})),
-        "spec.addons[jaeger].values.mesh: is set by the operator; leave it out"
+        messages("jaeger", json!({"mesh": {}})),
+        "spec.addons[jaeger].values.mesh: is set by the operator; remove it"
     );
 }
 
 #[test]
-fn pull_policy_and_secrets_of_the_spec_are_the_pods_and_images_are_the_values() {
+fn applies_pull_settings_and_image_values() {
     let digest = format!("sha256:{}", "a".repeat(64));
     let image = json!({"repository": "registry.example.com:5000/tools/jaeger", "digest": digest});
-    let images = json!({"pullPolicy": "Always", "pullSecrets": ["key"]});
+    let images = json!({"pullPolicy": "Always", "imagePullSecrets": [{"name": "key"}]});
     let release = releases(json!({"images": images, "addons": [{"name": "jaeger", "values": {"image": image}}]}));
     let objects = objects(&release[0]);
     let pod = &find(&objects, "Deployment", "jaeger")["spec"]["template"]["spec"];
@@ -204,7 +204,7 @@ fn pull_policy_and_secrets_of_the_spec_are_the_pods_and_images_are_the_values() 
 }
 
 #[test]
-fn every_image_comes_from_the_registry_of_the_spec_by_its_digest_unless_the_values_say_more() {
+fn spec_registry_and_digest_apply_unless_values_override() {
     let image = |release: &AddOnRelease| {
         let deployment = find(&objects(release), "Deployment", release.name.as_str()).clone();
         deployment["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()
@@ -214,7 +214,7 @@ fn every_image_comes_from_the_registry_of_the_spec_by_its_digest_unless_the_valu
     let digests = Value::Object(digests.into_iter().collect());
     let registry = "mirror.example.com:5000/istio";
     for name in AddOnName::ALL {
-        let one = |images: Value, values: &Value| {
+        let image_with = |images: Value, values: &Value| {
             let needed = json!({"prometheus": {"url": "http://prometheus.example.com"}});
             let mut values = values.clone();
             if [AddOnName::Grafana, AddOnName::Kiali].contains(&name) {
@@ -222,21 +222,21 @@ fn every_image_comes_from_the_registry_of_the_spec_by_its_digest_unless_the_valu
             }
             image(&releases(json!({"images": images, "addons": [{"name": name, "values": values}]}))[0])
         };
-        let own = one(json!({}), &json!({}));
-        // What a copy of it is called below a registry: by the last part of its name.
-        let (_, last) = own.rsplit_once('/').unwrap();
-        assert_eq!(one(json!({"registry": registry}), &json!({})), format!("{registry}/{last}"));
+        let default_image = image_with(json!({}), &json!({}));
+        // A mirrored image keeps only the last segment of its repository name.
+        let (_, last) = default_image.rsplit_once('/').unwrap();
+        assert_eq!(image_with(json!({"registry": registry}), &json!({})), format!("{registry}/{last}"));
         let pinned = format!("{registry}/{}@{digest}", name.as_str());
-        assert_eq!(one(json!({"registry": registry, "digests": digests}), &json!({})), pinned);
-        let theirs = json!({"image": {"repository": "tools.example.com/x", "tag": "1"}});
-        assert_eq!(one(json!({"registry": registry}), &theirs), "tools.example.com/x:1");
+        assert_eq!(image_with(json!({"registry": registry, "digests": digests}), &json!({})), pinned);
+        let user_values = json!({"image": {"repository": "tools.example.com/x", "tag": "1"}});
+        assert_eq!(image_with(json!({"registry": registry}), &user_values), "tools.example.com/x:1");
         let tag = json!({"image": {"tag": "1"}});
-        assert_eq!(one(json!({"registry": registry}), &tag), format!("{registry}/{}:1", name.as_str()));
+        assert_eq!(image_with(json!({"registry": registry}), &tag), format!("{registry}/{}:1", name.as_str()));
     }
 }
 
 #[test]
-fn prometheus_looks_at_istiod_of_its_mesh_at_proxies_and_at_the_operator() {
+fn prometheus_scrapes_istiod_proxies_and_operator() {
     let values =
         json!({"retention": "7d", "alertmanagers": ["alerts.example.com:9093"], "storage": {"claim": "metrics"}});
     let release = releases(json!({"addons": [{"name": "prometheus", "values": values}]})).remove(0);
@@ -260,21 +260,23 @@ fn prometheus_looks_at_istiod_of_its_mesh_at_proxies_and_at_the_operator() {
 }
 
 #[test]
-fn proxies_are_told_of_jaeger_and_a_user_s_choice_stays() {
+fn adds_jaeger_provider_unless_user_sets_one() {
     let provided = |spec_rest: Value, mut values: Value| {
         provide_tracing(&spec(spec_rest), &mut values);
         values
     };
     let jaeger = json!({"namespace": "mesh", "addons": [{"name": "jaeger"}]});
-    let ours = json!({"name": "jaeger", "opentelemetry": {"service": "jaeger-collector.mesh.svc.cluster.local", "port": 4317}});
-    let wanted = json!({"meshConfig": {"extensionProviders": [ours], "defaultProviders": {"tracing": ["jaeger"]}}});
+    let jaeger_provider = json!({"name": "jaeger", "opentelemetry": {"service": "jaeger-collector.mesh.svc.cluster.local", "port": 4317}});
+    let wanted =
+        json!({"meshConfig": {"extensionProviders": [jaeger_provider], "defaultProviders": {"tracing": ["jaeger"]}}});
     assert_eq!(provided(jaeger.clone(), json!({})), wanted);
     assert_eq!(provided(json!({}), json!({})), json!({}));
 
     let other = json!({"name": "zipkin"});
-    let theirs = json!({"meshConfig": {"extensionProviders": [other], "defaultProviders": {"tracing": ["zipkin"]}}});
-    let both = provided(jaeger.clone(), theirs);
-    assert_eq!(both["meshConfig"]["extensionProviders"], json!([other, ours]));
+    let user_values =
+        json!({"meshConfig": {"extensionProviders": [other], "defaultProviders": {"tracing": ["zipkin"]}}});
+    let both = provided(jaeger.clone(), user_values);
+    assert_eq!(both["meshConfig"]["extensionProviders"], json!([other, jaeger_provider]));
     assert_eq!(both["meshConfig"]["defaultProviders"]["tracing"], json!(["zipkin"]));
 
     let named =
@@ -288,11 +290,11 @@ fn proxies_are_told_of_jaeger_and_a_user_s_choice_stays() {
 }
 
 #[test]
-fn pods_follow_their_configuration_and_nothing_else() {
+fn checksum_changes_only_with_configuration() {
     let stamp = |rest: Value| {
         let release = releases(json!({"addons": [{"name": "prometheus", "values": rest}]})).remove(0);
         let mut objects: Vec<(&str, Value)> = objects(&release).into_iter().map(|o| ("", o)).collect();
-        configure_pods(&mut objects);
+        annotate_configuration_checksum(&mut objects);
         let deployment = objects.iter().find(|(_, o)| o["kind"] == "Deployment").unwrap().1.clone();
         deployment["spec"]["template"]["metadata"]["annotations"][CONFIGURATION_ANNOTATION].clone()
     };
@@ -301,8 +303,8 @@ fn pods_follow_their_configuration_and_nothing_else() {
     assert_ne!(stamp(json!({})), stamp(json!({"scrapeInterval": "30s"})));
 }
 
-/// Names of metrics of ours in a text.
-fn ours(text: &str) -> BTreeSet<String> {
+/// Names of the operator's metrics in a text.
+fn metric_names(text: &str) -> BTreeSet<String> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.split(|c| !is_part(c)).filter(|word| word.starts_with("meshwright_")).map(str::to_owned).collect()
 }
@@ -315,33 +317,36 @@ fn condition() -> k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition {
 }
 
 #[test]
-fn alerts_and_dashboards_name_only_metrics_that_the_operator_has() {
+fn alerts_and_dashboards_use_existing_metrics() {
     use crate::runtime::leader::LeaderState;
-    use crate::runtime::metrics::{Metrics, ProbeResult, ReconcileResult, WriteVerb};
+    use crate::runtime::metrics::{InjectionCheckResult, Metrics, ReconcileResult, WriteVerb};
     let metrics = Metrics::new();
-    metrics.reconciled(ReconcileResult::Unchanged, std::time::Duration::from_millis(3));
-    metrics.wrote(WriteVerb::Apply);
-    metrics.healed("Deployment");
-    metrics.probed(ProbeResult::Proved);
+    metrics.count_reconcile(ReconcileResult::Unchanged, std::time::Duration::from_millis(3));
+    metrics.count_write(WriteVerb::Apply);
+    metrics.count_drift_revert("Deployment");
+    metrics.count_injection_check(InjectionCheckResult::Injected);
     metrics.set_leader(&LeaderState::Leading);
     metrics.set_watched("Pod", 1);
     metrics.set_proxies(&[("1.31.2".to_owned(), 1)].into());
-    metrics.read_conditions_from(Box::new(|| vec![("mesh".to_owned(), vec![condition()])]));
-    let told = metrics.encode().unwrap();
-    let known: BTreeSet<String> =
-        told.lines().filter(|line| !line.starts_with('#')).filter_map(|line| ours(line).pop_first()).collect();
+    metrics.set_condition_source(Box::new(|| vec![("mesh".to_owned(), vec![condition()])]));
+    let exposition = metrics.encode().unwrap();
+    let known: BTreeSet<String> = exposition
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| metric_names(line).pop_first())
+        .collect();
     let releases = releases(json!({"addons": all()}));
     for (name, key) in [(AddOnName::Prometheus, "alerts.yml"), (AddOnName::Grafana, "operator.json")] {
         let release = releases.iter().find(|release| release.name == name).unwrap();
-        let named = ours(&text(release, key));
+        let named = metric_names(&text(release, key));
         assert!(named.len() > 3 && named.is_subset(&known), "{key}: {:?}", named.difference(&known));
     }
 }
 
 proptest! {
-    /// Texts of the user end in the document as they are, or are refused.
+    /// User values arrive unchanged in the rendered YAML, or are rejected.
     #[test]
-    fn no_value_breaks_the_document(url in "https?://[a-z]{1,5}[ -~]{0,12}", label in "[ -~]{1,12}") {
+    fn user_values_cannot_break_yaml(url in "https?://[a-z]{1,5}[ -~]{0,12}", label in "[ -~]{1,12}") {
         let values = json!({
             "prometheus": {"url": url}, "nodeSelector": {&label: &label}, "grafana": {"externalUrl": url},
         });
@@ -358,7 +363,7 @@ proptest! {
 }
 
 #[test]
-fn the_document_names_versions_and_images() {
+fn documentation_lists_versions_and_images() {
     let document = include_str!("../../../../docs/addons.md");
     for release in releases(json!({"addons": all()})) {
         let pod = find(&objects(&release), "Deployment", release.name.as_str())["spec"]["template"]["spec"].clone();

@@ -1,4 +1,4 @@
-//! How add-ons find each other and the mesh: values that the user doesn't have to give.
+//! Values that the operator sets so that add-ons reach each other and the mesh without configuration by the user.
 
 use meshwright_api::{AddOn, AddOnName, Images, MeshInstallationSpec};
 use serde_json::{Value, json};
@@ -7,15 +7,15 @@ use crate::mesh::merge::{get, set};
 use crate::mesh::problem::Problem;
 use crate::platform::Platform;
 
-/// The value by which the operator tells a chart of the mesh.
+/// The key below which the operator passes properties of the mesh to a chart.
 const MESH: &str = "mesh";
 
-/// Whether an add-on is listed.
-pub(super) fn has(spec: &MeshInstallationSpec, name: AddOnName) -> bool {
+/// Whether `spec.addons` lists an add-on.
+pub(super) fn is_listed(spec: &MeshInstallationSpec, name: AddOnName) -> bool {
     spec.addons.iter().any(|add_on| add_on.name == name)
 }
 
-/// The user's values of an add-on with what it needs of the mesh and of the others. What the user gives there wins.
+/// The values of an add-on: what the user sets takes precedence over properties of the mesh and URLs of other add-ons.
 pub(super) fn values(
     spec: &MeshInstallationSpec,
     add_on: &AddOn,
@@ -25,15 +25,15 @@ pub(super) fn values(
     let name = add_on.name.as_str();
     let mut values = Value::Object(add_on.values.0.clone());
     if values.get(MESH).is_some() {
-        let message = "is set by the operator; leave it out";
+        let message = "is set by the operator; remove it";
         problems.push(Problem::new(format!("spec.addons[{name}].values.{MESH}"), message));
     }
-    set(&mut values, MESH, about(spec, platform));
+    set(&mut values, MESH, mesh_values(spec, platform));
     image(&spec.images, name, &mut values);
-    let mut find = |key: &str, other: AddOnName, service: &str| {
+    let mut default_url = |key: &str, other: AddOnName, service: &str| {
         let path = format!("{key}.url");
         let unset = matches!(get(&values, &path), None | Some(Value::Null)) && !is_malformed(&values, key);
-        if unset && has(spec, other) {
+        if unset && is_listed(spec, other) {
             set(&mut values, &path, format!("http://{service}.{}", address(&spec.namespace, other)));
         }
         get(&values, &path).is_some_and(|url| url != "") || is_malformed(&values, key)
@@ -41,22 +41,24 @@ pub(super) fn values(
     match add_on.name {
         AddOnName::Prometheus | AddOnName::Jaeger => {}
         AddOnName::Grafana | AddOnName::Kiali => {
-            if !find("prometheus", AddOnName::Prometheus, "prometheus") {
+            if !default_url("prometheus", AddOnName::Prometheus, "prometheus") {
                 problems.push(Problem::new(
                     format!("spec.addons[{name}].values.prometheus.url"),
-                    format!("{name} shows what Prometheus knows: list the add-on prometheus too, or set this to yours"),
+                    format!(
+                        "{name} requires Prometheus; list the add-on prometheus, or set the URL of your Prometheus"
+                    ),
                 ));
             }
-            find("tracing", AddOnName::Jaeger, "jaeger-query");
+            default_url("tracing", AddOnName::Jaeger, "jaeger-query");
             if add_on.name == AddOnName::Kiali {
-                find("grafana", AddOnName::Grafana, "grafana");
+                default_url("grafana", AddOnName::Grafana, "grafana");
             }
         }
     }
     values
 }
 
-/// The registry and the digest of its image, which is called as the add-on is.
+/// Sets registry and digest of the add-on's image, whose name is the add-on's.
 fn image(images: &Images, name: &str, values: &mut Value) {
     if is_malformed(values, "image") {
         return;
@@ -70,12 +72,12 @@ fn image(images: &Images, name: &str, values: &mut Value) {
     fill("image.digest", images.digests.get(name).cloned());
 }
 
-/// What was given is no table: the schema says so.
+/// Whether the user's value is not an object, which the chart's schema reports.
 fn is_malformed(values: &Value, key: &str) -> bool {
     values.get(key).is_some_and(|given| !given.is_object())
 }
 
-/// Namespace and port of an add-on's Service for people and other add-ons.
+/// Namespace and port of an add-on's HTTP Service.
 fn address(namespace: &str, of: AddOnName) -> String {
     let port = match of {
         AddOnName::Prometheus => 9090,
@@ -86,11 +88,11 @@ fn address(namespace: &str, of: AddOnName) -> String {
     format!("{namespace}:{port}")
 }
 
-/// What every chart is told of the mesh.
-fn about(spec: &MeshInstallationSpec, platform: &Platform) -> Value {
+/// Properties of the mesh that every chart receives below [`MESH`].
+fn mesh_values(spec: &MeshInstallationSpec, platform: &Platform) -> Value {
     json!({
         "pullPolicy": spec.images.pull_policy.map(meshwright_api::PullPolicy::as_str),
-        "pullSecrets": spec.images.pull_secrets,
+        "imagePullSecrets": spec.images.image_pull_secrets,
         "assignsUsers": platform.chart_platform() == Some("openshift"),
     })
 }

@@ -1,39 +1,39 @@
-//! Values as they count: in whatever form the API server or we have written them.
+//! Canonical forms of values, in which equivalent notations are equal.
 
 use serde_json::{Number, Value};
 
-use super::place::Place;
+use super::path::FieldPath;
 use super::quantity::nano;
 
-/// A value without what its form adds.
+/// A value without the differences of its notation.
 #[derive(Debug, PartialEq)]
 pub(super) enum Canonical<'v> {
-    /// Not there, or there and empty.
-    Nothing,
-    /// An amount in billionths.
+    /// Absent, null or empty.
+    Empty,
+    /// A quantity in billionths.
     Amount(i128),
-    /// A whole number, `1.0` included.
+    /// An integer, including `1.0`.
     Integer(i128),
-    /// Everything else, as it is.
+    /// Any other value, unchanged.
     Plain(&'v Value),
 }
 
-/// Whether two values at a place are the same to the API server.
-pub(super) fn equal(place: &Place<'_>, left: Option<&Value>, right: Option<&Value>) -> bool {
-    left == right || canonical(place, left) == canonical(place, right)
+/// Whether the API server treats two values at a path as equal.
+pub(super) fn equal(path: &FieldPath<'_>, left: Option<&Value>, right: Option<&Value>) -> bool {
+    left == right || canonical(path, left) == canonical(path, right)
 }
 
-pub(super) fn canonical<'v>(place: &Place<'_>, value: Option<&'v Value>) -> Canonical<'v> {
-    let Some(value) = value.filter(|value| !is_empty(value)) else { return Canonical::Nothing };
-    if place.is_quantity()
+pub(super) fn canonical<'v>(path: &FieldPath<'_>, value: Option<&'v Value>) -> Canonical<'v> {
+    let Some(value) = value.filter(|value| !is_empty(value)) else { return Canonical::Empty };
+    if path.is_quantity()
         && let Some(amount) = nano(value)
     {
         return Canonical::Amount(amount);
     }
     match value {
-        Value::Bool(false) if place.drops_zero() => Canonical::Nothing,
+        Value::Bool(false) if path.omits_zero() => Canonical::Empty,
         Value::Number(number) => match integer(number) {
-            Some(0) if place.drops_zero() => Canonical::Nothing,
+            Some(0) if path.omits_zero() => Canonical::Empty,
             Some(integer) => Canonical::Integer(integer),
             None => Canonical::Plain(value),
         },
@@ -49,7 +49,7 @@ fn integer(number: &Number) -> Option<i128> {
     })
 }
 
-/// Whether the API server may leave the value out, since nothing is in it.
+/// Whether the API server may omit the value, since it is empty.
 pub(super) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,

@@ -1,5 +1,5 @@
-//! What an apply takes out of a live object without a word: fields that nobody but we asked for, and that we no longer ask
-//! for. Only `managedFields` knows them; the comparison of both sides doesn't, since what others added looks the same.
+//! Fields that the next apply removes: only the operator owns them, and they are no longer desired. They are found by
+//! `managedFields`, since a comparison of both objects can't distinguish them from fields that other clients added.
 
 use serde_json::{Map, Value};
 
@@ -7,66 +7,66 @@ use super::canonical::is_empty;
 use super::{Difference, DifferenceKind};
 use crate::mesh::object::FIELD_MANAGER;
 
-/// The fields of `live` that the next apply of `desired` takes out. What the API server puts back by itself, since it is
-/// the default, is left out.
+/// The fields of `live` that the next apply of `desired` removes, except for those that the API server sets to the same
+/// default again.
 #[must_use]
 pub fn dropped(desired: &Value, live: &Value) -> Vec<Difference> {
     let entries = live.pointer("/metadata/managedFields").and_then(Value::as_array);
-    let (mut ours, mut others) = (Vec::new(), Vec::new());
+    let (mut applied, mut others) = (Vec::new(), Vec::new());
     for entry in entries.into_iter().flatten() {
         let Some(fields) = entry.get("fieldsV1") else { continue };
-        if is_our_apply(entry) { ours.push(fields) } else { others.push(fields) }
+        if is_own_apply(entry) { applied.push(fields) } else { others.push(fields) }
     }
     let mut found = Vec::new();
-    for fields in ours.iter().filter_map(|fields| fields.as_object()) {
+    for fields in applied.iter().filter_map(|fields| fields.as_object()) {
         walk("", fields, &others, Some(desired), live, &mut found);
     }
     found
 }
 
-/// What the same manager wrote otherwise than by apply doesn't go with an apply.
-fn is_our_apply(entry: &Value) -> bool {
+/// Whether an entry stems from the operator's applies: an apply doesn't remove fields that it owns by an update.
+fn is_own_apply(entry: &Value) -> bool {
     let is = |field: &str, value: &str| entry.get(field).and_then(Value::as_str) == Some(value);
     is("manager", FIELD_MANAGER) && is("operation", "Apply") && entry.get("subresource").is_none()
 }
 
 fn walk(
     path: &str,
-    ours: &Map<String, Value>,
+    applied: &Map<String, Value>,
     others: &[&Value],
     desired: Option<&Value>,
     live: &Value,
     found: &mut Vec<Difference>,
 ) {
-    for (key, inner) in ours {
-        let Some(member) = Member::parse(key) else { continue };
-        let Some(there) = member.find(live).filter(|there| !is_empty(there)) else { continue };
+    for (key, inner) in applied {
+        let Some(member) = FieldSetKey::parse(key) else { continue };
+        let Some(value) = member.find(live).filter(|value| !is_empty(value)) else { continue };
         let wanted = desired.and_then(|desired| member.find(desired)).filter(|wanted| !wanted.is_null());
-        let holders: Vec<&Value> = others.iter().filter_map(|other| other.get(key)).collect();
-        let place = format!("{path}{}", member.shown(path.is_empty()));
-        if wanted.is_some() || !holders.is_empty() {
-            // Somebody wants it to be there; what lies in it may go all the same.
+        let co_owners: Vec<&Value> = others.iter().filter_map(|other| other.get(key)).collect();
+        let path = format!("{path}{}", member.display(path.is_empty()));
+        if wanted.is_some() || !co_owners.is_empty() {
+            // The field itself stays, but the apply may remove fields below it.
             let Some(inner) = inner.as_object() else { continue };
-            walk(&place, inner, &holders, wanted, there, found);
-        } else if !member.is_default(there, live) {
-            let live = Some(there.clone());
-            found.push(Difference { path: place, kind: DifferenceKind::Dropped, desired: None, live, extra_at: None });
+            walk(&path, inner, &co_owners, wanted, value, found);
+        } else if !member.is_default(value, live) {
+            let live = Some(value.clone());
+            found.push(Difference { path, kind: DifferenceKind::Dropped, desired: None, live, extra_at: None });
         }
     }
 }
 
-/// One step of the paths in `managedFields`.
-enum Member<'k> {
-    /// `f:name`
+/// A path segment in `managedFields`.
+enum FieldSetKey<'k> {
+    /// A field of an object: `f:name`.
     Field(&'k str),
-    /// `k:{"name":"x"}`
+    /// An element of a list by its keys: `k:{"name":"x"}`.
     Element(Map<String, Value>),
-    /// `v:"x"`
+    /// An element of a set: `v:"x"`.
     Item(Value),
 }
 
-impl<'k> Member<'k> {
-    /// `None` for `.`, which stands for the place itself, and for what nobody writes any more (`i:0`).
+impl<'k> FieldSetKey<'k> {
+    /// `None` for `.`, which is the object itself, and for the obsolete form `i:0`.
     fn parse(key: &'k str) -> Option<Self> {
         match key.split_once(':')? {
             ("f", name) => Some(Self::Field(name)),
@@ -80,15 +80,15 @@ impl<'k> Member<'k> {
         match self {
             Self::Field(name) => parent.get(name),
             Self::Element(keys) => {
-                let same = |element: &&Value| keys.iter().all(|(key, value)| holds(element, key, value));
+                let same = |element: &&Value| keys.iter().all(|(key, value)| has_key(element, key, value));
                 parent.as_array()?.iter().find(same)
             }
             Self::Item(item) => parent.as_array()?.iter().find(|element| *element == item),
         }
     }
 
-    /// As the places of other differences are written.
-    fn shown(&self, first: bool) -> String {
+    /// Formats the segment as in the paths of other differences.
+    fn display(&self, first: bool) -> String {
         match self {
             Self::Field(name) if name.contains(['.', '/', '[']) => format!("[{name:?}]"),
             Self::Field(name) if first => (*name).to_owned(),
@@ -114,8 +114,8 @@ impl<'k> Member<'k> {
     }
 }
 
-/// A key of a list's elements; a protocol that isn't given is TCP.
-fn holds(element: &Value, key: &str, value: &Value) -> bool {
+/// Whether an element of a list has this value for a key. A missing protocol is TCP.
+fn has_key(element: &Value, key: &str, value: &Value) -> bool {
     match element.get(key) {
         Some(found) => found == value,
         None => key == "protocol" && value == "TCP",
@@ -126,7 +126,7 @@ fn bare(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// What the API server writes where nothing is said, in the kinds that charts make.
+/// Defaults that the API server sets in the kinds of Istio's charts.
 const DEFAULT_TEXTS: &[(&str, &str)] = &[
     ("dnsPolicy", "ClusterFirst"),
     ("externalTrafficPolicy", "Cluster"),
@@ -144,7 +144,7 @@ const DEFAULT_TEXTS: &[(&str, &str)] = &[
     ("terminationMessagePolicy", "File"),
 ];
 
-/// The same for numbers.
+/// Numeric defaults that the API server sets in the kinds of Istio's charts.
 const DEFAULT_NUMBERS: &[(&str, i64)] = &[
     ("defaultMode", 420),
     ("failureThreshold", 3),
@@ -169,7 +169,7 @@ mod tests {
     fn live(variables: &[&str], managed: &[Value]) -> Value {
         let env: Vec<Value> = variables.iter().map(|name| json!({"name": name, "value": "1"})).collect();
         json!({
-            "metadata": {"labels": {"a/b": "1", "theirs": "2"}, "managedFields": managed},
+            "metadata": {"labels": {"a/b": "1", "foreign": "2"}, "managedFields": managed},
             "spec": {"template": {"spec": {"containers": [{"name": "discovery", "env": env}]}}},
         })
     }
@@ -190,14 +190,14 @@ mod tests {
         dropped(desired, live).into_iter().map(|difference| difference.path).collect()
     }
 
-    fn wanting(variables: &[&str]) -> Value {
+    fn desired_with(variables: &[&str]) -> Value {
         let mut object = live(variables, &[]);
         object["metadata"] = json!({"labels": {"a/b": "1"}});
         object
     }
 
     #[test]
-    fn a_target_port_that_is_the_port_comes_back_by_itself() {
+    fn ignores_target_port_that_defaults_to_port() {
         let ports = |target: i32| json!([{"name": "web", "port": 80, "protocol": "TCP", "targetPort": target}]);
         let key = "k:{\"port\":80,\"protocol\":\"TCP\"}";
         let fields = json!({"f:spec": {"f:ports": {key: {"f:port": {}, "f:targetPort": {}}}}});
@@ -211,38 +211,38 @@ mod tests {
     }
 
     #[test]
-    fn what_we_alone_own_and_no_longer_want_goes_and_what_others_added_stays() {
-        let live = live(&["A", "B", "THEIRS"], &[entry("meshwright", "Apply", &variables(&["A", "B"]))]);
+    fn drops_own_fields_that_are_not_desired() {
+        let live = live(&["A", "B", "FOREIGN"], &[entry("meshwright", "Apply", &variables(&["A", "B"]))]);
         let container = "spec.template.spec.containers[name=discovery]";
-        assert_eq!(paths(&wanting(&["A"]), &live), [format!("{container}.env[name=B]")]);
-        assert_eq!(paths(&wanting(&["A", "B"]), &live), [""; 0]);
-        assert_eq!(dropped(&wanting(&["A"]), &live)[0].live, Some(json!({"name": "B", "value": "1"})));
+        assert_eq!(paths(&desired_with(&["A"]), &live), [format!("{container}.env[name=B]")]);
+        assert_eq!(paths(&desired_with(&["A", "B"]), &live), [""; 0]);
+        assert_eq!(dropped(&desired_with(&["A"]), &live)[0].live, Some(json!({"name": "B", "value": "1"})));
     }
 
     #[test]
-    fn what_another_owns_too_stays() {
+    fn keeps_fields_with_another_owner() {
         let managed =
             [entry("meshwright", "Apply", &variables(&["A", "B"])), entry("kubectl", "Update", &variables(&["B"]))];
-        assert_eq!(paths(&wanting(&["A"]), &live(&["A", "B"], &managed)), [""; 0]);
+        assert_eq!(paths(&desired_with(&["A"]), &live(&["A", "B"], &managed)), [""; 0]);
     }
 
     #[test]
-    fn of_a_table_that_another_has_a_key_in_only_ours_goes() {
-        let others = json!({"f:metadata": {"f:labels": {"f:theirs": {}}}});
+    fn drops_only_own_keys_of_shared_map() {
+        let others = json!({"f:metadata": {"f:labels": {"f:foreign": {}}}});
         let managed = [entry("meshwright", "Apply", &variables(&[])), entry("kubectl", "Update", &others)];
-        let mut desired = wanting(&[]);
+        let mut desired = desired_with(&[]);
         desired["metadata"] = json!({});
         assert_eq!(paths(&desired, &live(&[], &managed)), ["metadata.labels[\"a/b\"]"]);
     }
 
     #[test]
-    fn what_we_wrote_otherwise_than_by_apply_counts_as_another_s() {
+    fn keeps_fields_owned_by_update() {
         let managed = [entry("meshwright", "Update", &variables(&["A"]))];
-        assert_eq!(paths(&wanting(&[]), &live(&["A"], &managed)), [""; 0]);
+        assert_eq!(paths(&desired_with(&[]), &live(&["A"], &managed)), [""; 0]);
     }
 
     #[test]
-    fn a_default_that_is_no_longer_spelled_out_changes_nothing() {
+    fn ignores_fields_that_revert_to_defaults() {
         let fields =
             json!({"f:spec": {"f:sessionAffinity": {}, "f:externalTrafficPolicy": {}, "f:minReadySeconds": {}}});
         let object = |policy: &str| {
@@ -254,12 +254,12 @@ mod tests {
     }
 
     #[test]
-    fn ports_of_services_are_told_apart_by_port_and_protocol() {
+    fn distinguishes_service_ports_by_protocol() {
         let port = "k:{\"port\":443,\"protocol\":\"TCP\"}";
         let fields = json!({"f:spec": {"f:ports": {port: {".": {}, "f:port": {}, "f:name": {}, "f:protocol": {}}}}});
         let live = json!({"metadata": {"managedFields": [entry("meshwright", "Apply", &fields)]},
             "spec": {"ports": [{"port": 443, "protocol": "TCP", "name": "https"}]}});
-        // In what we want the protocol may be left out.
+        // The desired object may omit the protocol.
         assert_eq!(paths(&json!({"spec": {"ports": [{"port": 443, "name": "https"}]}}), &live), [""; 0]);
         assert_eq!(
             paths(&json!({"spec": {"ports": [{"port": 80, "name": "http"}]}}), &live),

@@ -1,22 +1,23 @@
-//! What others added and must not stay, since it would run, intercept or configure in our name: containers of pod
-//! templates, entries of webhook configurations, keys of `ConfigMap`s. Server-side apply leaves it where it is.
+//! Additions by other clients that the operator removes, since they would run, intercept or configure as part of the
+//! mesh: containers of pod templates, entries of webhook configurations, keys of `ConfigMap`s. Server-side apply keeps
+//! them.
 
 use json_patch::jsonptr::{PointerBuf, Token};
 use json_patch::{Patch, PatchOperation, RemoveOperation, TestOperation};
 use serde_json::Value;
 
-use super::place::Schema;
+use super::path::KindSchema;
 use super::{Difference, DifferenceKind};
 
-/// Adds the extras of `live` to `out`.
+/// Appends the extras of `live` to `out`.
 pub(super) fn find(desired: &Value, live: &Value, out: &mut Vec<Difference>) {
-    match Schema::of(desired) {
-        Schema::ConfigMap => {
+    match KindSchema::of(desired) {
+        KindSchema::ConfigMap => {
             keys("data", desired, live, out);
             keys("binaryData", desired, live, out);
         }
-        Schema::Webhooks => elements(&["webhooks"], desired, live, out),
-        Schema::Workload => {
+        KindSchema::Webhooks => elements(&["webhooks"], desired, live, out),
+        KindSchema::Workload => {
             let cron = desired.get("kind").is_some_and(|kind| kind == "CronJob");
             let pod: &[&str] =
                 if cron { &["spec", "jobTemplate", "spec", "template", "spec"] } else { &["spec", "template", "spec"] };
@@ -63,13 +64,13 @@ fn extra_at(path: String, at: PointerBuf, value: &Value) -> Difference {
     Difference { path, kind: DifferenceKind::Extra, desired: None, live, extra_at: Some(at) }
 }
 
-/// A JSON patch that takes the extras among `differences`, in the order of [`drift`](super::drift), out of `live`;
-/// `None` if there are none. It fails as a
-/// whole when a list has changed meanwhile, since each element is tested for its name before it is removed.
+/// A JSON patch that removes the extras among `differences`, in the order of [`drift`](super::drift), from `live`;
+/// `None` if there are none. The patch tests the name of each element before it removes it, so that it fails as a whole
+/// if a list has changed meanwhile.
 #[must_use]
 pub fn extras_patch(differences: &[Difference], live: &Value) -> Option<Patch> {
     let mut operations = Vec::new();
-    // From the end of each list, so that what is removed first doesn't move what is removed later.
+    // From the end of each list, so that a removal doesn't change the indexes of later ones.
     for at in differences.iter().rev().filter_map(|found| found.extra_at.as_ref()) {
         let name = at.with_trailing_token("name");
         if let Ok(value) = name.resolve(live) {

@@ -1,4 +1,4 @@
-//! A short text for what a live object says where we have an opinion.
+//! A fingerprint of the fields of a live object that the operator desires.
 
 use std::fmt::Write as _;
 
@@ -8,24 +8,24 @@ use sha2::{Digest as _, Sha256};
 use super::canonical::{Canonical, canonical};
 use super::walk::walk;
 
-// 64 bits tell the few forms that one object takes apart.
+// 64 bits suffice, since only the few states of one object are compared.
 const BYTES: usize = 8;
 
-/// A hash of `live`, of those places alone that `desired` speaks of, in canonical form: 16 hexadecimal digits that
-/// are the same in every process. Taken of the server's answer to an apply, it tells later whether anything that
-/// matters has changed since, whatever the server made of our words. Extras are not part of it.
+/// A hash of the fields of `live` that `desired` sets, in canonical form: 16 hexadecimal digits, stable across
+/// processes. The fingerprint of the response to an apply detects later changes of these fields, including fields that
+/// the server normalized or a webhook mutated. Extras are not included.
 #[must_use]
 pub fn fingerprint(desired: &Value, live: &Value) -> String {
     let mut hash = Sha256::new();
-    walk(desired, live, &mut |place, _, live| {
-        hash.update(place.to_string());
-        match canonical(place, live) {
-            Canonical::Nothing => hash.update("\0-"),
+    walk(desired, live, &mut |path, _, live| {
+        hash.update(path.to_string());
+        match canonical(path, live) {
+            Canonical::Empty => hash.update("\0-"),
             Canonical::Amount(nano) => hash.update(format!("\0q{nano}")),
             Canonical::Integer(integer) => hash.update(format!("\0i{integer}")),
             Canonical::Plain(value) => {
                 hash.update("\0v");
-                feed(&mut hash, value);
+                hash_value(&mut hash, value);
             }
         }
         hash.update("\0");
@@ -37,13 +37,13 @@ pub fn fingerprint(desired: &Value, live: &Value) -> String {
     })
 }
 
-/// Feeds a value as JSON whose keys are sorted.
-fn feed(hash: &mut Sha256, value: &Value) {
+/// Hashes a value as JSON with sorted keys.
+fn hash_value(hash: &mut Sha256, value: &Value) {
     match value {
         Value::Array(elements) => {
             hash.update("[");
             for element in elements {
-                feed(hash, element);
+                hash_value(hash, element);
                 hash.update(",");
             }
             hash.update("]");
@@ -53,9 +53,9 @@ fn feed(hash: &mut Sha256, value: &Value) {
             fields.sort_unstable_by_key(|(key, _)| *key);
             hash.update("{");
             for (key, value) in fields {
-                feed(hash, &Value::from(key.as_str()));
+                hash_value(hash, &Value::from(key.as_str()));
                 hash.update(":");
-                feed(hash, value);
+                hash_value(hash, value);
                 hash.update(",");
             }
             hash.update("}");

@@ -1,15 +1,15 @@
-//! PURE: does a live object still say what we want? No client, no clock.
+//! Drift detection: compares the desired object that the operator applies with the live object of the API server.
 //!
-//! `desired` is what we apply, `live` what the API server answers; the comparison is one-sided: what others added
-//! stays and is no difference, with the exceptions of `extras`. Where the API server writes a value in another form
-//! (quantities, dropped defaults, empty maps), the two forms are equal. `walk` goes through both sides; `place` says
-//! where it is and what the API server does with lists and values there; `canonical` and `quantity` compare values.
+//! The comparison is one-sided: fields that other clients added are no drift, with the exceptions in `extras`.
+//! Notations that the API server normalizes (quantities, omitted defaults, empty maps) are equal. `walk` traverses both
+//! objects; `path` has the path of a field and how the API server treats lists and values at it; `canonical` and
+//! `quantity` compare values.
 
 mod canonical;
 mod dropped;
 mod extras;
 mod fingerprint;
-mod place;
+mod path;
 mod quantity;
 mod walk;
 
@@ -20,44 +20,45 @@ pub use dropped::dropped;
 pub use extras::extras_patch;
 pub use fingerprint::fingerprint;
 
-/// One place where a live object is not as desired.
+/// A field in which a live object differs from the desired one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
-    /// The place, for people: `spec.template.spec.containers[name=discovery].image`.
+    /// Readable path, such as `spec.template.spec.containers[name=discovery].image`.
     pub path: String,
-    /// In what way it differs.
+    /// How the field differs.
     pub kind: DifferenceKind,
-    /// What we want there; `None` for [`DifferenceKind::Extra`] and [`DifferenceKind::Dropped`].
+    /// The desired value; `None` for [`DifferenceKind::Extra`] and [`DifferenceKind::Dropped`].
     pub desired: Option<Value>,
-    /// What is there; `None` for [`DifferenceKind::Missing`].
+    /// The live value; `None` for [`DifferenceKind::Missing`].
     pub live: Option<Value>,
-    /// The place in the live object, for a patch; only of [`DifferenceKind::Extra`].
+    /// JSON pointer into the live object for a patch; only for [`DifferenceKind::Extra`].
     extra_at: Option<PointerBuf>,
 }
 
-/// In what way a place differs.
+/// How a field differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DifferenceKind {
-    /// It has another value.
+    /// The live object has another value.
     Changed,
-    /// It is gone.
+    /// The live object lacks the field.
     Missing,
-    /// It is there and must not be: a container of a pod template, an entry of a webhook configuration, a key of a
-    /// `ConfigMap`. Applying again does not take it out; [`extras_patch`] does.
+    /// Another client added a container of a pod template, an entry of a webhook configuration or a key of a
+    /// `ConfigMap`. An apply does not remove it; [`extras_patch`] does.
     Extra,
-    /// We asked for it and no longer do, and nobody else does: the next apply takes it out. Only [`dropped`] finds these.
+    /// Only the operator owns the field, and it is no longer desired: the next apply removes it. Only [`dropped`]
+    /// returns these.
     Dropped,
 }
 
-/// All differences, in a stable order; empty if `live` says what `desired` wants. Both are whole objects of one kind.
+/// All differences, in a stable order; empty if `live` matches `desired`. Both are complete objects of one kind.
 #[must_use]
 pub fn drift(desired: &Value, live: &Value) -> Vec<Difference> {
     let mut differences = Vec::new();
-    walk::walk(desired, live, &mut |place, desired, live| {
-        if !canonical::equal(place, Some(desired), live) {
+    walk::walk(desired, live, &mut |path, desired, live| {
+        if !canonical::equal(path, Some(desired), live) {
             let kind = if live.is_some() { DifferenceKind::Changed } else { DifferenceKind::Missing };
             differences.push(Difference {
-                path: place.to_string(),
+                path: path.to_string(),
                 kind,
                 desired: Some(desired.clone()),
                 live: live.cloned(),
@@ -70,6 +71,6 @@ pub fn drift(desired: &Value, live: &Value) -> Vec<Difference> {
 }
 
 #[cfg(test)]
-mod laws;
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,10 @@
-//! Quantities of resources, compared by amount: `2048Mi` is `2Gi`, `1000m` is `1`, the number 1 is the text "1".
+//! Resource quantities, compared by amount: `2048Mi` equals `2Gi`, `1000m` equals `1`, the number 1 equals the string
+//! "1".
 
 use serde_json::Value;
 
-/// The amount in billionths, which is as fine as Kubernetes counts; finer amounts are rounded away from zero, as
-/// there. `None` if the value isn't a quantity or too large to be counted.
+/// The amount in billionths, the precision of Kubernetes, which also rounds smaller amounts away from zero. `None` if
+/// the value isn't a quantity or is too large.
 pub(super) fn nano(value: &Value) -> Option<i128> {
     match value {
         Value::Number(number) => parse(&number.to_string()),
@@ -60,7 +61,7 @@ fn shift(amount: i128, exponent: i32) -> Option<i128> {
     if exponent >= 0 {
         return if amount == 0 { Some(0) } else { amount.checked_mul(power?) };
     }
-    // So small a unit that any amount of it rounds to the smallest one there is.
+    // The unit is so small that any amount rounds to one billionth.
     let Some(power) = power else { return Some(i128::from(amount != 0)) };
     Some(amount / power + i128::from(amount % power != 0))
 }
@@ -73,12 +74,12 @@ mod tests {
     use super::*;
 
     fn same(left: &Value, right: &Value) {
-        assert!(nano(left).is_some(), "{left} is no quantity");
+        assert!(nano(left).is_some(), "{left} is not a quantity");
         assert_eq!(nano(left), nano(right), "{left} and {right}");
     }
 
     #[test]
-    fn amounts_written_in_different_ways_are_equal() {
+    fn equal_amounts_in_different_notations() {
         same(&json!("2048Mi"), &json!("2Gi"));
         same(&json!("1000m"), &json!("1"));
         same(&json!("1000m"), &json!(1));
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_quantity_is_told_apart() {
+    fn rejects_malformed_quantities() {
         for text in ["", ".", "-", "Mi", "1 Gi", "1gi", "1K", "1.2.3", "0x1", "1e", "1e3Mi", "ä", "1ä"] {
             assert_eq!(nano(&json!(text)), None, "{text}");
         }
@@ -116,7 +117,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn formatting_does_not_change_an_amount(milli in 0_i64..1_000_000_000_000, zeros in 0_usize..5) {
+        fn formatting_does_not_change_amount(milli in 0_i64..1_000_000_000_000, zeros in 0_usize..5) {
             let plain = json!(format!("{milli}m"));
             let zeros = "0".repeat(zeros);
             let decimal = format!("{}.{:03}{zeros}", milli / 1000, milli % 1000);

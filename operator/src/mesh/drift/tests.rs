@@ -1,4 +1,4 @@
-//! What the Kubernetes API does to objects, case by case.
+//! How the API server changes applied objects, case by case.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::*;
 mod workloads;
 
 fn assert_none(desired: &Value, live: &Value) {
-    assert_eq!(drift(desired, live), [], "live is as desired");
+    assert_eq!(drift(desired, live), [], "live matches desired");
 }
 
 /// Kind and path of each difference.
@@ -45,14 +45,14 @@ fn without(live: &Value, pointer: &str) -> Value {
 }
 
 #[test]
-fn false_is_not_nothing_where_nothing_means_true() {
+fn false_differs_from_absent_if_default_is_true() {
     let desired = json!({"apiVersion": "v1", "kind": "ServiceAccount", "automountServiceAccountToken": false});
     let live = json!({"apiVersion": "v1", "kind": "ServiceAccount"});
     assert_eq!(found(&desired, &live), missing("automountServiceAccountToken"));
 }
 
 #[test]
-fn an_extra_key_of_a_configmap_is_an_extra() {
+fn reports_extra_configmap_keys() {
     let desired = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"mesh": "a: 1"}});
     let mut live = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"mesh": "a: 1", "a/b~c": "x"},
                           "binaryData": {"blob": "AA=="}});
@@ -89,13 +89,13 @@ fn webhooks() -> (Value, Value) {
 }
 
 #[test]
-fn a_webhook_with_its_ca_bundle_and_defaults_is_as_desired() {
+fn ignores_ca_bundle_and_defaults_of_webhook() {
     let (desired, live) = webhooks();
     assert_none(&desired, &live);
 }
 
 #[test]
-fn an_edited_webhook_is_told_by_its_path() {
+fn reports_path_of_edited_webhook_field() {
     let (desired, live) = webhooks();
     let hook = "webhooks[name=rev.istio.io]";
     for (pointer, value, path) in [
@@ -112,7 +112,7 @@ fn an_edited_webhook_is_told_by_its_path() {
 }
 
 #[test]
-fn an_extra_webhook_entry_is_an_extra_and_a_missing_one_is_missing() {
+fn reports_extra_and_missing_webhooks() {
     let (desired, live) = webhooks();
     let more = edited(&live, "/webhooks/-", json!({"name": "other"}));
     assert_eq!(found(&desired, &more), [(DifferenceKind::Extra, "webhooks[name=other]".to_owned())]);
@@ -120,7 +120,7 @@ fn an_extra_webhook_entry_is_an_extra_and_a_missing_one_is_missing() {
 }
 
 #[test]
-fn what_the_server_and_clouds_add_to_a_service_stays() {
+fn ignores_fields_added_to_service() {
     let desired = json!({
         "apiVersion": "v1", "kind": "Service",
         "spec": {"type": "NodePort", "selector": {"app": "gw"}, "ports": [
@@ -142,17 +142,17 @@ fn what_the_server_and_clouds_add_to_a_service_stays() {
 }
 
 #[test]
-fn secrets_added_to_a_service_account_stay() {
-    let desired = json!({"apiVersion": "v1", "kind": "ServiceAccount", "imagePullSecrets": [{"name": "ours"}]});
+fn ignores_secrets_added_to_service_account() {
+    let desired = json!({"apiVersion": "v1", "kind": "ServiceAccount", "imagePullSecrets": [{"name": "desired"}]});
     let live = json!({"apiVersion": "v1", "kind": "ServiceAccount", "secrets": [{"name": "token"}],
-                      "imagePullSecrets": [{"name": "theirs"}, {"name": "ours"}]});
+                      "imagePullSecrets": [{"name": "foreign"}, {"name": "desired"}]});
     assert_none(&desired, &live);
-    let gone = json!({"apiVersion": "v1", "kind": "ServiceAccount", "imagePullSecrets": [{"name": "theirs"}]});
-    assert_eq!(found(&desired, &gone), missing("imagePullSecrets[name=ours]"));
+    let replaced = json!({"apiVersion": "v1", "kind": "ServiceAccount", "imagePullSecrets": [{"name": "foreign"}]});
+    assert_eq!(found(&desired, &replaced), missing("imagePullSecrets[name=desired]"));
 }
 
 #[test]
-fn a_rule_added_to_a_role_or_narrowed_in_it_is_a_difference() {
+fn reports_changed_rules_of_role() {
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
                       "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]});
     assert_none(&role, &role);
@@ -163,7 +163,7 @@ fn a_rule_added_to_a_role_or_narrowed_in_it_is_a_difference() {
 }
 
 #[test]
-fn rules_of_an_aggregated_role_are_the_controllers() {
+fn ignores_rules_of_aggregated_role() {
     let desired = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "rules": [],
                          "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}});
     let live = edited(&desired, "/rules/-", json!({"verbs": ["get"]}));
@@ -171,7 +171,7 @@ fn rules_of_an_aggregated_role_are_the_controllers() {
 }
 
 #[test]
-fn a_subject_added_to_a_binding_is_a_difference() {
+fn reports_subject_added_to_binding() {
     let desired = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
                          "subjects": [{"kind": "ServiceAccount", "name": "istiod", "namespace": "istio-system"}]});
     let live = edited(&desired, "/subjects/-", json!({"kind": "User", "name": "mallory"}));
@@ -179,7 +179,7 @@ fn a_subject_added_to_a_binding_is_a_difference() {
 }
 
 #[test]
-fn an_autoscaler_and_a_budget_in_the_servers_form_are_as_desired() {
+fn ignores_defaults_of_autoscaler_and_disruption_budget() {
     let desired = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "spec": {
         "minReplicas": 1, "maxReplicas": 5, "metrics": [
             {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}},
@@ -200,7 +200,7 @@ fn an_autoscaler_and_a_budget_in_the_servers_form_are_as_desired() {
 }
 
 #[test]
-fn a_definition_with_the_servers_defaults_is_as_desired() {
+fn ignores_defaults_of_crd() {
     let desired = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "spec": {
         "group": "networking.istio.io", "names": {"kind": "Gateway", "plural": "gateways", "shortNames": ["gw"]},
         "preserveUnknownFields": false,
@@ -223,7 +223,7 @@ fn a_definition_with_the_servers_defaults_is_as_desired() {
 }
 
 #[test]
-fn in_the_schema_of_a_definition_names_have_no_meaning_of_their_own() {
+fn compares_crd_schema_without_special_field_names() {
     let properties = |selector: Value, default: &str| {
         let properties = json!({"selector": selector, "limits": {"default": default}});
         json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
@@ -236,7 +236,7 @@ fn in_the_schema_of_a_definition_names_have_no_meaning_of_their_own() {
 }
 
 #[test]
-fn of_metadata_only_labels_and_annotations_are_ours() {
+fn compares_only_labels_and_annotations_of_metadata() {
     let object = |metadata: Value| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
     let desired =
         object(json!({"labels": {"a": "b"}, "resourceVersion": "1", "finalizers": ["x"], "ownerReferences": []}));
@@ -248,7 +248,7 @@ fn of_metadata_only_labels_and_annotations_are_ours() {
 }
 
 #[test]
-fn an_ingress_rule_that_was_narrowed_is_a_difference() {
+fn reports_narrowed_network_policy() {
     let desired = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
                          "spec": {"podSelector": {}, "ingress": [{"ports": [{"port": 15017}]}]}});
     let live = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
@@ -260,7 +260,7 @@ fn an_ingress_rule_that_was_narrowed_is_a_difference() {
 }
 
 #[test]
-fn kinds_of_crds_are_kept_as_written_and_compared_so() {
+fn compares_custom_resources_without_normalization() {
     let desired = json!({"apiVersion": "networking.istio.io/v1", "kind": "Thing",
                          "spec": {"selector": {"a": "b"}, "paused": false, "limits": {"x": "1000m"}, "containers": [{"name": "a"}]}});
     let more = edited(&desired, "/spec/selector/c", json!("d"));
@@ -274,7 +274,7 @@ fn kinds_of_crds_are_kept_as_written_and_compared_so() {
 }
 
 #[test]
-fn an_object_served_in_another_version_or_without_its_kind_is_judged_all_the_same() {
+fn compares_objects_of_another_api_version() {
     let desired = json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "spec": {"minAvailable": 1}});
     let live = edited(&desired, "/apiVersion", json!("policy/v1beta1"));
     assert_none(&desired, &live);

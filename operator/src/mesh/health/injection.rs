@@ -1,77 +1,81 @@
-//! What is known of injection, and what that means for the mesh.
+//! The state of injection and its effect on readiness.
 
 use meshwright_api::conditions::Reason;
 
 use super::Blocker;
-use crate::mesh::probe::Outcome;
-use crate::mesh::validated::Validated;
+use crate::mesh::injection_check::InjectionOutcome;
+use crate::mesh::validated::ValidatedSpec;
 
-/// What is known of injection.
+/// State of the injection check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Injection {
-    /// A newer state is being probed; nothing is known of it yet.
+    /// The current state has not been checked yet.
     Pending,
-    /// This was seen, of the state as it is.
-    Seen(Outcome),
+    /// The check of the current state had this outcome.
+    Checked(InjectionOutcome),
 }
 
 impl Injection {
-    /// Whether gateway pods may be made. They exist only through injection; what others refuse has passed the injector,
-    /// since mutation comes before validation. A namespace that keeps the injector away is no reason against gateways in
-    /// another.
+    /// Whether gateway pods may be created, which get their proxy by injection. A pod that a policy denied has passed
+    /// the injector, since mutation precedes validation. A namespace without injection matters only to its own
+    /// gateways.
     #[must_use]
-    pub fn lets_gateways_start(&self, validated: &Validated) -> bool {
+    pub fn allows_gateways(&self, validated: &ValidatedSpec) -> bool {
         match self {
-            Self::Seen(Outcome::Proved(_) | Outcome::RefusedByOther { .. }) => true,
-            Self::Seen(Outcome::Excluded { namespace, .. }) => {
+            Self::Checked(InjectionOutcome::Injected(_) | InjectionOutcome::DeniedByOther { .. }) => true,
+            Self::Checked(InjectionOutcome::NamespaceExcluded { namespace, .. }) => {
                 validated.gateways().all(|(_, gateways)| gateways != namespace)
             }
-            Self::Seen(
-                Outcome::NotInjected
-                | Outcome::WebhookFailed(_)
-                | Outcome::InjectorRefuses { .. }
-                | Outcome::NotAllowed(_),
+            Self::Checked(
+                InjectionOutcome::NotInjected
+                | InjectionOutcome::WebhookFailed(_)
+                | InjectionOutcome::InjectorDenied { .. }
+                | InjectionOutcome::CheckForbidden(_),
             )
             | Self::Pending => false,
         }
     }
 
-    /// Whether the injector refuses pods, and will go on doing so.
+    /// The injector denies pods, and waiting longer doesn't help.
     #[must_use]
-    pub const fn is_refused_for_good(&self) -> bool {
-        matches!(self, Self::Seen(Outcome::InjectorRefuses { lasting: true, .. }))
+    pub const fn is_permanently_denied(&self) -> bool {
+        matches!(self, Self::Checked(InjectionOutcome::InjectorDenied { lasting: true, .. }))
     }
 }
 
-/// What is in the way of injection, if anything.
+/// The blocker of readiness that follows from the injection check, if any.
 #[must_use]
 pub fn injection_blocker(injection: &Injection) -> Option<Blocker> {
     let (reason, message) = match injection {
-        Injection::Seen(Outcome::Proved(_)) => return None,
-        Injection::Pending => (Reason::Applying, "injection is not proved yet".to_owned()),
-        Injection::Seen(Outcome::NotInjected) => (
+        Injection::Checked(InjectionOutcome::Injected(_)) => return None,
+        Injection::Pending => (Reason::Applying, "the injection check is pending".to_owned()),
+        Injection::Checked(InjectionOutcome::NotInjected) => (
             Reason::NotInjected,
-            "a pod that asks for a proxy gets none: no webhook takes it, or the injector's policy skips it".to_owned(),
+            "pods are not injected. A dry-run pod that requests injection got no proxy: no webhook selects it, or the \
+             injector's policy skips it"
+                .to_owned(),
         ),
-        Injection::Seen(Outcome::WebhookFailed(why)) => (
+        Injection::Checked(InjectionOutcome::WebhookFailed(why)) => (
             Reason::WebhookFailed,
-            format!("a pod that asks for a proxy is refused, since the injector can't be called: {why}"),
+            format!("the API server can't call the injection webhook. A dry-run pod was rejected: {why}"),
         ),
-        Injection::Seen(Outcome::InjectorRefuses { why, .. }) => {
-            (Reason::WebhookFailed, format!("a pod that asks for a proxy is refused by the injector: {why}"))
+        Injection::Checked(InjectionOutcome::InjectorDenied { why, .. }) => {
+            (Reason::WebhookFailed, format!("the injector denies pods. A dry-run pod was rejected: {why}"))
         }
-        Injection::Seen(Outcome::RefusedByOther { by, message }) => (
-            Reason::ProbeRefused,
-            format!("injection can't be proved: {by} refuses the test pod, which is not the mesh's doing: {message}"),
+        Injection::Checked(InjectionOutcome::DeniedByOther { by, message }) => (
+            Reason::InjectionCheckDenied,
+            format!("the injection check was denied by {by}, which is not part of the mesh. Message: {message}"),
         ),
-        Injection::Seen(Outcome::Excluded { namespace, label }) => (
-            Reason::ProbeRefused,
+        Injection::Checked(InjectionOutcome::NamespaceExcluded { namespace, label }) => (
+            Reason::InjectionCheckDenied,
             format!(
-                "injection can't be proved: namespace {namespace} is labelled {label}, which keeps the injector away \
-                 from every pod in it, the test pod too; take that label off"
+                "the injection check is impossible: Namespace {namespace} is labelled {label}. The label excludes every \
+                 pod in the namespace from injection; remove it"
             ),
         ),
-        Injection::Seen(Outcome::NotAllowed(why)) => (Reason::Forbidden, format!("injection can't be proved: {why}")),
+        Injection::Checked(InjectionOutcome::CheckForbidden(why)) => {
+            (Reason::Forbidden, format!("the operator may not run the injection check: {why}"))
+        }
     };
     Some(Blocker { reason, message })
 }

@@ -1,4 +1,4 @@
-//! Revision tags: whether pods that ask by them come to this mesh.
+//! Health of revision tags: whether pods that select a tag are injected by this mesh.
 
 use std::sync::Arc;
 
@@ -7,28 +7,28 @@ use meshwright_api::conditions::Reason;
 
 use super::Blocker;
 use crate::mesh::kind::Kind;
-use crate::mesh::live::{Facts, LiveObjects};
-use crate::mesh::object::{Component, Desired};
-use crate::mesh::validated::Validated;
+use crate::mesh::object::{Component, DesiredObject};
+use crate::mesh::observed::{ObjectState, ObservedObjects};
+use crate::mesh::validated::ValidatedSpec;
 
-/// What the control plane is told of where its own injector is switched off, which is only ever done for another's tag.
-pub(super) fn deactivated(desired: &[Arc<Desired>], live: &LiveObjects) -> Option<String> {
+/// The control plane's message when its own injector is deactivated, since another installation owns the tag `default`.
+pub(super) fn deactivated(desired: &[Arc<DesiredObject>], live: &ObservedObjects) -> Option<String> {
     let injectors = desired.iter().filter(|object| {
         object.component == Component::Istiod && object.key.kind == Kind::MutatingWebhookConfiguration
     });
     let mut off = injectors.filter(|injector| {
-        let facts = live.get(&injector.key).map(|live| &live.facts);
-        matches!(facts, Some(Facts::Webhooks { answers, .. }) if answers.is_empty())
+        let state = live.get(&injector.key).map(|live| &live.state);
+        matches!(state, Some(ObjectState::Webhooks { answers, .. }) if answers.is_empty())
     });
     off.next()?;
-    Some("another installation has the tag default: pods that ask for no revision get their proxies from it".into())
+    Some("another installation has the tag default and injects pods that select no revision".into())
 }
 
-/// One component for each tag of the spec.
+/// Status of each tag of the spec.
 pub(super) fn measure(
-    validated: &Validated,
-    desired: &[Arc<Desired>],
-    live: &LiveObjects,
+    validated: &ValidatedSpec,
+    desired: &[Arc<DesiredObject>],
+    live: &ObservedObjects,
     version: &str,
     blockers: &mut Vec<Blocker>,
 ) -> Vec<ComponentStatus> {
@@ -37,12 +37,12 @@ pub(super) fn measure(
         let webhook = desired
             .iter()
             .find(|object| object.component == component && object.key.kind == Kind::MutatingWebhookConfiguration);
-        let message = match webhook.map(|webhook| live.get(&webhook.key).map(|live| &live.facts)) {
-            None => Some("another installation answers for it until this one injects"),
-            Some(Some(Facts::Webhooks { answers, without_ca, .. })) if without_ca.is_empty() => (!answers
-                .contains(tag))
-            .then_some("another installation answers for it until its webhook is switched on"),
-            Some(_) => Some("its webhook has no certificate yet"),
+        let message = match webhook.map(|webhook| live.get(&webhook.key).map(|live| &live.state)) {
+            None => Some("another installation serves it until this one injects"),
+            Some(Some(ObjectState::Webhooks { answers, without_ca, .. })) if without_ca.is_empty() => {
+                (!answers.contains(tag)).then_some("another installation serves it until its webhook is active")
+            }
+            Some(_) => Some("its webhook has no caBundle yet"),
         };
         if let Some(message) = message {
             blockers.push(Blocker { reason: Reason::Applying, message: format!("tag {tag}: {message}") });

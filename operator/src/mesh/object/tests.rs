@@ -1,4 +1,4 @@
-//! Marks and hashes.
+//! Ownership metadata, hashes and stages.
 
 use serde_json::json;
 
@@ -9,10 +9,10 @@ fn owner() -> Owner {
 }
 
 #[test]
-fn marks_go_on_the_object_and_never_into_its_pod_template() {
+fn sets_ownership_metadata_outside_pod_template() {
     let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "istiod"},
         "spec": {"template": {"metadata": {"labels": {"app": "istiod"}}}}});
-    let desired = Desired::admit(deployment, &Component::Istiod, &owner(), "istio-system").unwrap();
+    let desired = DesiredObject::from_rendered(deployment, &Component::Istiod, &owner(), "istio-system").unwrap();
     let value = desired.value();
     assert_eq!(value["metadata"]["labels"][INSTALLATION_LABEL], "mesh");
     assert_eq!(value["metadata"]["annotations"][UID_ANNOTATION], "u-1");
@@ -21,33 +21,33 @@ fn marks_go_on_the_object_and_never_into_its_pod_template() {
 }
 
 #[test]
-fn the_hash_changes_with_the_content_and_only_then() {
+fn hash_changes_only_with_content() {
     let make = |data: &str| {
         let map =
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio"}, "data": {"mesh": data}});
-        Desired::admit(map, &Component::Istiod, &owner(), "istio-system").unwrap().hash
+        DesiredObject::from_rendered(map, &Component::Istiod, &owner(), "istio-system").unwrap().hash
     };
     assert_eq!(make("a"), make("a"));
     assert_ne!(make("a"), make("b"));
 }
 
 #[test]
-fn what_an_earlier_operator_has_applied_is_known_by_its_hash() {
-    // With another hash here, an operator that is replaced by this one sees all its objects written anew.
+fn hash_is_stable_across_operator_versions() {
+    // If this hash changes, an operator upgrade rewrites all objects.
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio"}, "data": {"mesh": "a"}});
-    let desired = Desired::admit(map, &Component::Istiod, &owner(), "istio-system").unwrap();
+    let desired = DesiredObject::from_rendered(map, &Component::Istiod, &owner(), "istio-system").unwrap();
     assert_eq!(desired.hash, "450a8c18f6d0dde7");
 }
 
 #[test]
-fn an_unknown_kind_is_named() {
+fn error_names_unknown_kind() {
     let gateway = json!({"apiVersion": "networking.istio.io/v1", "kind": "Gateway", "metadata": {"name": "g"}});
-    let error = Desired::admit(gateway, &Component::Base, &owner(), "x").unwrap_err();
+    let error = DesiredObject::from_rendered(gateway, &Component::Base, &owner(), "x").unwrap_err();
     assert!(error.to_string().contains("networking.istio.io/v1 Gateway \"g\""), "{error}");
 }
 
 #[test]
-fn the_mutating_webhook_is_the_last_of_the_control_plane_and_gateway_pods_come_after_it() {
+fn applies_injection_webhook_last_but_before_gateways() {
     let stage = |kind| Stage::of(kind, &Component::Istiod);
     let own = Kind::ALL.into_iter().filter(|kind| kind.built_in() && *kind != Kind::DaemonSet);
     assert!(own.map(stage).all(|stage| stage <= Stage::Injection));
@@ -57,7 +57,7 @@ fn the_mutating_webhook_is_the_last_of_the_control_plane_and_gateway_pods_come_a
 }
 
 #[test]
-fn the_node_agent_comes_after_injection_then_the_node_proxy_then_gateways_and_the_webhooks_go_before_them() {
+fn orders_cni_and_ztunnel_between_injection_and_gateways() {
     let stages = [
         Stage::of(Kind::MutatingWebhookConfiguration, &Component::Istiod),
         Stage::of(Kind::DaemonSet, &Component::Cni),
@@ -65,21 +65,21 @@ fn the_node_agent_comes_after_injection_then_the_node_proxy_then_gateways_and_th
         Stage::of(Kind::ServiceAccount, &Component::Gateway("g".into())),
     ];
     assert!(stages.is_sorted_by(|a, b| a < b));
-    let back = [
-        Stage::GatewayIdentity,
+    let removal = [
+        Stage::GatewayRoles,
         Stage::Injection,
         Stage::Validation,
         Stage::Ztunnel,
         Stage::Cni,
         Stage::ControlPlane,
         Stage::Bindings,
-        Stage::Identity,
+        Stage::Roles,
     ];
-    assert!(back.is_sorted_by(|a, b| a.removal_turn() > b.removal_turn()));
+    assert!(removal.is_sorted_by(|a, b| a.removal_order() > b.removal_order()));
 }
 
 #[test]
-fn add_ons_come_last_and_go_first_each_after_what_it_stands_on() {
+fn applies_add_ons_last_and_removes_them_first() {
     let add_on = Component::AddOn("prometheus".into());
     let stages = [
         Stage::GatewayWorkloads,
@@ -88,8 +88,8 @@ fn add_ons_come_last_and_go_first_each_after_what_it_stands_on() {
         Stage::of(Kind::Deployment, &add_on),
     ];
     assert!(stages.is_sorted_by(|a, b| a < b));
-    assert!(stages.is_sorted_by(|a, b| a.removal_turn() < b.removal_turn()));
-    assert!(Stage::of(Kind::ServiceAccount, &add_on).removal_turn() > Stage::Gateways.removal_turn());
+    assert!(stages.is_sorted_by(|a, b| a.removal_order() < b.removal_order()));
+    assert!(Stage::of(Kind::ServiceAccount, &add_on).removal_order() > Stage::Gateways.removal_order());
 }
 
 #[test]

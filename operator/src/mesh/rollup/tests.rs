@@ -1,4 +1,4 @@
-//! Rollups of pretended findings.
+//! Status computed from synthetic outcomes.
 
 use meshwright_api::conditions::get;
 
@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::mesh::kind::Kind;
-use crate::mesh::object::{Component, Desired, Owner};
-use crate::mesh::plan::{Action, Step};
+use crate::mesh::object::{Component, DesiredObject, Owner};
+use crate::mesh::plan::{PlanAction, PlanStep};
 
 fn now() -> Time {
     Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH)
@@ -18,12 +18,12 @@ fn health(blockers: Vec<Blocker>) -> Health {
         components: vec![],
         gateways: vec![],
         node_ports: vec![],
-        lagging: std::collections::BTreeMap::new(),
+        unready_add_ons: std::collections::BTreeMap::new(),
         blockers,
         available: true,
         platform: PlatformStatus { name: Some("kind".into()), ..PlatformStatus::default() },
         warnings: None,
-        kept: None,
+        retiring: None,
     }
 }
 
@@ -31,23 +31,23 @@ fn plan() -> Plan<Applied> {
     let state = Applied { failures: vec![], waiting: None, written: vec![] };
     Plan {
         steps: vec![],
-        make_way: vec![],
+        delete_first: vec![],
         prune: vec![],
-        leaving: vec![],
-        agents_leaving: vec![],
-        refusals: vec![],
+        terminating: vec![],
+        daemon_sets_terminating: vec![],
+        conflicts: vec![],
         gateways_may_start: true,
         state,
     }
 }
 
-fn about<'a>(previous: &'a MeshInstallationStatus, generation: i64, course: Course<'a>) -> Report<'a> {
+fn input<'a>(previous: &'a MeshInstallationStatus, generation: i64, outcome: ReconcileOutcome<'a>) -> StatusInput<'a> {
     let (ca, gateway_api, node_port_range, proxies) = (None, None, None, None);
-    Report {
+    StatusInput {
         previous,
         generation,
         desired_version: "1.31",
-        course,
+        outcome,
         ca,
         progress: None,
         revision: None,
@@ -57,10 +57,10 @@ fn about<'a>(previous: &'a MeshInstallationStatus, generation: i64, course: Cour
     }
 }
 
-fn follow(previous: &MeshInstallationStatus, health: &Health, proved: bool) -> MeshInstallationStatus {
+fn reconciled(previous: &MeshInstallationStatus, health: &Health, was_ready: bool) -> MeshInstallationStatus {
     let version = semver::Version::new(1, 31, 2);
-    let course = Course::Followed { plan: &plan(), health, version: &version, proved };
-    rollup(&about(previous, 3, course), &now())
+    let outcome = ReconcileOutcome::Reconciled { plan: &plan(), health, version: &version, was_ready };
+    rollup(&input(previous, 3, outcome), &now())
 }
 
 fn ready(status: &MeshInstallationStatus) -> (&str, &str) {
@@ -68,95 +68,101 @@ fn ready(status: &MeshInstallationStatus) -> (&str, &str) {
     (&ready.status, &ready.reason)
 }
 
-fn blocked(reason: Reason) -> Health {
+fn blocked_by(reason: Reason) -> Health {
     health(vec![Blocker { reason, message: "x".into() }])
 }
 
 #[test]
-fn proxies_are_outdated_when_the_version_that_runs_is_another() {
+fn compares_proxies_with_active_version() {
     let version = semver::Version::new(1, 31, 2);
     let seen = |previous: &MeshInstallationStatus, versions: &[&str], blockers| {
         let health = health(blockers);
-        let course = Course::Followed { plan: &plan(), health: &health, version: &version, proved: false };
+        let outcome =
+            ReconcileOutcome::Reconciled { plan: &plan(), health: &health, version: &version, was_ready: false };
         let versions = versions.iter().map(|v| (*v).to_owned()).collect();
-        let proxies = Some(Seen { versions, message: None });
-        rollup(&Report { proxies, ..about(previous, 3, course) }, &now())
+        let proxies = Some(ReportedProxies { versions, message: None });
+        rollup(&StatusInput { proxies, ..input(previous, 3, outcome) }, &now())
     };
     let new = MeshInstallationStatus::default();
     let outdated = |status: &MeshInstallationStatus| status.proxies.as_ref().map(|proxies| proxies.outdated);
     let waiting = vec![Blocker { reason: Reason::WaitingForRollout, message: String::new() }];
-    assert_eq!(outdated(&seen(&new, &["1.30.0"], waiting)), Some(false), "nothing runs that they could be behind");
+    assert_eq!(outdated(&seen(&new, &["1.30.0"], waiting)), Some(false), "no version is active");
     assert_eq!(outdated(&seen(&new, &["1.30.0", "1.31.2"], vec![])), Some(true));
     let ready = seen(&new, &["1.31.2", "Unknown"], vec![]);
-    assert_eq!(outdated(&ready), Some(false), "what isn't known is not called outdated");
-    assert_eq!(outdated(&follow(&ready, &health(vec![]), true)), Some(false), "and stands until somebody looks again");
+    assert_eq!(outdated(&ready), Some(false), "an unknown version is not outdated");
+    assert_eq!(outdated(&reconciled(&ready, &health(vec![]), true)), Some(false), "stays until the next check");
 }
 
 #[test]
-fn an_installation_in_progress_is_unknown_and_then_ready_with_its_version() {
-    let first = follow(&MeshInstallationStatus::default(), &blocked(Reason::WaitingForRollout), false);
+fn install_is_unknown_then_ready() {
+    let first = reconciled(&MeshInstallationStatus::default(), &blocked_by(Reason::WaitingForRollout), false);
     assert_eq!(ready(&first), ("Unknown", "WaitingForRollout"));
     assert_eq!(first.phase, Some(Phase::Installing));
     assert_eq!(first.version.running, None);
-    let second = follow(&first, &health(vec![]), false);
+    let second = reconciled(&first, &health(vec![]), false);
     assert_eq!(ready(&second), ("True", "Healthy"));
     assert_eq!(second.version.running.as_deref(), Some("1.31.2"));
     assert_eq!(second.observed_generation, 3);
 }
 
 #[test]
-fn a_spec_that_was_ready_before_is_not_ready_when_something_breaks() {
-    let status = follow(&MeshInstallationStatus::default(), &blocked(Reason::WaitingForRollout), true);
+fn ready_turns_false_when_mesh_breaks() {
+    let status = reconciled(&MeshInstallationStatus::default(), &blocked_by(Reason::WaitingForRollout), true);
     assert_eq!(ready(&status), ("False", "WaitingForRollout"));
     assert_eq!(status.phase, Some(Phase::Degraded));
 }
 
 #[test]
-fn a_missing_right_stalls_a_spec_that_was_never_ready_and_degrades_one_that_was() {
-    let first = follow(&MeshInstallationStatus::default(), &blocked(Reason::Forbidden), false);
+fn missing_permission_stalls_new_spec() {
+    let first = reconciled(&MeshInstallationStatus::default(), &blocked_by(Reason::Forbidden), false);
     assert_eq!((ready(&first), first.phase), (("False", "Forbidden"), Some(Phase::Stalled)));
     assert!(get(&first.conditions, ConditionType::Stalled).is_some());
-    let later = follow(&MeshInstallationStatus::default(), &blocked(Reason::Forbidden), true);
+    let later = reconciled(&MeshInstallationStatus::default(), &blocked_by(Reason::Forbidden), true);
     assert_eq!((ready(&later), later.phase), (("False", "Forbidden"), Some(Phase::Degraded)));
     assert!(get(&later.conditions, ConditionType::Reconciling).is_some());
 }
 
 #[test]
-fn a_probe_under_way_takes_nothing_back_from_a_ready_mesh() {
-    let before = follow(&MeshInstallationStatus::default(), &health(vec![]), true);
-    assert_eq!(follow(&before, &blocked(Reason::Applying), true), before);
-    let lost = follow(&MeshInstallationStatus::default(), &blocked(Reason::Applying), true);
-    assert_eq!(ready(&lost).0, "Unknown", "a lost status is measured anew");
-    let broken = follow(&MeshInstallationStatus::default(), &blocked(Reason::WaitingForRollout), true);
-    assert_eq!(ready(&follow(&broken, &blocked(Reason::Applying), true)).0, "False", "nor does it mend one");
+fn pending_check_keeps_ready() {
+    let previous_status = reconciled(&MeshInstallationStatus::default(), &health(vec![]), true);
+    assert_eq!(reconciled(&previous_status, &blocked_by(Reason::Applying), true), previous_status);
+    let lost = reconciled(&MeshInstallationStatus::default(), &blocked_by(Reason::Applying), true);
+    assert_eq!(ready(&lost).0, "Unknown", "a lost status is measured again");
+    let broken = reconciled(&MeshInstallationStatus::default(), &blocked_by(Reason::WaitingForRollout), true);
+    assert_eq!(
+        ready(&reconciled(&broken, &blocked_by(Reason::Applying), true)).0,
+        "False",
+        "a pending check does not set Ready"
+    );
 }
 
 #[test]
-fn what_the_spec_no_longer_asks_for_is_progress_until_it_is_gone() {
+fn pending_deletion_is_progress() {
     let key = crate::mesh::object::ObjectKey { kind: Kind::Service, namespace: Some("edge".into()), name: "g".into() };
-    let going = Plan { leaving: vec![key], ..plan() };
+    let plan_with_deletion = Plan { terminating: vec![key], ..plan() };
     let (previous, version, fine) = (MeshInstallationStatus::default(), semver::Version::new(1, 31, 2), health(vec![]));
-    let course = Course::Followed { plan: &going, health: &fine, version: &version, proved: true };
-    let report = about(&previous, 3, course);
+    let outcome =
+        ReconcileOutcome::Reconciled { plan: &plan_with_deletion, health: &fine, version: &version, was_ready: true };
+    let report = input(&previous, 3, outcome);
     let status = rollup(&report, &now());
     assert_eq!(ready(&status), ("Unknown", "Pruning"));
     assert!(status.message.unwrap().contains("Service edge/g"));
 }
 
 #[test]
-fn a_refused_probe_is_unknown_and_no_failure_of_the_mesh() {
-    let status = follow(&MeshInstallationStatus::default(), &blocked(Reason::ProbeRefused), true);
-    assert_eq!(ready(&status), ("Unknown", "ProbeRefused"));
+fn denied_check_leaves_ready_unknown() {
+    let status = reconciled(&MeshInstallationStatus::default(), &blocked_by(Reason::InjectionCheckDenied), true);
+    assert_eq!(ready(&status), ("Unknown", "InjectionCheckDenied"));
     assert_eq!(get(&status.conditions, ConditionType::Available).unwrap().status, "True");
 }
 
 #[test]
-fn a_stalled_spec_keeps_the_running_mesh_available() {
+fn stalled_spec_keeps_mesh_available() {
     let running = health(vec![]);
     let blocker = Blocker { reason: Reason::VersionNotInCatalog, message: "no".into() };
-    let course = Course::Stalled { blocker, running: Some(&running) };
+    let outcome = ReconcileOutcome::Stalled { blocker, running: Some(&running) };
     let previous = MeshInstallationStatus::default();
-    let report = about(&previous, 4, course);
+    let report = input(&previous, 4, outcome);
     let status = rollup(&report, &now());
     assert_eq!(ready(&status), ("False", "VersionNotInCatalog"));
     assert_eq!(get(&status.conditions, ConditionType::Available).unwrap().status, "True");
@@ -164,40 +170,40 @@ fn a_stalled_spec_keeps_the_running_mesh_available() {
 }
 
 #[test]
-fn a_warning_is_pointed_at_and_stands_until_somebody_has_looked_again() {
+fn warnings_stay_until_next_check() {
     let warned = Health { warnings: Some(vec!["x".into()]), ..health(vec![]) };
-    let first = follow(&MeshInstallationStatus::default(), &warned, true);
+    let first = reconciled(&MeshInstallationStatus::default(), &warned, true);
     assert_eq!(first.platform.name.as_deref(), Some("kind"));
-    assert_eq!(first.message.as_deref(), Some("Istio 1.31.2 is ready, but read status.platform.warnings"));
+    assert_eq!(first.message.as_deref(), Some("Istio 1.31.2 is ready. See status.platform.warnings"));
     assert_eq!(ready(&first), ("True", "Healthy"));
-    let second = follow(&first, &health(vec![]), true);
+    let second = reconciled(&first, &health(vec![]), true);
     assert_eq!((&second.platform.warnings, &second.message), (&vec!["x".to_owned()], &first.message));
-    let mended = Health { warnings: Some(vec![]), ..health(vec![]) };
-    let third = follow(&second, &mended, true);
+    let cleared = Health { warnings: Some(vec![]), ..health(vec![]) };
+    let third = reconciled(&second, &cleared, true);
     assert_eq!(third.platform.warnings, [""; 0]);
     assert_eq!(third.message.as_deref(), Some("Istio 1.31.2 is ready"));
 }
 
 #[test]
-fn an_add_on_that_lags_is_told_and_the_mesh_is_ready_all_the_same() {
-    let mut lame = health(vec![]);
-    lame.lagging.insert("kiali".into(), "kiali: its pod is not ready".into());
-    lame.excuse("prometheus", "no right");
-    let status = follow(&MeshInstallationStatus::default(), &lame, true);
+fn unready_add_on_does_not_block_ready() {
+    let mut unready = health(vec![]);
+    unready.unready_add_ons.insert("kiali".into(), "kiali: its pod is not ready".into());
+    unready.add_add_on_failure("prometheus", "forbidden");
+    let status = reconciled(&MeshInstallationStatus::default(), &unready, true);
     assert_eq!(ready(&status), ("True", "Healthy"));
-    let message = "Istio 1.31.2 is ready; of its add-ons, kiali: its pod is not ready, prometheus: no right";
+    let message = "Istio 1.31.2 is ready. Add-ons not ready: kiali: its pod is not ready, prometheus: forbidden";
     assert_eq!(status.message.as_deref(), Some(message));
 }
 
 #[test]
-fn a_write_that_failed_is_in_the_way_unless_it_is_an_add_ons() {
+fn failed_write_blocks_unless_of_add_on() {
     let fails = |component: &Component| {
         let owner = Owner { installation: "mesh".into(), uid: "u".into(), release: semver::Version::new(1, 31, 2) };
         let object = serde_json::json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}});
-        let desired = Arc::new(Desired::admit(object, component, &owner, "istio-system").unwrap());
+        let desired = Arc::new(DesiredObject::from_rendered(object, component, &owner, "istio-system").unwrap());
         let failure = ApplyError::NotServed { key: desired.key.clone() };
         let mut plan = plan();
-        plan.steps = vec![Step { desired, action: Action::Create }];
+        plan.steps = vec![PlanStep { desired, action: PlanAction::Create }];
         plan.state.failures = vec![failure];
         (plan.failure().is_some(), plan.failed_add_ons().map(|(name, _)| name.to_owned()).collect::<Vec<_>>())
     };
@@ -206,37 +212,37 @@ fn a_write_that_failed_is_in_the_way_unless_it_is_an_add_ons() {
 }
 
 #[test]
-fn the_same_report_gives_the_same_status() {
-    let once = follow(&MeshInstallationStatus::default(), &health(vec![]), true);
-    assert_eq!(follow(&once, &health(vec![]), true), once);
+fn same_input_gives_same_status() {
+    let once = reconciled(&MeshInstallationStatus::default(), &health(vec![]), true);
+    assert_eq!(reconciled(&once, &health(vec![]), true), once);
 }
 
 #[test]
-fn a_first_control_plane_that_begins_to_serve_is_progress_and_one_that_ceases_to_is_a_turn() {
-    let starting = Health { available: false, ..blocked(Reason::WaitingForRollout) };
-    let serving = blocked(Reason::WaitingForCaBundle);
-    let first = follow(&MeshInstallationStatus::default(), &starting, false);
-    assert!(is_turn(&MeshInstallationStatus::default(), &first));
-    let second = follow(&first, &serving, false);
-    assert!(first != second && !is_turn(&first, &second));
-    let ready = follow(&second, &health(vec![]), false);
-    assert!(is_turn(&second, &ready));
-    let gone = MeshInstallationStatus { phase: ready.phase, ..follow(&ready, &starting, true) };
-    assert!(is_turn(&ready, &gone));
+fn first_available_control_plane_is_progress() {
+    let starting = Health { available: false, ..blocked_by(Reason::WaitingForRollout) };
+    let serving = blocked_by(Reason::WaitingForCABundle);
+    let first = reconciled(&MeshInstallationStatus::default(), &starting, false);
+    assert!(is_significant_change(&MeshInstallationStatus::default(), &first));
+    let second = reconciled(&first, &serving, false);
+    assert!(first != second && !is_significant_change(&first, &second));
+    let ready = reconciled(&second, &health(vec![]), false);
+    assert!(is_significant_change(&second, &ready));
+    let gone = MeshInstallationStatus { phase: ready.phase, ..reconciled(&ready, &starting, true) };
+    assert!(is_significant_change(&ready, &gone));
 }
 
 #[test]
-fn a_spec_whose_release_a_registry_withholds_waits_while_the_running_mesh_is_measured() {
-    let before = follow(&MeshInstallationStatus::default(), &health(vec![]), true);
-    let told = |proved, running| {
-        let blocker = Blocker { reason: Reason::RegistryFailed, message: "x".into() };
-        rollup(&about(&before, 4, Course::Hindered { blocker, proved, running }), &now())
+fn registry_error_keeps_measuring_active_mesh() {
+    let previous_status = reconciled(&MeshInstallationStatus::default(), &health(vec![]), true);
+    let status_of = |was_ready, running| {
+        let blocker = Blocker { reason: Reason::RegistryError, message: "x".into() };
+        rollup(&input(&previous_status, 4, ReconcileOutcome::Blocked { blocker, was_ready, running }), &now())
     };
     let gone = Health { available: false, ..health(vec![]) };
-    let new_spec = told(false, Some(&gone));
-    assert_eq!((ready(&new_spec), new_spec.phase), (("Unknown", "RegistryFailed"), Some(Phase::Updating)));
+    let new_spec = status_of(false, Some(&gone));
+    assert_eq!((ready(&new_spec), new_spec.phase), (("Unknown", "RegistryError"), Some(Phase::Updating)));
     assert_eq!(get(&new_spec.conditions, ConditionType::Available).unwrap().status, "False");
-    let old_spec = told(true, None);
-    assert_eq!((ready(&old_spec), old_spec.phase), (("False", "RegistryFailed"), Some(Phase::Degraded)));
+    let old_spec = status_of(true, None);
+    assert_eq!((ready(&old_spec), old_spec.phase), (("False", "RegistryError"), Some(Phase::Degraded)));
     assert_eq!(get(&old_spec.conditions, ConditionType::Available).unwrap().status, "True");
 }

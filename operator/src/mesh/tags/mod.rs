@@ -1,19 +1,19 @@
-//! PURE: which installation answers for a revision tag, and how one comes to answer for it after another without a pod
-//! being refused or let through in between.
+//! Revision tags: which installation owns a tag, and how a tag moves to another installation without a pod being denied
+//! or admitted without a proxy in between. Pure.
 //!
-//! The default is a tag too: whoever lists the tag `default` answers `istio-injection=enabled`, and where nobody does, it
-//! is the installation without a revision, by the webhook of its own. Nothing of a move is remembered: every step of it
-//! follows from the specs and from the webhooks that are live.
+//! The default revision is a tag too: the owner of the tag `default` injects namespaces with `istio-injection=enabled`.
+//! Without that tag the installation without a revision does, by its own webhook. A move has no state of its own: each
+//! step follows from the specs and the live webhooks.
 //!
-//! 1. The new holder waits until its own injection is proved; the old one goes on answering.
-//! 2. Where both webhooks are one object (a tag's name is in its own name, as the namespace is), the new holder turns it
-//!    to its own istiod with one write. Where they are two, the new one begins deactivated, since it would refuse pods
-//!    until istiod has filled in its certificate, and is activated once that is there.
-//! 3. The old holder takes its webhook away when the new one answers; that of an installation without revision stays, and
-//!    is deactivated, as istioctl does it.
+//! 1. The new owner waits until its own revision injects. The old owner's webhook stays active.
+//! 2. If both webhooks are the same object (its name contains the tag and the namespace), the new owner changes it to
+//!    its own istiod in one write. Otherwise the new webhook is created deactivated, since it would deny pods until
+//!    istiod has set its caBundle, and is then activated.
+//! 3. The old owner deletes its webhook once the new one is active. An installation without a revision deactivates its
+//!    webhook instead, as istioctl does.
 
-mod arrangement;
-mod standing;
+mod assignment;
+mod ownership;
 
-pub use arrangement::{Arrangement, DEACTIVATED_LABEL, arrange, awaited, deactivated};
-pub use standing::{Injector, Standing};
+pub use assignment::{DEACTIVATED_LABEL, ObjectAssignment, assign_objects, awaited_tags, deactivate};
+pub use ownership::{Injector, TagOwnership};

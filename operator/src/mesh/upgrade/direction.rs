@@ -1,48 +1,58 @@
-//! Whether control planes or their configuration go first.
+//! Whether a change is an upgrade or a rollback.
 //!
-//! A new injection template can name what an older istiod doesn't know, which then refuses every pod; an older template is
-//! understood by all. So the configuration goes first only to where every istiod that may serve can read it: back.
+//! A newer injection template can use fields that an older istiod doesn't know, which then denies every pod; an older
+//! template is understood by all. So the configuration is updated first only on a rollback.
 
 use meshwright_api::UpgradeDirection;
 use semver::Version;
 
-use crate::mesh::live::{Facts, LiveObjects};
 use crate::mesh::object::Component;
+use crate::mesh::observed::{ObjectState, ObservedObjects};
 
-/// The direction to `to`. `proved`: the release that was Ready last, whose pods may serve while a rollout isn't complete.
-/// `given_up`: a newer release was begun with, so that something of it may be there.
+/// The direction of the change to `to`. `last_known_good` is the release that was Ready last, whose pods may still run
+/// during a rollout. `newer_abandoned`: the rollout of a newer release was started and given up.
 #[must_use]
-pub fn direction(to: &Version, live: &LiveObjects, proved: Option<&Version>, given_up: bool) -> UpgradeDirection {
-    let istiod = || live.iter().filter(|(_, live)| live.marks.component == Some(Component::Istiod));
-    let newer_configuration = istiod()
-        .any(|(key, live)| key.is_injector_configuration() && live.marks.release.as_ref().is_some_and(|is| is > to));
+pub fn direction(
+    to: &Version,
+    live: &ObservedObjects,
+    last_known_good: Option<&Version>,
+    newer_abandoned: bool,
+) -> UpgradeDirection {
+    let istiod = || live.iter().filter(|(_, live)| live.ownership.component == Some(Component::Istiod));
+    let newer_configuration = istiod().any(|(key, live)| {
+        key.is_injector_configuration() && live.ownership.release.as_ref().is_some_and(|is| is > to)
+    });
     let control_planes = || {
-        istiod().filter_map(|(_, live)| match &live.facts {
-            Facts::Workload(workload) => Some((live.marks.release.as_ref()?, workload)),
+        istiod().filter_map(|(_, live)| match &live.state {
+            ObjectState::Workload(workload) => Some((live.ownership.release.as_ref()?, workload)),
             _ => None,
         })
     };
-    let newer = given_up || control_planes().any(|(release, workload)| workload.available > 0 && release > to);
-    // One that doesn't serve yet may do so at any moment.
+    let newer = newer_abandoned || control_planes().any(|(release, workload)| workload.available > 0 && release > to);
+    // An unavailable one may become available at any time.
     let older = control_planes().any(|(release, workload)| {
-        let oldest = if workload.complete() { release } else { proved.map_or(release, |proved| proved.min(release)) };
+        let oldest = if workload.complete() {
+            release
+        } else {
+            last_known_good.map_or(release, |last_known_good| last_known_good.min(release))
+        };
         oldest < to
     });
-    if newer_configuration || (newer && !older) { UpgradeDirection::Back } else { UpgradeDirection::Forward }
+    if newer_configuration || (newer && !older) { UpgradeDirection::Rollback } else { UpgradeDirection::Forward }
 }
 
 #[cfg(test)]
 mod tests {
-    use UpgradeDirection::{Back, Forward};
+    use UpgradeDirection::{Forward, Rollback};
     use serde_json::{Value, json};
 
     use super::*;
     use crate::mesh::kind::Kind;
-    use crate::mesh::live::Live;
     use crate::mesh::object::ObjectKey;
+    use crate::mesh::observed::ObservedObject;
 
-    /// istiod's Deployment and its injector's configuration, each of a release.
-    fn mesh(istiod: &str, pods: &Value, configuration: &str) -> LiveObjects {
+    /// istiod's Deployment and the injector's ConfigMap, each of the given release.
+    fn mesh(istiod: &str, pods: &Value, configuration: &str) -> ObservedObjects {
         let object = |kind: Kind, name: &str, release: &str, status: &Value| {
             let object = json!({
                 "metadata": {
@@ -53,9 +63,9 @@ mod tests {
                 "spec": {"replicas": 1}, "status": status,
             });
             let key = ObjectKey { kind, namespace: Some("istio-system".into()), name: name.into() };
-            (key, Live::of(kind, &object, None, None))
+            (key, ObservedObject::of(kind, &object, None, None))
         };
-        LiveObjects::from([
+        ObservedObjects::from([
             object(Kind::Deployment, "istiod", istiod, pods),
             object(Kind::ConfigMap, "istio-sidecar-injector", configuration, &json!({})),
         ])
@@ -65,36 +75,36 @@ mod tests {
         json!({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1})
     }
 
-    /// The new pod isn't there yet, and the old one serves.
-    fn rolling() -> Value {
+    /// The new pod is not available yet, and the old one is.
+    fn rollout_in_progress() -> Value {
         json!({"observedGeneration": 1, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1})
     }
 
-    fn to(to: &str, live: &LiveObjects, given_up: bool) -> UpgradeDirection {
-        direction(&to.parse().unwrap(), live, Some(&Version::new(1, 31, 0)), given_up)
+    fn to(to: &str, live: &ObservedObjects, newer_abandoned: bool) -> UpgradeDirection {
+        direction(&to.parse().unwrap(), live, Some(&Version::new(1, 31, 0)), newer_abandoned)
     }
 
     #[test]
-    fn to_a_newer_release_istiod_goes_first_and_to_an_older_one_its_configuration() {
+    fn newer_release_is_forward_older_is_rollback() {
         let mesh = mesh("1.32.1", &rolled_out(), "1.32.1");
         assert_eq!(to("1.32.2", &mesh, false), Forward);
-        assert_eq!(to("1.32.0", &mesh, false), Back);
+        assert_eq!(to("1.32.0", &mesh, false), Rollback);
     }
 
     #[test]
-    fn a_release_that_was_merely_begun_doesnt_turn_what_is_newer_than_all_that_serves() {
-        // Nothing of 1.32.2 is there yet, or only a pod that doesn't serve: 1.31.0 does, and couldn't read 1.32.1.
+    fn abandoned_rollout_does_not_reverse_direction() {
+        // 1.32.2 has no available pod; 1.31.0 has, and can't read the template of 1.32.1.
         assert_eq!(to("1.32.1", &mesh("1.31.0", &rolled_out(), "1.31.0"), true), Forward);
-        assert_eq!(to("1.32.1", &mesh("1.32.2", &rolling(), "1.31.0"), true), Forward);
-        // Where all of it serves, 1.32.1 is a step back.
-        assert_eq!(to("1.32.1", &mesh("1.32.2", &rolled_out(), "1.31.0"), true), Back);
+        assert_eq!(to("1.32.1", &mesh("1.32.2", &rollout_in_progress(), "1.31.0"), true), Forward);
+        // Once 1.32.2 is rolled out, 1.32.1 is a rollback.
+        assert_eq!(to("1.32.1", &mesh("1.32.2", &rolled_out(), "1.31.0"), true), Rollback);
     }
 
     #[test]
-    fn a_given_up_release_is_gone_back_from_with_its_configuration_first() {
-        assert_eq!(to("1.31.0", &mesh("1.32.2", &rolling(), "1.31.0"), true), Back);
-        assert_eq!(to("1.31.0", &mesh("1.31.0", &rolling(), "1.31.0"), true), Back);
-        // A pod of 1.32.2 has crashed, and its configuration is in force.
-        assert_eq!(to("1.32.1", &mesh("1.32.2", &rolling(), "1.32.2"), false), Back);
+    fn abandoned_release_is_rolled_back() {
+        assert_eq!(to("1.31.0", &mesh("1.32.2", &rollout_in_progress(), "1.31.0"), true), Rollback);
+        assert_eq!(to("1.31.0", &mesh("1.31.0", &rollout_in_progress(), "1.31.0"), true), Rollback);
+        // A pod of 1.32.2 has crashed, and its configuration is applied.
+        assert_eq!(to("1.32.1", &mesh("1.32.2", &rollout_in_progress(), "1.32.2"), false), Rollback);
     }
 }

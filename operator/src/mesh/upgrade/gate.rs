@@ -1,117 +1,119 @@
-//! What each step waits for, measured on live objects.
+//! The gate of each step, measured on live objects.
 
 use std::sync::Arc;
 
+use meshwright_api::UpgradeStep;
 use meshwright_api::conditions::Reason;
-use meshwright_api::{UpgradeDirection, UpgradeStep};
 
-use super::route::Route;
-use super::step::Step;
-use crate::mesh::health::{Blocker, Injection, injection_blocker, serves, waiting_for};
-use crate::mesh::live::{Facts, LiveObjects};
-use crate::mesh::object::Desired;
-use crate::mesh::probe::Outcome;
+use super::configuration_order::ConfigurationOrder;
+use super::plan::UpgradePlan;
+use super::step::RolloutStep;
+use crate::mesh::health::{Blocker, Injection, injection_blocker, is_workload_ready, waiting_for};
+use crate::mesh::injection_check::InjectionOutcome;
+use crate::mesh::object::DesiredObject;
+use crate::mesh::observed::{ObjectState, ObservedObjects};
 
-/// Where a mesh is on its way.
+/// The step that an upgrade is at.
 #[derive(Debug)]
-pub struct Position {
-    /// Place of the step among the route's.
-    pub at: usize,
-    /// The step.
-    pub step: Step,
-    /// What the first step that isn't done waits for.
+pub struct CurrentStep {
+    /// Index of the step in the plan.
+    pub index: usize,
+    /// Name of the step.
+    pub step: RolloutStep,
+    /// What the first incomplete step waits for.
     pub blocker: Blocker,
-    /// It is the step that waits, and waiting doesn't mend it.
-    pub in_vain: bool,
-    /// What is desired now.
-    pub desired: Vec<Arc<Desired>>,
+    /// The step has failed permanently, so that its deadline need not pass.
+    pub cannot_succeed: bool,
+    /// The objects desired in this step.
+    pub desired: Vec<Arc<DesiredObject>>,
 }
 
-/// Where a mesh is: at the first step that isn't done, or at `furthest`, one that was reached before and that it doesn't
-/// fall behind. `None` when every step is done, but for the clean-up. `injection` tells what is known of injection while
-/// these objects are desired.
+/// The current step: the first incomplete one, but none before `min_step`, which was reached earlier. `None` when only
+/// the clean-up is left. `injection` returns the state of injection for the given desired objects.
 #[must_use]
-pub fn position(
-    route: &Route,
-    live: &LiveObjects,
-    injection: impl Fn(&[Arc<Desired>]) -> Injection,
-    furthest: Option<&Step>,
-) -> Option<Position> {
-    if furthest.is_some_and(|step| step.name == UpgradeStep::CleanUp) {
+pub fn current_step(
+    plan: &UpgradePlan,
+    live: &ObservedObjects,
+    injection: impl Fn(&[Arc<DesiredObject>]) -> Injection,
+    min_step: Option<&RolloutStep>,
+) -> Option<CurrentStep> {
+    if min_step.is_some_and(|step| step.name == UpgradeStep::CleanUp) {
         return None;
     }
-    let reached = furthest.and_then(|step| route.steps.iter().position(|of| of == step)).unwrap_or_default();
-    let (first, blocker) = route.steps.iter().enumerate().find_map(|(at, step)| {
-        let desired = route.desired(at, live);
-        let blocker = gate(route, at, step, &desired, live, &injection)?;
-        Some((at, blocker))
+    let min_index = min_step.and_then(|step| plan.steps.iter().position(|of| of == step)).unwrap_or_default();
+    let (first_open, blocker) = plan.steps.iter().enumerate().find_map(|(index, step)| {
+        let desired = plan.desired(index, live);
+        let blocker = gate(plan, index, step, &desired, live, &injection)?;
+        Some((index, blocker))
     })?;
-    let at = first.max(reached);
-    let step = route.steps.get(at)?.clone();
-    let desired = route.desired(at, live);
-    let in_vain = at == first
-        && step.name == UpgradeStep::Injection
-        && injection(&route.of_target(&desired, live)).is_refused_for_good();
-    Some(Position { at, step, blocker, in_vain, desired })
+    let index = first_open.max(min_index);
+    let step = plan.steps.get(index)?.clone();
+    let desired = plan.desired(index, live);
+    let cannot_succeed = index == first_open
+        && step.name == UpgradeStep::InjectionCheck
+        && injection(&plan.target_objects(&desired, live)).is_permanently_denied();
+    Some(CurrentStep { index, step, blocker, cannot_succeed, desired })
 }
 
 fn gate(
-    route: &Route,
-    at: usize,
-    step: &Step,
-    desired: &[Arc<Desired>],
-    live: &LiveObjects,
-    injection: impl Fn(&[Arc<Desired>]) -> Injection,
+    plan: &UpgradePlan,
+    index: usize,
+    step: &RolloutStep,
+    desired: &[Arc<DesiredObject>],
+    live: &ObservedObjects,
+    injection: impl Fn(&[Arc<DesiredObject>]) -> Injection,
 ) -> Option<Blocker> {
-    let open: Vec<&Arc<Desired>> = route
-        .moved_by(at)
-        .filter(|desired| !live.get(&desired.key).is_some_and(|live| route.has_moved(desired, live)))
+    let pending: Vec<&Arc<DesiredObject>> = plan
+        .objects_of_step(index)
+        .filter(|desired| !live.get(&desired.key).is_some_and(|live| plan.is_updated(desired, live)))
         .collect();
-    if let Some(first) = open.first() {
-        let more = if open.len() > 1 { format!(" and {} more", open.len() - 1) } else { String::new() };
-        let message = format!("{}{more} to be written", first.key);
+    if let Some(first) = pending.first() {
+        let more = if pending.len() > 1 { format!(" and {} more", pending.len() - 1) } else { String::new() };
+        let message = format!("applying {}{more}", first.key);
         return Some(Blocker { reason: Reason::Applying, message });
     }
-    let facts = |desired: &Arc<Desired>| live.get(&desired.key).map(|live| &live.facts);
+    let state_of = |desired: &Arc<DesiredObject>| live.get(&desired.key).map(|live| &live.state);
     match step.name {
-        UpgradeStep::Definitions => {
-            let closed =
-                route.moved_by(at).find(|d| matches!(facts(d), Some(Facts::Definition { established: false })))?;
-            let message = format!("{} is not served yet", closed.key);
-            Some(Blocker { reason: Reason::WaitingForCrds, message })
+        UpgradeStep::Crds => {
+            let crd = plan
+                .objects_of_step(index)
+                .find(|d| matches!(state_of(d), Some(ObjectState::Crd { established: false })))?;
+            let message = format!("{} is not established yet", crd.key);
+            Some(Blocker { reason: Reason::WaitingForCRDs, message })
         }
-        UpgradeStep::Injection => {
-            let injection = injection(&route.of_target(desired, live));
+        UpgradeStep::InjectionCheck => {
+            let injection = injection(&plan.target_objects(desired, live));
             match &injection {
-                // Told in status, and no fault of the new spec.
-                Injection::Seen(Outcome::RefusedByOther { .. } | Outcome::Excluded { .. } | Outcome::NotAllowed(_)) => {
-                    None
-                }
+                // Reported in status; not caused by the new spec.
+                Injection::Checked(
+                    InjectionOutcome::DeniedByOther { .. }
+                    | InjectionOutcome::NamespaceExcluded { .. }
+                    | InjectionOutcome::CheckForbidden(_),
+                ) => None,
                 _ => injection_blocker(&injection),
             }
         }
-        UpgradeStep::Configuration if route.direction == UpgradeDirection::Forward => {
-            route.moved_by(at).find_map(|desired| match facts(desired)? {
-                Facts::Webhooks { without_ca, .. } if !without_ca.is_empty() => Some(Blocker {
-                    reason: Reason::WaitingForCaBundle,
+        UpgradeStep::Configuration if plan.order == ConfigurationOrder::AfterControlPlane => {
+            plan.objects_of_step(index).find_map(|desired| match state_of(desired)? {
+                ObjectState::Webhooks { without_ca, .. } if !without_ca.is_empty() => Some(Blocker {
+                    reason: Reason::WaitingForCABundle,
                     message: format!("{}: istiod has not set the caBundle of {}", desired.key, without_ca.join(", ")),
                 }),
                 _ => None,
             })
         }
         UpgradeStep::ControlPlane | UpgradeStep::Cni | UpgradeStep::Ztunnel | UpgradeStep::Gateway => {
-            route.moved_by(at).find_map(|moved| match facts(moved)? {
-                Facts::Workload(workload) => {
-                    (!serves(desired, &moved.key, workload)).then(|| waiting_for(&moved.key.name, Some(workload)))
-                }
+            plan.objects_of_step(index).find_map(|object| match state_of(object)? {
+                ObjectState::Workload(workload) => (!is_workload_ready(desired, &object.key, workload))
+                    .then(|| waiting_for(&object.key.name, Some(workload))),
                 _ => None,
             })
         }
         UpgradeStep::Tags => {
-            let awake = route.awake(live).next()?;
-            let message = format!("{awake} still answers for the default");
+            let active_injector = plan.active_injectors(live).next()?;
+            let message = format!("{active_injector} still serves the tag default");
             Some(Blocker { reason: Reason::Applying, message })
         }
-        UpgradeStep::Rights | UpgradeStep::Configuration | UpgradeStep::CleanUp => None,
+        UpgradeStep::Rbac | UpgradeStep::Configuration | UpgradeStep::CleanUp => None,
     }
 }

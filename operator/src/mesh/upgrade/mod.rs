@@ -1,30 +1,33 @@
-//! Moving a running mesh to a changed spec, and back. Pure.
+//! Upgrades and rollbacks: rolling out a changed spec step by step, and back. Pure.
 //!
-//! What is desired *now* is a function of what ran, what is to run, and the step; the step is the first whose gate is not
-//! passed, measured on live objects. So nothing of the way itself needs to be remembered: an operator that is killed at
-//! any point goes on where the objects are.
+//! The desired objects follow from the source revisions, the target revision and the current step, and the current step
+//! is the first whose gate the live objects don't pass. So an upgrade has no state of its own: an operator that is
+//! killed at any point continues from the live objects.
 //!
-//! - [`step`]: the steps, their order forward and back, and which object moves in which
-//! - [`direction`](mod@direction): whether control planes or their configuration go first
-//! - [`route`]: the objects that are desired in a step
+//! - [`step`]: the steps, their order in both directions, and the step of each object
+//! - [`direction`](mod@direction): whether a change is an upgrade or a rollback
+//! - [`configuration_order`]: whether istiod or its configuration is updated first
+//! - [`plan`]: the desired objects of each step
 //! - [`gate`]: what a step waits for
-//! - [`skew`]: from which release one may go to which
-//! - [`progress`]: times and deadlines, as status keeps them
-//! - [`cause`]: why pods don't come up, in words
+//! - [`skew`]: which version changes are allowed
+//! - [`progress`]: times and deadlines in status
+//! - [`pod_failure`]: why pods don't start
 
-pub mod cause;
+pub mod configuration_order;
 pub mod direction;
 pub mod gate;
+pub mod plan;
+pub mod pod_failure;
 pub mod progress;
-pub mod route;
 pub mod skew;
 pub mod step;
 
 #[cfg(test)]
 mod tests;
 
+pub use configuration_order::{ConfigurationOrder, is_down, is_same_release};
 pub use direction::direction;
-pub use gate::{Position, position};
-pub use progress::{Progress, Way};
-pub use route::{Route, with_rules_of};
-pub use step::Step;
+pub use gate::{CurrentStep, current_step};
+pub use plan::{UpgradePlan, with_rules_of};
+pub use progress::{UpgradeProgress, UpgradeRun};
+pub use step::RolloutStep;

@@ -1,4 +1,4 @@
-//! Whole ways, walked through on pretended live objects.
+//! Whole upgrades on simulated live objects.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,22 +8,22 @@ use proptest::prelude::*;
 use semver::Version;
 use serde_json::{Value, json};
 
-use super::{Position, Route, Step, direction, position};
+use super::{ConfigurationOrder, CurrentStep, RolloutStep, UpgradePlan, current_step, direction, is_same_release};
 use crate::mesh::health::Injection;
+use crate::mesh::injection_check::InjectionOutcome;
 use crate::mesh::kind::Kind;
-use crate::mesh::live::{Live, LiveObjects};
-use crate::mesh::object::{Component, Desired, ObjectKey, Owner};
-use crate::mesh::probe::Outcome;
+use crate::mesh::object::{Component, DesiredObject, ObjectKey, Owner};
+use crate::mesh::observed::{ObservedObject, ObservedObjects};
 
 const UID: &str = "u-1";
 
-fn object(component: &Component, release: &Version, object: Value) -> Arc<Desired> {
+fn object(component: &Component, release: &Version, object: Value) -> Arc<DesiredObject> {
     let owner = Owner { installation: "mesh".into(), uid: UID.into(), release: release.clone() };
-    Arc::new(Desired::admit(object, component, &owner, "istio-system").unwrap())
+    Arc::new(DesiredObject::from_rendered(object, component, &owner, "istio-system").unwrap())
 }
 
-/// A mesh of a release: its own role, an object that only it has, istiod, the injector's configuration, a gateway.
-fn mesh(release: &str) -> Vec<Arc<Desired>> {
+/// The objects of a release: a role, an object that only this release has, istiod, the injector's ConfigMap, a gateway.
+fn mesh(release: &str) -> Vec<Arc<DesiredObject>> {
     let version: Version = release.parse().unwrap();
     let of = |component: &Component, value: Value| object(component, &version, value);
     let edge = Component::Gateway("edge".into());
@@ -45,17 +45,17 @@ fn mesh(release: &str) -> Vec<Arc<Desired>> {
     ]
 }
 
-/// What a cluster has, and what of it was seen.
+/// The live objects of a cluster, and the order in which they were applied.
 #[derive(Default)]
-struct Cluster {
+struct SimulatedCluster {
     objects: BTreeMap<ObjectKey, Value>,
-    /// The release of the istiod that serves.
-    serving: Option<Version>,
-    history: Vec<String>,
+    /// The release of the available istiod.
+    active_istiod: Option<Version>,
+    applied: Vec<String>,
 }
 
-impl Cluster {
-    fn apply(&mut self, desired: &[Arc<Desired>]) {
+impl SimulatedCluster {
+    fn apply(&mut self, desired: &[Arc<DesiredObject>]) {
         for wanted in desired {
             let mut value = wanted.value();
             let known = self.objects.get(&wanted.key);
@@ -68,7 +68,7 @@ impl Cluster {
             let rolls = known.is_none_or(|known| known["spec"]["template"] != value["spec"]["template"]);
             value["status"] = match known {
                 Some(known) if !rolls => known["status"].clone(),
-                // The pods of the old template serve on.
+                // The pods of the old template stay available.
                 Some(known) => {
                     json!({"observedGeneration": 1, "availableReplicas": known["status"]["availableReplicas"]})
                 }
@@ -76,7 +76,7 @@ impl Cluster {
             };
             let what = [&value["data"]["release"], &value["spec"]["template"]["spec"]["containers"][0]["image"]];
             let release = what.into_iter().find_map(Value::as_str).unwrap_or_default();
-            self.history.push(format!("{} {release}", wanted.key.name));
+            self.applied.push(format!("{} {release}", wanted.key.name));
             self.objects.insert(wanted.key.clone(), value);
         }
         self.objects.retain(|key, _| desired.iter().any(|wanted| wanted.key == *key));
@@ -87,18 +87,18 @@ impl Cluster {
         istiod.unwrap().1
     }
 
-    fn lose(&mut self, key: &ObjectKey) {
+    fn delete(&mut self, key: &ObjectKey) {
         self.objects.remove(key);
         if key.name == "istiod" && key.kind == Kind::Deployment {
-            self.serving = None;
+            self.active_istiod = None;
         }
     }
 
-    /// Whether the istiod that serves understands the injection template that is in force.
-    fn is_understood(&self) -> bool {
+    /// Whether the available istiod understands the applied injection template.
+    fn template_is_understood(&self) -> bool {
         let injector = self.objects.iter().find(|(key, _)| key.is_injector_configuration());
         let template = injector.and_then(|(_, map)| map["data"]["release"].as_str()?.parse::<Version>().ok());
-        self.serving.as_ref().zip(template).is_none_or(|(serving, template)| template <= *serving)
+        self.active_istiod.as_ref().zip(template).is_none_or(|(active_istiod, template)| template <= *active_istiod)
     }
 
     fn roll_out(&mut self) {
@@ -106,7 +106,7 @@ impl Cluster {
             if key.kind == Kind::Deployment {
                 if key.name == "istiod" {
                     let image = value["spec"]["template"]["spec"]["containers"][0]["image"].as_str();
-                    self.serving = image.and_then(|image| image.parse().ok());
+                    self.active_istiod = image.and_then(|image| image.parse().ok());
                 }
                 value["status"] =
                     json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1});
@@ -114,61 +114,82 @@ impl Cluster {
         }
     }
 
-    fn live(&self) -> LiveObjects {
-        self.objects.iter().map(|(key, value)| (key.clone(), Live::of(key.kind, value, None, None))).collect()
+    fn live(&self) -> ObservedObjects {
+        self.objects.iter().map(|(key, value)| (key.clone(), ObservedObject::of(key.kind, value, None, None))).collect()
     }
 
     fn hashes(&self) -> Vec<(ObjectKey, Option<String>)> {
-        self.live().into_iter().map(|(key, live)| (key, live.marks.hash)).collect()
+        self.live().into_iter().map(|(key, live)| (key, live.ownership.hash)).collect()
     }
 }
 
-fn hashes(of: &[Arc<Desired>]) -> Vec<(ObjectKey, Option<String>)> {
+fn hashes(of: &[Arc<DesiredObject>]) -> Vec<(ObjectKey, Option<String>)> {
     let mut all: Vec<_> = of.iter().map(|desired| (desired.key.clone(), Some(desired.hash.clone()))).collect();
     all.sort();
     all
 }
 
-fn proved(_: &[Arc<Desired>]) -> Injection {
-    Injection::Seen(Outcome::Proved("proxy".into()))
+fn injected(_: &[Arc<DesiredObject>]) -> Injection {
+    Injection::Checked(InjectionOutcome::Injected("proxy".into()))
 }
 
-fn way(direction: UpgradeDirection, target: &[Arc<Desired>], sources: &[&[Arc<Desired>]]) -> Route {
-    Route::new(direction, target, sources, true).unwrap()
+fn upgrade_plan(
+    direction: UpgradeDirection,
+    target: &[Arc<DesiredObject>],
+    sources: &[&[Arc<DesiredObject>]],
+) -> UpgradePlan {
+    new_plan(direction, target, sources, true)
 }
 
-/// One turn of the operator: answers where the mesh was.
-fn turn(cluster: &mut Cluster, route: &Route, target: &[Arc<Desired>], furthest: Option<&Step>) -> Option<Position> {
-    let found = position(route, &cluster.live(), proved, furthest);
+/// The plan with the order that the revisions' releases give.
+fn new_plan(
+    direction: UpgradeDirection,
+    target: &[Arc<DesiredObject>],
+    sources: &[&[Arc<DesiredObject>]],
+    first_is_deployed: bool,
+) -> UpgradePlan {
+    let same_release = is_same_release(target, sources);
+    let order = ConfigurationOrder::new(direction, same_release, false);
+    UpgradePlan::new(direction, order, target, sources, first_is_deployed).unwrap()
+}
+
+/// One reconcile; returns the step before it.
+fn reconcile(
+    cluster: &mut SimulatedCluster,
+    plan: &UpgradePlan,
+    target: &[Arc<DesiredObject>],
+    min_step: Option<&RolloutStep>,
+) -> Option<CurrentStep> {
+    let found = current_step(plan, &cluster.live(), injected, min_step);
     cluster.apply(found.as_ref().map_or(target, |found| &found.desired));
     found
 }
 
-fn at(cluster: &Cluster, name: &str) -> usize {
-    cluster.history.iter().position(|entry| entry == name).unwrap_or_else(|| panic!("{name}: {:?}", cluster.history))
+fn at(cluster: &SimulatedCluster, name: &str) -> usize {
+    cluster.applied.iter().position(|entry| entry == name).unwrap_or_else(|| panic!("{name}: {:?}", cluster.applied))
 }
 
-fn standing(release: &str) -> (Cluster, Vec<Arc<Desired>>) {
+fn deployed(release: &str) -> (SimulatedCluster, Vec<Arc<DesiredObject>>) {
     let mesh = mesh(release);
-    let mut cluster = Cluster::default();
+    let mut cluster = SimulatedCluster::default();
     cluster.apply(&mesh);
     cluster.roll_out();
-    cluster.history.clear();
+    cluster.applied.clear();
     (cluster, mesh)
 }
 
 #[test]
-fn the_injectors_configuration_waits_for_istiod_and_the_gateway_for_both() {
-    let (mut cluster, old) = standing("1.31.0");
+fn upgrade_updates_istiod_then_configuration_then_gateways() {
+    let (mut cluster, old) = deployed("1.31.0");
     let new = mesh("1.32.0");
-    let route = way(UpgradeDirection::Forward, &new, &[&old]);
+    let plan = upgrade_plan(UpgradeDirection::Forward, &new, &[&old]);
     for _ in 0..5 {
-        turn(&mut cluster, &route, &new, None);
+        reconcile(&mut cluster, &plan, &new, None);
     }
-    assert_eq!(cluster.history.last().unwrap(), "istiod 1.32.0", "nothing more until istiod is rolled out");
+    assert_eq!(cluster.applied.last().unwrap(), "istiod 1.32.0", "no later step until istiod is rolled out");
     for _ in 0..8 {
         cluster.roll_out();
-        turn(&mut cluster, &route, &new, None);
+        reconcile(&mut cluster, &plan, &new, None);
     }
     assert!(at(&cluster, "istiod 1.32.0") < at(&cluster, "istio-sidecar-injector 1.32.0"));
     assert!(at(&cluster, "istio-sidecar-injector 1.32.0") < at(&cluster, "edge 1.32.0"));
@@ -176,12 +197,12 @@ fn the_injectors_configuration_waits_for_istiod_and_the_gateway_for_both() {
 }
 
 #[test]
-fn on_the_way_back_the_configuration_goes_before_istiod() {
-    let (mut cluster, bad) = standing("1.32.0");
+fn rollback_updates_configuration_before_istiod() {
+    let (mut cluster, bad) = deployed("1.32.0");
     let good = mesh("1.31.0");
-    let route = way(UpgradeDirection::Back, &good, &[&bad]);
+    let plan = upgrade_plan(UpgradeDirection::Rollback, &good, &[&bad]);
     for _ in 0..10 {
-        turn(&mut cluster, &route, &good, None);
+        reconcile(&mut cluster, &plan, &good, None);
         cluster.roll_out();
     }
     assert!(at(&cluster, "istio-sidecar-injector 1.31.0") < at(&cluster, "istiod 1.31.0"));
@@ -189,141 +210,144 @@ fn on_the_way_back_the_configuration_goes_before_istiod() {
 }
 
 #[test]
-fn while_both_run_the_role_grants_what_either_needs_and_what_only_the_old_one_has_stays() {
-    let (mut cluster, old) = standing("1.31.0");
+fn role_grants_rules_of_both_releases() {
+    let (mut cluster, old) = deployed("1.31.0");
     let new = mesh("1.32.0");
-    let route = way(UpgradeDirection::Forward, &new, &[&old]);
-    turn(&mut cluster, &route, &new, None);
-    turn(&mut cluster, &route, &new, None);
+    let plan = upgrade_plan(UpgradeDirection::Forward, &new, &[&old]);
+    reconcile(&mut cluster, &plan, &new, None);
+    reconcile(&mut cluster, &plan, &new, None);
     let role = cluster.objects.iter().find(|(key, _)| key.kind == Kind::ClusterRole).unwrap().1;
     assert_eq!(role["rules"], json!([{"resources": ["1.32.0"]}, {"resources": ["1.31.0"]}]));
     assert!(cluster.objects.keys().any(|key| key.name == "only-1.31.0"));
     assert!(
         cluster.objects.keys().any(|key| key.name == "only-1.32.0"),
-        "what a new istiod may mount is there before it"
+        "a ConfigMap that the new istiod may mount is applied before it"
     );
 }
 
 #[test]
-fn an_istiod_that_is_replaced_must_serve_for_a_while_and_afterwards_no_longer() {
-    let (mut cluster, old) = standing("1.31.0");
+fn min_ready_seconds_is_set_only_during_upgrade() {
+    let (mut cluster, old) = deployed("1.31.0");
     let new = mesh("1.32.0");
-    let route = way(UpgradeDirection::Forward, &new, &[&old]);
-    let settles = |cluster: &Cluster| cluster.istiod()["spec"].get("minReadySeconds").cloned();
+    let plan = upgrade_plan(UpgradeDirection::Forward, &new, &[&old]);
+    let settle_time = |cluster: &SimulatedCluster| cluster.istiod()["spec"].get("minReadySeconds").cloned();
     for _ in 0..3 {
-        turn(&mut cluster, &route, &new, None);
+        reconcile(&mut cluster, &plan, &new, None);
     }
-    assert_eq!(settles(&cluster), Some(json!(10)));
+    assert_eq!(settle_time(&cluster), Some(json!(10)));
     for _ in 0..8 {
         cluster.roll_out();
-        turn(&mut cluster, &route, &new, None);
+        reconcile(&mut cluster, &plan, &new, None);
     }
-    assert_eq!(settles(&cluster), None);
+    assert_eq!(settle_time(&cluster), None);
 }
 
 #[test]
-fn an_istiod_that_is_left_before_it_has_settled_doesnt_count_as_settled() {
-    let (mut cluster, old) = standing("1.31.0");
+fn unsettled_istiod_stays_unsettled_on_rollback() {
+    let (mut cluster, old) = deployed("1.31.0");
     let new = mesh("1.32.0");
-    let forward = way(UpgradeDirection::Forward, &new, &[&old]);
+    let forward = upgrade_plan(UpgradeDirection::Forward, &new, &[&old]);
     for _ in 0..3 {
-        turn(&mut cluster, &forward, &new, None);
+        reconcile(&mut cluster, &forward, &new, None);
     }
     let settling = cluster.istiod()["spec"].clone();
-    let back = Route::new(UpgradeDirection::Back, &old, &[&new], false).unwrap();
-    let found = position(&back, &cluster.live(), proved, None).unwrap();
-    assert_eq!(found.step.name, UpgradeStep::Rights);
+    let back = new_plan(UpgradeDirection::Rollback, &old, &[&new], false);
+    let found = current_step(&back, &cluster.live(), injected, None).unwrap();
+    assert_eq!(found.step.name, UpgradeStep::Rbac);
     cluster.apply(&found.desired);
-    assert_eq!(cluster.istiod()["spec"], settling, "until its step comes");
+    assert_eq!(cluster.istiod()["spec"], settling, "unchanged until its step");
 }
 
 #[test]
-fn what_a_failed_try_had_is_new_again_to_the_next() {
-    let (mut cluster, old) = standing("1.31.0");
+fn retry_applies_new_config_maps_first() {
+    let (mut cluster, old) = deployed("1.31.0");
     let (failed, new) = (mesh("1.32.0"), mesh("1.32.0"));
-    let route = way(UpgradeDirection::Forward, &new, &[&old, &failed]);
-    turn(&mut cluster, &route, &new, None);
-    turn(&mut cluster, &route, &new, None);
+    let plan = upgrade_plan(UpgradeDirection::Forward, &new, &[&old, &failed]);
+    reconcile(&mut cluster, &plan, &new, None);
+    reconcile(&mut cluster, &plan, &new, None);
     let has = |name: &str| cluster.objects.keys().any(|key| key.name == name);
-    assert!(has("only-1.32.0"), "what a new istiod mounts is there before it: {:?}", cluster.history);
+    assert!(has("only-1.32.0"), "a ConfigMap that the new istiod mounts is applied before it: {:?}", cluster.applied);
 }
 
 #[test]
-fn an_injector_that_refuses_for_good_is_waited_for_in_vain_and_one_that_cant_be_called_is_not() {
-    let (mut cluster, old) = standing("1.31.0");
+fn only_permanent_denial_cannot_succeed() {
+    let (mut cluster, old) = deployed("1.31.0");
     let new = mesh("1.32.0");
-    let route = way(UpgradeDirection::Forward, &new, &[&old]);
+    let plan = upgrade_plan(UpgradeDirection::Forward, &new, &[&old]);
     for _ in 0..5 {
-        turn(&mut cluster, &route, &new, None);
+        reconcile(&mut cluster, &plan, &new, None);
         cluster.roll_out();
     }
-    let at = |outcome: Outcome, furthest: Option<UpgradeStep>| {
-        let furthest = furthest.map(Step::from);
-        let seen = |_: &[Arc<Desired>]| Injection::Seen(outcome.clone());
-        let found = position(&route, &cluster.live(), seen, furthest.as_ref()).unwrap();
-        (found.step.name, found.in_vain)
+    let at = |outcome: InjectionOutcome, min_step: Option<UpgradeStep>| {
+        let min_step = min_step.map(RolloutStep::from);
+        let seen = |_: &[Arc<DesiredObject>]| Injection::Checked(outcome.clone());
+        let found = current_step(&plan, &cluster.live(), seen, min_step.as_ref()).unwrap();
+        (found.step.name, found.cannot_succeed)
     };
-    let refuses = |lasting| Outcome::InjectorRefuses { why: "no such field".into(), lasting };
-    assert_eq!(at(refuses(true), None), (UpgradeStep::Injection, true));
-    assert_eq!(at(refuses(false), None), (UpgradeStep::Injection, false));
-    assert_eq!(at(Outcome::WebhookFailed("connection refused".into()), None), (UpgradeStep::Injection, false));
-    assert_eq!(at(refuses(true), Some(UpgradeStep::Cni)), (UpgradeStep::Cni, false), "it was proved before");
+    let denied = |lasting| InjectionOutcome::InjectorDenied { why: "no such field".into(), lasting };
+    assert_eq!(at(denied(true), None), (UpgradeStep::InjectionCheck, true));
+    assert_eq!(at(denied(false), None), (UpgradeStep::InjectionCheck, false));
+    assert_eq!(
+        at(InjectionOutcome::WebhookFailed("connection refused".into()), None),
+        (UpgradeStep::InjectionCheck, false)
+    );
+    assert_eq!(at(denied(true), Some(UpgradeStep::Cni)), (UpgradeStep::Cni, false), "injection was checked earlier");
 }
 
 proptest! {
     #[test]
-    fn however_often_it_is_killed_forgets_or_changes_its_mind_the_mesh_ends_as_the_last_spec_says(
+    fn mesh_converges_to_last_spec(
         rolls in prop::collection::vec(any::<bool>(), 1..30),
-        forgets in prop::collection::vec(any::<bool>(), 30),
-        lost in prop::collection::vec(0..5usize, 30),
-        changes_at in 0..12usize,
+        restarts in prop::collection::vec(any::<bool>(), 30),
+        deleted in prop::collection::vec(0..5usize, 30),
+        spec_changes_at in 0..12usize,
         last in prop::sample::select(vec!["1.31.0", "1.31.5", "1.33.0"]),
     ) {
-        let (mut cluster, old) = standing("1.31.0");
+        let (mut cluster, old) = deployed("1.31.0");
         let (first, second) = (mesh("1.32.0"), mesh(last));
         let (to_first, to_second) = ("1.32.0".parse().unwrap(), last.parse().unwrap());
-        let run = Version::new(1, 31, 0);
-        // Where it goes, chosen anew when it has forgotten.
-        let chosen = |cluster: &Cluster, changed: bool| {
+        let deployed_version = Version::new(1, 31, 0);
+        // The plan is chosen again after a restart.
+        let choose_plan = |cluster: &SimulatedCluster, changed: bool| {
             let (to, target) = if changed { (&to_second, &second) } else { (&to_first, &first) };
-            let (sources, ran): (&[&[Arc<Desired>]], bool) = match (changed, last) {
+            let (sources, ran): (&[&[Arc<DesiredObject>]], bool) = match (changed, last) {
                 (false, _) => (&[&old], true),
                 (true, "1.31.0") => (&[&first], false),
                 (true, _) => (&[&old, &first], true),
             };
-            let direction = direction(to, &cluster.live(), Some(&run), changed && to < &to_first);
-            Route::new(direction, target, sources, ran).unwrap()
+            let direction = direction(to, &cluster.live(), Some(&deployed_version), changed && to < &to_first);
+            new_plan(direction, target, sources, ran)
         };
-        let mut route = chosen(&cluster, false);
-        let mut furthest: Option<Step> = None;
+        let mut plan = choose_plan(&cluster, false);
+        let mut min_step: Option<RolloutStep> = None;
         for (round, rolls) in rolls.iter().enumerate() {
-            let changed = round >= changes_at;
-            if round == changes_at || forgets[round] {
-                furthest = None;
-                route = chosen(&cluster, changed);
+            let changed = round >= spec_changes_at;
+            if round == spec_changes_at || restarts[round] {
+                min_step = None;
+                plan = choose_plan(&cluster, changed);
             }
-            // Somebody deletes an object now and then.
-            if let Some(key) = cluster.objects.keys().nth(lost[round]).cloned().filter(|_| round % 3 == 0) {
-                cluster.lose(&key);
+            // An object is deleted now and then.
+            if let Some(key) = cluster.objects.keys().nth(deleted[round]).cloned().filter(|_| round % 3 == 0) {
+                cluster.delete(&key);
             }
             let target = if changed { &second } else { &first };
-            furthest = turn(&mut cluster, &route, target, furthest.as_ref()).map(|found| found.step);
-            prop_assert!(cluster.is_understood(), "{:?}", cluster.history);
+            min_step = reconcile(&mut cluster, &plan, target, min_step.as_ref()).map(|found| found.step);
+            prop_assert!(cluster.template_is_understood(), "{:?}", cluster.applied);
             if *rolls {
                 cluster.roll_out();
             }
         }
-        route = chosen(&cluster, true);
-        furthest = None;
+        plan = choose_plan(&cluster, true);
+        min_step = None;
         for _ in 0..15 {
-            furthest = turn(&mut cluster, &route, &second, furthest.as_ref()).map(|found| found.step);
-            prop_assert!(cluster.is_understood(), "{:?}", cluster.history);
+            min_step = reconcile(&mut cluster, &plan, &second, min_step.as_ref()).map(|found| found.step);
+            prop_assert!(cluster.template_is_understood(), "{:?}", cluster.applied);
             cluster.roll_out();
         }
         prop_assert_eq!(cluster.hashes(), hashes(&second));
-        // And then nothing more happens.
-        cluster.history.clear();
-        prop_assert!(turn(&mut cluster, &route, &second, None).is_none());
-        prop_assert_eq!(&cluster.history, &Vec::<String>::new());
+        // Afterwards nothing is applied.
+        cluster.applied.clear();
+        prop_assert!(reconcile(&mut cluster, &plan, &second, None).is_none());
+        prop_assert_eq!(&cluster.applied, &Vec::<String>::new());
     }
 }

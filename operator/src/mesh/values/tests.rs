@@ -6,18 +6,18 @@ fn spec(fields: Value) -> MeshInstallationSpec {
     serde_json::from_value(all).unwrap()
 }
 
-const NO_AGENTS: NodeAgents = NodeAgents { cni: None, ztunnel: None };
+const NO_NODE_COMPONENTS: NodeComponents = NodeComponents { cni: None, ztunnel: None };
 
-/// Makes the values of a chart where profile and platform have none of their own, or with those of a profile.
-fn with<T>(profile: Option<(&str, &Value)>, make: impl FnOnce(Defaults<'_>) -> T) -> T {
+/// Computes the values of a chart on the generic platform, optionally with the values of a profile.
+fn with<T>(profile: Option<(&str, &Value)>, compute: impl FnOnce(Defaults<'_>) -> T) -> T {
     let platforms = crate::platform::Platforms::bundled().unwrap();
     let platform = platforms.get(crate::platform::GENERIC).unwrap();
     let (chart_profile, profile) = profile.unzip();
-    make(Defaults { chart: ChartName::Istiod, chart_profile, chart_platform: None, profile, platform })
+    compute(Defaults { chart: ChartName::Istiod, chart_profile, chart_platform: None, profile, platform })
 }
 
 fn of_istiod(fields: Value) -> Value {
-    with(None, |defaults| istiod(&spec(fields), &NO_AGENTS, defaults))
+    with(None, |defaults| istiod(&spec(fields), &NO_NODE_COMPONENTS, defaults))
 }
 
 fn of_gateway(fields: Value) -> Value {
@@ -32,7 +32,7 @@ fn at(values: &Value, path: &str) -> Value {
 }
 
 #[test]
-fn what_is_left_out_is_left_to_profile_and_chart() {
+fn unset_fields_set_no_values() {
     let namespace = json!({"global": {"istioNamespace": "istio-system"}});
     assert_eq!(of_istiod(json!({})), namespace);
     assert_eq!(with(None, |defaults| base(&spec(json!({})), defaults)), namespace);
@@ -40,14 +40,14 @@ fn what_is_left_out_is_left_to_profile_and_chart() {
 }
 
 #[test]
-fn the_spec_is_laid_on_the_profile_and_free_values_on_the_spec() {
-    let ours = json!({"traceSampling": 1, "replicaCount": 1, "env": {"A": "profile"}});
-    let profile = Some(("demo", &ours));
+fn free_values_override_spec_and_profile() {
+    let profile_values = json!({"traceSampling": 1, "replicaCount": 1, "env": {"A": "profile"}});
+    let profile = Some(("demo", &profile_values));
     let wanted = spec(json!({
         "controlPlane": {"replicas": 2, "nodeSelector": {"a": "spec"}},
         "values": {"istiod": {"nodeSelector": {"a": "values"}, "traceSampling": null}},
     }));
-    let values = with(profile, |defaults| istiod(&wanted, &NO_AGENTS, defaults));
+    let values = with(profile, |defaults| istiod(&wanted, &NO_NODE_COMPONENTS, defaults));
     assert_eq!(at(&values, "profile"), "demo");
     assert_eq!(at(&values, "replicaCount"), 2);
     assert_eq!(at(&values, "env.A"), "profile");
@@ -57,15 +57,18 @@ fn the_spec_is_laid_on_the_profile_and_free_values_on_the_spec() {
 }
 
 #[test]
-fn a_fixed_number_of_pods_excludes_the_autoscaler_and_the_other_way_round() {
+fn replicas_and_autoscaling_exclude_each_other() {
     let fixed = of_istiod(json!({"controlPlane": {"replicas": 3}}));
     assert_eq!((at(&fixed, "autoscaleEnabled"), at(&fixed, "replicaCount")), (json!(false), json!(3)));
-    let scaled = of_istiod(json!({"controlPlane": {"autoscaling": {"min": 2, "max": 4, "targetCPU": 60}}}));
+    let scaled = of_istiod(
+        json!({"controlPlane": {"autoscaling": {"minReplicas": 2, "maxReplicas": 4, "targetCPUUtilizationPercentage": 60}}}),
+    );
     assert_eq!((at(&scaled, "autoscaleEnabled"), at(&scaled, "replicaCount")), (json!(true), Value::Null));
     assert_eq!(at(&scaled, "cpu.targetAverageUtilization"), 60);
     let fixed = of_gateway(json!({"replicas": 0}));
     assert_eq!((at(&fixed, "autoscaling.enabled"), at(&fixed, "replicaCount")), (json!(false), json!(0)));
-    let scaled = of_gateway(json!({"autoscaling": {"min": 2, "max": 4, "targetCPU": 60}}));
+    let scaled =
+        of_gateway(json!({"autoscaling": {"minReplicas": 2, "maxReplicas": 4, "targetCPUUtilizationPercentage": 60}}));
     assert_eq!(
         at(&scaled, "autoscaling"),
         json!({"enabled": true, "minReplicas": 2, "maxReplicas": 4, "targetCPUUtilizationPercentage": 60})
@@ -73,7 +76,7 @@ fn a_fixed_number_of_pods_excludes_the_autoscaler_and_the_other_way_round() {
 }
 
 #[test]
-fn variables_go_where_the_chart_writes_them_unchanged() {
+fn passes_variables_unchanged_through_chart() {
     let env = json!([{"name": "A.B", "value": "plain"}, {"name": "C", "value": "a\"b"}]);
     let values = of_istiod(json!({"controlPlane": {"env": env}, "proxy": {"nativeSidecar": false}}));
     assert_eq!(values["env"], json!({"A.B": "plain", "ENABLE_NATIVE_SIDECARS": "false"}));
@@ -81,7 +84,7 @@ fn variables_go_where_the_chart_writes_them_unchanged() {
 }
 
 #[test]
-fn variables_that_need_the_users_own_list_are_added_to_it() {
+fn appends_variables_to_list_of_user() {
     let values = of_istiod(json!({
         "controlPlane": {"env": [{"name": "C", "value": "a\nb"}]},
         "values": {"istiod": {"envVarFrom": [{"name": "D"}]}},
@@ -90,7 +93,7 @@ fn variables_that_need_the_users_own_list_are_added_to_it() {
 }
 
 #[test]
-fn amounts_lose_leading_zeros_and_nothing_else() {
+fn removes_leading_zeros_from_quantities() {
     let amounts = [
         ("010", "10"),
         ("0100Mi", "100Mi"),
@@ -110,7 +113,7 @@ fn amounts_lose_leading_zeros_and_nothing_else() {
 }
 
 #[test]
-fn lists_of_addresses_and_ports_are_joined_as_the_injector_reads_them() {
+fn joins_address_and_port_lists() {
     let proxy = json!({
         "includeIPRanges": ["10.0.0.0/8", "fd00::/8"], "excludeIPRanges": ["10.1.0.0/16"],
         "includeInboundPorts": ["*"], "excludeInboundPorts": ["1", "2"],
@@ -127,7 +130,7 @@ fn lists_of_addresses_and_ports_are_joined_as_the_injector_reads_them() {
 }
 
 #[test]
-fn an_access_log_is_mesh_configuration_that_mesh_config_overrules() {
+fn mesh_config_overrides_access_log() {
     let log = json!({"proxy": {"accessLog": {}}});
     assert_eq!(
         at(&of_istiod(log.clone()), "meshConfig"),
@@ -139,8 +142,8 @@ fn an_access_log_is_mesh_configuration_that_mesh_config_overrules() {
 }
 
 #[test]
-fn images_are_set_for_the_control_plane_the_injector_and_gateways() {
-    let images = json!({"images": {"registry": "r/i", "pullPolicy": "Always", "pullSecrets": ["key"]}});
+fn sets_images_in_all_charts() {
+    let images = json!({"images": {"registry": "r/i", "pullPolicy": "Always", "imagePullSecrets": [{"name": "key"}]}});
     let global = at(&of_istiod(images.clone()), "global");
     assert_eq!(
         global,
@@ -157,7 +160,7 @@ fn images_are_set_for_the_control_plane_the_injector_and_gateways() {
 }
 
 #[test]
-fn a_gateways_service_is_as_the_spec_has_it() {
+fn sets_service_of_gateway() {
     let service = json!({
         "type": "LoadBalancer", "annotations": {"a": "b"}, "loadBalancerClass": "c",
         "loadBalancerSourceRanges": ["10.0.0.0/8"], "externalTrafficPolicy": "Local",
@@ -170,7 +173,7 @@ fn a_gateways_service_is_as_the_spec_has_it() {
 }
 
 #[test]
-fn a_port_keeps_its_own_target_and_node_port() {
+fn keeps_target_port_and_node_port() {
     let port = json!({"name": "web", "port": 80, "targetPort": 8080, "nodePort": 30401, "protocol": "UDP"});
     let values = of_gateway(json!({"service": {"type": "NodePort", "ports": [port]}}));
     assert_eq!(values["service"]["ports"], json!([port]));

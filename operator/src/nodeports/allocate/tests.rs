@@ -1,4 +1,4 @@
-//! The choice, case by case.
+//! Tests of single allocations.
 
 use meshwright_api::{NodePortRangeSource, Protocol};
 
@@ -8,74 +8,83 @@ pub(super) fn range(text: &str) -> KnownRange {
     KnownRange { range: text.parse().unwrap(), source: NodePortRangeSource::Discovered, note: None }
 }
 
-/// A slot written as `service/port`, in one namespace.
-pub(super) fn slot(text: &str) -> Slot {
+/// Parses a key written as `service/port`.
+pub(super) fn key(text: &str) -> PortKey {
     let (service, port_name) = text.split_once('/').unwrap();
-    Slot { namespace: "edge".into(), service: service.into(), port_name: port_name.into() }
+    PortKey { namespace: "edge".into(), service: service.into(), port_name: port_name.into() }
 }
 
-fn want(text: &str, port: u16, need: Need) -> Want {
-    Want { slot: slot(text), port, protocol: Protocol::Tcp, need }
+fn request(text: &str, port: u16, requirement: PortRequirement) -> PortRequest {
+    PortRequest { key: key(text), port, protocol: Protocol::Tcp, requirement }
 }
 
-/// The usual three ports of a gateway.
-fn gateway(name: &str, need: Need) -> Vec<Want> {
+/// Requests for the default ports of a gateway.
+fn gateway(name: &str, requirement: PortRequirement) -> Vec<PortRequest> {
     [("status-port", 15021), ("http2", 80), ("https", 443)]
-        .map(|(port_name, port)| want(&format!("{name}/{port_name}"), port, need))
+        .map(|(port_name, port)| request(&format!("{name}/{port_name}"), port, requirement))
         .into()
 }
 
-fn held(text: &str, port: u16) -> Held {
-    Held { port, slot: slot(text), ours: false }
+fn used(text: &str, port: u16) -> UsedPort {
+    UsedPort { port, key: key(text), own: false }
 }
 
-/// What is given, in the order of ports.
-struct Case<'a> {
+/// Input of an allocation, without requests.
+struct AllocationScenario<'a> {
     range: &'a str,
     reserved: &'a [&'a str],
-    remembered: Pins,
-    held: Vec<Held>,
+    previous: Pins,
+    used: Vec<UsedPort>,
 }
 
-impl Default for Case<'_> {
+impl Default for AllocationScenario<'_> {
     fn default() -> Self {
-        Self { range: "30400-30449", reserved: &[], remembered: Pins::default(), held: Vec::new() }
+        Self { range: "30400-30449", reserved: &[], previous: Pins::default(), used: Vec::new() }
     }
 }
 
-impl Case<'_> {
-    fn pins(&self, wanted: &[Want]) -> Result<Pins, Vec<Refused>> {
+impl AllocationScenario<'_> {
+    fn pins(&self, requests: &[PortRequest]) -> Result<Pins, Vec<AllocationError>> {
         let reserved: Vec<PortRange> = self.reserved.iter().map(|text| text.parse().unwrap()).collect();
         let range = range(self.range);
-        let question =
-            Question { range: &range, reserved: &reserved, wanted, remembered: &self.remembered, held: &self.held };
-        allocate(&question)
+        let input = AllocationInput {
+            range: &range,
+            reserved: &reserved,
+            requests,
+            previous: &self.previous,
+            used: &self.used,
+        };
+        allocate(&input)
     }
 
-    fn of(&self, wanted: &[Want]) -> Vec<(String, u16)> {
-        listed(&self.pins(wanted).unwrap())
+    fn allocated(&self, requests: &[PortRequest]) -> Vec<(String, u16)> {
+        by_name(&self.pins(requests).unwrap())
     }
 
-    fn refused(&self, wanted: &[Want]) -> String {
-        super::super::refused::blocker(&self.pins(wanted).unwrap_err()).message
+    fn error_message(&self, requests: &[PortRequest]) -> String {
+        super::super::allocation_error::blocker(&self.pins(requests).unwrap_err()).message
     }
 }
 
-fn listed(pins: &Pins) -> Vec<(String, u16)> {
-    pins.iter().map(|(slot, port, _)| (format!("{}/{}", slot.service, slot.port_name), port)).collect()
+fn by_name(pins: &Pins) -> Vec<(String, u16)> {
+    pins.iter().map(|(key, port, _)| (format!("{}/{}", key.service, key.port_name), port)).collect()
 }
 
-fn listing(expected: &[(&str, u16)]) -> Vec<(String, u16)> {
-    expected.iter().map(|(slot, port)| ((*slot).to_owned(), *port)).collect()
+fn expected_ports(expected: &[(&str, u16)]) -> Vec<(String, u16)> {
+    expected.iter().map(|(key, port)| ((*key).to_owned(), *port)).collect()
 }
 
 #[test]
-fn the_lowest_free_ports_are_chosen_service_by_service() {
-    let wanted = [gateway("b", Need::Choose), gateway("a", Need::Choose)].concat();
-    let case = Case { reserved: &["30402"], held: vec![held("web/http", 30400)], ..Case::default() };
+fn assigns_lowest_free_ports_by_service() {
+    let requests = [gateway("b", PortRequirement::Assign), gateway("a", PortRequirement::Assign)].concat();
+    let scenario = AllocationScenario {
+        reserved: &["30402"],
+        used: vec![used("web/http", 30400)],
+        ..AllocationScenario::default()
+    };
     assert_eq!(
-        case.of(&wanted),
-        listing(&[
+        scenario.allocated(&requests),
+        expected_ports(&[
             ("a/http2", 30401),
             ("a/https", 30403),
             ("a/status-port", 30404),
@@ -87,151 +96,197 @@ fn the_lowest_free_ports_are_chosen_service_by_service() {
 }
 
 #[test]
-fn what_is_remembered_stays_whatever_joins_before_it() {
-    let before = Case::default().pins(&gateway("b", Need::Choose)).unwrap();
-    let wanted = [gateway("a", Need::Choose), gateway("b", Need::Choose)].concat();
-    let after = Case { remembered: before.clone(), ..Case::default() }.pins(&wanted).unwrap();
-    for (slot, port, _) in before.iter() {
-        assert_eq!(after.get(slot).map(|(port, _)| port), Some(port));
+fn new_gateways_do_not_change_pins() {
+    let before = AllocationScenario::default().pins(&gateway("b", PortRequirement::Assign)).unwrap();
+    let requests = [gateway("a", PortRequirement::Assign), gateway("b", PortRequirement::Assign)].concat();
+    let after =
+        AllocationScenario { previous: before.clone(), ..AllocationScenario::default() }.pins(&requests).unwrap();
+    for (key, port, _) in before.iter() {
+        assert_eq!(after.get(key).map(|(port, _)| port), Some(port));
     }
 }
 
 #[test]
-fn a_service_keeps_what_it_holds_when_nothing_is_remembered() {
-    let held = vec![held("a/http2", 30444), held("a/https", 30445)];
-    let chosen = Case { held, ..Case::default() }.of(&gateway("a", Need::Choose));
-    assert_eq!(chosen, listing(&[("a/http2", 30444), ("a/https", 30445), ("a/status-port", 30400)]));
+fn keeps_ports_in_use_without_pins() {
+    let used = vec![used("a/http2", 30444), used("a/https", 30445)];
+    let assigned =
+        AllocationScenario { used, ..AllocationScenario::default() }.allocated(&gateway("a", PortRequirement::Assign));
+    assert_eq!(assigned, expected_ports(&[("a/http2", 30444), ("a/https", 30445), ("a/status-port", 30400)]));
 }
 
 #[test]
-fn a_gateway_that_needs_no_ports_for_a_while_gets_the_same_ones_back() {
-    let first = Case::default().pins(&gateway("a", Need::Choose)).unwrap();
-    let idle = [gateway("a", Need::Idle), gateway("b", Need::Choose)].concat();
-    let meanwhile = Case { remembered: first.clone(), ..Case::default() }.pins(&idle).unwrap();
-    let again = Case { remembered: meanwhile, ..Case::default() }.pins(&gateway("a", Need::Choose)).unwrap();
+fn restores_pins_of_inactive_gateways() {
+    let first = AllocationScenario::default().pins(&gateway("a", PortRequirement::Assign)).unwrap();
+    let inactive = [gateway("a", PortRequirement::NotNeeded), gateway("b", PortRequirement::Assign)].concat();
+    let kept = AllocationScenario { previous: first.clone(), ..AllocationScenario::default() }.pins(&inactive).unwrap();
+    let again = AllocationScenario { previous: kept, ..AllocationScenario::default() }
+        .pins(&gateway("a", PortRequirement::Assign))
+        .unwrap();
     assert_eq!(again, first);
 }
 
 #[test]
-fn ports_that_are_only_remembered_are_given_away_before_anything_is_refused() {
-    let remembered = Case { range: "30400-30402", ..Case::default() }.pins(&gateway("a", Need::Choose)).unwrap();
-    let wanted = [gateway("a", Need::Idle), gateway("b", Need::Choose)].concat();
-    let case = Case { range: "30400-30402", remembered, ..Case::default() };
-    assert_eq!(case.of(&wanted), listing(&[("b/http2", 30400), ("b/https", 30401), ("b/status-port", 30402)]));
-}
-
-#[test]
-fn an_explicit_port_wins_over_one_that_was_chosen() {
-    let remembered = Case::default().pins(&[want("a/http2", 80, Need::Choose)]).unwrap();
-    let wanted = [want("a/http2", 80, Need::Choose), want("b/http2", 80, Need::Explicit(30400))];
-    let case = Case { remembered, held: vec![held("a/http2", 30400)], ..Case::default() };
-    assert_eq!(case.of(&wanted), listing(&[("a/http2", 30401), ("b/http2", 30400)]));
-}
-
-#[test]
-fn a_port_that_lost_its_explicit_number_keeps_it() {
-    let explicit = Case::default().pins(&[want("a/http2", 80, Need::Explicit(30410))]).unwrap();
-    let case = Case { remembered: explicit, ..Case::default() };
-    let chosen = case.pins(&[want("a/http2", 80, Need::Choose)]).unwrap();
-    assert_eq!(chosen.get(&slot("a/http2")), Some((30410, Origin::Assigned)));
-}
-
-#[test]
-fn a_remembered_port_that_another_service_took_or_the_spec_reserves_is_replaced() {
-    let remembered = Case::default().pins(&gateway("a", Need::Choose)).unwrap();
-    let held = vec![held("web/http", 30400)];
-    let case = Case { remembered, held, reserved: &["30401"], ..Case::default() };
-    let chosen = case.of(&gateway("a", Need::Choose));
-    assert_eq!(chosen, listing(&[("a/http2", 30403), ("a/https", 30404), ("a/status-port", 30402)]));
-}
-
-#[test]
-fn both_protocols_of_a_port_share_a_number_and_nothing_else_does() {
-    let udp = Want { protocol: Protocol::Udp, ..want("a/http3", 443, Need::Choose) };
-    let wanted = [want("a/https", 443, Need::Choose), udp.clone(), want("b/https", 443, Need::Choose)];
-    let shared = listing(&[("a/http3", 30400), ("a/https", 30400), ("b/https", 30401)]);
-    assert_eq!(Case::default().of(&wanted), shared);
-    let explicit = [want("b/https", 443, Need::Explicit(30400)), Want { need: Need::Explicit(30400), ..udp }];
-    assert!(Case::default().refused(&explicit).contains("asked for by port"));
-}
-
-#[test]
-fn exactly_enough_is_enough_and_one_fewer_says_how_many_are_missing() {
-    let wanted = gateway("a", Need::Choose);
-    assert_eq!(Case { range: "30400-30402", ..Case::default() }.of(&wanted).len(), 3);
-    let case =
-        Case { range: "30400-30403", reserved: &["30401"], held: vec![held("web/http", 30400)], ..Case::default() };
+fn reuses_inactive_pins_when_range_is_full() {
+    let previous = AllocationScenario { range: "30400-30402", ..AllocationScenario::default() }
+        .pins(&gateway("a", PortRequirement::Assign))
+        .unwrap();
+    let requests = [gateway("a", PortRequirement::NotNeeded), gateway("b", PortRequirement::Assign)].concat();
+    let scenario = AllocationScenario { range: "30400-30402", previous, ..AllocationScenario::default() };
     assert_eq!(
-        case.refused(&wanted),
-        "spec.gateways: 3 node ports have to be chosen and 2 are free in 30400-30403, the API server's range: 4 in all, \
-         of which 1 are held by other Services and 1 are reserved: free some, use fewer ports, or set \
-         allocateLoadBalancerNodePorts to false where the load balancer needs none"
+        scenario.allocated(&requests),
+        expected_ports(&[("b/http2", 30400), ("b/https", 30401), ("b/status-port", 30402)])
     );
 }
 
 #[test]
-fn an_explicit_port_that_cannot_be_had_is_refused_with_field_value_and_holder() {
-    let case = Case { reserved: &["30410-30419"], held: vec![held("web/http", 30402)], ..Case::default() };
-    let refused = |port: u16| case.refused(&[want("a/http2", 80, Need::Explicit(port))]);
+fn explicit_ports_displace_assigned_ports() {
+    let previous = AllocationScenario::default().pins(&[request("a/http2", 80, PortRequirement::Assign)]).unwrap();
+    let requests =
+        [request("a/http2", 80, PortRequirement::Assign), request("b/http2", 80, PortRequirement::Explicit(30400))];
+    let scenario = AllocationScenario { previous, used: vec![used("a/http2", 30400)], ..AllocationScenario::default() };
+    assert_eq!(scenario.allocated(&requests), expected_ports(&[("a/http2", 30401), ("b/http2", 30400)]));
+}
+
+#[test]
+fn keeps_port_when_no_longer_explicit() {
+    let explicit =
+        AllocationScenario::default().pins(&[request("a/http2", 80, PortRequirement::Explicit(30410))]).unwrap();
+    let scenario = AllocationScenario { previous: explicit, ..AllocationScenario::default() };
+    let assigned = scenario.pins(&[request("a/http2", 80, PortRequirement::Assign)]).unwrap();
+    assert_eq!(assigned.get(&key("a/http2")), Some((30410, PinOrigin::Assigned)));
+}
+
+#[test]
+fn replaces_pins_in_use_or_reserved() {
+    let previous = AllocationScenario::default().pins(&gateway("a", PortRequirement::Assign)).unwrap();
+    let used = vec![used("web/http", 30400)];
+    let scenario = AllocationScenario { previous, used, reserved: &["30401"], ..AllocationScenario::default() };
+    let assigned = scenario.allocated(&gateway("a", PortRequirement::Assign));
+    assert_eq!(assigned, expected_ports(&[("a/http2", 30403), ("a/https", 30404), ("a/status-port", 30402)]));
+}
+
+#[test]
+fn protocols_share_a_node_port() {
+    let udp = PortRequest { protocol: Protocol::Udp, ..request("a/http3", 443, PortRequirement::Assign) };
+    let requests = [
+        request("a/https", 443, PortRequirement::Assign),
+        udp.clone(),
+        request("b/https", 443, PortRequirement::Assign),
+    ];
+    let shared = expected_ports(&[("a/http3", 30400), ("a/https", 30400), ("b/https", 30401)]);
+    assert_eq!(AllocationScenario::default().allocated(&requests), shared);
+    let explicit = [
+        request("b/https", 443, PortRequirement::Explicit(30400)),
+        PortRequest { requirement: PortRequirement::Explicit(30400), ..udp },
+    ];
+    assert!(AllocationScenario::default().error_message(&explicit).contains("requested by port"));
+}
+
+#[test]
+fn reports_number_of_missing_ports() {
+    let requests = gateway("a", PortRequirement::Assign);
+    assert_eq!(
+        AllocationScenario { range: "30400-30402", ..AllocationScenario::default() }.allocated(&requests).len(),
+        3
+    );
+    let scenario = AllocationScenario {
+        range: "30400-30403",
+        reserved: &["30401"],
+        used: vec![used("web/http", 30400)],
+        ..AllocationScenario::default()
+    };
+    assert_eq!(
+        scenario.error_message(&requests),
+        "spec.gateways: 3 node ports are needed but only 2 of 4 are free in the API server's range 30400-30403 (1 used \
+         by other Services, 1 reserved). Free some, use fewer ports, or set allocateLoadBalancerNodePorts to false if \
+         the load balancer needs no node ports"
+    );
+}
+
+#[test]
+fn errors_name_field_port_and_cause() {
+    let scenario = AllocationScenario {
+        reserved: &["30410-30419"],
+        used: vec![used("web/http", 30402)],
+        ..AllocationScenario::default()
+    };
+    let error_message = |port: u16| scenario.error_message(&[request("a/http2", 80, PortRequirement::Explicit(port))]);
     let field = "spec.gateways[a].service.ports[http2].nodePort";
     assert_eq!(
-        refused(31380),
+        error_message(31380),
         format!(
-            "{field}: 31380 is not inside 30400-30449, the API server's range: choose one that is, or leave it out"
+            "{field}: 31380 is outside the API server's range 30400-30449. Choose a port in the range or remove \
+             nodePort"
         )
     );
     assert_eq!(
-        refused(30415),
+        error_message(30415),
         format!(
-            "{field}: 30415 is reserved by 30410-30419 in spec.nodePorts.reserved: choose another, or take it out there"
+            "{field}: 30415 is reserved by 30410-30419 in spec.nodePorts.reserved. Choose another port or remove the \
+             reservation"
         )
     );
     assert_eq!(
-        refused(30402),
-        format!("{field}: 30402 is held by Service edge/web/http: choose another, or free it there")
+        error_message(30402),
+        format!("{field}: 30402 is used by port http of Service edge/web. Choose another port or change that Service")
     );
 }
 
 #[test]
-fn two_gateways_that_ask_for_one_port_are_both_named() {
-    let wanted = [want("a/http2", 80, Need::Explicit(30401)), want("b/web", 81, Need::Explicit(30401))];
+fn duplicate_error_names_both_gateways() {
+    let requests = [
+        request("a/http2", 80, PortRequirement::Explicit(30401)),
+        request("b/web", 81, PortRequirement::Explicit(30401)),
+    ];
     assert_eq!(
-        Case::default().refused(&wanted),
-        "spec.gateways[b].service.ports[web].nodePort: 30401 is asked for by port http2 of gateway a too: choose another"
+        AllocationScenario::default().error_message(&requests),
+        "spec.gateways[b].service.ports[web].nodePort: 30401 is also requested by port http2 of gateway a. Choose \
+         another port"
     );
 }
 
 #[test]
-fn gateways_cannot_exchange_their_ports_but_one_may_follow_another() {
-    let all = vec![held("a/x", 30401), held("b/x", 30402), held("c/x", 30403)];
-    let case = Case { held: all, ..Case::default() };
-    let explicit = |ports: [u16; 3]| -> Vec<Want> {
-        ["a/x", "b/x", "c/x"].into_iter().zip(ports).map(|(slot, port)| want(slot, 80, Need::Explicit(port))).collect()
+fn rejects_exchanged_ports() {
+    let all = vec![used("a/x", 30401), used("b/x", 30402), used("c/x", 30403)];
+    let scenario = AllocationScenario { used: all, ..AllocationScenario::default() };
+    let explicit = |ports: [u16; 3]| -> Vec<PortRequest> {
+        ["a/x", "b/x", "c/x"]
+            .into_iter()
+            .zip(ports)
+            .map(|(key, port)| request(key, 80, PortRequirement::Explicit(port)))
+            .collect()
     };
-    assert!(case.pins(&explicit([30402, 30403, 30404])).is_ok());
+    assert!(scenario.pins(&explicit([30402, 30403, 30404])).is_ok());
     assert_eq!(
-        case.refused(&explicit([30402, 30403, 30401])),
-        "spec.gateways[a].service.ports[x].nodePort: 30402 is held by port x of gateway b, and the two can't exchange \
-         ports in one step: move one of them to a free port first"
+        scenario.error_message(&explicit([30402, 30403, 30401])),
+        "spec.gateways[a].service.ports[x].nodePort: 30402 is used by port x of gateway b, and gateways can't exchange \
+         node ports in one step. Change one of them to a free port first"
     );
-    // What is only chosen keeps out of the way.
-    let case = Case { held: vec![held("a/x", 30400), held("b/x", 30401)], ..Case::default() };
-    let wanted = [want("a/x", 80, Need::Choose), want("b/x", 80, Need::Explicit(30400))];
-    assert_eq!(case.of(&wanted), listing(&[("a/x", 30402), ("b/x", 30400)]));
+    // Assigned ports avoid ports in use by other gateways.
+    let scenario =
+        AllocationScenario { used: vec![used("a/x", 30400), used("b/x", 30401)], ..AllocationScenario::default() };
+    let requests = [request("a/x", 80, PortRequirement::Assign), request("b/x", 80, PortRequirement::Explicit(30400))];
+    assert_eq!(scenario.allocated(&requests), expected_ports(&[("a/x", 30402), ("b/x", 30400)]));
 }
 
 #[test]
-fn everything_that_is_wrong_is_told_at_once() {
-    let wanted = [want("a/x", 80, Need::Explicit(1)), want("b/y", 80, Need::Explicit(2))];
-    assert_eq!(Case::default().pins(&wanted).unwrap_err().len(), 2);
+fn returns_all_errors() {
+    let requests = [request("a/x", 80, PortRequirement::Explicit(1)), request("b/y", 80, PortRequirement::Explicit(2))];
+    assert_eq!(AllocationScenario::default().pins(&requests).unwrap_err().len(), 2);
 }
 
 #[test]
-fn what_a_service_of_ours_holds_that_has_to_go_is_taken_last() {
-    let ours = |port| Held { ours: true, ..held("old/http2", port) };
-    let case = Case { range: "30400-30402", held: vec![ours(30400)], ..Case::default() };
-    assert_eq!(case.of(&[want("a/http2", 80, Need::Choose)]), listing(&[("a/http2", 30401)]));
-    let all = case.of(&gateway("a", Need::Choose));
-    assert_eq!(all, listing(&[("a/http2", 30401), ("a/https", 30402), ("a/status-port", 30400)]));
-    assert_eq!(case.of(&[want("a/http2", 80, Need::Explicit(30400))]), listing(&[("a/http2", 30400)]));
+fn uses_ports_of_own_services_last() {
+    let own = |port| UsedPort { own: true, ..used("old/http2", port) };
+    let scenario = AllocationScenario { range: "30400-30402", used: vec![own(30400)], ..AllocationScenario::default() };
+    assert_eq!(
+        scenario.allocated(&[request("a/http2", 80, PortRequirement::Assign)]),
+        expected_ports(&[("a/http2", 30401)])
+    );
+    let all = scenario.allocated(&gateway("a", PortRequirement::Assign));
+    assert_eq!(all, expected_ports(&[("a/http2", 30401), ("a/https", 30402), ("a/status-port", 30400)]));
+    assert_eq!(
+        scenario.allocated(&[request("a/http2", 80, PortRequirement::Explicit(30400))]),
+        expected_ports(&[("a/http2", 30400)])
+    );
 }

@@ -1,4 +1,4 @@
-//! What a platform does to the values of an installation.
+//! Tests of a platform's effect on the values of an installation.
 
 use meshwright_api::{MeshInstallationSpec, Profile as ProfileName};
 use serde_json::{Value, json};
@@ -9,13 +9,13 @@ use crate::mesh::effective::ENFORCER_LABEL;
 use crate::mesh::object::Owner;
 use crate::mesh::problem::Problem;
 use crate::mesh::validate::validate;
-use crate::mesh::validated::Validated;
+use crate::mesh::validated::ValidatedSpec;
 
-fn on(platform: &str, profile: ProfileName, spec: Value) -> Validated {
+fn on(platform: &str, profile: ProfileName, spec: Value) -> ValidatedSpec {
     attempt(platform, profile, spec).unwrap()
 }
 
-fn attempt(platform: &str, profile: ProfileName, spec: Value) -> Result<Validated, Vec<Problem>> {
+fn attempt(platform: &str, profile: ProfileName, spec: Value) -> Result<ValidatedSpec, Vec<Problem>> {
     let mut spec = spec;
     spec["version"] = "1.31.2".into();
     spec["profile"] = profile.as_str().into();
@@ -25,7 +25,7 @@ fn attempt(platform: &str, profile: ProfileName, spec: Value) -> Result<Validate
     validate(&spec, owner, &Profile::get(profile).unwrap(), platforms.get(platform).unwrap())
 }
 
-fn values<'a>(validated: &'a Validated, release: &str) -> &'a Value {
+fn values<'a>(validated: &'a ValidatedSpec, release: &str) -> &'a Value {
     &validated.releases.iter().find(|found| found.name == release).unwrap().values
 }
 
@@ -36,7 +36,7 @@ fn gateway(platform: &str, gateway: Value) -> Value {
 }
 
 #[test]
-fn the_charts_own_platform_is_given_to_every_chart() {
+fn passes_platform_to_all_charts() {
     for name in ["gke", "k3d", "k3s", "microk8s", "minikube", "openshift"] {
         let validated = on(name, ProfileName::Demo, json!({"gateways": [{"name": "g"}]}));
         for release in &validated.releases {
@@ -46,7 +46,7 @@ fn the_charts_own_platform_is_given_to_every_chart() {
 }
 
 #[test]
-fn where_the_platform_is_not_known_nothing_is_said_of_it() {
+fn omits_platforms_unknown_to_charts() {
     for name in [GENERIC, "eks", "aks", "kind", "docker-desktop", "vmware-pks", "tkgi"] {
         let validated = on(name, ProfileName::Demo, json!({"gateways": [{"name": "g"}]}));
         for release in &validated.releases {
@@ -57,21 +57,21 @@ fn where_the_platform_is_not_known_nothing_is_said_of_it() {
 }
 
 #[test]
-fn an_ingress_gateway_has_the_type_that_works_there_unless_the_spec_says_otherwise() {
+fn ingress_gateways_have_default_type_of_platform() {
     let service_type = |platform: &str, spec: Value| gateway(platform, spec)["service"]["type"].clone();
     for platform in ["minikube", "tkgi", "vmware-pks"] {
         assert_eq!(service_type(platform, json!({})), "NodePort", "{platform}");
         assert_eq!(service_type(platform, json!({"direction": "Egress"})), "ClusterIP", "{platform}");
-        let asked = json!({"service": {"type": "LoadBalancer"}});
-        assert_eq!(service_type(platform, asked), "LoadBalancer", "{platform}");
-        let meant = json!({"service": {"loadBalancerClass": "example.com/lb"}});
-        assert_eq!(service_type(platform, meant), "LoadBalancer", "{platform}");
+        let explicit = json!({"service": {"type": "LoadBalancer"}});
+        assert_eq!(service_type(platform, explicit), "LoadBalancer", "{platform}");
+        let implied = json!({"service": {"loadBalancerClass": "example.com/lb"}});
+        assert_eq!(service_type(platform, implied), "LoadBalancer", "{platform}");
     }
     assert_eq!(service_type("gke", json!({})), "LoadBalancer");
 }
 
 #[test]
-fn requests_are_the_platforms_over_the_profiles_and_the_users_over_both() {
+fn requests_of_platform_override_profile() {
     let pointer = "/resources/requests/cpu";
     let requests = |platform: &str, spec: Value| {
         values(&on(platform, ProfileName::Minimal, spec), "istiod").pointer(pointer).cloned()
@@ -86,32 +86,36 @@ fn requests_are_the_platforms_over_the_profiles_and_the_users_over_both() {
 }
 
 #[test]
-fn on_openshift_the_node_agent_comes_along_in_its_usual_namespace_unless_the_spec_says_otherwise() {
-    let agent = |platform: &str, spec: Value| {
+fn openshift_includes_cni_in_kube_system() {
+    let cni_namespace = |platform: &str, spec: Value| {
         let releases = on(platform, ProfileName::Default, spec).releases;
         releases.into_iter().find(|release| release.name == "istio-cni").map(|release| release.namespace)
     };
-    assert_eq!(agent("openshift", json!({})).as_deref(), Some("kube-system"));
-    assert_eq!(agent("openshift", json!({"cni": {"namespace": "nodes"}})).as_deref(), Some("nodes"));
-    assert_eq!(agent("openshift", json!({"cni": {"mode": "Disabled"}})), None);
-    assert_eq!(agent("gke", json!({})), None);
+    assert_eq!(cni_namespace("openshift", json!({})).as_deref(), Some("kube-system"));
+    assert_eq!(cni_namespace("openshift", json!({"cni": {"namespace": "nodes"}})).as_deref(), Some("nodes"));
+    assert_eq!(cni_namespace("openshift", json!({"cni": {"mode": "Disabled"}})), None);
+    assert_eq!(cni_namespace("gke", json!({})), None);
     let without = on("openshift", ProfileName::Default, json!({"cni": {"mode": "Disabled"}}));
     let relies = values(&without, "istiod").pointer("/pilot/cni/enabled");
-    assert_eq!(relies, Some(&json!(false)), "the charts' values for OpenShift would leave istio-init out");
+    assert_eq!(relies, Some(&json!(false)), "otherwise the charts' values for OpenShift omit istio-init");
 }
 
 #[test]
-fn a_profile_for_one_platform_is_refused_on_another() {
+fn rejects_profiles_of_other_platforms() {
     let problems = |platform: &str| attempt(platform, ProfileName::Openshift, json!({})).err().unwrap_or_default();
     assert_eq!((problems("openshift"), problems(GENERIC)), (vec![], vec![]));
-    let said = problems("gke");
-    assert_eq!(said.len(), 1);
-    assert_eq!(said[0].field, "spec.profile");
-    assert!(said[0].message.contains("is for platform openshift, and this is gke"), "{}", said[0].message);
+    let problems_on_gke = problems("gke");
+    assert_eq!(problems_on_gke.len(), 1);
+    assert_eq!(problems_on_gke[0].field, "spec.profile");
+    assert!(
+        problems_on_gke[0].message.contains("requires platform openshift, but the platform is gke"),
+        "{}",
+        problems_on_gke[0].message
+    );
 }
 
 #[test]
-fn the_label_that_keeps_the_enforcer_away_is_the_one_by_which_it_is_lived_with() {
+fn aks_webhooks_have_enforcer_label() {
     let labels = on("aks", ProfileName::Default, json!({})).webhook_labels;
     assert_eq!(labels.keys().collect::<Vec<_>>(), [ENFORCER_LABEL]);
     assert!(on("eks", ProfileName::Default, json!({})).webhook_labels.is_empty());

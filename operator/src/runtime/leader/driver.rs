@@ -1,4 +1,4 @@
-//! The loop that holds the lease: looks, decides, writes, and keeps the time.
+//! The loop that acquires and renews the lease.
 
 use std::time::{Duration, Instant};
 
@@ -9,32 +9,32 @@ use tokio::time::{sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::step::{Candidate, Decision, Observed};
-use super::store::{Hold, KubeStore, Store, WriteError};
+use super::step::{LeaseCandidate, LeaseDecision, ObservedLease};
+use super::store::{KubeLeaseStore, LeaseClaim, LeaseStore, LeaseWriteError};
 use super::{LeaderConfig, LeaderState, LeaseLostError, LossReason};
 use crate::runtime::client::Clients;
 
-// The end of the process isn't held up for longer to release a lease that also expires by itself.
+// Limits the delay of the shutdown, because an unreleased lease expires by itself.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A candidate for the lease.
 pub struct Leader {
-    driver: Driver<KubeStore>,
+    driver: Driver<KubeLeaseStore>,
 }
 
 impl Leader {
-    /// A candidate that does nothing until [`Leader::run`], and where it stands.
+    /// Returns a candidate, which starts with [`Leader::run`], and its state.
     #[must_use]
     pub fn new(clients: &Clients, config: LeaderConfig) -> (Self, watch::Receiver<LeaderState>) {
-        let store = KubeStore::new(clients, &config.namespace);
+        let store = KubeLeaseStore::new(clients, &config.namespace);
         let (driver, state) = Driver::new(store, config);
         (Self { driver }, state)
     }
 
-    /// Stands by, leads and renews until `finished` is cancelled; then the lease is released, so that a standby takes
-    /// over at once. Cancel `finished` only when nothing writes any more.
+    /// Runs the election until `finished` is cancelled and then releases the lease, so that a standby takes over
+    /// immediately. Cancel `finished` only after all writes have stopped.
     ///
-    /// Fails when the lease is lost after having been held: the process must end.
+    /// Returns an error if this candidate was the leader and lost the lease. The process must then exit.
     pub async fn run(self, finished: CancellationToken) -> Result<(), LeaseLostError> {
         self.driver.run(finished).await
     }
@@ -43,30 +43,30 @@ impl Leader {
 struct Driver<S> {
     store: S,
     config: LeaderConfig,
-    candidate: Candidate,
+    candidate: LeaseCandidate,
     state: watch::Sender<LeaderState>,
-    /// The lease as last read or written; `Unknown` makes the next look a read.
-    last: Observed,
-    /// The last failure that was logged, until it is over.
-    complaint: Option<String>,
+    /// The lease as last read or written. `Unknown` triggers a read.
+    last: ObservedLease,
+    /// The last logged error, until a request succeeds.
+    last_error: Option<String>,
 }
 
-impl<S: Store> Driver<S> {
+impl<S: LeaseStore> Driver<S> {
     fn new(store: S, config: LeaderConfig) -> (Self, watch::Receiver<LeaderState>) {
         let (state, receiver) = watch::channel(LeaderState::Standby { holder: None });
-        let candidate = Candidate::new(config.identity.clone(), config.timing);
-        (Self { store, config, candidate, state, last: Observed::Unknown, complaint: None }, receiver)
+        let candidate = LeaseCandidate::new(config.identity.clone(), config.timing);
+        (Self { store, config, candidate, state, last: ObservedLease::Unknown, last_error: None }, receiver)
     }
 
     async fn run(mut self, finished: CancellationToken) -> Result<(), LeaseLostError> {
-        let end = tokio::select! {
+        let lost = tokio::select! {
             biased;
             () = finished.cancelled() => None,
             reason = self.contend() => Some(reason),
         };
-        // Whoever listens must know before anybody else can hold the lease.
+        // Receivers must be notified before another candidate can acquire the lease.
         self.state.send_replace(LeaderState::Stopped);
-        if let Some(reason) = end {
+        if let Some(reason) = lost {
             let LeaderConfig { identity, namespace, .. } = self.config;
             return Err(LeaseLostError { identity, namespace, reason });
         }
@@ -74,30 +74,30 @@ impl<S: Store> Driver<S> {
         Ok(())
     }
 
-    /// Goes on until the lease is lost.
+    /// Runs until the lease is lost.
     async fn contend(&mut self) -> LossReason {
-        // Only a standby watches: it hears of a release at once. A leader hears of everything from its own writes.
+        // Only a standby watches the lease, to notice a release immediately. The leader sees changes in its own writes.
         let mut changes = None;
         loop {
-            if self.last == Observed::Unknown {
+            if self.last == ObservedLease::Unknown {
                 self.last = self.read().await;
             }
             let decision = self.candidate.step(&self.last, now());
             debug!(?decision, last = ?self.last, "lease");
             match decision {
-                Decision::Stop(reason) => return reason,
-                Decision::Wait { until } => {
-                    self.complaint.take_if(|_| self.last != Observed::Unknown);
+                LeaseDecision::Stop(reason) => return reason,
+                LeaseDecision::Wait { until } => {
+                    self.last_error.take_if(|_| self.last != ObservedLease::Unknown);
                     self.wait(until, &mut changes).await;
                 }
-                Decision::Create => self.hold(None, 0).await,
-                Decision::Hold { version, transitions } => self.hold(Some(version), transitions).await,
+                LeaseDecision::Create => self.write(None, 0).await,
+                LeaseDecision::Update { version, transitions } => self.write(Some(version), transitions).await,
             }
-            self.tell();
+            self.publish_state();
         }
     }
 
-    async fn wait(&mut self, until: Instant, changes: &mut Option<BoxStream<'static, Observed>>) {
+    async fn wait(&mut self, until: Instant, changes: &mut Option<BoxStream<'static, ObservedLease>>) {
         if self.candidate.is_leading() {
             *changes = None;
             sleep_until(until.into()).await;
@@ -106,69 +106,69 @@ impl<S: Store> Driver<S> {
         let changes = changes.get_or_insert_with(|| self.store.changes());
         self.last = tokio::select! {
             Some(change) = changes.next() => change,
-            () = sleep_until(until.into()) => Observed::Unknown,
+            () = sleep_until(until.into()) => ObservedLease::Unknown,
         };
     }
 
-    async fn read(&mut self) -> Observed {
-        match timeout_at(self.limit().into(), self.store.read()).await {
+    async fn read(&mut self) -> ObservedLease {
+        match timeout_at(self.request_deadline().into(), self.store.read()).await {
             Ok(Ok(observed)) => observed,
             Ok(Err(error)) => self.fail(&error.to_string()),
-            Err(_) => self.fail("no answer in time"),
+            Err(_) => self.fail("no response in time"),
         }
     }
 
-    async fn hold(&mut self, version: Option<String>, transitions: i32) {
+    async fn write(&mut self, version: Option<String>, transitions: i32) {
         let acquired = !self.candidate.is_leading();
         let LeaderConfig { identity, timing, .. } = &self.config;
-        let hold = Hold { identity: identity.clone(), duration: timing.lease_duration, transitions, acquired };
-        let begun = now();
+        let claim = LeaseClaim { identity: identity.clone(), duration: timing.lease_duration, transitions, acquired };
+        let started = now();
         let write = async {
             match &version {
-                Some(version) => self.store.update(&hold, version).await,
-                None => self.store.create(&hold).await,
+                Some(version) => self.store.update(&claim, version).await,
+                None => self.store.create(&claim).await,
             }
         };
-        self.last = match timeout_at(self.limit().into(), write).await {
+        self.last = match timeout_at(self.request_deadline().into(), write).await {
             Ok(Ok(written)) => {
-                self.candidate.held(begun);
-                self.complaint = None;
+                self.candidate.renewed_at(started);
+                self.last_error = None;
                 written
             }
-            Ok(Err(WriteError::Conflict)) => Observed::Unknown,
-            Ok(Err(WriteError::Failed(error))) => self.pause_after(&error.to_string()).await,
-            Err(_) => self.pause_after("no answer in time").await,
+            Ok(Err(LeaseWriteError::Conflict)) => ObservedLease::Unknown,
+            Ok(Err(LeaseWriteError::Failed(error))) => self.retry_after_error(&error.to_string()).await,
+            Err(_) => self.retry_after_error("no response in time").await,
         };
     }
 
-    /// A failed write is tried again after a pause, from a fresh read; the lease may be ours without our knowing.
-    async fn pause_after(&mut self, error: &str) -> Observed {
-        let pause = now() + self.config.timing.retry_period;
-        let until = self.candidate.deadline().map_or(pause, |deadline| deadline.min(pause));
+    /// Waits before a failed write is retried with a new read, because the server may have persisted the write.
+    async fn retry_after_error(&mut self, error: &str) -> ObservedLease {
+        let retry = now() + self.config.timing.retry_period;
+        let until = self.candidate.deadline().map_or(retry, |deadline| deadline.min(retry));
         let observed = self.fail(error);
         sleep_until(until.into()).await;
         observed
     }
 
-    /// When a request must have been answered: in time for another try, and before the deadline of a leader.
-    fn limit(&self) -> Instant {
+    /// Deadline of a request, which leaves time for a retry and precedes the renew deadline of the leader.
+    fn request_deadline(&self) -> Instant {
         let limit = now() + self.config.timing.renew_deadline / 2;
         self.candidate.deadline().map_or(limit, |deadline| deadline.min(limit))
     }
 
-    // A failure that lasts is news once.
-    fn fail(&mut self, error: &str) -> Observed {
+    // Logs a persistent error only once.
+    fn fail(&mut self, error: &str) -> ObservedLease {
         let namespace = &self.config.namespace;
-        if self.complaint.as_deref() == Some(error) {
-            debug!(error, namespace, "the lease is still out of reach");
+        if self.last_error.as_deref() == Some(error) {
+            debug!(error, namespace, "the lease is still inaccessible");
         } else {
             warn!(error, namespace, "the lease can't be read or written");
-            self.complaint = Some(error.to_owned());
+            self.last_error = Some(error.to_owned());
         }
-        Observed::Unknown
+        ObservedLease::Unknown
     }
 
-    fn tell(&self) {
+    fn publish_state(&self) {
         let state = if self.candidate.is_leading() {
             LeaderState::Leading
         } else {
@@ -186,10 +186,10 @@ impl<S: Store> Driver<S> {
 
     async fn release(&self) {
         let release = async {
-            // The end may have come in the middle of a write: only the server knows the version and the holder.
-            let observed = self.store.read().await.map_err(WriteError::Failed)?;
+            // A write may have been interrupted, so read the current version and holder from the server.
+            let observed = self.store.read().await.map_err(LeaseWriteError::Failed)?;
             match &observed {
-                Observed::Present { record, version } if record.holder.as_ref() == Some(&self.config.identity) => {
+                ObservedLease::Present { record, version } if record.holder.as_ref() == Some(&self.config.identity) => {
                     self.store.release(version).await
                 }
                 _ => Ok(()),
@@ -197,8 +197,8 @@ impl<S: Store> Driver<S> {
         };
         match timeout(RELEASE_TIMEOUT, release).await {
             Ok(Ok(())) => info!(identity = self.config.identity, "lease released"),
-            Ok(Err(error)) => warn!(?error, "the lease was not released; it expires by itself"),
-            Err(_) => warn!("the lease was not released in time; it expires by itself"),
+            Ok(Err(error)) => warn!(?error, "releasing the lease failed; it expires by itself"),
+            Err(_) => warn!("releasing the lease timed out; it expires by itself"),
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Leader election by a Lease: of several replicas, one writes.
+//! Leader election with a Lease: only one of several replicas writes.
 //!
-//! `step` decides and is pure; `store` is the only one that talks to the API server; `driver` brings them together.
-//! The rules are those of client-go: whether a lease has expired is judged by how long *this* process has seen the
-//! same record, on its own monotonic clock, so clocks that disagree between nodes do no harm. Every write carries the
-//! resourceVersion that the decision was made on, so of two candidates one loses.
+//! `step` contains the pure decision logic, `store` the API requests and `driver` the loop. The rules are those of
+//! client-go: a lease has expired when *this* process has observed the same record for the lease duration on its own
+//! monotonic clock, so clock skew between nodes is harmless. Every write includes the resourceVersion that the decision
+//! was based on, so only one of two candidates succeeds.
 
 mod driver;
 mod step;
@@ -17,38 +17,38 @@ use thiserror::Error;
 pub use driver::Leader;
 pub use step::LossReason;
 
-/// Name of the Lease.
+/// Name of the Lease object.
 pub const LEASE_NAME: &str = "meshwright-leader";
 
-/// Flags of the leader election.
+/// Command line flags for leader election.
 #[derive(Args, Clone, Debug)]
 pub struct LeaderArgs {
-    /// Name by which this process holds the lease; unique among processes that run at the same time
+    /// Identity of this process in the lease; must be unique among running replicas
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub leader_identity: Option<String>,
 
-    /// Namespace of the lease; that of the pod or of the kubeconfig's context unless given
+    /// Namespace of the lease; defaults to the namespace of the pod or of the kubeconfig's context
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
     pub leader_namespace: Option<String>,
 
-    /// Seconds without a renewal after which a standby takes over
+    /// Lease duration in seconds: a standby takes over after this time without a renewal
     #[arg(long, env = "MESHWRIGHT_LEASE_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(3..))]
     pub lease_seconds: u16,
 }
 
-/// What one candidate needs to know.
+/// Configuration of a candidate.
 #[derive(Clone, Debug)]
 pub struct LeaderConfig {
-    /// Who we are in the lease.
+    /// Identity of this process in the lease.
     pub identity: String,
-    /// The lease's namespace.
+    /// Namespace of the lease.
     pub namespace: String,
-    /// When to renew, to give up and to take over.
+    /// Lease duration, renew deadline and retry period.
     pub timing: Timing,
 }
 
 impl LeaderConfig {
-    /// The configuration that the flags ask for; `namespace` is used where they name none.
+    /// Creates the configuration from flags. `namespace` is the default for the lease's namespace.
     #[must_use]
     pub fn new(args: &LeaderArgs, namespace: &str) -> Self {
         let identity = args.leader_identity.clone().unwrap_or_else(|| {
@@ -63,19 +63,20 @@ impl LeaderConfig {
     }
 }
 
-/// The three times of a lease. `retry_period < renew_deadline < lease_duration`, or two could lead at once.
+/// Timing of a lease. `retry_period < renew_deadline < lease_duration` is required, or two replicas could lead at the
+/// same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// For how long others leave a lease alone that isn't renewed; whole seconds.
+    /// Duration after the last renewal in which other candidates don't take over; whole seconds.
     pub lease_duration: Duration,
-    /// After how long without a renewal the leader stops leading.
+    /// Duration after the last renewal after which the leader stops leading.
     pub renew_deadline: Duration,
-    /// How often the leader renews, and a candidate looks.
+    /// Interval at which the leader renews the lease and candidates read it.
     pub retry_period: Duration,
 }
 
 impl Timing {
-    /// The usual proportions: 15 s of lease give a deadline of 10 s and a renewal every 2 s.
+    /// Uses the proportions of client-go: a lease of 15 s has a deadline of 10 s and a renewal every 2 s.
     #[must_use]
     pub fn of_lease(seconds: u16) -> Self {
         let lease_duration = Duration::from_secs(u64::from(seconds));
@@ -83,21 +84,21 @@ impl Timing {
     }
 }
 
-/// Where this process stands.
+/// State of this process in the leader election.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaderState {
-    /// Somebody else leads, or nobody yet.
+    /// Another process is the leader, or there is no leader yet.
     Standby {
-        /// Who, if anybody is known to.
+        /// Identity of the leader, if known.
         holder: Option<String>,
     },
-    /// This process leads: it alone may write.
+    /// This process is the leader and the only one that may write.
     Leading,
-    /// This process led and must not write any more.
+    /// This process is no longer the leader and must not write.
     Stopped,
 }
 
-/// This process led, and lost the lease. It must end, since what it has begun may be another's work by now.
+/// This process was the leader and lost the lease. It must exit, because another process may already continue its work.
 #[derive(Debug, Error)]
 #[error("{identity} lost the lease {namespace}/{LEASE_NAME}: {reason}")]
 pub struct LeaseLostError {
@@ -111,9 +112,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_keep_their_order_at_any_length() {
-        let usual = Timing::of_lease(15);
-        assert_eq!((usual.renew_deadline, usual.retry_period), (Duration::from_secs(10), Duration::from_secs(2)));
+    fn timing_is_ordered_for_all_durations() {
+        let default = Timing::of_lease(15);
+        assert_eq!((default.renew_deadline, default.retry_period), (Duration::from_secs(10), Duration::from_secs(2)));
         for seconds in [3, 4, 60, u16::MAX] {
             let Timing { lease_duration, renew_deadline, retry_period } = Timing::of_lease(seconds);
             assert!(retry_period < renew_deadline && renew_deadline < lease_duration);
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_outside_a_pod_still_has_a_name_and_a_namespace() {
+    fn has_defaults_outside_a_pod() {
         let args = LeaderArgs { leader_identity: None, leader_namespace: None, lease_seconds: 15 };
         let config = LeaderConfig::new(&args, "meshwright-system");
         assert!(config.identity.ends_with(&std::process::id().to_string()));

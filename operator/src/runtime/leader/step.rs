@@ -1,45 +1,45 @@
-//! The decision: what to do about a lease, given what is known of it. Pure; the time is an argument.
+//! Decision logic of the leader election. Pure; the time is an argument.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::Timing;
 
-/// What a Lease says. Times are kept as text: they only tell one renewal from another.
+/// Content of a Lease. The renewal time is kept as text, because it is only compared for equality.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct LeaseRecord {
     pub(super) holder: Option<String>,
     pub(super) duration: Option<Duration>,
     pub(super) renewed: Option<String>,
     pub(super) transitions: i32,
 }
 
-/// What was found when the lease was looked at.
+/// Result of reading the lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Observed {
+pub(super) enum ObservedLease {
     Absent,
     Present {
-        record: Record,
+        record: LeaseRecord,
         version: String,
     },
-    /// The API server did not answer; nothing new is known.
+    /// The API server did not respond.
     Unknown,
 }
 
-/// What to do now.
+/// Next action of a candidate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Decision {
-    /// Create the lease in our name.
+pub(super) enum LeaseDecision {
+    /// Create the lease with this candidate as holder.
     Create,
-    /// Write our name and the time into the lease, if it still has this version.
-    Hold { version: String, transitions: i32 },
-    /// Nothing until then, unless the lease changes.
+    /// Update holder and renewal time, if the lease still has this resourceVersion.
+    Update { version: String, transitions: i32 },
+    /// Wait until the given time or a change of the lease.
     Wait { until: Instant },
-    /// We led and don't any more.
+    /// Stop, because this candidate is no longer the leader.
     Stop(LossReason),
 }
 
-/// Why a leader stopped leading.
+/// Why the leader lost the lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LossReason {
     /// The lease names another holder.
@@ -51,116 +51,118 @@ pub enum LossReason {
 impl fmt::Display for LossReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TakenBy(holder) => write!(f, "{holder} holds it now"),
+            Self::TakenBy(holder) => write!(f, "{holder} is the holder now"),
             Self::NotRenewedFor(time) => write!(f, "it could not be renewed for {} s", time.as_secs()),
         }
     }
 }
 
-/// What one candidate remembers.
+/// State of a candidate.
 #[derive(Clone, Debug)]
-pub(super) struct Candidate {
+pub(super) struct LeaseCandidate {
     identity: String,
     timing: Timing,
-    /// The last record that somebody else wrote, and since when we have seen it unchanged.
-    seen: Option<(Record, Instant)>,
-    /// While we lead: when the last successful renewal was *begun*. Others count from later.
+    /// Last record written by another process, and the time since which it is unchanged.
+    last_seen: Option<(LeaseRecord, Instant)>,
+    /// Start time of the last successful renewal while leading. Other candidates measure from a later time.
     renewed: Option<Instant>,
 }
 
-impl Candidate {
+impl LeaseCandidate {
     pub(super) fn new(identity: String, timing: Timing) -> Self {
-        Self { identity, timing, seen: None, renewed: None }
+        Self { identity, timing, last_seen: None, renewed: None }
     }
 
     pub(super) fn is_leading(&self) -> bool {
         self.renewed.is_some()
     }
 
-    /// Who led when the lease was last seen.
+    /// Holder of the last observed record.
     pub(super) fn holder(&self) -> Option<&str> {
-        self.seen.as_ref().and_then(|(record, _)| record.holder.as_deref())
+        self.last_seen.as_ref().and_then(|(record, _)| record.holder.as_deref())
     }
 
-    /// Until when the lease is ours without another renewal; `None` if it isn't.
+    /// Time at which this candidate stops leading without another renewal; `None` if it does not lead.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.renewed.map(|renewed| renewed + self.timing.renew_deadline)
     }
 
-    /// A write in our name, begun at `begun`, was accepted.
-    pub(super) fn held(&mut self, begun: Instant) {
-        self.renewed = Some(begun);
-        self.seen = None;
+    /// Records a successful write that started at `started`.
+    pub(super) fn renewed_at(&mut self, started: Instant) {
+        self.renewed = Some(started);
+        self.last_seen = None;
     }
 
-    /// The decision at `now`, with `observed` just learnt.
-    pub(super) fn step(&mut self, observed: &Observed, now: Instant) -> Decision {
-        self.remember(observed, now);
+    /// Returns the next action after `observed` was read at `now`.
+    pub(super) fn step(&mut self, observed: &ObservedLease, now: Instant) -> LeaseDecision {
+        self.update_last_seen(observed, now);
         match self.renewed {
             Some(renewed) => self.step_as_leader(observed, renewed, now),
             None => self.step_as_standby(observed, now),
         }
     }
 
-    fn remember(&mut self, observed: &Observed, now: Instant) {
+    fn update_last_seen(&mut self, observed: &ObservedLease, now: Instant) {
         match observed {
-            Observed::Unknown => {}
-            Observed::Absent => self.seen = None,
-            Observed::Present { record, .. } => {
-                if self.seen.as_ref().is_none_or(|(seen, _)| seen != record) {
-                    self.seen = Some((record.clone(), now));
+            ObservedLease::Unknown => {}
+            ObservedLease::Absent => self.last_seen = None,
+            ObservedLease::Present { record, .. } => {
+                if self.last_seen.as_ref().is_none_or(|(seen, _)| seen != record) {
+                    self.last_seen = Some((record.clone(), now));
                 }
             }
         }
     }
 
-    fn step_as_leader(&self, observed: &Observed, renewed: Instant, now: Instant) -> Decision {
+    fn step_as_leader(&self, observed: &ObservedLease, renewed: Instant, now: Instant) -> LeaseDecision {
         let since = now.saturating_duration_since(renewed);
         if since >= self.timing.renew_deadline {
-            return Decision::Stop(LossReason::NotRenewedFor(since));
+            return LeaseDecision::Stop(LossReason::NotRenewedFor(since));
         }
-        if let Observed::Present { record, .. } = observed
+        if let ObservedLease::Present { record, .. } = observed
             && let Some(other) = self.other_holder(record)
         {
-            return Decision::Stop(LossReason::TakenBy(other.to_owned()));
+            return LeaseDecision::Stop(LossReason::TakenBy(other.to_owned()));
         }
         let due = renewed + self.timing.retry_period;
         if now < due {
-            return Decision::Wait { until: due };
+            return LeaseDecision::Wait { until: due };
         }
         match observed {
-            Observed::Absent => Decision::Create,
-            Observed::Present { record, version } => self.hold(record, version),
-            Observed::Unknown => Decision::Wait { until: self.retry(now).min(renewed + self.timing.renew_deadline) },
+            ObservedLease::Absent => LeaseDecision::Create,
+            ObservedLease::Present { record, version } => self.update(record, version),
+            ObservedLease::Unknown => {
+                LeaseDecision::Wait { until: self.retry(now).min(renewed + self.timing.renew_deadline) }
+            }
         }
     }
 
-    fn step_as_standby(&self, observed: &Observed, now: Instant) -> Decision {
+    fn step_as_standby(&self, observed: &ObservedLease, now: Instant) -> LeaseDecision {
         match observed {
-            Observed::Absent => Decision::Create,
-            Observed::Unknown => Decision::Wait { until: self.retry(now) },
-            Observed::Present { record, version } => match self.expiry(record) {
-                Some(expiry) if now < expiry => Decision::Wait { until: expiry.min(self.retry(now)) },
-                _ => self.hold(record, version),
+            ObservedLease::Absent => LeaseDecision::Create,
+            ObservedLease::Unknown => LeaseDecision::Wait { until: self.retry(now) },
+            ObservedLease::Present { record, version } => match self.expiry(record) {
+                Some(expiry) if now < expiry => LeaseDecision::Wait { until: expiry.min(self.retry(now)) },
+                _ => self.update(record, version),
             },
         }
     }
 
-    /// When a record that another holds may be taken over; `None` if it is free, or ours from before a restart.
-    fn expiry(&self, record: &Record) -> Option<Instant> {
+    /// Expiry time of another holder's record; `None` if the lease has no holder, or is ours from before a restart.
+    fn expiry(&self, record: &LeaseRecord) -> Option<Instant> {
         self.other_holder(record)?;
-        let (_, since) = self.seen.as_ref()?;
+        let (_, since) = self.last_seen.as_ref()?;
         Some(*since + record.duration.unwrap_or(self.timing.lease_duration))
     }
 
-    fn other_holder<'r>(&self, record: &'r Record) -> Option<&'r str> {
+    fn other_holder<'r>(&self, record: &'r LeaseRecord) -> Option<&'r str> {
         record.holder.as_deref().filter(|holder| !holder.is_empty() && *holder != self.identity)
     }
 
-    fn hold(&self, record: &Record, version: &str) -> Decision {
+    fn update(&self, record: &LeaseRecord, version: &str) -> LeaseDecision {
         let ours = record.holder.as_deref() == Some(self.identity.as_str());
         let transitions = record.transitions.saturating_add(i32::from(!ours));
-        Decision::Hold { version: version.to_owned(), transitions }
+        LeaseDecision::Update { version: version.to_owned(), transitions }
     }
 
     fn retry(&self, now: Instant) -> Instant {
@@ -172,174 +174,174 @@ impl Candidate {
 mod tests {
     use super::*;
 
-    struct Case {
+    struct CandidateTest {
         start: Instant,
-        candidate: Candidate,
+        candidate: LeaseCandidate,
     }
 
-    impl Case {
+    impl CandidateTest {
         fn standby() -> Self {
-            Self { start: Instant::now(), candidate: Candidate::new("us".to_owned(), Timing::of_lease(15)) }
+            Self { start: Instant::now(), candidate: LeaseCandidate::new("us".to_owned(), Timing::of_lease(15)) }
         }
 
         fn leading() -> Self {
-            let mut case = Self::standby();
-            let start = case.start;
-            case.candidate.held(start);
-            case
+            let mut test = Self::standby();
+            let start = test.start;
+            test.candidate.renewed_at(start);
+            test
         }
 
         fn at(&self, seconds: f64) -> Instant {
             self.start + Duration::from_secs_f64(seconds)
         }
 
-        fn step(&mut self, seconds: f64, observed: &Observed) -> Decision {
+        fn step(&mut self, seconds: f64, observed: &ObservedLease) -> LeaseDecision {
             let now = self.at(seconds);
             self.candidate.step(observed, now)
         }
 
-        fn wait(&self, seconds: f64) -> Decision {
-            Decision::Wait { until: self.at(seconds) }
+        fn wait(&self, seconds: f64) -> LeaseDecision {
+            LeaseDecision::Wait { until: self.at(seconds) }
         }
     }
 
-    fn lease(holder: &str, renewed: &str) -> Observed {
-        let record = Record {
+    fn lease(holder: &str, renewed: &str) -> ObservedLease {
+        let record = LeaseRecord {
             holder: Some(holder.to_owned()).filter(|holder| !holder.is_empty()),
             duration: Some(Duration::from_secs(15)),
             renewed: Some(renewed.to_owned()),
             transitions: 4,
         };
-        Observed::Present { record, version: format!("v-{renewed}") }
+        ObservedLease::Present { record, version: format!("v-{renewed}") }
     }
 
-    fn hold(renewed: &str, transitions: i32) -> Decision {
-        Decision::Hold { version: format!("v-{renewed}"), transitions }
-    }
-
-    #[test]
-    fn an_absent_lease_is_created() {
-        assert_eq!(Case::standby().step(0.0, &Observed::Absent), Decision::Create);
+    fn update(renewed: &str, transitions: i32) -> LeaseDecision {
+        LeaseDecision::Update { version: format!("v-{renewed}"), transitions }
     }
 
     #[test]
-    fn a_released_lease_is_taken_at_once() {
-        let mut case = Case::standby();
-        assert_eq!(case.step(0.0, &lease("them", "a")), case.wait(2.0));
-        assert_eq!(case.step(0.1, &lease("", "a")), hold("a", 5));
-        let blank = Observed::Present {
-            record: Record { holder: Some(String::new()), ..Record::default() },
+    fn creates_missing_lease() {
+        assert_eq!(CandidateTest::standby().step(0.0, &ObservedLease::Absent), LeaseDecision::Create);
+    }
+
+    #[test]
+    fn acquires_released_lease_immediately() {
+        let mut test = CandidateTest::standby();
+        assert_eq!(test.step(0.0, &lease("them", "a")), test.wait(2.0));
+        assert_eq!(test.step(0.1, &lease("", "a")), update("a", 5));
+        let blank = ObservedLease::Present {
+            record: LeaseRecord { holder: Some(String::new()), ..LeaseRecord::default() },
             version: "v-a".to_owned(),
         };
-        assert_eq!(Case::standby().step(0.0, &blank), hold("a", 1));
+        assert_eq!(CandidateTest::standby().step(0.0, &blank), update("a", 1));
     }
 
     #[test]
-    fn a_lease_that_is_renewed_is_left_alone_for_ever() {
-        let mut case = Case::standby();
+    fn never_takes_over_renewed_lease() {
+        let mut test = CandidateTest::standby();
         for round in 0..100_u32 {
             let now = f64::from(round) * 14.0;
-            let decision = case.step(now, &lease("them", &round.to_string()));
-            assert_eq!(decision, case.wait(now + 2.0));
+            let decision = test.step(now, &lease("them", &round.to_string()));
+            assert_eq!(decision, test.wait(now + 2.0));
         }
     }
 
     #[test]
-    fn a_lease_that_stands_still_is_taken_after_its_duration_and_not_before() {
-        let mut case = Case::standby();
-        assert_eq!(case.step(0.0, &lease("them", "a")), case.wait(2.0));
-        assert_eq!(case.step(14.5, &lease("them", "a")), case.wait(15.0));
-        assert_eq!(case.step(15.0, &lease("them", "a")), hold("a", 5));
+    fn takes_over_lease_after_its_duration() {
+        let mut test = CandidateTest::standby();
+        assert_eq!(test.step(0.0, &lease("them", "a")), test.wait(2.0));
+        assert_eq!(test.step(14.5, &lease("them", "a")), test.wait(15.0));
+        assert_eq!(test.step(15.0, &lease("them", "a")), update("a", 5));
     }
 
     #[test]
-    fn a_renewal_starts_the_wait_again() {
-        let mut case = Case::standby();
-        case.step(0.0, &lease("them", "a"));
-        case.step(14.0, &lease("them", "b"));
-        assert_eq!(case.step(28.0, &lease("them", "b")), case.wait(29.0));
-        assert_eq!(case.step(29.0, &lease("them", "b")), hold("b", 5));
+    fn renewal_resets_expiry() {
+        let mut test = CandidateTest::standby();
+        test.step(0.0, &lease("them", "a"));
+        test.step(14.0, &lease("them", "b"));
+        assert_eq!(test.step(28.0, &lease("them", "b")), test.wait(29.0));
+        assert_eq!(test.step(29.0, &lease("them", "b")), update("b", 5));
     }
 
     #[test]
-    fn a_holder_whose_clock_is_wrong_neither_loses_nor_keeps_the_lease_by_it() {
+    fn ignores_clock_skew_of_holder() {
         for renewed in ["1971-01-01T00:00:00.000000Z", "2199-01-01T00:00:00.000000Z"] {
-            let mut case = Case::standby();
-            assert_eq!(case.step(0.0, &lease("them", renewed)), case.wait(2.0));
-            assert_eq!(case.step(15.0, &lease("them", renewed)), hold(renewed, 5));
+            let mut test = CandidateTest::standby();
+            assert_eq!(test.step(0.0, &lease("them", renewed)), test.wait(2.0));
+            assert_eq!(test.step(15.0, &lease("them", renewed)), update(renewed, 5));
         }
     }
 
     #[test]
-    fn the_duration_that_the_holder_promised_counts() {
-        let mut case = Case::standby();
-        let Observed::Present { mut record, version } = lease("them", "a") else { unreachable!() };
+    fn uses_lease_duration_of_holder() {
+        let mut test = CandidateTest::standby();
+        let ObservedLease::Present { mut record, version } = lease("them", "a") else { unreachable!() };
         record.duration = Some(Duration::from_mins(1));
-        let long = Observed::Present { record, version };
-        case.step(0.0, &long);
-        assert_eq!(case.step(59.0, &long), case.wait(60.0));
-        assert_eq!(case.step(60.0, &long), hold("a", 5));
+        let long = ObservedLease::Present { record, version };
+        test.step(0.0, &long);
+        assert_eq!(test.step(59.0, &long), test.wait(60.0));
+        assert_eq!(test.step(60.0, &long), update("a", 5));
     }
 
     #[test]
-    fn an_unreachable_server_is_asked_again_and_time_goes_on_meanwhile() {
-        let mut case = Case::standby();
-        assert_eq!(case.step(0.0, &Observed::Unknown), case.wait(2.0));
-        case.step(1.0, &lease("them", "a"));
-        assert_eq!(case.step(15.5, &Observed::Unknown), case.wait(17.5));
-        assert_eq!(case.step(16.0, &lease("them", "a")), hold("a", 5));
+    fn expiry_continues_while_server_is_unreachable() {
+        let mut test = CandidateTest::standby();
+        assert_eq!(test.step(0.0, &ObservedLease::Unknown), test.wait(2.0));
+        test.step(1.0, &lease("them", "a"));
+        assert_eq!(test.step(15.5, &ObservedLease::Unknown), test.wait(17.5));
+        assert_eq!(test.step(16.0, &lease("them", "a")), update("a", 5));
     }
 
     #[test]
-    fn our_own_lease_from_before_a_restart_is_taken_up_at_once() {
-        assert_eq!(Case::standby().step(0.0, &lease("us", "a")), hold("a", 4));
+    fn reacquires_own_lease_after_restart() {
+        assert_eq!(CandidateTest::standby().step(0.0, &lease("us", "a")), update("a", 4));
     }
 
     #[test]
-    fn a_leader_renews_when_it_is_due() {
-        let mut case = Case::leading();
-        assert_eq!(case.step(1.0, &lease("us", "a")), case.wait(2.0));
-        assert_eq!(case.step(2.0, &lease("us", "a")), hold("a", 4));
-        let now = case.at(2.0);
-        case.candidate.held(now);
-        assert_eq!(case.step(3.0, &lease("us", "b")), case.wait(4.0));
+    fn leader_renews_after_retry_period() {
+        let mut test = CandidateTest::leading();
+        assert_eq!(test.step(1.0, &lease("us", "a")), test.wait(2.0));
+        assert_eq!(test.step(2.0, &lease("us", "a")), update("a", 4));
+        let now = test.at(2.0);
+        test.candidate.renewed_at(now);
+        assert_eq!(test.step(3.0, &lease("us", "b")), test.wait(4.0));
     }
 
     #[test]
-    fn a_leader_that_cannot_renew_tries_until_the_deadline_and_then_stops() {
-        let mut case = Case::leading();
-        assert_eq!(case.step(2.0, &Observed::Unknown), case.wait(4.0));
-        assert_eq!(case.step(9.0, &Observed::Unknown), case.wait(10.0));
-        let stop = Decision::Stop(LossReason::NotRenewedFor(Duration::from_secs(10)));
-        assert_eq!(case.step(10.0, &Observed::Unknown), stop);
+    fn leader_retries_until_deadline() {
+        let mut test = CandidateTest::leading();
+        assert_eq!(test.step(2.0, &ObservedLease::Unknown), test.wait(4.0));
+        assert_eq!(test.step(9.0, &ObservedLease::Unknown), test.wait(10.0));
+        let stop = LeaseDecision::Stop(LossReason::NotRenewedFor(Duration::from_secs(10)));
+        assert_eq!(test.step(10.0, &ObservedLease::Unknown), stop);
     }
 
     #[test]
-    fn a_leader_past_its_deadline_stops_even_if_the_lease_still_names_it() {
-        let stop = Decision::Stop(LossReason::NotRenewedFor(Duration::from_secs(11)));
-        assert_eq!(Case::leading().step(11.0, &lease("us", "a")), stop);
+    fn leader_stops_after_deadline() {
+        let stop = LeaseDecision::Stop(LossReason::NotRenewedFor(Duration::from_secs(11)));
+        assert_eq!(CandidateTest::leading().step(11.0, &lease("us", "a")), stop);
     }
 
     #[test]
-    fn a_stolen_lease_stops_the_leader_at_once() {
-        let stop = Decision::Stop(LossReason::TakenBy("them".to_owned()));
-        assert_eq!(Case::leading().step(0.5, &lease("them", "b")), stop);
+    fn leader_stops_when_lease_is_taken() {
+        let stop = LeaseDecision::Stop(LossReason::TakenBy("them".to_owned()));
+        assert_eq!(CandidateTest::leading().step(0.5, &lease("them", "b")), stop);
     }
 
     #[test]
-    fn a_leader_writes_a_deleted_or_cleared_lease_again() {
-        assert_eq!(Case::leading().step(2.0, &Observed::Absent), Decision::Create);
-        assert_eq!(Case::leading().step(2.0, &lease("", "b")), hold("b", 5));
+    fn leader_rewrites_deleted_or_cleared_lease() {
+        assert_eq!(CandidateTest::leading().step(2.0, &ObservedLease::Absent), LeaseDecision::Create);
+        assert_eq!(CandidateTest::leading().step(2.0, &lease("", "b")), update("b", 5));
     }
 
     #[test]
-    fn the_deadline_is_counted_from_the_last_renewal() {
-        let mut case = Case::leading();
-        assert_eq!(case.candidate.deadline(), Some(case.at(10.0)));
-        let renewed = case.at(2.0);
-        case.candidate.held(renewed);
-        assert_eq!(case.candidate.deadline(), Some(case.at(12.0)));
-        assert!(case.candidate.is_leading());
-        assert_eq!(Case::standby().candidate.deadline(), None);
+    fn deadline_starts_at_last_renewal() {
+        let mut test = CandidateTest::leading();
+        assert_eq!(test.candidate.deadline(), Some(test.at(10.0)));
+        let renewed = test.at(2.0);
+        test.candidate.renewed_at(renewed);
+        assert_eq!(test.candidate.deadline(), Some(test.at(12.0)));
+        assert!(test.candidate.is_leading());
+        assert_eq!(CandidateTest::standby().candidate.deadline(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Where the lease lies: reads and conditional writes of one Lease object. I/O.
+//! Reads and conditional writes of the Lease object.
 
 use std::time::Duration;
 
@@ -15,46 +15,50 @@ use kube::runtime::watcher::watch_object;
 use serde_json::{Value, json};
 
 use super::LEASE_NAME;
-use super::step::{Observed, Record};
+use super::step::{LeaseRecord, ObservedLease};
 use crate::runtime::client::Clients;
 
-/// Why a write did not happen.
+/// Writing the lease failed.
 #[derive(Debug)]
-pub(super) enum WriteError {
-    /// The lease has changed since it was seen, is gone, or has come up meanwhile.
+pub(super) enum LeaseWriteError {
+    /// The lease was changed, deleted or created by another client since it was read.
     Conflict,
-    /// Anything else; the write may even have happened.
+    /// Any other error. The server may have persisted the write.
     Failed(Box<kube::Error>),
 }
 
-/// What is written into the lease to hold it.
+/// Content that a candidate writes to acquire or renew the lease.
 #[derive(Clone, Debug)]
-pub(super) struct Hold {
+pub(super) struct LeaseClaim {
     pub(super) identity: String,
     pub(super) duration: Duration,
     pub(super) transitions: i32,
-    /// Whether the holder changes by this write.
+    /// Whether this write changes the holder.
     pub(super) acquired: bool,
 }
 
-/// Access to one lease.
-pub(super) trait Store: Send + Sync {
-    fn read(&self) -> impl Future<Output = Result<Observed, Box<kube::Error>>> + Send;
-    fn create(&self, hold: &Hold) -> impl Future<Output = Result<Observed, WriteError>> + Send;
-    fn update(&self, hold: &Hold, version: &str) -> impl Future<Output = Result<Observed, WriteError>> + Send;
-    /// Takes the holder's name out, if the lease still has this version.
-    fn release(&self, version: &str) -> impl Future<Output = Result<(), WriteError>> + Send;
-    /// What the lease is, now and after each change; never ends.
-    fn changes(&self) -> BoxStream<'static, Observed>;
+/// Access to the lease.
+pub(super) trait LeaseStore: Send + Sync {
+    fn read(&self) -> impl Future<Output = Result<ObservedLease, Box<kube::Error>>> + Send;
+    fn create(&self, claim: &LeaseClaim) -> impl Future<Output = Result<ObservedLease, LeaseWriteError>> + Send;
+    fn update(
+        &self,
+        claim: &LeaseClaim,
+        version: &str,
+    ) -> impl Future<Output = Result<ObservedLease, LeaseWriteError>> + Send;
+    /// Clears the holder, if the lease still has this resourceVersion.
+    fn release(&self, version: &str) -> impl Future<Output = Result<(), LeaseWriteError>> + Send;
+    /// Returns an endless stream of the lease's current content and its changes.
+    fn changes(&self) -> BoxStream<'static, ObservedLease>;
 }
 
-/// The lease in a cluster.
-pub(super) struct KubeStore {
+/// Access to the lease in a cluster.
+pub(super) struct KubeLeaseStore {
     requests: Api<Lease>,
     watches: Api<Lease>,
 }
 
-impl KubeStore {
+impl KubeLeaseStore {
     pub(super) fn new(clients: &Clients, namespace: &str) -> Self {
         Self {
             requests: Api::namespaced(clients.requests.clone(), namespace),
@@ -62,24 +66,24 @@ impl KubeStore {
         }
     }
 
-    // A merge patch with a resourceVersion: conditional, and fields that we don't know are kept.
-    async fn patch(&self, patch: &Value) -> Result<Lease, WriteError> {
+    // A merge patch with a resourceVersion is conditional and keeps unknown fields.
+    async fn patch(&self, patch: &Value) -> Result<Lease, LeaseWriteError> {
         let patched = self.requests.patch(LEASE_NAME, &PatchParams::default(), &Patch::Merge(patch)).await;
         patched.map_err(|error| write_error(error, &["Conflict", "NotFound"]))
     }
 }
 
-impl Store for KubeStore {
-    async fn read(&self) -> Result<Observed, Box<kube::Error>> {
+impl LeaseStore for KubeLeaseStore {
+    async fn read(&self) -> Result<ObservedLease, Box<kube::Error>> {
         Ok(observed(self.requests.get_opt(LEASE_NAME).await?))
     }
 
-    async fn create(&self, hold: &Hold) -> Result<Observed, WriteError> {
+    async fn create(&self, claim: &LeaseClaim) -> Result<ObservedLease, LeaseWriteError> {
         let now = MicroTime(Timestamp::now());
         let spec = LeaseSpec {
-            holder_identity: Some(hold.identity.clone()),
-            lease_duration_seconds: Some(whole_seconds(hold.duration)),
-            lease_transitions: Some(hold.transitions),
+            holder_identity: Some(claim.identity.clone()),
+            lease_duration_seconds: Some(whole_seconds(claim.duration)),
+            lease_transitions: Some(claim.transitions),
             acquire_time: Some(now.clone()),
             renew_time: Some(now),
             ..LeaseSpec::default()
@@ -92,28 +96,28 @@ impl Store for KubeStore {
         }
     }
 
-    async fn update(&self, hold: &Hold, version: &str) -> Result<Observed, WriteError> {
+    async fn update(&self, claim: &LeaseClaim, version: &str) -> Result<ObservedLease, LeaseWriteError> {
         let now = MicroTime(Timestamp::now());
         let mut spec = json!({
-            "holderIdentity": hold.identity,
-            "leaseDurationSeconds": whole_seconds(hold.duration),
-            "leaseTransitions": hold.transitions,
+            "holderIdentity": claim.identity,
+            "leaseDurationSeconds": whole_seconds(claim.duration),
+            "leaseTransitions": claim.transitions,
             "renewTime": now,
         });
-        if let Some(spec) = spec.as_object_mut().filter(|_| hold.acquired) {
+        if let Some(spec) = spec.as_object_mut().filter(|_| claim.acquired) {
             spec.insert("acquireTime".to_owned(), json!(now));
         }
         let patch = json!({ "metadata": { "resourceVersion": version }, "spec": spec });
         Ok(observed(Some(self.patch(&patch).await?)))
     }
 
-    async fn release(&self, version: &str) -> Result<(), WriteError> {
+    async fn release(&self, version: &str) -> Result<(), LeaseWriteError> {
         let patch = json!({ "metadata": { "resourceVersion": version }, "spec": { "holderIdentity": null } });
         self.patch(&patch).await.map(drop)
     }
 
-    fn changes(&self) -> BoxStream<'static, Observed> {
-        // Errors are left to `read`, which meets them too and reports them once.
+    fn changes(&self) -> BoxStream<'static, ObservedLease> {
+        // Errors are ignored here, because `read` returns them too.
         watch_object(self.watches.clone(), LEASE_NAME)
             .default_backoff()
             .map_ok(observed)
@@ -122,10 +126,10 @@ impl Store for KubeStore {
     }
 }
 
-fn write_error(error: kube::Error, conflicts: &[&str]) -> WriteError {
+fn write_error(error: kube::Error, conflicts: &[&str]) -> LeaseWriteError {
     match &error {
-        kube::Error::Api(status) if conflicts.contains(&status.reason.as_str()) => WriteError::Conflict,
-        _ => WriteError::Failed(Box::new(error)),
+        kube::Error::Api(status) if conflicts.contains(&status.reason.as_str()) => LeaseWriteError::Conflict,
+        _ => LeaseWriteError::Failed(Box::new(error)),
     }
 }
 
@@ -133,17 +137,17 @@ fn whole_seconds(duration: Duration) -> i32 {
     i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
 }
 
-fn observed(lease: Option<Lease>) -> Observed {
-    let Some(lease) = lease else { return Observed::Absent };
+fn observed(lease: Option<Lease>) -> ObservedLease {
+    let Some(lease) = lease else { return ObservedLease::Absent };
     let spec = lease.spec.unwrap_or_default();
     let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok()).filter(|s| *s > 0);
-    let record = Record {
+    let record = LeaseRecord {
         holder: spec.holder_identity,
         duration: seconds.map(Duration::from_secs),
         renewed: spec.renew_time.map(|time| time.0.to_string()),
         transitions: spec.lease_transitions.unwrap_or_default(),
     };
-    Observed::Present { record, version: lease.metadata.resource_version.unwrap_or_default() }
+    ObservedLease::Present { record, version: lease.metadata.resource_version.unwrap_or_default() }
 }
 
 #[cfg(test)]
@@ -151,11 +155,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_without_a_sound_duration_leaves_it_to_the_candidate() {
+    fn ignores_invalid_lease_durations() {
         for seconds in [None, Some(0), Some(-5)] {
             let spec = LeaseSpec { lease_duration_seconds: seconds, ..LeaseSpec::default() };
             let lease = Lease { metadata: ObjectMeta::default(), spec: Some(spec) };
-            let Observed::Present { record, .. } = observed(Some(lease)) else { unreachable!() };
+            let ObservedLease::Present { record, .. } = observed(Some(lease)) else { unreachable!() };
             assert_eq!(record.duration, None);
         }
     }

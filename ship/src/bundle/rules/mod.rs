@@ -1,22 +1,22 @@
-//! The rules that a bundle is judged by, each by itself, with where it is from:
+//! The validation rules for bundles, by origin:
 //!
 //! - the validators of `github.com/operator-framework/api` (`pkg/validation`): `operator-sdk bundle validate` with the
 //!   suite `operatorframework`, which the community's pipeline runs, and the tests of its scorecard;
 //! - `opm alpha bundle validate` of `github.com/operator-framework/operator-registry`, which builds catalogs;
-//! - the static checks of the community's pipeline (`redhat-openshift-ecosystem/operator-pipelines`, `docs/users/static_checks.md`)
-//!   and its list of required fields;
+//! - the static checks of the community's pipeline (`redhat-openshift-ecosystem/operator-pipelines`,
+//!   `docs/users/static_checks.md`) and its list of required fields;
 //! - what OLM v1 supports (`operator-framework/operator-controller`, `docs/project/olmv1_limitations.md`);
-//! - our own.
+//! - Meshwright's own rules.
 //!
-//! Those programs are not run here: the rules are written down anew from what they document, and each has a test that
-//! shows the bundle which it refuses. Pure.
+//! These programs are not run: the rules are reimplemented from their documentation, and each has a test with a bundle
+//! that violates it. Pure.
 
 mod contents;
 mod csv;
+mod descriptors;
 mod hub;
 mod olm_v1;
-mod rights;
-mod shown;
+mod permissions;
 #[cfg(test)]
 mod tests;
 
@@ -24,12 +24,12 @@ use std::fmt;
 
 use super::Bundle;
 
-/// What follows from a breach.
+/// The severity of a violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// The bundle isn't taken.
+    /// Catalogs reject the bundle.
     Error,
-    /// It is taken, and reviewers ask why.
+    /// Catalogs accept the bundle; reviewers may ask for the reason.
     Warning,
 }
 
@@ -42,71 +42,76 @@ impl fmt::Display for Severity {
     }
 }
 
-/// Whose rule it is.
+/// The origin of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum RuleOrigin {
     /// The validators of the Operator Framework's API, and its scorecard.
     Framework,
-    /// The catalog's builder.
+    /// `opm`, which builds catalogs.
     Registry,
     /// The community's pipeline.
     Community,
-    /// OLM v1.
+    /// The supported features of OLM v1.
     OlmV1,
-    /// Our own.
+    /// Meshwright's own rule.
     Own,
 }
 
-/// One rule.
+/// A validation rule.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
-    /// Its name.
+    /// The rule's name.
     pub name: &'static str,
-    /// Whose it is.
-    pub origin: Origin,
-    /// What follows from a breach.
+    /// The rule's origin.
+    pub origin: RuleOrigin,
+    /// The severity of violations.
     pub severity: Severity,
-    /// What is wrong, each in a sentence.
+    /// Returns one sentence per violation.
     check: fn(&Bundle) -> Vec<String>,
 }
 
 impl Rule {
-    const fn error(name: &'static str, origin: Origin, check: fn(&Bundle) -> Vec<String>) -> Self {
+    const fn error(name: &'static str, origin: RuleOrigin, check: fn(&Bundle) -> Vec<String>) -> Self {
         Self { name, origin, severity: Severity::Error, check }
     }
 
-    const fn warning(name: &'static str, origin: Origin, check: fn(&Bundle) -> Vec<String>) -> Self {
+    const fn warning(name: &'static str, origin: RuleOrigin, check: fn(&Bundle) -> Vec<String>) -> Self {
         Self { name, origin, severity: Severity::Warning, check }
     }
 }
 
-/// A breach of a rule.
+/// A violation of a rule.
 #[derive(Clone, Debug)]
-pub struct Finding {
-    /// The rule.
+pub struct RuleViolation {
+    /// The violated rule.
     pub rule: Rule,
-    /// What is wrong.
+    /// The violation, in one sentence.
     pub message: String,
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for RuleViolation {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(to, "{}: {} ({})", self.rule.severity, self.message, self.rule.name)
     }
 }
 
-/// All rules.
-pub fn all() -> impl Iterator<Item = Rule> {
-    [csv::RULES, hub::RULES, contents::RULES, rights::RULES, olm_v1::RULES, shown::RULES].into_iter().flatten().copied()
+/// Returns all rules.
+pub fn all_rules() -> impl Iterator<Item = Rule> {
+    [csv::RULES, hub::RULES, contents::RULES, permissions::RULES, olm_v1::RULES, descriptors::RULES]
+        .into_iter()
+        .flatten()
+        .copied()
 }
 
-/// Every breach of every rule.
+/// Returns all violations of all rules.
 #[must_use]
-pub fn judge(bundle: &Bundle) -> Vec<Finding> {
-    all().flat_map(|rule| (rule.check)(bundle).into_iter().map(move |message| Finding { rule, message })).collect()
+pub fn validate(bundle: &Bundle) -> Vec<RuleViolation> {
+    all_rules()
+        .flat_map(|rule| (rule.check)(bundle).into_iter().map(move |message| RuleViolation { rule, message }))
+        .collect()
 }
 
-/// A sentence, unless all is well.
-fn unless(well: bool, sentence: impl FnOnce() -> String) -> Vec<String> {
-    if well { Vec::new() } else { vec![sentence()] }
+/// Returns the message as a violation if a condition is not met.
+fn violation_unless(condition: bool, message: impl FnOnce() -> String) -> Vec<String> {
+    if condition { Vec::new() } else { vec![message()] }
 }

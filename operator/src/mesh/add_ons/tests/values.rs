@@ -1,18 +1,18 @@
-//! Values that make no good objects.
+//! Values that would render invalid objects.
 
 use super::*;
 
 #[test]
-fn a_null_is_refused_with_its_place_but_where_a_resource_is_taken_away() {
+fn rejects_nulls_except_for_single_resources() {
     let values = json!({
         "image": {"tag": null}, "retention": null, "tolerations": [{"key": null}],
         "resources": {"requests": null, "limits": {"memory": null}},
     });
-    let said = problems(json!({"addons": [{"name": "prometheus", "values": values}]})).join("; ");
-    for place in ["image.tag", "retention", "tolerations[0].key", "resources.requests"] {
-        assert!(said.contains(&format!("spec.addons[prometheus].values.{place}: is null")), "{place}: {said}");
+    let messages = problems(json!({"addons": [{"name": "prometheus", "values": values}]})).join("; ");
+    for path in ["image.tag", "retention", "tolerations[0].key", "resources.requests"] {
+        assert!(messages.contains(&format!("spec.addons[prometheus].values.{path}: is null")), "{path}: {messages}");
     }
-    assert!(!said.contains("limits"), "{said}");
+    assert!(!messages.contains("limits"), "{messages}");
     let unlimited = json!({"resources": {"limits": {"memory": null}}});
     let [prometheus] = &releases(json!({"addons": [{"name": "prometheus", "values": unlimited}]}))[..] else {
         panic!()
@@ -23,7 +23,7 @@ fn a_null_is_refused_with_its_place_but_where_a_resource_is_taken_away() {
 }
 
 #[test]
-fn resources_are_quantities_and_peers_are_such_as_a_network_policy_has() {
+fn validates_quantities_and_network_policy_peers() {
     let with = |values: Value| problems(json!({"addons": [{"name": "jaeger", "values": values}]})).join("; ");
     let memory = |quantity: Value| with(json!({"resources": {"limits": {"memory": quantity}}}));
     for good in [json!("1.5Gi"), json!("512M"), json!(1_073_741_824), json!("1e9"), json!("0"), json!(0.5)] {
@@ -40,13 +40,13 @@ fn resources_are_quantities_and_peers_are_such_as_a_network_policy_has() {
     ] {
         assert_eq!(from(good.clone()), "", "{good}");
     }
-    for (bad, place) in [
+    for (bad, path) in [
         (json!({"foo": 1}), "networkPolicy.from[0].foo: unknown"),
         (json!({}), "networkPolicy.from[0]: must have at least 1"),
         (json!({"podSelector": {"team": "a"}}), "podSelector.team: unknown"),
         (json!({"ipBlock": {}}), "ipBlock: cidr is required"),
         (json!({"podSelector": {"matchExpressions": [{"key": "k", "operator": "Is"}]}}), "operator: must be one of"),
     ] {
-        assert!(from(bad.clone()).contains(place), "{bad}: {}", from(bad.clone()));
+        assert!(from(bad.clone()).contains(path), "{bad}: {}", from(bad.clone()));
     }
 }

@@ -1,4 +1,4 @@
-//! Workloads: the kinds with the most that a server adds, drops and writes in its own way.
+//! Workloads, the kinds with the most fields that the API server sets, omits and normalizes.
 
 use super::*;
 
@@ -35,7 +35,7 @@ fn deployment() -> Value {
     })
 }
 
-/// The same as a server stores it.
+/// The same Deployment as the API server stores it.
 fn live_deployment() -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
@@ -71,12 +71,12 @@ fn live_deployment() -> Value {
 }
 
 #[test]
-fn a_deployment_in_the_servers_form_is_as_desired() {
+fn ignores_normalization_of_deployment() {
     assert_none(&deployment(), &live_deployment());
 }
 
 #[test]
-fn an_edited_field_of_a_deployment_is_told_by_its_path() {
+fn reports_path_of_edited_field() {
     let (desired, live) = (deployment(), live_deployment());
     let container = "/spec/template/spec/containers/0";
     let discovery = "spec.template.spec.containers[name=discovery]";
@@ -122,7 +122,7 @@ fn an_edited_field_of_a_deployment_is_told_by_its_path() {
 }
 
 #[test]
-fn what_is_gone_from_a_deployment_is_told_by_its_path() {
+fn reports_path_of_removed_field() {
     let (desired, live) = (deployment(), live_deployment());
     for (pointer, path) in [
         ("/metadata/annotations/meshwright.dev~1desired-hash", "metadata.annotations[\"meshwright.dev/desired-hash\"]"),
@@ -141,7 +141,7 @@ fn what_is_gone_from_a_deployment_is_told_by_its_path() {
 }
 
 #[test]
-fn an_extra_container_is_an_extra_and_the_patch_takes_out_just_that() {
+fn patch_removes_only_extra_containers() {
     let (desired, live) = (deployment(), live_deployment());
     let mut edited = live.clone();
     let pod = edited.pointer_mut("/spec/template/spec").unwrap();
@@ -165,7 +165,7 @@ fn an_extra_container_is_an_extra_and_the_patch_takes_out_just_that() {
 }
 
 #[test]
-fn the_patch_fails_whole_when_the_list_has_moved_on() {
+fn patch_fails_if_list_changed_meanwhile() {
     let desired = deployment();
     let edited = edited(&live_deployment(), "/spec/template/spec/containers/-", json!({"name": "extra"}));
     let patch = extras_patch(&drift(&desired, &edited), &edited).unwrap();
@@ -175,22 +175,26 @@ fn the_patch_fails_whole_when_the_list_has_moved_on() {
 }
 
 #[test]
-fn differences_that_an_apply_puts_right_need_no_patch() {
+fn creates_no_patch_without_extras() {
     let live = edited(&live_deployment(), "/spec/replicas", json!(0));
     assert_eq!(extras_patch(&drift(&deployment(), &live), &live), None);
 }
 
 #[test]
-fn the_fingerprint_follows_what_we_have_an_opinion_on_and_nothing_else() {
+fn fingerprint_covers_only_desired_fields() {
     let (desired, live) = (deployment(), live_deployment());
     let print = fingerprint(&desired, &live);
     assert_eq!(print.len(), 16);
-    assert_eq!(print, fingerprint(&desired, &desired), "another form of the same");
+    assert_eq!(print, fingerprint(&desired, &desired), "equivalent notation");
     assert_eq!(print, fingerprint(&desired, &edited(&live, "/metadata/resourceVersion", json!("78"))));
     assert_eq!(print, fingerprint(&desired, &edited(&live, "/status/replicas", json!(2))));
     assert_ne!(print, fingerprint(&desired, &edited(&live, "/spec/replicas", json!(2))));
     assert_ne!(print, fingerprint(&desired, &without(&live, "/metadata/labels/app")));
     let one = edited(&live, "/spec/template/spec/tolerations/-", json!({"key": "a", "operator": "Exists"}));
     let two = edited(&live, "/spec/template/spec/tolerations/-", json!({"key": "b", "operator": "Exists"}));
-    assert_ne!(fingerprint(&desired, &one), fingerprint(&desired, &two), "both differ, and not in the same way");
+    assert_ne!(
+        fingerprint(&desired, &one),
+        fingerprint(&desired, &two),
+        "both differ from the desired state, and from each other"
+    );
 }

@@ -1,4 +1,4 @@
-//! Candidates against a lease in memory. Time stands still but for the sleeps themselves.
+//! Tests of candidates with an in-memory lease and paused time.
 
 use std::future::pending;
 use std::sync::{Arc, Mutex};
@@ -6,21 +6,21 @@ use std::sync::{Arc, Mutex};
 use tokio::task::JoinHandle;
 
 use super::super::Timing;
-use super::super::step::Record;
+use super::super::step::LeaseRecord;
 use super::*;
 
 #[derive(Default)]
-struct Server {
-    lease: Option<Record>,
+struct FakeServer {
+    lease: Option<LeaseRecord>,
     version: u64,
     hangs: bool,
     writes: u32,
 }
 
-/// One candidate's way to the server.
+/// A candidate's access to the server.
 #[derive(Clone)]
 struct FakeStore {
-    server: Arc<Mutex<Server>>,
+    server: Arc<Mutex<FakeServer>>,
     changed: watch::Sender<u64>,
 }
 
@@ -29,26 +29,30 @@ impl FakeStore {
         Self { server: Arc::default(), changed: watch::channel(0).0 }
     }
 
-    async fn answer(&self) {
+    async fn respond(&self) {
         if self.server.lock().unwrap().hangs {
             pending::<()>().await;
         }
     }
 
-    fn observed(&self) -> Observed {
+    fn observed(&self) -> ObservedLease {
         let server = self.server.lock().unwrap();
         match &server.lease {
-            None => Observed::Absent,
-            Some(record) => Observed::Present { record: record.clone(), version: server.version.to_string() },
+            None => ObservedLease::Absent,
+            Some(record) => ObservedLease::Present { record: record.clone(), version: server.version.to_string() },
         }
     }
 
-    fn write(&self, expected: Option<&str>, change: impl FnOnce(&mut Record)) -> Result<Observed, WriteError> {
+    fn write(
+        &self,
+        expected: Option<&str>,
+        change: impl FnOnce(&mut LeaseRecord),
+    ) -> Result<ObservedLease, LeaseWriteError> {
         {
             let mut server = self.server.lock().unwrap();
             let current = server.lease.is_some().then(|| server.version.to_string());
             if current.as_deref() != expected {
-                return Err(WriteError::Conflict);
+                return Err(LeaseWriteError::Conflict);
             }
             server.version += 1;
             server.writes += 1;
@@ -66,37 +70,37 @@ impl FakeStore {
     }
 }
 
-fn held_by(hold: &Hold) -> impl FnOnce(&mut Record) {
-    let hold = hold.clone();
+fn claimed_by(claim: &LeaseClaim) -> impl FnOnce(&mut LeaseRecord) {
+    let claim = claim.clone();
     move |record| {
-        record.holder = Some(hold.identity);
-        record.duration = Some(hold.duration);
-        record.transitions = hold.transitions;
+        record.holder = Some(claim.identity);
+        record.duration = Some(claim.duration);
+        record.transitions = claim.transitions;
     }
 }
 
-impl Store for FakeStore {
-    async fn read(&self) -> Result<Observed, Box<kube::Error>> {
-        self.answer().await;
+impl LeaseStore for FakeStore {
+    async fn read(&self) -> Result<ObservedLease, Box<kube::Error>> {
+        self.respond().await;
         Ok(self.observed())
     }
 
-    async fn create(&self, hold: &Hold) -> Result<Observed, WriteError> {
-        self.answer().await;
-        self.write(None, held_by(hold))
+    async fn create(&self, claim: &LeaseClaim) -> Result<ObservedLease, LeaseWriteError> {
+        self.respond().await;
+        self.write(None, claimed_by(claim))
     }
 
-    async fn update(&self, hold: &Hold, version: &str) -> Result<Observed, WriteError> {
-        self.answer().await;
-        self.write(Some(version), held_by(hold))
+    async fn update(&self, claim: &LeaseClaim, version: &str) -> Result<ObservedLease, LeaseWriteError> {
+        self.respond().await;
+        self.write(Some(version), claimed_by(claim))
     }
 
-    async fn release(&self, version: &str) -> Result<(), WriteError> {
-        self.answer().await;
+    async fn release(&self, version: &str) -> Result<(), LeaseWriteError> {
+        self.respond().await;
         self.write(Some(version), |record| record.holder = None).map(drop)
     }
 
-    fn changes(&self) -> BoxStream<'static, Observed> {
+    fn changes(&self) -> BoxStream<'static, ObservedLease> {
         let (store, changed) = (self.clone(), self.changed.subscribe());
         futures::stream::unfold((store, changed), async |(store, mut changed)| {
             changed.changed().await.ok()?;
@@ -125,26 +129,26 @@ impl Replica {
         Self { state, finished, task }
     }
 
-    async fn leads(&mut self) {
+    async fn wait_until_leading(&mut self) {
         self.state.wait_for(|state| *state == LeaderState::Leading).await.unwrap();
     }
 
-    async fn stands_by_for(&mut self, other: &str) {
-        let expected = LeaderState::Standby { holder: Some(other.to_owned()) };
+    async fn wait_until_standby(&mut self, holder: &str) {
+        let expected = LeaderState::Standby { holder: Some(holder.to_owned()) };
         self.state.wait_for(|state| *state == expected).await.unwrap();
     }
 }
 
 async fn leader_and_standby(store: &FakeStore) -> (Replica, Replica) {
     let mut leader = Replica::start(store, "a");
-    leader.leads().await;
+    leader.wait_until_leading().await;
     let mut standby = Replica::start(store, "b");
-    standby.stands_by_for("a").await;
+    standby.wait_until_standby("a").await;
     (leader, standby)
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_candidates_one_leads_for_as_long_as_it_lives() {
+async fn leader_keeps_the_lease() {
     let store = FakeStore::new();
     let (leader, standby) = leader_and_standby(&store).await;
     tokio::time::sleep(Duration::from_hours(1)).await;
@@ -153,33 +157,33 @@ async fn of_two_candidates_one_leads_for_as_long_as_it_lives() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_ends_releases_the_lease_and_the_standby_takes_it_without_waiting() {
+async fn standby_takes_over_released_lease_immediately() {
     let store = FakeStore::new();
     let (leader, mut standby) = leader_and_standby(&store).await;
     let before = tokio::time::Instant::now();
     leader.finished.cancel();
     leader.task.await.unwrap().unwrap();
-    standby.leads().await;
+    standby.wait_until_leading().await;
     assert_eq!(before.elapsed(), Duration::ZERO);
     assert_eq!(store.holder().as_deref(), Some("b"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_is_killed_is_followed_after_the_lease_duration() {
+async fn standby_takes_over_expired_lease() {
     let store = FakeStore::new();
     let (leader, mut standby) = leader_and_standby(&store).await;
     leader.task.abort();
     let before = tokio::time::Instant::now();
-    standby.leads().await;
+    standby.wait_until_leading().await;
     assert!(before.elapsed() <= Duration::from_secs(16), "{:?}", before.elapsed());
     assert_eq!(store.holder().as_deref(), Some("b"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_gets_no_answer_stops_at_the_deadline_with_an_error() {
+async fn leader_without_response_fails_at_deadline() {
     let store = FakeStore::new();
     let mut leader = Replica::start(&store, "a");
-    leader.leads().await;
+    leader.wait_until_leading().await;
     let before = tokio::time::Instant::now();
     store.server.lock().unwrap().hangs = true;
     let error = leader.task.await.unwrap().unwrap_err();
@@ -189,22 +193,22 @@ async fn a_leader_that_gets_no_answer_stops_at_the_deadline_with_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_whose_lease_is_taken_stops_at_its_next_renewal() {
+async fn leader_fails_when_lease_is_taken() {
     let store = FakeStore::new();
     let mut leader = Replica::start(&store, "a");
-    leader.leads().await;
+    leader.wait_until_leading().await;
     let version = store.server.lock().unwrap().version.to_string();
-    store.write(Some(&version), |record| record.holder = Some("thief".to_owned())).unwrap();
+    store.write(Some(&version), |record| record.holder = Some("other".to_owned())).unwrap();
     let error = leader.task.await.unwrap().unwrap_err();
-    assert_eq!(error.reason, LossReason::TakenBy("thief".to_owned()));
-    assert_eq!(store.holder().as_deref(), Some("thief"));
+    assert_eq!(error.reason, LossReason::TakenBy("other".to_owned()));
+    assert_eq!(store.holder().as_deref(), Some("other"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_renews_with_one_write_a_period_and_no_reads_in_between() {
+async fn leader_renews_without_reads() {
     let store = FakeStore::new();
     let mut leader = Replica::start(&store, "a");
-    leader.leads().await;
+    leader.wait_until_leading().await;
     let before = store.server.lock().unwrap().writes;
     tokio::time::sleep(Duration::from_mins(1)).await;
     let writes = store.server.lock().unwrap().writes - before;
@@ -212,7 +216,7 @@ async fn a_leader_renews_with_one_write_a_period_and_no_reads_in_between() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_standby_that_ends_leaves_the_lease_alone() {
+async fn stopping_standby_keeps_the_lease() {
     let store = FakeStore::new();
     let (_leader, standby) = leader_and_standby(&store).await;
     standby.finished.cancel();
@@ -221,12 +225,12 @@ async fn a_standby_that_ends_leaves_the_lease_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_standby_outlives_an_api_server_that_gives_no_answer() {
+async fn standby_survives_unresponsive_server() {
     let store = FakeStore::new();
     store.server.lock().unwrap().hangs = true;
     let mut candidate = Replica::start(&store, "a");
     tokio::time::sleep(Duration::from_mins(2)).await;
     assert_eq!(*candidate.state.borrow(), LeaderState::Standby { holder: None });
     store.server.lock().unwrap().hangs = false;
-    candidate.leads().await;
+    candidate.wait_until_leading().await;
 }

@@ -1,0 +1,67 @@
+//! A mesh of the last dist's operator whose spec has fields under their former names: the API server drops their values, and
+//! the operator changes nothing until the spec has the new names.
+
+use meshwright_api::conditions::ConditionType;
+use meshwright_e2e::mesh::{LAB_1_31, Mesh, NAME, operator_writes};
+use meshwright_e2e::programs::{LAST_DIST, last_dist};
+use meshwright_e2e::{Lab, LabOptions, TestResult, run};
+use serde_json::{Value, json};
+
+use super::last_dist::apply_manifest;
+use crate::install_manifest::{manifest, manifest_of};
+
+/// What the operator writes that is not an object of the mesh.
+const OWN: &str = "meshinstallations/status";
+
+/// Upgrades the operator over a mesh with `fields` and checks that only a spec with `renamed` fields goes on.
+async fn upgrade_over(lab: &Lab, fields: &Value, renamed: &Value, names: [&str; 2]) -> TestResult {
+    let older = last_dist()?;
+    apply_manifest(lab, &manifest_of(&older, lab, &["--image", LAST_DIST]).await?).await?;
+    let mesh = Mesh::connect(lab.client());
+    let spec = |fields: &Value| {
+        let mut spec = json!({"version": LAB_1_31, "profile": "demo"});
+        for (field, value) in fields.as_object().into_iter().flatten() {
+            spec[field] = value.clone();
+        }
+        spec
+    };
+    mesh.apply(NAME, spec(fields)).await?;
+    mesh.wait_ready(NAME).await?;
+    mesh.wait_fail_closed().await?;
+
+    let start = lab.settled_audit().await?.position();
+    apply_manifest(lab, &manifest(lab, &[]).await?).await?;
+    let waiting = mesh.wait_for(NAME, ConditionType::Stalled, "True", Some("InvalidSpec")).await?;
+    let message = waiting.status.unwrap_or_default().message.unwrap_or_default();
+    for name in names {
+        assert!(message.contains(name), "{name} is missing in: {message}");
+    }
+    let mut writes = operator_writes(&lab.settled_audit().await?, start);
+    writes.retain(|write| !write.contains(OWN));
+    assert_eq!(writes, Vec::<String>::new(), "nothing is changed in the mesh");
+
+    mesh.apply(NAME, spec(renamed)).await?;
+    mesh.wait_ready(NAME).await?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "takes the operator of the last dist, which `make test` builds from the repository's history: make last-dist"]
+fn dropped_pull_secrets_change_nothing() {
+    run(LabOptions::default().audited(), async |lab| {
+        let fields = json!({"images": {"pullSecrets": ["registry-key"]}});
+        let renamed = json!({"images": {"imagePullSecrets": [{"name": "registry-key"}]}});
+        upgrade_over(lab, &fields, &renamed, ["spec.images.pullSecrets", "spec.images.imagePullSecrets"]).await
+    });
+}
+
+#[test]
+#[ignore = "takes the operator of the last dist, which `make test` builds from the repository's history: make last-dist"]
+fn dropped_autoscaling_changes_nothing() {
+    run(LabOptions::default().audited(), async |lab| {
+        let fields = json!({"controlPlane": {"autoscaling": {"min": 1, "max": 2}}});
+        let renamed = json!({"controlPlane": {"autoscaling": {"minReplicas": 1, "maxReplicas": 2}}});
+        let names = ["spec.controlPlane.autoscaling.max", "spec.controlPlane.autoscaling.maxReplicas"];
+        upgrade_over(lab, &fields, &renamed, names).await
+    });
+}

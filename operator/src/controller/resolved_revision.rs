@@ -1,0 +1,28 @@
+//! A spec, resolved to everything that follows from it.
+
+use std::sync::Arc;
+
+use crate::mesh::object::DesiredObject;
+use crate::mesh::revision::ResolvedInputs;
+use crate::mesh::validated::ValidatedSpec;
+
+/// An accepted spec with its exact inputs and the objects that they render to.
+#[derive(Clone, Debug)]
+pub struct ResolvedRevision {
+    /// What the ControllerRevision stores.
+    pub inputs: ResolvedInputs,
+    /// The validated spec, from which the objects are rendered.
+    pub validated: ValidatedSpec,
+    /// Objects that the operator writes.
+    pub desired: Vec<Arc<DesiredObject>>,
+    /// Cluster-scoped objects that a cluster administrator applies beforehand.
+    pub external: Vec<Arc<DesiredObject>>,
+}
+
+impl ResolvedRevision {
+    /// All objects, including those that the operator does not write.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<DesiredObject>> {
+        self.desired.iter().chain(&self.external).cloned().collect()
+    }
+}

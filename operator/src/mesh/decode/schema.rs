@@ -1,0 +1,60 @@
+//! The types, as data: `bundled-manifests/schemas/istiod.json`, which names the versions of Istio's modules that it is from.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+/// Types by name. A field's type is a scalar (`bool`, `int32`), or the name of a message or enum; `[]` before it is a list,
+/// `{}` a map with string keys.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct IstiodSchema {
+    /// Root message by document.
+    pub roots: BTreeMap<String, String>,
+    /// Fields by message. The other spelling of a field names the first: `status_port` is `=statusPort`.
+    pub messages: BTreeMap<String, BTreeMap<String, String>>,
+    /// Values by enum.
+    pub enums: BTreeMap<String, BTreeMap<String, i32>>,
+}
+
+/// A test reads it, so that it can't be broken in a build.
+pub(super) static SCHEMA: LazyLock<IstiodSchema> = LazyLock::new(|| {
+    let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../bundled-manifests/schemas/istiod.json"));
+    serde_json::from_str(text).unwrap_or_default()
+});
+
+/// Whether a path of keys leads to a field below `type_name`.
+pub(super) fn has_path(type_name: &str, keys: &[&str]) -> bool {
+    let Some((key, rest)) = keys.split_first() else { return true };
+    if let Some(element) = type_name.strip_prefix("{}") {
+        return has_path(element, rest);
+    }
+    if let Some(element) = type_name.strip_prefix("[]") {
+        return has_path(element, keys);
+    }
+    match SCHEMA.messages.get(type_name) {
+        Some(fields) => field(fields, key).is_some_and(|(_, field)| has_path(field, rest)),
+        None => type_name == "google.protobuf.Struct" || type_name == "google.protobuf.Value",
+    }
+}
+
+/// The JSON name and the type of a field, by either of its names.
+pub(super) fn field<'a>(fields: &'a BTreeMap<String, String>, name: &'a str) -> Option<(&'a str, &'a str)> {
+    let type_name = fields.get(name)?;
+    match type_name.strip_prefix('=') {
+        Some(json) => Some((json, fields.get(json)?)),
+        None => Some((name, type_name)),
+    }
+}
+
+/// `statusPort` for `status_port`, as protocol buffers name fields in JSON.
+pub(super) fn json_name(name: &str) -> String {
+    let mut words = name.split('_');
+    let mut json = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let mut letters = word.chars();
+        json.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+        json.push_str(letters.as_str());
+    }
+    json
+}

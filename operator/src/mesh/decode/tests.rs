@@ -1,0 +1,62 @@
+use serde_json::json;
+
+use super::schema::SCHEMA;
+use super::{ConfigDocument, is_known, rejections};
+
+fn rejected(document: ConfigDocument, value: &serde_json::Value) -> Vec<String> {
+    rejections(document, value).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn schema_is_readable() {
+    for document in ConfigDocument::ALL {
+        let root = &SCHEMA.roots[document.key()];
+        assert!(SCHEMA.messages[root].len() > 5, "{root}");
+    }
+}
+
+#[test]
+fn refuses_values_of_the_wrong_type() {
+    let values = json!({"global": {"proxy": {"privileged": "true"}}});
+    assert_eq!(
+        rejected(ConfigDocument::Values, &values),
+        ["global.proxy.privileged: \"true\" is not true or false, without quotes"]
+    );
+    let mesh = json!({"outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}, "accessLogFile": 5});
+    assert_eq!(rejected(ConfigDocument::Mesh, &mesh), ["accessLogFile: 5 is not a string; quote it"]);
+    let mode = json!({"outboundTrafficPolicy": {"mode": "REGISTRY"}});
+    assert_eq!(
+        rejected(ConfigDocument::Mesh, &mode),
+        ["outboundTrafficPolicy.mode: \"REGISTRY\" is not one of ALLOW_ANY, ALLOW_ANY_DYNAMIC_DNS, REGISTRY_ONLY"]
+    );
+}
+
+#[test]
+fn accepts_what_the_legacy_decoder_accepts() {
+    let mesh = json!({
+        "connectTimeout": "1m30s", "proxyListenPort": "15001", "access_log_file": "/dev/stdout", "unknown": 5,
+        "defaultConfig": {"statusPort": 15020.0, "concurrency": null, "proxyMetadata": {"A": "1"}},
+    });
+    assert_eq!(rejected(ConfigDocument::Mesh, &mesh), Vec::<String>::new());
+    assert_eq!(rejected(ConfigDocument::Mesh, &json!(null)), Vec::<String>::new());
+}
+
+#[test]
+fn refuses_what_istiod_validates() {
+    let mesh = json!({"defaultConfig": {"statusPort": 0, "drainDuration": "1.5s"}, "trustDomain": "a_b"});
+    assert_eq!(
+        rejected(ConfigDocument::Mesh, &mesh),
+        [
+            "defaultConfig.drainDuration: the duration must be in whole seconds",
+            "defaultConfig.statusPort: 0 is not a port from 1 to 65535",
+            "trustDomain: \"a_b\" is not a domain name",
+        ]
+    );
+}
+
+#[test]
+fn knows_paths() {
+    assert!(is_known(ConfigDocument::Mesh, &["defaultConfig", "proxyMetadata", "ANY"]));
+    assert!(is_known(ConfigDocument::Values, &["global", "proxy", "privileged"]));
+    assert!(!is_known(ConfigDocument::Values, &["global", "proxy", "priviledged"]));
+}

@@ -1,0 +1,207 @@
+//! Lists workloads with outdated proxies when restarts are due, and restarts them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::{Api, ListParams, PartialObjectMeta, Patch, PatchParams};
+use kube::core::{Selector, SelectorExt as _};
+use kube::{Client, ResourceExt as _};
+use meshwright_api::{PROXY_UPDATE, PROXY_UPDATE_RESTART};
+use serde_json::json;
+use tracing::{debug, info};
+
+use super::index::ProxyGroup;
+use super::restart_plan::RestartCandidate;
+use super::workload::{ProxyWorkload, RESTARTED_AT, RESTARTED_FOR, WorkloadId, WorkloadKind, WorkloadResource};
+use crate::runtime::metrics::{Metrics, WriteVerb};
+use crate::runtime::requests::{api_error_message, pages, within_deadline};
+
+/// Objects per page.
+const PAGE: u32 = 100;
+/// Field manager of restarts. It differs from the field manager of the mesh's objects.
+const MANAGER: &str = "meshwright-proxies";
+
+/// Listing or restarting workloads failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyUpdateError {
+    /// Listing objects failed.
+    #[error("listing {kind} failed: {}", api_error_message(.source))]
+    List {
+        /// Plural name of the resource.
+        kind: &'static str,
+        /// The failed request.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// Restarting a workload failed.
+    #[error("restarting {workload} failed: {}", api_error_message(.source))]
+    Restart {
+        /// The workload to restart.
+        workload: WorkloadId,
+        /// The failed request.
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+/// Lists and restarts workloads. Clones share the client.
+#[derive(Clone)]
+pub struct WorkloadRestarter {
+    client: Client,
+    metrics: Metrics,
+}
+
+impl WorkloadRestarter {
+    /// Returns a restarter that counts its writes in `metrics`.
+    #[must_use]
+    pub const fn new(client: Client, metrics: Metrics) -> Self {
+        Self { client, metrics }
+    }
+
+    /// Lists workloads with outdated proxies and workloads that were restarted before. `groups` are the proxies of the
+    /// mesh, and `version` is its version.
+    pub async fn candidates(
+        &self,
+        version: &str,
+        groups: &[(ProxyGroup, usize)],
+    ) -> Result<Vec<RestartCandidate>, ProxyUpdateError> {
+        let outdated: BTreeSet<WorkloadId> = groups
+            .iter()
+            .filter(|(group, _)| group.is_outdated(version))
+            .filter_map(|(group, _)| workload_id(group))
+            .collect();
+        let opted_in = self.opted_in_namespaces().await?;
+        let mut candidates = Vec::new();
+        for kind in WorkloadKind::ALL {
+            for workload in self.workloads(kind).await? {
+                let outdated = outdated.contains(&workload.id);
+                if outdated || workload.restarted.is_some() {
+                    let allowed = workload.opt_in.unwrap_or_else(|| opted_in.contains(&workload.id.namespace));
+                    candidates.push(RestartCandidate { workload, allowed, outdated, budget: None });
+                }
+            }
+        }
+        if candidates.iter().any(|candidate| candidate.allowed && candidate.outdated) {
+            let budgets = self.exhausted_budgets().await?;
+            for candidate in &mut candidates {
+                let of_namespace = budgets.get(&candidate.workload.id.namespace).into_iter().flatten();
+                let mut matching = of_namespace.filter(|(_, selector)| selector.matches(&candidate.workload.labels));
+                candidate.budget = matching.next().map(|(name, _)| name.clone());
+            }
+        }
+        Ok(candidates)
+    }
+
+    /// Restarts a workload like `kubectl rollout restart`, unless it was changed since it was read. Returns whether it
+    /// was restarted. The same request sets the annotations that record the restart.
+    pub async fn restart(
+        &self,
+        workload: &ProxyWorkload,
+        version: &str,
+        now: Timestamp,
+    ) -> Result<bool, ProxyUpdateError> {
+        let id = &workload.id;
+        let annotations = json!({RESTARTED_FOR: version, RESTARTED_AT: format!("{now:.0}")});
+        let patch = json!({
+            "metadata": {"resourceVersion": workload.resource_version},
+            "spec": {"template": {"metadata": {"annotations": annotations}}},
+        });
+        let resource = kube::core::ApiResource::erase::<WorkloadResource>(&id.kind);
+        let api: Api<kube::api::DynamicObject> = Api::namespaced_with(self.client.clone(), &id.namespace, &resource);
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        self.metrics.count_write(WriteVerb::Patch);
+        match within_deadline(api.patch_metadata(&id.name, &params, &Patch::Merge(&patch))).await {
+            Ok(_) => {
+                info!(workload = %id, version, "restarted workload with outdated proxies");
+                Ok(true)
+            }
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
+                debug!(workload = %id, "workload was changed since it was read; retrying later");
+                Ok(false)
+            }
+            Err(source) => Err(ProxyUpdateError::Restart { workload: id.clone(), source: Box::new(source) }),
+        }
+    }
+
+    async fn workloads(&self, kind: WorkloadKind) -> Result<Vec<ProxyWorkload>, ProxyUpdateError> {
+        let api: Api<WorkloadResource> = Api::all_with(self.client.clone(), &kind);
+        let mut all = Vec::new();
+        let listed = pages(&api, page(), |workload| all.push(ProxyWorkload::new(kind, workload.raw)));
+        listed.await.map_err(list_error(kind.plural()))?;
+        Ok(all)
+    }
+
+    /// Lists namespaces that opted in to restarts.
+    async fn opted_in_namespaces(&self) -> Result<BTreeSet<String>, ProxyUpdateError> {
+        let api: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
+        let params = page().labels(&format!("{PROXY_UPDATE}={PROXY_UPDATE_RESTART}"));
+        let mut names = BTreeSet::new();
+        let listed = pages(&api, params, |namespace| {
+            names.insert(namespace.name_any());
+        });
+        listed.await.map_err(list_error("namespaces"))?;
+        Ok(names)
+    }
+
+    /// Lists PodDisruptionBudgets that currently allow no disruption, by namespace.
+    async fn exhausted_budgets(&self) -> Result<BTreeMap<String, Vec<(String, Selector)>>, ProxyUpdateError> {
+        let api: Api<PodDisruptionBudget> = Api::all(self.client.clone());
+        let mut budgets: BTreeMap<String, Vec<(String, Selector)>> = BTreeMap::new();
+        let listed = pages(&api, page(), |budget| {
+            let (namespace, name) = (budget.namespace().unwrap_or_default(), budget.name_any());
+            if let Some(selector) = selector_if_exhausted(budget) {
+                budgets.entry(namespace).or_default().push((name, selector));
+            }
+        });
+        listed.await.map_err(list_error("poddisruptionbudgets"))?;
+        Ok(budgets)
+    }
+}
+
+fn page() -> ListParams {
+    ListParams::default().limit(PAGE)
+}
+
+fn list_error(kind: &'static str) -> impl FnOnce(kube::Error) -> ProxyUpdateError {
+    move |source| ProxyUpdateError::List { kind, source: Box::new(source) }
+}
+
+/// Returns the selector of a budget that currently allows no disruption. A budget without status allows none.
+fn selector_if_exhausted(budget: PodDisruptionBudget) -> Option<Selector> {
+    let allowed = budget.status.map_or(0, |status| status.disruptions_allowed);
+    // A budget without a selector matches no pods.
+    let selector = budget.spec?.selector?;
+    (allowed <= 0).then(|| Selector::try_from(selector).ok()).flatten()
+}
+
+/// Returns the workload of a group, if it can be restarted.
+fn workload_id(group: &ProxyGroup) -> Option<WorkloadId> {
+    let kind = WorkloadKind::of(&group.owner.kind)?;
+    Some(WorkloadId { namespace: group.namespace.to_string(), kind, name: group.owner.name.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn selector(spec: &Value, status: &Value) -> Option<Selector> {
+        selector_if_exhausted(serde_json::from_value(json!({"spec": spec, "status": status})).unwrap())
+    }
+
+    #[test]
+    fn budget_blocks_while_it_allows_no_disruption() {
+        let status = |allowed: i32| json!({"disruptionsAllowed": allowed, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1});
+        let web = || json!({"selector": {"matchLabels": {"app": "web"}}});
+        assert_eq!(selector(&web(), &status(1)), None);
+        let found = selector(&web(), &status(0)).unwrap();
+        let labels = |app: &str| [("app".to_owned(), app.to_owned())].into();
+        assert!(found.matches(&labels("web")) && !found.matches(&labels("db")));
+        assert!(selector(&web(), &Value::Null).is_some(), "the status is not set yet");
+        assert!(selector(&json!({"selector": {}}), &status(0)).unwrap().matches(&labels("any")));
+        assert_eq!(selector(&json!({}), &status(0)), None);
+    }
+}
