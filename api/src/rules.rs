@@ -133,10 +133,11 @@ pub(crate) fn replicas_or_autoscaling(owner: &str) -> Rule {
     )
 }
 
-/// Rule of every `autoscaling` object.
+/// Rule of every `autoscaling` object. A stored object may lack the required field: it had another name, and its status
+/// must still be writable.
 pub(crate) fn min_replicas_up_to_max() -> Rule {
     rule(
-        "self.minReplicas <= self.maxReplicas",
+        "!has(self.maxReplicas) || self.minReplicas <= self.maxReplicas",
         "autoscaling.minReplicas must be less than or equal to autoscaling.maxReplicas",
     )
 }

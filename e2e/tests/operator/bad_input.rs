@@ -41,7 +41,7 @@ fn schema_rejects_invalid_values() {
             (with("profile", json!("ambiguous")), vec!["spec.profile", "ambiguous", "demo"]),
             (with("version", json!("v1.31")), vec!["spec.version", "leading v"]),
             (with("version", json!("latest")), vec!["spec.version", "1.31.2"]),
-            (with("gateways", json!([{"name": "istiod"}])), vec!["istiod", "another name"]),
+            (with("gateways", json!([{"name": "istiod"}])), vec!["istiod", "names of other components"]),
             (with("gateways", json!([{"name": "a"}, {"name": "a"}])), vec!["spec.gateways"]),
         ];
         for (spec, words) in cases {

@@ -6,9 +6,11 @@ use serde_json::{Value, json};
 
 use crate::stalled::assert_stalls;
 
-fn spec(labels: &Value) -> Value {
-    let values = json!({"labels": labels});
-    let edge = json!({"name": "edge", "service": {"type": "ClusterIP"}, "values": values});
+fn spec(fields: &Value) -> Value {
+    let mut edge = json!({"name": "edge", "service": {"type": "ClusterIP"}});
+    for (field, value) in fields.as_object().into_iter().flatten() {
+        edge[field] = value.clone();
+    }
     json!({"version": VERSION, "profile": "demo", "gateways": [edge]})
 }
 
@@ -20,7 +22,7 @@ fn immutable_selector_is_refused_before_any_write() {
         mesh.wait_ready(NAME).await?;
         let services = mesh.api("v1", "Service", Some("istio-system"));
         let before = services.get("edge").await?;
-        let changed = spec(&json!({"istio": "ingressgateway"}));
+        let changed = spec(&json!({"values": {"labels": {"istio": "ingressgateway"}}}));
         assert_stalls(&mesh, changed, "ObjectRejected", &["Deployment istio-system/edge", "Nothing was written"])
             .await?;
         assert_eq!(services.get("edge").await?.data["spec"]["selector"], before.data["spec"]["selector"]);

@@ -58,7 +58,7 @@ pub fn propose(found: &ExistingMesh<'_>, objects: &LiveObjects, adoption: Adopti
     match istiod::values(found, objects) {
         Some(values) => istiod::into_spec(found, values, &mut spec, &mut notes),
         None => {
-            notes.push("the Helm values of istiod are unknown because its ConfigMap values doesn't exist".to_owned())
+            notes.push("the Helm values of istiod are unknown because its ConfigMap values doesn't exist".to_owned());
         }
     }
     for (component, workload) in [("cni", found.cni), ("ztunnel", found.ztunnel)] {

@@ -14,7 +14,7 @@ use super::{ChartName, yaml};
 pub struct Profile {
     description: String,
     components: BTreeSet<ChartName>,
-    chart_profile: Option<String>,
+    in_charts: Option<String>,
     platform: Option<String>,
     node_namespace: Option<String>,
     values: BTreeMap<ChartName, Value>,
@@ -82,7 +82,7 @@ impl Profile {
             return Err(LoadProfileError::StrayValues { profile, chart });
         }
         let values = values.into_iter().map(|(chart, values)| (chart, Value::Object(values))).collect();
-        Ok(Self { description, components, chart_profile, platform, node_namespace, values })
+        Ok(Self { description, components, in_charts: chart_profile, platform, node_namespace, values })
     }
 
     /// The purpose of the profile, in one sentence.
@@ -100,7 +100,7 @@ impl Profile {
     /// The profile of Istio's charts that it extends, if any.
     #[must_use]
     pub fn chart_profile(&self) -> Option<&str> {
-        self.chart_profile.as_deref()
+        self.in_charts.as_deref()
     }
 
     /// The value of `platform` for Istio's charts, if the profile is for a single platform.

@@ -25,7 +25,7 @@ Examples:
   meshwright operator --catalog /catalog:oci://registry.example.com/istio/charts --catalog-cache /cache")]
 pub struct OperatorArgs {
     /// Catalogs of Istio releases, in order of precedence and separated by ':': directories created with `meshwright
-    /// catalog`, and OCI registries (oci://REGISTRY/PATH)
+    /// catalog`, and OCI registries (`oci://REGISTRY/PATH`)
     #[arg(long = "catalog", env = "MESHWRIGHT_CATALOG", required = true, value_name = "DIR|oci://REGISTRY/PATH")]
     catalogs: Vec<CatalogSources>,
     /// Directory that caches releases from registries; must not be shared between processes

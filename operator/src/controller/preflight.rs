@@ -128,7 +128,10 @@ pub fn no_rollback(good: &RevisionRecord, error: &Blocker) -> Blocker {
 /// Sends all changed objects in a dry run, so that a rejection by API server, admission policies or RBAC is known
 /// before the rollout starts. It also finds CRDs that drop a stored version.
 async fn dry_run(context: &Context, accepted: &ResolvedRevision, live: &ObservedObjects) -> Result<(), Blocker> {
-    let changed = without_add_ons(accepted).filter(|desired| is_to_be_written(desired, live));
+    // Adoption compares unmanaged objects itself, and says how to resolve the differences.
+    let is_unmanaged =
+        |desired: &DesiredObject| live.get(&desired.key).is_some_and(|live| live.ownership.installation.is_none());
+    let changed = without_add_ons(accepted).filter(|desired| is_to_be_written(desired, live) && !is_unmanaged(desired));
     let rejected = context.applier.dry_run(changed.cloned().collect()).await;
     let Some(first) = rejected.iter().find(|error| {
         // Node ports are assigned and freed during the rollout, which a dry run doesn't see.

@@ -274,9 +274,9 @@ mod tests {
     fn patched(operations: Value) -> Result<Value, String> {
         let patches = [patch(json!({"kind": "Deployment", "name": "istiod"}), operations).unwrap()];
         let mut object = deployment("istio-system");
-        let mut patcher = ObjectPatcher::new(&patches);
-        patcher.apply(&mut object, "x").map_err(|error| error.to_string())?;
-        patcher.finish().map_err(|error| error.to_string())?;
+        let mut applier = ObjectPatcher::new(&patches);
+        applier.apply(&mut object, "x").map_err(|error| error.to_string())?;
+        applier.finish().map_err(|error| error.to_string())?;
         Ok(object)
     }
 
@@ -350,10 +350,10 @@ mod tests {
         let patches =
             [patch(json!({"kind": "Deployment", "name": "istoid"}), json!([{"op": "remove", "path": "/spec"}]))
                 .unwrap()];
-        let mut patcher = ObjectPatcher::new(&patches);
-        patcher.apply(&mut deployment("istio-system"), "x").unwrap();
+        let mut applier = ObjectPatcher::new(&patches);
+        applier.apply(&mut deployment("istio-system"), "x").unwrap();
         assert_eq!(
-            patcher.finish().unwrap_err().to_string(),
+            applier.finish().unwrap_err().to_string(),
             "spec.patches[3].target: Deployment istoid not found; the mesh has these of that kind: istiod"
         );
     }
@@ -363,12 +363,12 @@ mod tests {
         let change = json!([{"op": "add", "path": "/metadata/labels/a", "value": "b"}]);
         let both = |target: Value| {
             let patches = [patch(target, change.clone()).unwrap()];
-            let mut patcher = ObjectPatcher::new(&patches);
+            let mut applier = ObjectPatcher::new(&patches);
             let mut objects = [deployment("one"), deployment("two")];
             for object in &mut objects {
-                patcher.apply(object, "x").unwrap();
+                applier.apply(object, "x").unwrap();
             }
-            patcher.finish().map(|()| objects).map_err(|error| error.to_string())
+            applier.finish().map(|()| objects).map_err(|error| error.to_string())
         };
         let error = both(json!({"kind": "Deployment", "name": "istiod"})).unwrap_err();
         assert_eq!(

@@ -133,7 +133,7 @@ pub fn in_managed_fields(entry: &ManagedFieldsEntry) -> Vec<RenamedField> {
     for (key, gateway) in spec.get("f:gateways").and_then(Value::as_object).into_iter().flatten() {
         let Some(key) = key.strip_prefix("k:") else { continue };
         let Ok(key) = serde_json::from_str::<Value>(key) else { continue };
-        let Some(name) = key["name"].as_str() else { continue };
+        let Some(name) = key.get("name").and_then(Value::as_str) else { continue };
         add(gateway.get("f:autoscaling"), Parent::GatewayAutoscaling(name.to_owned()));
     }
     add(spec.get("f:images"), Parent::Images);

@@ -75,8 +75,8 @@ pub fn planned_steps(
     let by_key: BTreeMap<&ObjectKey, &ObjectChange> = changes.iter().map(|change| (&change.key, change)).collect();
     let mut steps = Vec::new();
     for (at, step) in upgrade.steps.iter().enumerate() {
-        let changed = upgrade.objects_of_step(at).filter(|desired| by_key.contains_key(&desired.key));
-        let mut writes: Vec<String> = changed.map(|desired| desired.key.to_string()).collect();
+        let in_step = upgrade.objects_of_step(at).filter(|desired| by_key.contains_key(&desired.key));
+        let mut writes: Vec<String> = in_step.map(|desired| desired.key.to_string()).collect();
         let note = match (step.name, &retiring) {
             (UpgradeStep::ControlPlane, Some(RetiringControlPlane { revision, .. })) => {
                 Some(format!("revision {revision} keeps serving"))

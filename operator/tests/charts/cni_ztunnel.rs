@@ -37,7 +37,7 @@ fn variable<'a>(workload: &'a Value, name: &str) -> Option<&'a str> {
 fn every_profile_renders_with_cni_and_ztunnel_modes() {
     let modes = [json!({}), json!({"mode": "Enabled"}), json!({"mode": "Disabled"})];
     let renderer = renderer();
-    let mut rendered = 0;
+    let mut count = 0;
     for profile in meshwright_api::Profile::ALL {
         for cni in &modes {
             for ztunnel in &modes {
@@ -45,7 +45,7 @@ fn every_profile_renders_with_cni_and_ztunnel_modes() {
                     Ok(objects) => {
                         let found = objects.keys().filter(|key| key.starts_with("DaemonSet ")).count();
                         assert!(found <= 2, "{profile:?} {cni} {ztunnel}");
-                        rendered += 1;
+                        count += 1;
                     }
                     Err(error) => {
                         let refused = error.starts_with("spec.cni.mode") || error.starts_with("spec.ztunnel.mode");
@@ -57,7 +57,7 @@ fn every_profile_renders_with_cni_and_ztunnel_modes() {
     }
     // Of 9 combinations, 7 are valid for the 5 profiles without DaemonSets, 8 for the one with cni, 4 for the 2 with
     // both.
-    assert_eq!(rendered, 5 * 7 + 8 + 2 * 4);
+    assert_eq!(count, 5 * 7 + 8 + 2 * 4);
 }
 
 #[test]

@@ -92,8 +92,7 @@ fn is_exempt(path: &str) -> bool {
     // This list, licences, and what records former names for users.
     path.starts_with("operator/tests/language/")
         || matches!(path, "LICENSE" | "CHANGELOG.md")
-        || path.ends_with(".lock")
-        || path.ends_with("go.sum")
+        || matches!(path.rsplit(['/', '.']).next(), Some("lock" | "sum"))
 }
 
 /// Identifiers as words: `TellOf` and `tell_of` become `Tell Of` and `tell of`.
@@ -138,9 +137,9 @@ fn findings(files: &[SourceFile]) -> Vec<Finding> {
             let text = words(line);
             let hits = prose_set.matches(&text).into_iter().zip(std::iter::repeat((&prose, Where::Everywhere, &text)));
             let raw = line.to_owned();
-            let named = file.is_rust().then(|| names_set.matches(&raw));
-            let named = named.iter().flatten().zip(std::iter::repeat((&names, Where::RustIdentifier, &raw)));
-            for (index, (patterns, place, text)) in hits.chain(named) {
+            let in_code = file.is_rust().then(|| names_set.matches(&raw));
+            let in_code = in_code.iter().flatten().zip(std::iter::repeat((&names, Where::RustIdentifier, &raw)));
+            for (index, (patterns, place, text)) in hits.chain(in_code) {
                 let Some(matched) = Regex::new(&patterns[index]).unwrap().find(text).map(|m| m.as_str().to_owned())
                 else {
                     continue;

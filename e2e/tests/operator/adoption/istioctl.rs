@@ -36,7 +36,7 @@ async fn export_manifests(dir: &Path) -> TestResult {
     Ok(())
 }
 
-/// An IstioOperator with two ingress gateways; the profile has one.
+/// An `IstioOperator` with two ingress gateways; the profile has one.
 fn ingress() -> Value {
     let gateways = json!([
         {"name": GATEWAY, "enabled": true},

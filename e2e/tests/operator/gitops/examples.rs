@@ -1,4 +1,4 @@
-//! Kustomize overlays and GitOps examples in config/.
+//! Kustomize overlays and `GitOps` examples in config/.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -205,11 +205,9 @@ fn overlaps(known: &[&str], parts: &[&str]) -> bool {
         // A whole region of that name was given, or any region.
         ([region], _) if *region == "*" => true,
         // A region overlaps all that is known of it.
-        ([known, ..], [region]) => known == region,
-        ([known], [region, ..]) => known == region,
+        ([known, ..], [region]) | ([known], [region, ..]) => known == region,
         ([known, _, ..], [region, ..]) if known != region => false,
-        ([_, known, ..], [_, zone]) => known == zone || *known == "*",
-        ([_, known], [_, zone, ..]) => known == zone || *known == "*",
+        ([_, known, ..], [_, zone]) | ([_, known], [_, zone, ..]) => known == zone || *known == "*",
         ([_, known, subzone], [_, zone, new]) => {
             *known == "*" || (known == zone && (subzone == new || *subzone == "*"))
         }

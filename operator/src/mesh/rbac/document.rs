@@ -43,7 +43,7 @@ impl OperatorPermissions {
         for (role, granted) in &self.granted {
             let rules = match scope {
                 PermissionScope::Cluster => granted.cluster_wide(),
-                PermissionScope::Mesh => granted.in_mesh.clone(),
+                PermissionScope::Mesh => granted.mesh.clone(),
                 PermissionScope::Operator | PermissionScope::Named | PermissionScope::Events => continue,
             };
             let table = granted_table(&rules);

@@ -109,17 +109,17 @@ impl Permission {
 /// The rules of a chart's role.
 #[derive(Clone, Debug, Default)]
 struct ChartRoleRules {
-    in_cluster: RuleSet,
-    in_mesh: RuleSet,
+    cluster: RuleSet,
+    mesh: RuleSet,
     /// Rules in the namespace of a gateway, which may be any.
-    in_gateways: RuleSet,
+    gateways: RuleSet,
 }
 
 impl ChartRoleRules {
     /// Rules that the operator needs in all namespaces, since gateways may be in any.
     fn cluster_wide(&self) -> RuleSet {
-        let mut rules = self.in_cluster.clone();
-        rules.extend(&self.in_gateways);
+        let mut rules = self.cluster.clone();
+        rules.extend(&self.gateways);
         rules
     }
 }
@@ -140,9 +140,9 @@ impl OperatorPermissions {
                     created.insert(format!("{} {}", object.key.kind, object.key.name));
                     let granted = granted.entry(title(object)).or_default();
                     let rules = match &object.key.namespace {
-                        None => &mut granted.in_cluster,
-                        Some(namespace) if *namespace == namespaces.mesh => &mut granted.in_mesh,
-                        Some(_) => &mut granted.in_gateways,
+                        None => &mut granted.cluster,
+                        Some(namespace) if *namespace == namespaces.mesh => &mut granted.mesh,
+                        Some(_) => &mut granted.gateways,
                     };
                     read_rules(object, rules)?;
                 }
@@ -204,7 +204,7 @@ impl OperatorPermissions {
 
     fn in_mesh(&self) -> RuleSet {
         let mut rules = Self::own_rules(PermissionScope::Mesh);
-        self.granted.values().for_each(|granted| rules.extend(&granted.in_mesh));
+        self.granted.values().for_each(|granted| rules.extend(&granted.mesh));
         rules.without(&self.in_cluster()).reduced()
     }
 

@@ -49,10 +49,10 @@ impl OperatorPermissions {
         let cluster_wide = own_rules(PermissionScope::Cluster).reduced();
         let without_cluster_wide = |rules: &RuleSet| rules.without(&cluster_wide).reduced();
         let mut writes = own_rules(PermissionScope::Named);
-        self.granted.values().for_each(|granted| writes.extend(&granted.in_gateways));
+        self.granted.values().for_each(|granted| writes.extend(&granted.gateways));
         let mut in_mesh = own_rules(PermissionScope::Mesh);
         in_mesh.extend(&writes);
-        self.granted.values().for_each(|granted| in_mesh.extend(&granted.in_mesh));
+        self.granted.values().for_each(|granted| in_mesh.extend(&granted.mesh));
         let mut roles = vec![
             (ACCOUNT, None, cluster_wide.clone()),
             (EVENTS_ROLE, Some(EVENTS_NAMESPACE), own_rules(PermissionScope::Events)),

@@ -99,7 +99,7 @@ pub fn assign_objects(
         match state {
             TagObjectState::Active => assignment.desired.push(Arc::clone(object)),
             TagObjectState::Deactivated => {
-                assignment.desired.push(Arc::new(object.with_content(deactivate(object.value()))?))
+                assignment.desired.push(Arc::new(object.with_content(deactivate(object.value()))?));
             }
             TagObjectState::Absent => continue,
         }

@@ -69,8 +69,8 @@ fn used() -> impl Strategy<Value = Vec<UsedPort>> {
     ];
     prop::collection::btree_map(FIRST - 3..FIRST + 30, user, 0..10).prop_map(|ports| {
         let mut keys = BTreeSet::new();
-        let used = ports.into_iter().map(|(port, (key, own))| UsedPort { port, key, own });
-        used.filter(|used| keys.insert(used.key.clone())).collect()
+        let all = ports.into_iter().map(|(port, (key, own))| UsedPort { port, key, own });
+        all.filter(|used| keys.insert(used.key.clone())).collect()
     })
 }
 
