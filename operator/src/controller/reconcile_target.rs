@@ -123,12 +123,12 @@ pub async fn reconcile_target(attempt: Attempt<'_>) -> Reconciled {
     }
     let live = context.inventory.snapshot(&name, &attempt.assignment.with_peer_objects(&accepted.desired));
     let measured = measured(accepted, transition.as_ref(), &live);
-    let (injection, _) = injection(context, &name, accepted, &measured, &live);
+    let (injection, check_due) = injection(context, &name, accepted, &measured, &live);
     let may_start = injection.allows_gateways(&accepted.validated);
     let before = attempt.assignment.without_retained(&live);
     let mut prepared = attempt.plan(accepted, &before, may_start);
     if installation.spec.paused {
-        return paused(attempt, accepted, &prepared, &live, &injection, state).await;
+        return paused(attempt, accepted, &prepared, &live, (&injection, check_due), state).await;
     }
     if let Some(conflict) = prepared.conflicts.first() {
         return report_conflict(&attempt, accepted, &live, &injection, &prepared, conflict).await;
@@ -415,7 +415,7 @@ async fn paused(
     accepted: &ResolvedRevision,
     prepared: &Plan<Prepared>,
     live: &ObservedObjects,
-    injection: &Injection,
+    (injection, check_due): (&Injection, Duration),
     state: Option<UpgradeState>,
 ) -> Reconciled {
     let all = attempt.assignment.with_peer_objects(&accepted.desired);
@@ -430,7 +430,7 @@ async fn paused(
     let started = attempt.target.is_some();
     let progress = state.and_then(|state| state.progress).filter(|_| started);
     let update = report_progress(attempt.context, attempt.installation, outcome, None, progress).await?;
-    Ok((ReconcileResult::Unchanged, update.requeue(RESYNC)))
+    Ok((ReconcileResult::Unchanged, update.requeue(RESYNC.min(check_due))))
 }
 
 /// Reports a conflict. Nothing is written while the plan has one.
