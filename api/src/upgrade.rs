@@ -137,7 +137,7 @@ pub struct UpgradeStatus {
     pub from: String,
     /// Target release; equal to `from` if only other parts of the spec changed.
     pub to: String,
-    /// `Forward` to the revision of the current spec, or `Rollback` to the last known good revision.
+    /// `Forward` to the revision of the current spec, or `Rollback` to an earlier one.
     pub direction: UpgradeDirection,
     /// Name of the ControllerRevision, in the operator's namespace, that stores the target revision.
     #[serde(default, skip_serializing_if = "String::is_empty")]

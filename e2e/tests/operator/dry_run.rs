@@ -1,4 +1,4 @@
-//! What the API server would refuse is found before a changed spec is rolled out.
+//! A dry run finds rejections before a changed spec is rolled out.
 
 use meshwright_e2e::mesh::{Mesh, NAME, VERSION};
 use meshwright_e2e::{LabOptions, run};

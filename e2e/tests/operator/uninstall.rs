@@ -140,6 +140,8 @@ fn uninstall_waits_for_last_proxy() {
                 .await?
                 .is_some_and(|webhook| webhook.metadata.deletion_timestamp.is_none())
         );
+        let validator = mesh.api("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", None);
+        assert!(validator.get_opt("istiod-default-validator").await?.is_some(), "the tag default is kept");
         pods.delete("cart", &DeleteParams::default().grace_period(0)).await?;
         mesh.wait_gone(NAME).await?;
         Ok(())

@@ -40,7 +40,7 @@ Examples:
   # Follow the status of one MeshInstallation
   meshwright status mesh --watch
 
-  # List workloads whose proxies are older than the control plane
+  # List workloads with their proxy versions
   meshwright status --proxies
 
   # Show the revision history with the changes of each revision

@@ -94,8 +94,8 @@ pub async fn finalize(installation: &MeshInstallation, context: &Context) -> Res
     uninstall(installation, context, live, &peer_set).await.map(Finalized::Step)
 }
 
-/// Whether the uninstall of this very MeshInstallation has started: from then on the mesh is no longer kept. A value
-/// that was restored from a backup names another UID.
+/// Whether the uninstall of the MeshInstallation with this UID has started; afterwards drift is not reverted. A value
+/// that was restored from a backup has another UID.
 fn has_started(installation: &MeshInstallation) -> bool {
     installation.annotations().get(UNINSTALL_STARTED).is_some_and(|uid| installation.uid().as_ref() == Some(uid))
 }
@@ -123,6 +123,8 @@ async fn hold(
         return Ok(None);
     }
     let name = installation.name_any();
+    // Pods of the revisions that the operator has named count, too.
+    context.revision_history.of(&name).await.map_err(ReconcileError::RevisionHistory)?;
     let ambient = live.values().any(|live| live.ownership.component == Some(Component::Ztunnel));
     let users = users(context, &name, &context.revision_names(installation), ambient).await;
     let users = users.map_err(|e| ReconcileError::InUse(Box::new(e)))?;

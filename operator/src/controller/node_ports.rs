@@ -152,7 +152,7 @@ pub fn range_status(context: &Context, installation: &MeshInstallation) -> Optio
     let usual = usual_range(known.and_then(|name| context.detector.platforms().get(name)));
     let server = context.node_ports.known_range()?;
     let own = KnownRange::of(&spec.node_ports, &server, usual);
-    // If the spec's range is invalid, users requirement to see the API server's.
+    // If the spec's range is invalid, users need to see the API server's.
     let shown = own.or_else(|_| KnownRange::of(&meshwright_api::NodePorts::default(), &server, usual));
     shown.ok().map(|range| range.status())
 }

@@ -34,7 +34,9 @@ pub fn split_shared_objects(
     accepted: &ResolvedRevision,
 ) -> Result<(ResolvedRevision, ObjectAssignment), ReconcileError> {
     let live = context.inventory.snapshot(&installation.name_any(), &accepted.desired);
-    let peer_set = peer_set(installation, context);
+    // A MeshInstallation that is deleted is reconciled only while its uninstall waits.
+    let waits = installation.metadata.deletion_timestamp.is_some();
+    let peer_set = peer_set(installation, context).keeping_own_tags(waits);
     let injectors = context.inventory.injectors();
     let tags = TagOwnership { peers: &peer_set, injectors: &injectors };
     // The check may have verified an older state, but its istiod is available, and a failed rollout keeps the old pods.

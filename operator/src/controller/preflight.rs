@@ -1,4 +1,4 @@
-//! Checks before the first write for a new spec, with more of them before an upgrade to another release.
+//! Checks before the first write for a new spec, with one more before an upgrade to another release.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::mesh::rollup::{blocker_of, reason_of};
 use crate::runtime::requests::api_error_message;
 
 /// Checks whether a revision can be rolled out. A revision whose rollout has started is not checked again; a first one
-/// only for permissions.
+/// only for permissions and cluster-scoped resources.
 pub async fn preflight(
     context: &Context,
     installation: &MeshInstallation,
@@ -70,7 +70,7 @@ async fn check_permissions(context: &Context, name: &str, accepted: &ResolvedRev
             return Ok(());
         }
     };
-    // A namespace takes its Roles along when it is deleted; that is reported with a reason of its own.
+    // Deleting a namespace deletes its Roles; NamespaceTerminating reports that.
     if context.reader.complete(name, &accepted.desired).await.is_ok() {
         let live = context.inventory.snapshot(name, &accepted.desired);
         let is_terminating =

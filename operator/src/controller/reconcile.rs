@@ -168,14 +168,14 @@ async fn reconcile_once(installation: &MeshInstallation, context: &Context) -> R
         }
         None => report_stalled(installation, context, blocker, None).await?,
     };
-    // The metric counts missing permissions, whatever the last known good revision reports.
+    // The metric counts missing permissions regardless of what the last known good revision reports.
     Ok((if is_forbidden { ReconcileResult::Forbidden } else { result }, action))
 }
 
 /// The API server has dropped values that the spec had under former names: the spec that it returns is not what the user
 /// wants.
 fn renamed_fields_blocker(installation: &MeshInstallation, records: &[RevisionRecord]) -> Option<Blocker> {
-    let stored = records.last().map(|record| record.renamed_fields.as_slice()).unwrap_or_default();
+    let stored = records.last().map(|record| record.renamed_fields.as_slice());
     let dropped = renamed_fields::dropped(installation, stored);
     (!dropped.is_empty()).then(|| Blocker { reason: Reason::InvalidSpec, message: renamed_fields::message(&dropped) })
 }

@@ -82,7 +82,7 @@ impl Attempt<'_> {
         self.records.iter().any(|record| record.name == name && record.verdict == RevisionVerdict::Deployed)
     }
 
-    /// The outcome that has to be reported whatever the reconcile of the revision comes to.
+    /// The outcome to report regardless of the result of the reconcile.
     fn fixed_outcome<'h>(&self, running: Option<&'h Health>) -> Option<ReconcileOutcome<'h>> {
         match (&self.hold, &self.stall) {
             (Some(hold), _) => Some(hold.outcome(running)),
@@ -280,7 +280,9 @@ async fn finish(
     let update = report_status(&attempt, applied, &health, transition, state.as_ref(), ca).await?;
     let is_complete = state.as_ref().is_none_or(|state| state.current_step.is_none());
     let ready = is_complete && attempt.stall.is_none() && is_true(&update.status.conditions, ConditionType::Ready);
-    if ready && !is_deployed {
+    // Ready stays Unknown while an uninstall waits.
+    let held_ready = attempt.hold.is_some() && is_complete && health.is_ready() && !has_pending_writes;
+    if (ready || held_ready) && !is_deployed {
         let record = attempt.accepted.inputs.revision_name(&name);
         context.revision_history.mark_deployed(&name, &record).await.map_err(ReconcileError::RevisionHistory)?;
         info!(installation = name, version = %attempt.accepted.inputs.version, "ready");
@@ -335,6 +337,7 @@ fn resync(attempt: &Attempt<'_>, health: &Health, state: Option<&UpgradeState>) 
     }
     let left = state.time_left(attempt.installation, &Time(Timestamp::now()));
     // Slightly later than the deadline, so that it has passed by then.
+    let left = left.filter(|left| !left.is_zero());
     left.map_or(UPGRADE_POLL, |left| UPGRADE_POLL.min(left + SOON)).min(usual)
 }
 
@@ -424,13 +427,14 @@ async fn paused(
     let is_complete = state.as_ref().is_none_or(|state| state.current_step.is_none());
     let applied = is_complete && attempt.stall.is_none() && prepared.is_settled() && prepared.conflicts.is_empty();
     let version = &attempt.accepted.inputs.version;
+    let hold_recheck = attempt.hold.as_ref().map(|hold| hold.recheck);
     let outcome =
         attempt.fixed_outcome(Some(&health)).unwrap_or(ReconcileOutcome::Paused { applied, health: &health, version });
     // Status keeps showing an upgrade that has started; its deadline does not run.
     let started = attempt.target.is_some();
     let progress = state.and_then(|state| state.progress).filter(|_| started);
     let update = report_progress(attempt.context, attempt.installation, outcome, None, progress).await?;
-    Ok((ReconcileResult::Unchanged, update.requeue(RESYNC.min(check_due))))
+    Ok((ReconcileResult::Unchanged, update.requeue(hold_recheck.unwrap_or(RESYNC).min(check_due))))
 }
 
 /// Reports a conflict. Nothing is written while the plan has one.
@@ -451,7 +455,8 @@ async fn report_conflict(
         };
         let message = format!("Namespace {namespace} is terminating and will be recreated{permissions}");
         let blocker = Blocker { reason: Reason::NamespaceTerminating, message };
-        let outcome = ReconcileOutcome::Blocked { blocker, was_ready: attempt.is_deployed(), running: None };
+        let usual = ReconcileOutcome::Blocked { blocker, was_ready: attempt.is_deployed(), running: None };
+        let outcome = attempt.hold.as_ref().map_or(usual, |hold| hold.outcome(None));
         let update = report(context, installation, outcome, None).await?;
         return Ok((ReconcileResult::Waiting, update.requeue(Duration::from_secs(2))));
     }
@@ -464,5 +469,6 @@ async fn report_conflict(
     let running = attempt.is_deployed().then_some(&health);
     let update = report(context, installation, outcome.with_running(running), None).await?;
     // Unmanaged resources are not watched.
-    Ok((ReconcileResult::Invalid, update.requeue(EXTERNAL_RECHECK)))
+    let recheck = attempt.hold.as_ref().map_or(EXTERNAL_RECHECK, |hold| hold.recheck);
+    Ok((ReconcileResult::Invalid, update.requeue(recheck)))
 }

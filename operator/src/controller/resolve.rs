@@ -76,6 +76,7 @@ pub async fn resolve(
     if !context.node_ports.needs_revalidation(&installation.name_any())
         && let Some(cached) = unchanged.and_then(|record| context.cache.render(installation, &record.inputs))
     {
+        check_configuration(&cached, existing)?;
         return Ok(cached);
     }
     let wanted = exact(existing).map_or_else(|| request(&spec), Ok)?;
@@ -98,8 +99,8 @@ pub async fn resolve(
     Ok(resolved)
 }
 
-/// Checks that istiod accepts the rendered configuration, and that gateways don't share pods. A deployed revision has been accepted: an operator that knows
-/// more does not stop reconciling it.
+/// Checks that istiod accepts the rendered configuration, and that gateways don't share pods. A deployed revision is
+/// exempt: stricter validation in a newer operator must not stop its reconciliation.
 pub(super) fn check_configuration(
     resolved: &ResolvedRevision,
     existing: Option<&RevisionRecord>,

@@ -113,9 +113,16 @@ pub async fn transition(
     };
     let known: Vec<&[Arc<DesiredObject>]> = sources.iter().map(|(_, source)| source.desired.as_slice()).collect();
     let was_deployed = sources.first().is_some_and(|(verdict, _)| *verdict == RevisionVerdict::Deployed);
+    // Objects of superseded and rolled back revisions are no longer live.
+    let may_be_live =
+        |other: &&&RevisionRecord| !matches!(other.verdict, RevisionVerdict::Superseded | RevisionVerdict::RolledBack);
+    let has_target_charts =
+        |other: &&RevisionRecord| other.inputs.version == to && other.inputs.charts == accepted.inputs.charts;
     let same_release =
-        others.iter().all(|other| other.inputs.version == to) && is_same_release(&accepted.desired, &known);
-    let order = ConfigurationOrder::new(direction, same_release, is_down(&live, Timestamp::now()));
+        others.iter().filter(may_be_live).all(has_target_charts) && is_same_release(&accepted.desired, &known);
+    // A halted upgrade goes no further, not even if istiod is down.
+    let is_down = !matches!(target, Some(RolloutTarget::Halted(_))) && is_down(&live, Timestamp::now());
+    let order = ConfigurationOrder::new(direction, same_release, is_down);
     let plan = UpgradePlan::new(direction, order, &accepted.desired, &known, was_deployed)
         .map_err(|error| Blocker { reason: Reason::RenderFailed, message: error.to_string() })?;
     // The failed revision's deadline applies to its rollback, too.
@@ -225,8 +232,15 @@ impl Transition {
 
     /// How many pods of the current template are ready in the workloads of a step.
     fn ready_pods(&self, current: &CurrentStep, live: &ObservedObjects) -> i32 {
-        let workloads = self.plan.objects_of_step(current.index).filter_map(|desired| live.get(&desired.key));
-        workloads.map(|live| if let ObjectState::Workload(workload) = &live.state { workload.ready() } else { 0 }).sum()
+        let ready = |desired: &Arc<DesiredObject>| {
+            // Before the update has been observed, status counts pods of the old template.
+            let live = live.get(&desired.key).filter(|live| self.plan.is_updated(desired, live))?;
+            match &live.state {
+                ObjectState::Workload(workload) if workload.observed => Some(workload.ready()),
+                _ => None,
+            }
+        };
+        self.plan.objects_of_step(current.index).filter_map(ready).sum()
     }
 
     /// The previous control plane, until it has been unused for the retirement period.

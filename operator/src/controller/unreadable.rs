@@ -28,7 +28,7 @@ pub async fn report_unreadable(context: &Context, watched: &Watched, invalid: &I
     }
 }
 
-/// What is wrong with it: a field under a former name explains a missing one.
+/// The parse error, or the renamed fields that cause it.
 fn reason(invalid: &InvalidObject) -> String {
     let renamed: Vec<_> = invalid.metadata.managed_fields.iter().flatten().flat_map(in_managed_fields).collect();
     if renamed.is_empty() {

@@ -57,9 +57,23 @@ pub struct PeerSet {
     later: Vec<Peer>,
     /// An earlier installation with the same revision.
     duplicate: Option<Peer>,
+    /// The uninstall of `me` waits: it keeps the tags that no other installation lists.
+    keeps_own_tags: bool,
 }
 
 impl PeerSet {
+    /// With the tags of `me` that no other installation lists, although `me` is being deleted.
+    #[must_use]
+    pub fn keeping_own_tags(self, keeps_own_tags: bool) -> Self {
+        Self { keeps_own_tags, ..self }
+    }
+
+    /// `me`, if it keeps its own tags.
+    #[must_use]
+    pub fn tag_keeper(&self) -> Option<&Peer> {
+        self.keeps_own_tags.then_some(&self.me)
+    }
+
     /// `all` is in order of precedence and may contain `me`. Of several installations with one revision only the first
     /// counts: the others have no objects.
     #[must_use]
@@ -78,7 +92,7 @@ impl PeerSet {
                 earlier.push(peer);
             }
         }
-        Self { me, earlier, later, duplicate }
+        Self { me, earlier, later, duplicate, keeps_own_tags: false }
     }
 
     /// The installation whose peers these are.

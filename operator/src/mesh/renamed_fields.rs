@@ -1,5 +1,5 @@
-//! Fields of the MeshInstallation that had another name before v1alpha1 was released. The API server drops a value under an
-//! old name without an error, and with it what the user wanted: the operator must notice, change nothing and report it.
+//! Fields of the MeshInstallation that had another name in earlier versions of v1alpha1. The API server drops a value under
+//! an old name without an error, so the operator detects it, rolls out nothing and reports it.
 
 use std::fmt;
 
@@ -78,7 +78,12 @@ impl fmt::Display for RenamedField {
 
 /// Whether the present spec still lacks what `field` had: its value under the new name.
 fn is_missing(field: &RenamedField, spec: &Value) -> bool {
-    field.parent.in_spec(spec).is_none_or(|parent| parent.get(field.parent.required_name()).is_none())
+    match field.parent.in_spec(spec) {
+        Some(parent) => parent.get(field.parent.required_name()).is_none(),
+        // Of an object with dropped fields the API server leaves its defaults; one that is absent was removed by the user.
+        // `images` has no defaults.
+        None => field.parent == Parent::Images,
+    }
 }
 
 /// Moves the values of a stored spec to the new names. Returns the fields that it moved.
@@ -141,18 +146,21 @@ pub fn in_managed_fields(entry: &ManagedFieldsEntry) -> Vec<RenamedField> {
 }
 
 /// Fields whose values the API server dropped from the spec, since it has them under former names. `stored` are those of the
-/// newest revision. Once a user has changed the spec, only a manifest that is still applied with a former name counts.
+/// newest revision, if there is one. Once a user has changed the spec, or a revision under the new names was accepted, only a
+/// manifest that is still applied with a former name counts: the API server never removes former names from the fields of
+/// other managers.
 #[must_use]
-pub fn dropped(installation: &MeshInstallation, stored: &[RenamedField]) -> Vec<RenamedField> {
+pub fn dropped(installation: &MeshInstallation, stored: Option<&[RenamedField]>) -> Vec<RenamedField> {
     let metadata = &installation.metadata;
     let observed = installation.status.as_ref().map_or(-1, |status| status.observed_generation);
-    let is_unchanged = metadata.generation.unwrap_or_default() <= observed;
+    let is_unchanged =
+        metadata.generation.unwrap_or_default() <= observed && stored.is_none_or(|fields| !fields.is_empty());
     let managers = metadata.managed_fields.iter().flatten().filter(|entry| {
         entry.subresource.as_deref().unwrap_or_default().is_empty()
             && (is_unchanged || entry.operation.as_deref() == Some("Apply"))
     });
     let mut fields: Vec<RenamedField> = managers.flat_map(in_managed_fields).collect();
-    fields.extend(stored.iter().filter(|_| is_unchanged).cloned());
+    fields.extend(stored.unwrap_or_default().iter().filter(|_| is_unchanged).cloned());
     let spec = serde_json::to_value(&installation.spec).unwrap_or_default();
     fields.retain(|field| is_missing(field, &spec));
     fields.sort();
@@ -160,12 +168,12 @@ pub fn dropped(installation: &MeshInstallation, stored: &[RenamedField]) -> Vec<
     fields
 }
 
-/// What the user should know: the fields and what to do.
+/// The condition message: the renamed fields and the remedy.
 #[must_use]
 pub fn message(fields: &[RenamedField]) -> String {
     let names: Vec<String> = fields.iter().map(ToString::to_string).collect();
     format!(
-        "{}. The API server drops values under the old names, so the operator changes nothing in this mesh until the \
+        "{}. The API server drops values under the old names, so nothing is rolled out in this mesh until the \
          MeshInstallation is applied with the new names",
         super::text::abbreviate(&names)
     )
@@ -239,16 +247,18 @@ mod tests {
         };
         let none = json!({});
         let set = json!({"imagePullSecrets": [{"name": "key"}]});
-        let count = |installation: &MeshInstallation| dropped(installation, &stored).len();
+        let count = |installation: &MeshInstallation| dropped(installation, Some(&stored)).len();
         assert_eq!(count(&installation(2, 2, &none, json!([]))), 1, "from the revision");
-        assert_eq!(dropped(&installation(2, 2, &none, json!([manager("Update")])), &[]).len(), 1, "from managedFields");
+        let update = installation(2, 2, &none, json!([manager("Update")]));
+        assert_eq!(dropped(&update, None).len(), 1, "from managedFields");
+        assert_eq!(dropped(&update, Some(&[])).len(), 0, "accepted under the new names");
         assert_eq!(count(&installation(2, 2, &set, json!([manager("Apply")]))), 0, "set under the new name");
         assert_eq!(count(&installation(3, 2, &none, json!([manager("Update")]))), 0, "changed by a user");
         assert_eq!(count(&installation(3, 2, &none, json!([manager("Apply")]))), 1, "still in an applied manifest");
     }
 
     #[test]
-    fn new_name_ends_the_wait() {
+    fn accepts_value_under_new_name() {
         let mut old = json!({"images": {"pullSecrets": ["key"]}, "controlPlane": {"autoscaling": {"max": 3}}});
         let [autoscaling, secrets] = &migrate(&mut old)[..] else { panic!("two fields") };
         // What the API server leaves of it, with its defaults.

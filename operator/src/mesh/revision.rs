@@ -65,7 +65,7 @@ impl RevisionVerdict {
         }
     }
 
-    /// Reads the annotation; a missing or unknown value means pending. Operators before 0.2 wrote `proved` for
+    /// Reads the annotation; a missing or unknown value means pending. Earlier operators wrote `proved` for
     /// `deployed`.
     #[must_use]
     pub fn parse(text: Option<&str>) -> Self {

@@ -208,12 +208,23 @@ fn set_health(health: &Health, status: &mut MeshInstallationStatus, generation: 
     let node_port_range = status.platform.node_port_range.take();
     status.platform = PlatformStatus { warnings, node_port_range, ..health.platform.clone() };
     let (reason, message) = if health.available {
-        (Reason::Serving, "the control plane is available")
+        (Reason::Serving, "the control plane is available".to_owned())
     } else {
-        (Reason::NotServing, "no istiod pod is available")
+        (Reason::NotServing, unavailability(health))
     };
     let available = ConditionStatus::from(health.available);
     set(&mut status.conditions, ConditionType::Available, available, reason, message, generation, now);
+}
+
+/// Why new pods get no sidecar.
+fn unavailability(health: &Health) -> String {
+    let has_istiod = health.components.iter().any(|component| component.name == "istiod" && component.ready > 0);
+    if !has_istiod {
+        return "no istiod pod is available".to_owned();
+    }
+    let injects = [Reason::WebhookFailed, Reason::NotInjected, Reason::WaitingForCABundle];
+    let cause = health.blockers.iter().find(|blocker| injects.contains(&blocker.reason));
+    cause.map_or_else(|| "an injection webhook is missing or has no CA".to_owned(), |blocker| blocker.message.clone())
 }
 
 /// Sets `status.upgrade`; a healthy mesh ends the upgrade.

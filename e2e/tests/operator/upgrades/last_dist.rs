@@ -88,7 +88,7 @@ async fn history(lab: &Lab) -> TestResult<Value> {
 }
 
 #[test]
-#[ignore = "takes the operator of the last dist, which `make test` builds from the repository's history: make last-dist"]
+#[ignore = "requires the operator of the last dist, which `make test` builds from the repository's history: make last-dist"]
 fn takes_over_mesh_of_last_dist() {
     run(LabOptions::default().audited(), async |lab| {
         let older = last_dist()?;

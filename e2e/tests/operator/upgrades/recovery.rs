@@ -17,7 +17,7 @@ fn with_access_log(file: &str) -> Value {
 }
 
 #[test]
-fn configuration_reaches_istiod_that_does_not_run() {
+fn updates_configuration_while_istiod_is_down() {
     run(LabOptions::default(), async |lab| {
         let mesh = Mesh::install_operator(lab).await?;
         mesh.apply(NAME, with_access_log("/dev/stdout")).await?;

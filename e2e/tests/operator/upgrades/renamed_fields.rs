@@ -70,7 +70,7 @@ async fn upgrade_over(lab: &Lab, fields: &Value, renamed: &Value, names: [&str; 
 }
 
 #[test]
-#[ignore = "takes the operator of the last dist, which `make test` builds from the repository's history: make last-dist"]
+#[ignore = "requires the operator of the last dist, which `make test` builds from the repository's history: make last-dist"]
 fn dropped_pull_secrets_change_nothing() {
     run(LabOptions::default().audited(), async |lab| {
         let fields = json!({"images": {"pullSecrets": ["registry-key"]}});
@@ -80,7 +80,7 @@ fn dropped_pull_secrets_change_nothing() {
 }
 
 #[test]
-#[ignore = "takes the operator of the last dist, which `make test` builds from the repository's history: make last-dist"]
+#[ignore = "requires the operator of the last dist, which `make test` builds from the repository's history: make last-dist"]
 fn dropped_autoscaling_changes_nothing() {
     run(LabOptions::default().audited(), async |lab| {
         let fields = json!({"controlPlane": {"autoscaling": {"min": 1, "max": 2}}});

@@ -72,7 +72,7 @@ mod tests {
     use super::parse;
 
     #[test]
-    fn reads_what_go_reads() {
+    fn parses_durations_like_go() {
         for (text, expected) in [
             ("1m30s", Some(90_000_000_000)),
             ("1.5h", Some(5_400_000_000_000)),

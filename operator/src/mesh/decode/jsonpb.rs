@@ -10,7 +10,7 @@ use super::{Rejection, duration};
 /// Longest text of a refused value in a message.
 const SHOWN_VALUE: usize = 60;
 
-/// What is rejected in a document whose root has this type.
+/// The rejections of a document of this type.
 pub(super) fn decode(root: &str, value: &Value) -> Vec<Rejection> {
     let mut decoder = Decoder { path: String::new(), found: Vec::new() };
     decoder.value(root, value);

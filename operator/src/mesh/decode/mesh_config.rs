@@ -1,4 +1,4 @@
-//! `agent.ValidateMeshConfig`: what istiod refuses of a mesh configuration whose types are right. On any error it drops the
+//! `agent.ValidateMeshConfig`: the validation of a well-typed `MeshConfig`. On any error it drops the
 //! whole configuration. Warnings are not errors, and extension providers are not validated here, as in istiod.
 
 use serde_json::Value;
@@ -202,9 +202,9 @@ fn are_localities<'a>(localities: impl Iterator<Item = &'a str>) -> bool {
 /// Whether `parts` overlaps a locality that came before it.
 fn overlaps(known: &[&str], parts: &[&str]) -> bool {
     match (known, parts) {
-        // A whole region of that name was given, or any region.
+        // `*` overlaps every locality.
         ([region], _) if *region == "*" => true,
-        // A region overlaps all that is known of it.
+        // A region overlaps its zones.
         ([known, ..], [region]) | ([known], [region, ..]) => known == region,
         ([known, _, ..], [region, ..]) if known != region => false,
         ([_, known, ..], [_, zone]) | ([_, known], [_, zone, ..]) => known == zone || *known == "*",

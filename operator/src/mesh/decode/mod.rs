@@ -52,7 +52,7 @@ impl ConfigDocument {
 pub struct Rejection {
     /// Where it is in the document, as `defaultConfig.statusPort` or `extensionProviders[0].name`; empty for the whole.
     pub path: String,
-    /// What is wrong with it and what would be right.
+    /// The error and the valid values.
     pub reason: String,
 }
 

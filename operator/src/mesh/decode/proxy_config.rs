@@ -8,14 +8,14 @@ use super::mesh_config::{Validator, is_fqdn};
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
-/// Collects what istiod refuses. What is not set has istiod's own defaults, which it accepts.
+/// Collects rejections. Unset fields have valid defaults.
 pub(super) fn validate(proxy: &mut Validator<'_>) {
     for name in ["config_path", "binary_path", "discovery_address"] {
         if proxy.text(name) == Some("") {
             proxy.reject(name, "must not be empty");
         }
     }
-    // A name for tracing takes the cluster's place.
+    // tracingServiceName excludes serviceCluster.
     if proxy.text("service_cluster") == Some("") && proxy.field("tracing_service_name").is_none() {
         proxy.reject("service_cluster", "must not be empty");
     }

@@ -42,7 +42,7 @@ fn accepts_what_the_legacy_decoder_accepts() {
 }
 
 #[test]
-fn refuses_what_istiod_validates() {
+fn rejects_invalid_mesh_config() {
     let mesh = json!({"defaultConfig": {"statusPort": 0, "drainDuration": "1.5s"}, "trustDomain": "a_b"});
     assert_eq!(
         rejected(ConfigDocument::Mesh, &mesh),
@@ -55,7 +55,7 @@ fn refuses_what_istiod_validates() {
 }
 
 #[test]
-fn knows_paths() {
+fn finds_fields_by_path() {
     assert!(is_known(ConfigDocument::Mesh, &["defaultConfig", "proxyMetadata", "ANY"]));
     assert!(is_known(ConfigDocument::Values, &["global", "proxy", "privileged"]));
     assert!(!is_known(ConfigDocument::Values, &["global", "proxy", "priviledged"]));

@@ -136,7 +136,7 @@ const OTHER_PERMISSIONS: [OwnPermission; 21] = [
         resource: "events",
         name: None,
         verbs: &["list"],
-        purpose: "report why pods don't start during an upgrade; gateways may be in any namespace",
+        purpose: "report why pods don't start; gateways may be in any namespace",
         without: "status shows only the cause in the pods' own status",
     },
     OwnPermission {

@@ -43,6 +43,11 @@ impl Injector {
     }
 }
 
+/// Whether an installation without a revision serves this tag.
+fn is_default_of(peer: &Peer, tag: &str) -> bool {
+    tag == DEFAULT && peer.revision == Revision::Default
+}
+
 /// Ownership of tags, from the view of one installation.
 #[derive(Clone, Copy, Debug)]
 pub struct TagOwnership<'a> {
@@ -61,12 +66,13 @@ impl<'a> TagOwnership<'a> {
             let is_own = |injector: &Injector| injector.installation == peer.name;
             self.injectors.iter().any(|injector| is_own(injector) && injector.tag.as_deref() == Some(tag))
         };
-        let is_default = |peer: &&Peer| !peer.terminating && tag == DEFAULT && peer.revision == Revision::Default;
+        let is_default = |peer: &&Peer| !peer.terminating && is_default_of(peer, tag);
         let installations = || self.peers.all();
         installations()
             .find(|peer| lists(peer) && has_webhook(peer))
             .or_else(|| installations().find(lists))
             .or_else(|| installations().find(is_default))
+            .or_else(|| self.peers.tag_keeper().filter(|me| me.tags.contains(tag) || is_default_of(me, tag)))
     }
 
     /// Whether this installation owns a tag.
@@ -128,6 +134,16 @@ pub(super) mod tests {
         assert_eq!(owner(&peers, &live, "other"), None);
         let terminating = [peer("a", None, &["prod"]), Peer { terminating: true, ..peers[1].clone() }];
         assert_eq!(owner(&terminating, &live, "prod").as_deref(), Some("a"));
+
+        // An installation whose uninstall waits keeps what no other one lists.
+        let me = Peer { terminating: true, ..peer("c", Some("next"), &["prod", "own"]) };
+        let keeps = |keeps: bool, tag: &str| {
+            let peer_set = PeerSet::new(me.clone(), terminating.clone()).keeping_own_tags(keeps);
+            TagOwnership { peers: &peer_set, injectors: &[] }.owner(tag).map(|peer| peer.name.clone())
+        };
+        assert_eq!(keeps(true, "own").as_deref(), Some("c"));
+        assert_eq!(keeps(true, "prod").as_deref(), Some("a"));
+        assert_eq!(keeps(false, "own"), None);
         let untagged = [peer("a", None, &["prod"]), peer("b", Some("next"), &[])];
         assert_eq!(
             owner(&untagged, &live, "prod").as_deref(),

@@ -1,8 +1,8 @@
 //! Whether istiod's configuration is updated before or after istiod.
 //!
-//! The order protects one thing: an injection template must not be newer than an istiod that may answer. Within one
+//! The order protects one thing: an injection template must not be newer than an istiod that may serve injection. Within one
 //! release there is nothing to protect, and the configuration goes first, so that a corrected value reaches an istiod
-//! that the wrong one keeps from starting. The same holds for any release once no istiod has answered for a while.
+//! that can't start with the old one. The same holds for any release once no istiod has answered for a while.
 
 use std::sync::Arc;
 

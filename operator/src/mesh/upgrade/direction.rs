@@ -1,7 +1,7 @@
 //! Whether a change is an upgrade or a rollback.
 //!
 //! A newer injection template can use fields that an older istiod doesn't know, which then denies every pod; an older
-//! template is understood by all. So the configuration is updated first only on a rollback.
+//! template is understood by all. [`super::configuration_order`] decides whether istiod or its configuration goes first.
 
 use meshwright_api::UpgradeDirection;
 use semver::Version;
