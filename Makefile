@@ -9,6 +9,8 @@ CATALOG := $(CACHE)/catalog
 # The lab creates network namespaces, which requires root or a user namespace.
 INSIDE  := $(if $(filter 0,$(shell id -u)),,unshare -r)
 export MESHWRIGHT_CATALOG ?= $(CATALOG)
+# Property tests are reproducible by default; other seeds: make test PROPTEST_RNG_SEED=2
+export PROPTEST_RNG_SEED ?= 1
 # Version of the operator.
 RELEASE := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
