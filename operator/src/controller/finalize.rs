@@ -19,7 +19,7 @@ use super::error::ReconcileError;
 use super::outcome::SOON;
 use super::peers::{peer_set, requeue_peers};
 use super::proxies::users;
-use super::report::report;
+use super::report::{StatusUpdate, report};
 use crate::apply::ApplyError;
 use crate::mesh::health::{Blocker, Health};
 use crate::mesh::object::{Component, ObjectKey};
@@ -27,6 +27,7 @@ use crate::mesh::observed::ObservedObjects;
 use crate::mesh::peers::PeerSet;
 use crate::mesh::rollup::ReconcileOutcome;
 use crate::mesh::tags::{TagOwnership, awaited_tags};
+use crate::mesh::text::abbreviate;
 use crate::mesh::uninstall::Removal;
 use crate::mesh::uninstall::{Teardown, next};
 use crate::proxies::MeshUsage;
@@ -166,38 +167,21 @@ async fn uninstall(
     let alone = peer_set.remaining().next().is_none();
     let delete_crds = installation.spec.deletion.crds == CrdPolicy::Delete && alone;
     if let Some(blocker) = blocking_webhooks(context, &live).await? {
-        let update = report(
-            context,
-            installation,
-            ReconcileOutcome::Uninstalling { blocker, in_use: None, running: None },
-            None,
-        )
-        .await?;
+        let update = report_uninstall(installation, context, blocker).await?;
         return Ok(update.requeue(RECHECK));
     }
     match next(&live, delete_crds) {
         Teardown::Delete(removals) => {
-            report_deletion(installation, context, &removals).await?;
+            info!(installation = installation.name_any(), objects = removals.len(), "deleting");
+            let blocker = Blocker { reason: Reason::Uninstalling, message: "the mesh is being removed".into() };
+            report_uninstall(installation, context, blocker).await?;
             delete_all(context, removals).await?;
             Ok(Action::requeue(RECHECK))
         }
         Teardown::Wait(keys) => {
-            let named: Vec<String> = keys.iter().take(5).map(ToString::to_string).collect();
-            let more = if keys.len() > named.len() {
-                format!(" and {} more", keys.len() - named.len())
-            } else {
-                String::new()
-            };
-            let message = format!("the mesh is being removed. Waiting for the deletion of {}{more}", named.join(", "));
+            let message = format!("the mesh is being removed. Waiting for the deletion of {}", abbreviate(&keys));
             let blocker = Blocker { reason: Reason::Uninstalling, message };
-            let update = report(
-                context,
-                installation,
-                ReconcileOutcome::Uninstalling { blocker, in_use: None, running: None },
-                None,
-            )
-            .await?;
-            Ok(update.requeue(RECHECK))
+            Ok(report_uninstall(installation, context, blocker).await?.requeue(RECHECK))
         }
         Teardown::Release(keys) => {
             release_all(context, keys).await?;
@@ -218,16 +202,13 @@ fn pods_in_use(users: MeshUsage) -> String {
     }
 }
 
-async fn report_deletion(
+/// Reports an uninstall that has started.
+async fn report_uninstall(
     installation: &MeshInstallation,
     context: &Context,
-    removals: &[Removal],
-) -> Result<(), ReconcileError> {
-    info!(installation = installation.name_any(), objects = removals.len(), "deleting");
-    let blocker = Blocker { reason: Reason::Uninstalling, message: "the mesh is being removed".into() };
-    report(context, installation, ReconcileOutcome::Uninstalling { blocker, in_use: None, running: None }, None)
-        .await
-        .map(drop)
+    blocker: Blocker,
+) -> Result<StatusUpdate, ReconcileError> {
+    report(context, installation, ReconcileOutcome::Uninstalling { blocker, in_use: None, running: None }, None).await
 }
 
 async fn delete_all(context: &Context, removals: Vec<Removal>) -> Result<(), ReconcileError> {

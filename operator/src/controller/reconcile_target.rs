@@ -460,14 +460,15 @@ async fn report_conflict(
         let update = report(context, installation, outcome, None).await?;
         return Ok((ReconcileResult::Waiting, update.requeue(Duration::from_secs(2))));
     }
-    let Some(outcome) = attempt.fixed_outcome(None).or_else(|| Some(blocked(plan_conflict(prepared)?, None))) else {
-        return Ok((ReconcileResult::Waiting, Action::requeue(SOON)));
-    };
     let all = attempt.assignment.with_peer_objects(&accepted.desired);
     let mut health = measure_health(accepted, &all, live, injection);
     add_gateway_addresses(context, &mut health, live).await;
     let running = attempt.is_deployed().then_some(&health);
-    let update = report(context, installation, outcome.with_running(running), None).await?;
+    let conflict = || plan_conflict(prepared).map(|blocker| blocked(blocker, running));
+    let Some(outcome) = attempt.fixed_outcome(running).or_else(conflict) else {
+        return Ok((ReconcileResult::Waiting, Action::requeue(SOON)));
+    };
+    let update = report(context, installation, outcome, None).await?;
     // Unmanaged resources are not watched.
     let recheck = attempt.hold.as_ref().map_or(EXTERNAL_RECHECK, |hold| hold.recheck);
     Ok((ReconcileResult::Invalid, update.requeue(recheck)))

@@ -161,6 +161,10 @@ pub fn dropped(installation: &MeshInstallation, stored: Option<&[RenamedField]>)
     });
     let mut fields: Vec<RenamedField> = managers.flat_map(in_managed_fields).collect();
     fields.extend(stored.unwrap_or_default().iter().filter(|_| is_unchanged).cloned());
+    // Nearly always: no need to serialise the spec.
+    if fields.is_empty() {
+        return fields;
+    }
     let spec = serde_json::to_value(&installation.spec).unwrap_or_default();
     fields.retain(|field| is_missing(field, &spec));
     fields.sort();

@@ -102,19 +102,6 @@ pub enum ReconcileOutcome<'a> {
     },
 }
 
-impl<'a> ReconcileOutcome<'a> {
-    /// The same outcome with the health of the active revision, where it reports that.
-    #[must_use]
-    pub fn with_running(mut self, health: Option<&'a Health>) -> Self {
-        if let Self::Stalled { running, .. } | Self::Blocked { running, .. } | Self::Uninstalling { running, .. } =
-            &mut self
-        {
-            *running = health;
-        }
-        self
-    }
-}
-
 /// Progress of a rollout, for the message of Ready.
 pub struct RolloutProgress {
     /// A step has failed, and the last known good revision is being restored.

@@ -73,9 +73,3 @@ pub fn rejections(document: ConfigDocument, value: &Value) -> Vec<Rejection> {
     }
     found
 }
-
-/// Whether istiod has a type for a path, given as keys. Lists and free-form parts accept any key.
-#[must_use]
-pub fn is_known(document: ConfigDocument, keys: &[&str]) -> bool {
-    SCHEMA.roots.get(document.key()).is_some_and(|root| schema::has_path(root, keys))
-}

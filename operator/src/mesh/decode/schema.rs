@@ -23,21 +23,6 @@ pub(super) static SCHEMA: LazyLock<IstiodSchema> = LazyLock::new(|| {
     serde_json::from_str(text).unwrap_or_default()
 });
 
-/// Whether a path of keys leads to a field below `type_name`.
-pub(super) fn has_path(type_name: &str, keys: &[&str]) -> bool {
-    let Some((key, rest)) = keys.split_first() else { return true };
-    if let Some(element) = type_name.strip_prefix("{}") {
-        return has_path(element, rest);
-    }
-    if let Some(element) = type_name.strip_prefix("[]") {
-        return has_path(element, keys);
-    }
-    match SCHEMA.messages.get(type_name) {
-        Some(fields) => field(fields, key).is_some_and(|(_, field)| has_path(field, rest)),
-        None => type_name == "google.protobuf.Struct" || type_name == "google.protobuf.Value",
-    }
-}
-
 /// The JSON name and the type of a field, by either of its names.
 pub(super) fn field<'a>(fields: &'a BTreeMap<String, String>, name: &'a str) -> Option<(&'a str, &'a str)> {
     let type_name = fields.get(name)?;

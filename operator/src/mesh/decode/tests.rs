@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::schema::SCHEMA;
-use super::{ConfigDocument, is_known, rejections};
+use super::{ConfigDocument, rejections};
 
 fn rejected(document: ConfigDocument, value: &serde_json::Value) -> Vec<String> {
     rejections(document, value).iter().map(ToString::to_string).collect()
@@ -52,11 +52,4 @@ fn rejects_invalid_mesh_config() {
             "trustDomain: \"a_b\" is not a domain name",
         ]
     );
-}
-
-#[test]
-fn finds_fields_by_path() {
-    assert!(is_known(ConfigDocument::Mesh, &["defaultConfig", "proxyMetadata", "ANY"]));
-    assert!(is_known(ConfigDocument::Values, &["global", "proxy", "privileged"]));
-    assert!(!is_known(ConfigDocument::Values, &["global", "proxy", "priviledged"]));
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use meshwright_api::UpgradeDirection;
 
-use crate::mesh::kind::Kind;
+use super::plan::is_control_plane;
 use crate::mesh::object::{Component, DesiredObject};
 use crate::mesh::observed::{ObjectState, ObservedObjects};
 
@@ -42,26 +42,23 @@ impl ConfigurationOrder {
 #[must_use]
 pub fn is_same_release(target: &[Arc<DesiredObject>], sources: &[&[Arc<DesiredObject>]]) -> bool {
     let release = target.iter().find_map(|desired| desired.release.as_ref());
-    let is_control_plane =
-        |desired: &&Arc<DesiredObject>| desired.component == Component::Istiod && desired.key.kind == Kind::Deployment;
-    let control_plane = target.iter().find(is_control_plane).map(|desired| &desired.key);
+    let control_plane = target.iter().find(|desired| is_control_plane(desired)).map(|desired| &desired.key);
     let sources = || sources.iter().copied().flatten();
     sources().filter_map(|desired| desired.release.as_ref()).all(|source| Some(source) == release)
-        && sources().filter(is_control_plane).any(|desired| Some(&desired.key) == control_plane)
+        && sources().filter(|desired| is_control_plane(desired)).any(|desired| Some(&desired.key) == control_plane)
 }
 
 /// Whether the mesh has an istiod, and none of its pods has been available for a minute.
 #[must_use]
 pub fn is_down(live: &ObservedObjects, now: Timestamp) -> bool {
-    let mut control_planes = live.values().filter_map(|live| match &live.state {
+    let control_planes = live.values().filter_map(|live| match &live.state {
         ObjectState::Workload(workload) if live.ownership.component == Some(Component::Istiod) => Some(workload),
         _ => None,
     });
+    let mut control_planes = control_planes.peekable();
     let is_down = |since: Option<Timestamp>| since.is_some_and(|since| now.duration_since(since) >= UNAVAILABLE_FOR);
-    let Some(first) = control_planes.next() else { return false };
-    std::iter::once(first)
-        .chain(control_planes)
-        .all(|workload| workload.available == 0 && is_down(workload.unavailable_since))
+    control_planes.peek().is_some()
+        && control_planes.all(|workload| workload.available == 0 && is_down(workload.unavailable_since))
 }
 
 #[cfg(test)]
@@ -69,6 +66,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::mesh::kind::Kind;
     use crate::mesh::object::ObjectKey;
     use crate::mesh::observed::ObservedObject;
 

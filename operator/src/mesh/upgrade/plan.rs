@@ -372,7 +372,7 @@ pub fn with_rules_of<'a>(
     changed.then(|| target.with_content(object)).transpose()
 }
 
-fn is_control_plane(desired: &DesiredObject) -> bool {
+pub(super) fn is_control_plane(desired: &DesiredObject) -> bool {
     desired.key.kind == Kind::Deployment && desired.component == Component::Istiod
 }
 
