@@ -9,7 +9,8 @@ pub enum Adoption {
     /// Leave them unchanged and write nothing while they exist.
     #[default]
     Refuse,
-    /// Take ownership without changing them. If the rendered objects differ, write nothing and report the differences.
+    /// Take ownership without changing them. If the rendered objects differ, or if an adopted workload would get an
+    /// additional object, write nothing and report the differences.
     Adopt,
     /// Take ownership and overwrite differences. Pods whose template differs are replaced; gateway pods are always
     /// replaced.

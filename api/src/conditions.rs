@@ -117,6 +117,8 @@ reasons! {
     PodSecurityViolation,
     /// Another admission plugin, a quota or a namespace label prevents the injection check.
     InjectionCheckDenied,
+    /// Labels of a namespace keep gateways or ztunnel in it from starting.
+    NamespaceExcluded,
     /// The spec is invalid.
     InvalidSpec,
     /// A node port or the node port range in the spec is outside the API server's range.
@@ -196,6 +198,8 @@ reasons! {
     NodePortReassigned,
     /// A revision tag was removed that namespaces or pods still select. Used in Events only.
     TagInUse,
+    /// An object exceeds the limits of what the operator reads. Used in Events only.
+    ObjectTooLarge,
     /// The operator has removed the mesh. Used in Events only.
     Uninstalled,
     /// The operator removed its ownership labels and annotations and left the mesh running. Used in Events only.

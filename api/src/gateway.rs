@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Autoscaling, FreeForm, Resources, is_default, rules};
 
-/// A gateway: a Deployment of Envoy proxies and its Service.
+/// A gateway: a Deployment of Envoy proxies and, unless `service.type` is `None`, its Service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = rules::replicas_or_autoscaling("the gateway's"),
     validation = rules::node_port_matches_type(),
     validation = rules::traffic_policy_matches_type(),
+    validation = rules::fields_require_service(),
     validation = rules::load_balancer_fields_match_type(),
     validation = rules::network_matches_direction(),
     validation = rules::east_west_port_names(),
@@ -74,8 +75,9 @@ pub struct Gateway {
     /// Annotations added to the gateway's pods. Changing them restarts the pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pod_annotations: BTreeMap<String, String>,
-    /// Additional values for Istio's `gateway` chart. They take precedence over all other values. Keys that the
-    /// operator manages are rejected. Example: `{terminationGracePeriodSeconds: 60}`.
+    /// Additional values for Istio's `gateway` chart. They take precedence over all other values. The
+    /// operator rejects a key that another field sets differently, and reports unknown keys.
+    /// Example: `{terminationGracePeriodSeconds: 60}`.
     #[serde(default, skip_serializing_if = "FreeForm::is_empty")]
     pub values: FreeForm,
 }
@@ -119,7 +121,8 @@ pub enum GatewayDirection {
 #[serde(rename_all = "camelCase")]
 pub struct GatewayService {
     /// Type of the Service: `LoadBalancer` (default for ingress and east-west), `ClusterIP` (default for egress) or
-    /// `NodePort` (default for ingress on platforms without load balancers: minikube, tkgi, vmware-pks).
+    /// `NodePort` (default for ingress on platforms without load balancers: minikube, tkgi, vmware-pks). `None`: the
+    /// gateway has no Service, for example because another tool manages it.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ServiceType")]
     pub type_: Option<ServiceType>,
@@ -182,16 +185,19 @@ pub enum ServiceType {
     /// Reachable from inside the cluster only.
     #[serde(rename = "ClusterIP")]
     ClusterIp,
+    /// The gateway has no Service.
+    None,
 }
 
 impl ServiceType {
-    /// Returns the type as it is written in a Service's `spec.type`.
+    /// Returns the type as it is written in a Service's `spec.type`, and in the chart's value `service.type`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::LoadBalancer => "LoadBalancer",
             Self::NodePort => "NodePort",
             Self::ClusterIp => "ClusterIP",
+            Self::None => "None",
         }
     }
 }
@@ -230,8 +236,8 @@ pub struct GatewayPort {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub target_port: Option<i32>,
-    /// Node port, in the cluster's node port range. Default: allocated according to `spec.nodePorts.assignment`. Only
-    /// with type `NodePort` or `LoadBalancer`. Example: `30401`.
+    /// Node port, in the API server's node port range. Default: allocated according to `spec.nodePorts.assignment`.
+    /// Only with type `NodePort` or `LoadBalancer`. Example: `30401`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub node_port: Option<i32>,

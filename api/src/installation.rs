@@ -174,8 +174,8 @@ pub struct MeshInstallationSpec {
     /// Istio's MeshConfig. It is merged over the MeshConfig of the profile. Example: `{enableTracing: true}`.
     #[serde(default, skip_serializing_if = "FreeForm::is_empty")]
     pub mesh_config: FreeForm,
-    /// Additional values for Istio's charts. They take precedence over all other values. Keys that the operator
-    /// manages are rejected.
+    /// Additional values for Istio's charts. They take precedence over all other values. The operator rejects
+    /// a key that another field sets differently, and reports unknown keys.
     #[serde(default, skip_serializing_if = "is_default")]
     pub values: ChartValues,
     /// Observability add-ons. The operator installs each listed add-on and uninstalls it when it is removed from the
@@ -198,10 +198,10 @@ pub struct MeshInstallationSpec {
     pub upgrade: Upgrade,
     /// How to handle existing Istio resources created by Helm, istioctl or the Sail Operator. `Refuse` (default): the
     /// operator writes nothing while they exist. `Adopt`: the operator takes ownership without changing them or
-    /// restarting pods; if the rendered objects differ, it writes nothing and reports the differences in the condition
-    /// Stalled (`AdoptionConflict`). `Overwrite`: the operator takes ownership, overwrites differences and replaces
-    /// gateway pods. Neither changes the running Istio version. `meshwright adopt` prints a MeshInstallation for
-    /// existing resources.
+    /// restarting pods; if the rendered objects differ, or if it would have to create one that an existing workload has
+    /// worked without, it writes nothing and reports the differences in the condition Stalled (`AdoptionConflict`).
+    /// `Overwrite`: the operator takes ownership, overwrites differences and replaces gateway pods. Neither changes the
+    /// running Istio version. `meshwright adopt` prints a MeshInstallation for existing resources.
     #[serde(default, skip_serializing_if = "is_default")]
     pub adoption: Adoption,
     /// Whether reconciliation is paused. While it is true, the operator only updates status. Default: false.

@@ -10,6 +10,7 @@ mod control_plane;
 mod crd;
 mod free_form;
 mod gateway;
+mod gateway_values;
 mod images;
 mod injector;
 mod installation;

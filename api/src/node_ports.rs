@@ -10,7 +10,9 @@ use crate::rules;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodePorts {
-    /// Range of node ports for gateways, as first and last port. It must be inside the API server's node port range.
+    /// Range from which the operator chooses node ports for gateways, as first and last port. It must be inside the API
+    /// server's node port range. The operator chooses from its part in 30000-32767 first, and never ports that nodes
+    /// need, such as those below 1024; an explicit `nodePort` can be any port in the API server's range.
     /// Default: the API server's range, which the operator discovers. Example: `30400-30449`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 11))]

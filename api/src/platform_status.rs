@@ -22,7 +22,8 @@ pub struct PlatformStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "PlatformPermission")]
     pub privileged_pods: Option<PlatformPermission>,
-    /// Problems of this cluster that prevent parts of the mesh or applications from working, each with a remedy.
+    /// Problems that prevent parts of the mesh or applications from working, each with a remedy, and keys of the spec
+    /// that have no effect.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// Range of node ports for gateways.

@@ -169,6 +169,17 @@ pub(crate) fn traffic_policy_matches_type() -> Rule {
     )
 }
 
+/// For a gateway. Fields for load balancers and `requireAddress` have rules of their own.
+pub(crate) fn fields_require_service() -> Rule {
+    rule(
+        format!(
+            "!has(self.service) || {SERVICE_TYPE} != 'None' \
+             || !(has(self.service.ports) || has(self.service.annotations) || has(self.service.externalTrafficPolicy))"
+        ),
+        "ports, annotations and externalTrafficPolicy require a Service; this gateway has service.type None",
+    )
+}
+
 /// For a gateway.
 pub(crate) fn load_balancer_fields_match_type() -> Rule {
     rule(

@@ -14,6 +14,7 @@
 //!
 //! - `load` reads a chart (the only I/O), `values` merges the user's values over the chart's, `schema` validates them,
 //!   `render` runs the templates, `documents` splits the output.
+//! - `known_keys` lists the keys that the values can have.
 //! - `template` implements Go's text/template, `functions` the template functions, `value` the values of templates.
 //! - `yaml`, `json`, `number`, `format` write values exactly like the Go libraries that Helm uses.
 //! - [`yaml_text`] and [`Schema`] are also used by the operator's command line to write and validate manifests.
@@ -25,6 +26,7 @@ mod error;
 mod format;
 mod functions;
 mod json;
+mod known_keys;
 mod load;
 mod number;
 mod render;
@@ -38,6 +40,7 @@ use std::collections::BTreeSet;
 
 pub use documents::documents;
 pub use error::{DocumentError, LoadError, RenderError};
+pub use known_keys::KnownKeys;
 pub use load::Chart;
 pub use schema::Schema;
 pub use yaml::{YamlError, parse_yaml, yaml_text};

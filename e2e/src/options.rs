@@ -30,6 +30,15 @@ impl NodeSpec {
     }
 }
 
+/// Whether processes of Pods have the memory limit of their container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MemoryLimit {
+    /// They may use all memory of the machine.
+    Ignored,
+    /// The kernel kills a process that exceeds it.
+    Enforced,
+}
+
 /// Options of a lab. The default is one Node and Kubernetes' default node port range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabOptions {
@@ -46,6 +55,7 @@ pub struct LabOptions {
     pub operator: Option<PathBuf>,
     /// Whether istiod's Pods run the real istiod; otherwise kwok reports them as ready, and no webhook responds.
     pub real_istiod: bool,
+    pub(crate) operator_memory: MemoryLimit,
     pub(crate) own: bool,
 }
 
@@ -58,6 +68,7 @@ impl Default for LabOptions {
             catalog: None,
             operator: None,
             real_istiod: true,
+            operator_memory: MemoryLimit::Ignored,
             own: false,
         }
     }
@@ -84,6 +95,19 @@ impl LabOptions {
     pub fn fake_istiod(mut self) -> Self {
         self.real_istiod = false;
         self.needs_own_lab()
+    }
+
+    /// Runs the operator's processes with the memory limit of their container; not available on external clusters.
+    #[must_use]
+    pub fn limit_operator_memory(mut self) -> Self {
+        self.operator_memory = MemoryLimit::Enforced;
+        self.needs_own_lab()
+    }
+
+    /// Whether this machine has memory cgroups that the lab may create, which [`Self::limit_operator_memory`] needs.
+    #[must_use]
+    pub fn can_limit_memory() -> bool {
+        crate::runner::memory_cgroup::is_available()
     }
 
     /// Enables the audit log; not available on external clusters.

@@ -30,7 +30,8 @@ fn other_services(range: PortRange, needed: usize) -> Vec<UsedPort> {
 }
 
 fn allocation(criterion: &mut Criterion) {
-    let range = KnownRange { range: PortRange::KUBERNETES, source: NodePortRangeSource::Default, note: None };
+    let range =
+        KnownRange { range: PortRange::KUBERNETES, source: NodePortRangeSource::Default, server: None, note: None };
     let requests = gateways();
     let held = other_services(range.range, 4 * GATEWAYS);
     let input = |previous| AllocationInput { range: &range, reserved: &[], requests: &requests, previous, used: &held };

@@ -2,19 +2,22 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use meshwright_chart::Capabilities;
+use k8s_openapi::apimachinery::pkg::version::Info;
+use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::apply::{
     Applier, Changes, ClusterDetector, GatewayApi, GatewayPods, InjectionChecker, Inventory, Nodes, OwnPermissions,
-    PodDiagnostics, Reader, RevisionHistory, watch_all,
+    PodDiagnostics, Reader, RevisionHistory, ServerVersion, watch_all,
 };
-use crate::controller::{self, Context, EventSink, OperatorOptions, PrepareReleaseStoreError, ReleaseStore};
+use crate::controller::{
+    self, Context, EventSink, OperatorOptions, PrepareReleaseStoreError, ReleaseStore, report_oversized,
+};
 use crate::nodeports::NodePortServer;
 use crate::platform::{LoadPlatformError, Platforms};
 use crate::proxies::{ProxyWatcher, WorkloadRestarter};
@@ -22,12 +25,16 @@ use crate::runtime::admin::{Admin, AdminArgs, AdminError, AdminServer, Heartbeat
 use crate::runtime::client::{Clients, ConnectError};
 use crate::runtime::leader::{Leader, LeaderArgs, LeaderConfig, LeaderState, LeaseLostError};
 use crate::runtime::metrics::Metrics;
+use crate::runtime::progress::ControllerProgress;
 use crate::runtime::ready::Readiness;
+use crate::runtime::requests::{api_error_message, within_deadline};
 use crate::runtime::shutdown::{GuardOutcome, InstallSignalsError, Signals};
 use crate::runtime::telemetry::{self, InitLogsError, LogArgs};
 
 /// Interval of the liveness heartbeat; three missed beats fail the liveness probe.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
+/// Interval for reading the API server's version, where each attempt already includes retries.
+const VERSION_RETRY: Duration = Duration::from_secs(2);
 /// Worker threads for watches and requests; rendering uses the blocking pool.
 const WORKER_THREADS: usize = 2;
 
@@ -46,9 +53,6 @@ pub enum RunError {
     /// The kubeconfig or the in-cluster configuration is unusable.
     #[error("connecting to the cluster failed")]
     Connect(#[source] ConnectError),
-    /// The API server's version could not be read.
-    #[error("reading the API server's version failed")]
-    ServerVersion(#[source] Box<kube::Error>),
     /// A bundled platform file is invalid.
     #[error("reading the bundled platforms failed")]
     Platforms(#[source] LoadPlatformError),
@@ -111,49 +115,57 @@ async fn operate(
 
     let inventory = Inventory::default();
     let mut watches = JoinSet::new();
-    watch_all(&mut watches, &clients.watches, &inventory, &readiness, &changed);
+    watch_all(&mut watches, &clients, &inventory, &readiness, &changed);
     let gateway_api = GatewayApi::default();
     watches.spawn(gateway_api.clone().watch(clients.watches.clone(), inventory.clone(), changed.clone()));
 
     let config = LeaderConfig::new(leader, &clients.namespace);
     let (identity, namespace) = (config.identity.clone(), config.namespace.clone());
     let (election, leadership) = Leader::new(&clients, config);
+    let fence = election.fence();
     let election_over = CancellationToken::new();
     let mut election = tokio::spawn(election.run(election_over.clone()));
-    state.set_heartbeat(start_heartbeat(inventory.clone(), metrics.clone(), drain.clone()));
+    let progress = changed.progress().clone();
+    state.set_heartbeat(start_heartbeat(inventory.clone(), clients.clone(), metrics.clone(), progress, drain.clone()));
 
     let lead = async {
         if !wait_for_leadership(leadership, &metrics, &drain).await {
             return Ok(());
         }
         info!(identity, "leading");
+        let clients = clients.for_reconciles(fence);
         let (events, write_events) = EventSink::new(clients.requests.clone(), Some(identity.clone()));
         let events_task = tokio::spawn(write_events);
         let proxies = ProxyWatcher::default();
         // Only the leader reports proxies. Listing pods takes long, so reconciles do not wait for it.
         let mut background = JoinSet::new();
-        background.spawn(proxies.clone().watch(
-            clients.watches.clone(),
-            inventory.clone(),
-            changed.clone(),
-            metrics.clone(),
-        ));
+        background.spawn(proxies.clone().watch(clients.clone(), inventory.clone(), changed.clone(), metrics.clone()));
         let components = Components { inventory, gateway_api, proxies, releases, changed: changed.clone() };
-        let context = context(options, &clients, &namespace, components, &metrics, events).await?;
+        let reported = events.clone();
+        let context = context(options, &clients, &namespace, components, &metrics, events);
+        let Some(context) = drain.run_until_cancelled(context).await else { return Ok(()) };
+        let context = context?;
+        background.spawn(context.server_version.clone().refresh());
         tokio::select! {
             () = controller::run(context, changed, drain.clone()) => {}
-            _ = background.join_next() => return Err(RunError::TaskEnded("the watch for proxies")),
+            () = report_oversized(&clients.replaced, &reported) => {}
+            _ = background.join_next() => return Err(RunError::TaskEnded("a background task")),
         }
+        drop(reported);
         // The controller has ended: publish the queued Events, within a limit.
         let _ = tokio::time::timeout(Duration::from_secs(2), events_task).await;
         if drain.is_cancelled() { Ok(()) } else { Err(RunError::TaskEnded("the controller")) }
     };
+    let mut has_election_ended = false;
     let result = tokio::select! {
         result = lead => result,
-        lost = &mut election => Err(match lost {
-            Ok(Err(lost)) => RunError::Lease(lost),
-            _ => RunError::TaskEnded("the leader election"),
-        }),
+        lost = &mut election => {
+            has_election_ended = true;
+            Err(match lost {
+                Ok(Err(lost)) => RunError::Lease(lost),
+                _ => RunError::TaskEnded("the leader election"),
+            })
+        }
         _ = watches.join_next() => Err(RunError::TaskEnded("a watch")),
     };
     if let Err(failure) = &result {
@@ -161,7 +173,9 @@ async fn operate(
     }
     // Release the Lease last, when nothing writes any more.
     election_over.cancel();
-    let _ = tokio::time::timeout(Duration::from_secs(5), election).await;
+    if !has_election_ended {
+        let _ = tokio::time::timeout(Duration::from_secs(5), election).await;
+    }
     finished.cancel();
     let _ = admin_task.await;
     result
@@ -186,8 +200,15 @@ async fn wait_for_leadership(
     }
 }
 
-/// A heartbeat that stops when the runtime or the inventory deadlocks. Each beat updates the metric of watched objects.
-fn start_heartbeat(inventory: Inventory, metrics: Metrics, drain: CancellationToken) -> Heartbeat {
+/// A heartbeat that stops when the runtime or the inventory deadlocks, or the controller is stuck. Each beat updates the
+/// metrics of watches.
+fn start_heartbeat(
+    inventory: Inventory,
+    clients: Clients,
+    metrics: Metrics,
+    progress: ControllerProgress,
+    drain: CancellationToken,
+) -> Heartbeat {
     let heartbeat = Heartbeat::new(HEARTBEAT_INTERVAL * 3);
     let handle = heartbeat.clone();
     tokio::spawn(async move {
@@ -195,10 +216,32 @@ fn start_heartbeat(inventory: Inventory, metrics: Metrics, drain: CancellationTo
             for (kind, objects) in inventory.counts() {
                 metrics.set_watched(kind.name(), objects);
             }
-            handle.beat();
+            metrics.set_watch_ages(&clients.watch_activity.ages());
+            for (resource, objects) in clients.replaced.counts() {
+                metrics.set_oversized(&resource, objects);
+            }
+            if progress.is_stuck(Instant::now()) {
+                error!("the controller is stuck; the liveness probe fails");
+            } else {
+                handle.beat();
+            }
         }
     });
     heartbeat
+}
+
+/// Reads the API server's version, for as long as it takes: another replica would have no other API server.
+async fn server_version(client: &Client) -> Info {
+    loop {
+        match within_deadline(client.apiserver_version()).await {
+            Ok(version) => return version,
+            Err(error) => {
+                let error = api_error_message(&error);
+                warn!(error, "reading the API server's version failed; nothing is reconciled until it succeeds");
+            }
+        }
+        tokio::time::sleep(VERSION_RETRY).await;
+    }
 }
 
 /// The components that exist before leadership.
@@ -222,8 +265,7 @@ async fn context(
     let requests = clients.requests.clone();
     let node_ports = NodePortServer::new(requests.clone(), namespace);
     // Concurrently, since the first reconcile waits for both.
-    let (version, _) = tokio::join!(requests.apiserver_version(), node_ports.range());
-    let version = version.map_err(|e| RunError::ServerVersion(Box::new(e)))?;
+    let (version, _) = tokio::join!(server_version(&requests), node_ports.range());
     info!(kubernetes = version.git_version, "connected");
     let nodes = Nodes::new(requests.clone());
     let injection_checker =
@@ -231,7 +273,7 @@ async fn context(
     let platforms = Arc::new(Platforms::bundled().map_err(RunError::Platforms)?);
     let detector = ClusterDetector::new(requests.clone(), platforms, version.git_version.clone());
     Ok(Context {
-        capabilities: Capabilities::of_version(version.git_version),
+        server_version: ServerVersion::new(requests.clone(), version.git_version),
         reader: Reader::new(requests.clone(), inventory.clone()),
         applier: Applier::new(requests.clone(), inventory.clone(), metrics.clone()),
         permissions: OwnPermissions::new(requests.clone(), namespace),

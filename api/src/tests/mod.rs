@@ -1,6 +1,7 @@
 //! Tests of the CRD, its rules and the samples. They only read files of the repository.
 
 mod crd;
+mod gateway_values;
 mod rules;
 mod samples;
 

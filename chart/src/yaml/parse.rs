@@ -11,14 +11,29 @@ pub struct YamlError {
     pub line: Option<u64>,
 }
 
+/// Scalars and brackets that all aliases of a document may repeat together.
+const MAX_ALIASED_EVENTS: usize = 10_000;
+/// Bytes of all scalars of a document, with those that aliases repeat. The output of a chart is shorter.
+const MAX_SCALAR_BYTES: usize = 33 << 20;
+/// Mappings and sequences in each other.
+const MAX_DEPTH: usize = 255;
+
 /// Parses one document; an empty one is null.
 pub fn parse(text: &str) -> Result<serde_json::Value, YamlError> {
     let options = serde_saphyr::options! {
         legacy_octal_numbers: true,
         duplicate_keys: DuplicateKeyPolicy::LastWins,
         emit_comments: false,
-        // Files of CRDs exceed the default limits; charts are trusted, since they are pinned by digest.
-        budget: None,
+        // Rendered text has values of users in it: a few kilobytes of aliases would expand to hundreds of megabytes. The
+        // other limits don't apply, since files of CRDs exceed the default ones.
+        budget: serde_saphyr::budget! {
+            max_total_scalar_bytes: MAX_SCALAR_BYTES,
+            max_depth: MAX_DEPTH,
+            max_events: usize::MAX,
+            max_nodes: usize::MAX,
+            enforce_alias_anchor_ratio: false,
+        },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_ALIASED_EVENTS },
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| YamlError {
         line: error.location().map(|location| location.line()),
@@ -48,6 +63,17 @@ mod tests {
         ] {
             assert_eq!(parse(text).unwrap(), value, "{text}");
         }
+    }
+
+    #[test]
+    fn aliases_are_bounded() {
+        assert_eq!(parse("a: &x [1]\nb: *x\n").unwrap(), json!({"a": [1], "b": [1]}));
+        let next = |text: String, n: i32| format!("{text}a{}: &a{} [{}]\n", n + 1, n + 1, format!("*a{n},").repeat(9));
+        let bomb = (0..9).fold("a0: &a0 x\n".to_owned(), next);
+        assert!(bomb.len() < 1000, "{}", bomb.len());
+        assert!(parse(&bomb).unwrap_err().to_string().contains("alias"));
+        let long = format!("a: &x {}\nb: [{}]\n", "y".repeat(100_000), "*x,".repeat(1000));
+        assert!(parse(&long).is_err(), "100 MB from 100 kB");
     }
 
     #[test]

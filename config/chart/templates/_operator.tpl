@@ -10,6 +10,8 @@
 {{- if $values.serviceMonitor.enabled }}yes{{ end -}}
 {{- else if eq $kind "PrometheusRule" -}}
 {{- if $values.prometheusRule.enabled }}yes{{ end -}}
+{{- else if eq $kind "ResourceQuota" -}}
+{{- if hasPrefix "system-" ($values.priorityClassName | default "") }}yes{{ end -}}
 {{- else if $kind -}}
 yes
 {{- end -}}
@@ -29,6 +31,9 @@ yes
 {{- end -}}
 {{- if eq $object.kind "Deployment" }}{{ include "meshwright.deployment" . }}{{ end -}}
 {{- if eq $object.kind "ServiceMonitor" }}{{ $_ := merge $metadata.labels $values.serviceMonitor.labels }}{{ end -}}
+{{- if eq $object.kind "ResourceQuota" -}}
+{{- range $object.spec.scopeSelector.matchExpressions }}{{ $_ := set . "values" (list $values.priorityClassName) }}{{ end -}}
+{{- end -}}
 {{- if eq $object.kind "PrometheusRule" }}{{ include "meshwright.rules" . }}{{ end -}}
 {{- end -}}
 
@@ -54,7 +59,8 @@ yes
 {{- $secrets := list }}{{ range . }}{{ $secrets = append $secrets (dict "name" .) }}{{ end -}}
 {{- $_ := set $pod "imagePullSecrets" $secrets -}}
 {{- end -}}
-{{- range list "nodeSelector" "tolerations" "affinity" "priorityClassName" -}}
+{{- $_ := set $pod "nodeSelector" (merge (deepCopy $values.nodeSelector) $pod.nodeSelector) -}}
+{{- range list "tolerations" "affinity" "priorityClassName" -}}
 {{- $name := . }}{{ with get $values $name }}{{ $_ := set $pod $name . }}{{ end -}}
 {{- end -}}
 {{- $container := index $pod.containers 0 -}}

@@ -1,13 +1,15 @@
 //! The pod runner: acts as the kubelet for Pods whose image is `pilot` or `meshwright`, with real processes.
 //!
 //! Each such Pod gets a network namespace that is connected to the lab's, an empty working directory, and a kubeconfig
-//! with a token of its ServiceAccount; probes determine its status. Not supported: volumes, init containers, other
-//! containers (reported as running), hooks, and traffic between such Pods.
+//! with a token of its ServiceAccount; probes determine its status. Secret volumes are written below the working
+//! directory. Memory limits of the operator's containers apply if the lab's options say so. Not supported: other
+//! volumes, init containers, other containers (reported as running), hooks, and traffic between such Pods.
 //!
-//! `mod.rs`, `pod.rs`, `sandbox.rs` and `sources.rs` do I/O; `resolve.rs`, the counts in `probe.rs` and `status.rs`
-//! don't.
+//! `mod.rs`, `pod.rs`, `sandbox.rs`, `sources.rs` and `memory_cgroup.rs` do I/O; `resolve.rs`, the counts in `probe.rs`
+//! and `status.rs` don't.
 
 mod faults;
+pub(crate) mod memory_cgroup;
 mod pod;
 mod probe;
 mod processes;
@@ -32,6 +34,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::credentials::{self, User};
+use crate::options::MemoryLimit;
 use crate::{LabError, LabOptions, Programs, programs};
 
 pub use faults::Fault;
@@ -74,6 +77,7 @@ pub(crate) struct RunnerSettings {
     meshwright: PathBuf,
     catalogs: Vec<PathBuf>,
     real_istiod: bool,
+    operator_memory: MemoryLimit,
 }
 
 impl RunnerSettings {
@@ -86,6 +90,7 @@ impl RunnerSettings {
             meshwright: options.operator.clone().unwrap_or_else(programs::operator),
             catalogs: options.catalog.clone().map_or_else(programs::catalogs, |catalog| vec![catalog]),
             real_istiod: options.real_istiod,
+            operator_memory: options.operator_memory,
         })
     }
 

@@ -17,10 +17,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::faults::{Fault, FaultWatch, tag};
+use super::memory_cgroup::MemoryCgroup;
 use super::probe::{ProbeKind, Probes};
 use super::sandbox::{ProcessSpec, Running, Sandbox};
 use super::status::{self, PodReport};
-use super::{Context, Program, resolve, sources};
+use super::{Context, Program, quantity, resolve, sources};
+use crate::options::MemoryLimit;
 use crate::{LabError, net};
 
 /// Seconds of back-off. Shorter than the kubelet's 10 s to 5 min, so that tests of crash loops finish quickly.
@@ -160,6 +162,9 @@ impl PodTask {
         let sources = sources::fetch(client, &self.pod, &self.container, &report.pod_ip, &report.host_ip)
             .await
             .map_err(|error| error.to_string())?;
+        sources::write_secret_volumes(client, &self.pod, &self.container, &work)
+            .await
+            .map_err(|error| error.to_string())?;
         let own = resolve::environment(&self.pod, &self.container, &sources)?;
         let kubeconfig = sources::kubeconfig(client, &self.pod, &home, &settings.authority)
             .await
@@ -177,7 +182,19 @@ impl PodTask {
                 settings.meshwright(self.container.image.as_deref()).map_err(|error| error.to_string())?
             }
         };
-        Ok(ProcessSpec { program, args, env, dir: work, log: self.log.clone() })
+        let memory = self.memory_cgroup().map_err(|error| error.to_string())?;
+        Ok(ProcessSpec { program, args, env, dir: work, log: self.log.clone(), memory })
+    }
+
+    /// A cgroup with the container's memory limit, for the operator if the lab's options say so.
+    fn memory_cgroup(&self) -> Result<Option<MemoryCgroup>, LabError> {
+        if self.program != Program::Meshwright || self.context.settings.operator_memory == MemoryLimit::Ignored {
+            return Ok(None);
+        }
+        let limits = self.container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+        let limit = limits.and_then(|limits| quantity::divided(&limits.get("memory")?.0, "1"));
+        let name = format!("{}-{}", self.pod.uid().unwrap_or_default(), self.report.restarts);
+        limit.and_then(|bytes| u64::try_from(bytes).ok()).map(|bytes| MemoryCgroup::create(&name, bytes)).transpose()
     }
 
     /// Reports probe results until the process exits or the Pod is deleted.

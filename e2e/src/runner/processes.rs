@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
+use super::memory_cgroup;
 use crate::LabError;
 
 type Key = (String, String);
@@ -74,6 +75,12 @@ impl PodProcess {
         };
         let bytes = |name: &str| field(name).unwrap_or_default() * 1024;
         Ok(ProcessMemory { resident: bytes("VmRSS:"), anonymous: bytes("RssAnon:"), peak: bytes("VmHWM:") })
+    }
+
+    /// The most bytes that the process's memory cgroup has used, with its page cache. Needs
+    /// [`crate::LabOptions::limit_operator_memory`].
+    pub fn cgroup_peak(&self) -> Result<u64, LabError> {
+        memory_cgroup::peak(self.pid())
     }
 
     /// Reads the start time and CPU time of the process.

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::sync::mpsc;
 
@@ -11,6 +11,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Pid, gettid};
 use tokio::sync::oneshot;
 
+use super::memory_cgroup::MemoryCgroup;
 use super::processes::Processes;
 use crate::{LabError, net, process};
 
@@ -22,6 +23,8 @@ pub(super) struct ProcessSpec {
     pub(super) env: Vec<(String, String)>,
     pub(super) dir: PathBuf,
     pub(super) log: PathBuf,
+    /// Limits the process's memory.
+    pub(super) memory: Option<MemoryCgroup>,
 }
 
 /// A running process.
@@ -144,7 +147,14 @@ fn spawn(launch: &ProcessSpec) -> Result<Child, LabError> {
     if !launch.program.exists() {
         return Err(named(std::io::Error::from(std::io::ErrorKind::NotFound)));
     }
-    let mut command = process::bound_to_this_thread(&launch.program);
+    let mut command = match &launch.memory {
+        None => process::bound_to_this_thread(&launch.program),
+        Some(cgroup) => {
+            let mut command = process::bound_to_this_thread(Path::new("/bin/sh"));
+            command.args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec \"$@\""]).arg(cgroup.dir()).arg(&launch.program);
+            command
+        }
+    };
     command.args(&launch.args).current_dir(&launch.dir).env_clear().envs(launch.env.iter().cloned());
     process::log_to(&mut command, &launch.log)?;
     command.spawn().map_err(named)

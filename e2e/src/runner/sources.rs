@@ -1,4 +1,5 @@
-//! Fetches the inputs of a Pod's process: `ConfigMaps` and Secrets for its env, and its ServiceAccount's token.
+//! Fetches the inputs of a Pod's process: `ConfigMaps` and Secrets for its env, its Secret volumes, and its
+//! ServiceAccount's token.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,29 @@ pub(super) async fn fetch(
         }
     }
     Ok(sources)
+}
+
+/// Writes Secret volumes below the working directory, where istiod looks for the files of its CA. Skips missing Secrets,
+/// because a volume can be optional.
+pub(super) async fn write_secret_volumes(
+    client: &Client,
+    pod: &Pod,
+    container: &Container,
+    work: &Path,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    for (volume, source) in volumes.filter_map(|volume| Some((volume, volume.secret.as_ref()?))) {
+        let mount = container.volume_mounts.iter().flatten().find(|mount| mount.name == volume.name);
+        let (Some(mount), Some(name)) = (mount, &source.secret_name) else { continue };
+        let Some(secret) = api.get_opt(name).await? else { continue };
+        let dir = work.join(mount.mount_path.trim_start_matches('/'));
+        std::fs::create_dir_all(&dir)?;
+        for (file, content) in secret.data.unwrap_or_default() {
+            std::fs::write(dir.join(file), content.0)?;
+        }
+    }
+    Ok(())
 }
 
 fn insert_secret(secrets: &mut Data, name: String, secret: Secret) {

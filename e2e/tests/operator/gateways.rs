@@ -178,6 +178,7 @@ fn reports_installed_gateway_api() {
                 "name": "gateways.gateway.networking.k8s.io",
                 "annotations": {
                     "gateway.networking.k8s.io/bundle-version": "v1.4.0",
+                    "gateway.networking.k8s.io/channel": "experimental",
                     "api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/gateway-api/pull/0",
                 },
             },
@@ -193,6 +194,13 @@ fn reports_installed_gateway_api() {
         wait::until(wait::TIMEOUT, "status to report the Gateway API", async || match gateway_api().await? {
             Some((true, Some(version))) if version == "v1.4.0" => Ok(()),
             found => Err(format!("{found:?}")),
+        })
+        .await?;
+        wait::until(wait::TIMEOUT, "a warning that istiod ignores old CRDs", async || {
+            let found = mesh.installations().get(NAME).await.map_err(|e| e.to_string())?;
+            let warnings = found.status.unwrap_or_default().platform.warnings;
+            let is_warned = warnings.iter().any(|warning| warning.contains("ignores TLSRoute, TCPRoute"));
+            if is_warned { Ok(()) } else { Err(format!("{warnings:?}")) }
         })
         .await?;
         mesh.wait_ready(NAME).await?;

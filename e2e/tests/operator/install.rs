@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams, PostParams};
 use meshwright_api::conditions::ConditionType;
-use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR_NAMESPACE, VERSION, demo_spec, operator_writes};
+use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR, OPERATOR_NAMESPACE, VERSION, demo_spec, operator_writes};
 use meshwright_e2e::{LabOptions, objects, run, wait};
 use serde_json::json;
 
@@ -58,6 +58,13 @@ fn installs_mesh_and_gateway_with_one_resource() {
         objects.sort();
         objects.dedup();
         assert_eq!(objects.len(), count, "an object was written twice: {writes:#?}");
+
+        // An object takes a read, a dry run and a write.
+        let audit = lab.settled_audit().await?.since(before);
+        let requests = audit.by(OPERATOR).filter(|entry| entry.resource != "leases" && entry.verb != "watch");
+        let requests: Vec<String> =
+            requests.map(|entry| format!("{} {} {}", entry.verb, entry.uri, entry.code)).collect();
+        assert!(requests.len() <= 3 * count + 30, "{} requests for {count} objects: {requests:#?}", requests.len());
         Ok(())
     });
 }

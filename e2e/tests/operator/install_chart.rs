@@ -65,6 +65,19 @@ async fn chart_matches_config_and_keeps_shared_objects() {
 }
 
 #[tokio::test]
+async fn system_priority_class_has_quota() {
+    for (class, has_quota) in [("infra", false), ("system-node-critical", true)] {
+        let rendered = rendered("platform", &["--set", &format!("priorityClassName={class}")]).await.unwrap();
+        let pod = &rendered["Deployment platform/meshwright"]["spec"]["template"]["spec"];
+        assert_eq!(pod["priorityClassName"], class);
+        let quota = rendered.get("ResourceQuota platform/meshwright-critical-pods");
+        assert_eq!(quota.is_some(), has_quota, "{class}");
+        let values = |quota: &Value| quota.pointer("/spec/scopeSelector/matchExpressions/0/values").cloned();
+        assert!(quota.is_none_or(|quota| values(quota) == Some(json!([class]))), "{quota:?}");
+    }
+}
+
+#[tokio::test]
 async fn chart_values_take_effect() {
     let dir = tempfile::tempdir().unwrap();
     let values = dir.path().join("values.yaml");
@@ -97,7 +110,7 @@ async fn chart_values_take_effect() {
     assert_eq!(container["imagePullPolicy"], "Always");
     assert_eq!(container["resources"], resources);
     assert_eq!(pod["imagePullSecrets"], json!([{"name": "registry-key"}]));
-    assert_eq!(pod["nodeSelector"], json!({"pool": "infra"}));
+    assert_eq!(pod["nodeSelector"], json!({"pool": "infra", "kubernetes.io/os": "linux"}));
     assert_eq!(pod["tolerations"], json!([toleration]));
     let set = |name: &str| container["env"].as_array()?.iter().find(|entry| entry["name"] == name)?["value"].as_str();
     assert_eq!(set("MESHWRIGHT_CATALOG"), Some("/catalog:oci://registry.example.com/charts"));

@@ -137,11 +137,36 @@ fn reports_outdated_proxies() {
         mesh.apply(NAME, newer).await?;
         let rejected = mesh.wait_for(NAME, ConditionType::Stalled, "True", Some("UpgradeNotAllowed")).await?;
         let status = rejected.status.unwrap_or_default();
-        assert!(status.message.as_ref().is_some_and(|why| why.contains("proxies of 1.30.3")), "{:?}", status.message);
+        let message = status.message.unwrap_or_default();
+        assert!(message.contains("proxies of 1.30.3") && message.contains("Deployment shop/web"), "{message}");
 
         // Without update mode Restart, labels have no effect.
         assert_eq!(restarted_for(lab, "shop").await?, [("web".to_owned(), None)]);
         assert_eq!(restarts(&lab.settled_audit().await?, "shop"), Vec::<String>::new());
+        Ok(())
+    });
+}
+
+#[test]
+fn forged_proxy_delays_no_upgrade() {
+    run(LabOptions::default(), async |lab| {
+        let mesh = Mesh::install(lab).await?;
+        // A pod of a tenant that only looks like an injected one.
+        objects::namespace(&lab.client(), "tenant", &[]).await?;
+        let mut forged = objects::pod("forged", &[("service.istio.io/canonical-name", "forged")]);
+        for container in forged.spec.iter_mut().flat_map(|spec| &mut spec.containers) {
+            container.name = "istio-proxy".to_owned();
+            container.image = Some("registry.istio.io/release/proxyv2:1.2.0".to_owned());
+        }
+        let pods: Api<Pod> = Api::namespaced(lab.client(), "tenant");
+        pods.create(&PostParams::default(), &forged).await?;
+        wait_reported(&mesh, "the forged version", |proxies| proxies.versions.contains(&"1.2.0".to_owned())).await?;
+
+        mesh.wait_for(NAME, ConditionType::Upgradeable, "True", None).await?;
+        let mut newer = demo_spec();
+        newer["version"] = LAB_1_32.into();
+        mesh.apply(NAME, newer).await?;
+        mesh.wait_ready(NAME).await?;
         Ok(())
     });
 }
@@ -227,10 +252,16 @@ fn restarts_each_workload_once_despite_operator_crash() {
         mesh.wait_ready(NAME).await?;
         let names = ["a", "b", "c", "d"];
         create_workloads(lab, "shop", &[(PROXY_UPDATE, "restart")], &names).await?;
+        // As after a rollback from that version, or with a template from a Git repository.
+        let earlier = json!({RESTARTED_FOR: LAB_1_32, "meshwright.dev/proxy-restarted-at": "2020-01-01T00:00:00Z"});
+        let earlier = json!({"spec": {"template": {"metadata": {"annotations": earlier}}}});
+        deployments(lab, "shop").patch("d", &PatchParams::default(), &Patch::Merge(earlier)).await?;
+        objects::deployment_ready(&lab.client(), "shop", "d").await?;
         let all = |version| names.map(|name| (format!("shop/Deployment/{name}"), version));
         wait_shown(lab, &all(LAB_1_31)).await?;
         mesh.apply(NAME, spec(LAB_1_32)).await?;
-        for count in [1, 3] {
+        // Including the one with the earlier annotation.
+        for count in [2, 4] {
             wait::until(wait::TIMEOUT, format!("{count} workloads to be restarted"), async || {
                 let versions = restarted_for(lab, "shop").await.map_err(|error| error.to_string())?;
                 let restarted = versions.iter().filter(|(_, version)| version.as_deref() == Some(LAB_1_32)).count();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use meshwright_api::ServiceType;
 use serde_json::{Map, Value, json};
 
 use super::mesh::{ExistingMesh, is_uninjected};
@@ -54,8 +55,9 @@ pub(super) fn read(found: &ExistingMesh<'_>, key: &ObjectKey, deployment: &Value
         set(&mut gateway, "direction", "EastWest");
         set(&mut gateway, "network", network);
     }
-    if let Some(service) = sibling(objects, key, Kind::Service) {
-        read_service(service, network.is_some(), &mut gateway);
+    match sibling(objects, key, Kind::Service) {
+        Some(service) => read_service(service, network.is_some(), &mut gateway),
+        None => set(&mut gateway, "service.type", ServiceType::None.as_str()),
     }
     read_scale(deployment, sibling(objects, key, Kind::HorizontalPodAutoscaler), &mut gateway);
     read_placement(deployment, &mut gateway);

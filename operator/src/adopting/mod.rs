@@ -119,7 +119,11 @@ fn gateways(
     notes.extend(found.uninjected.iter().map(|(key, gateway)| uninjected_note(key, handling(gateway))));
     let replaced = found.uninjected.iter().filter(|(_, gateway)| handling(gateway) == GatewayHandling::Replaced);
     let all = found.gateways.iter().chain(replaced);
-    all.map(|(key, workload)| gateway::read(found, key, workload, objects)).collect()
+    let all: Vec<Value> = all.map(|(key, workload)| gateway::read(found, key, workload, objects)).collect();
+    let has_no_service = |gateway: &&Value| get(gateway, "service.type").is_some_and(|kind| kind == "None");
+    let names = all.iter().filter(has_no_service).filter_map(|gateway| gateway.get("name")?.as_str());
+    notes.extend(names.map(|name| format!("gateway {name} has no Service; service.type None keeps it without one")));
+    all
 }
 
 /// How the proposal handles a gateway without injection.

@@ -290,6 +290,15 @@ fn keeps_tag_label_of_gateway() {
     assert_eq!(of("default").get("gateways"), None);
 }
 
+#[test]
+fn gateway_without_service_stays_without() {
+    let Proposal { spec, notes } =
+        proposed(&[istiod("istiod", "default"), object("Deployment", "apps/v1", "edge", &gateway_of("default"))]);
+    assert_eq!(spec["gateways"][0]["service"], json!({"type": "None"}));
+    assert!(notes.iter().any(|note| note.contains("gateway edge has no Service")), "{notes:?}");
+    serde_json::from_value::<meshwright_api::MeshInstallationSpec>(spec).unwrap();
+}
+
 /// A gateway whose pods have this revision or tag.
 fn gateway_of(name: &str) -> Value {
     let labels = json!({"istio.io/rev": name});

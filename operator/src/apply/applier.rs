@@ -31,7 +31,7 @@ use crate::runtime::requests::within_deadline;
 /// Concurrent writes within a stage.
 const CONCURRENCY: usize = 8;
 /// CRDs are large and slow to write; few concurrent writes limit peak memory.
-const CRD_CONCURRENCY: usize = 2;
+const CRD_CONCURRENCY: usize = 4;
 
 /// Executes plans against the API server.
 #[derive(Clone)]
@@ -140,21 +140,6 @@ impl Applier {
         }
     }
 
-    /// Sends objects in a dry run, and returns rejections. A namespace or kind that does not exist yet is not one.
-    pub async fn dry_run(&self, desired: Vec<Arc<DesiredObject>>) -> Vec<ApplyError> {
-        let attempt = |desired: Arc<DesiredObject>| async move {
-            let wanted = self.without_foreign_fields(&desired).await?;
-            let params = PatchParams { dry_run: true, ..PatchParams::apply(FIELD_MANAGER).force() };
-            match self.send(&desired.key, wanted, &params).await {
-                Ok(_) => Ok(()),
-                Err(source) if absent(&source) => Ok(()),
-                Err(source) => Err(apply_error(&desired.key, source)),
-            }
-        };
-        let results = stream::iter(desired).map(attempt).buffered(CRD_CONCURRENCY);
-        results.filter_map(|result| std::future::ready(result.err())).collect().await
-    }
-
     fn pending_crds(&self, installation: &str, all: &[Arc<DesiredObject>]) -> Option<WaitingFor> {
         let live = self.inventory.snapshot(installation, all);
         let open: Vec<String> = all
@@ -198,7 +183,7 @@ impl Applier {
     }
 
     async fn read(&self, key: &ObjectKey) -> Result<Option<Value>, ApplyError> {
-        let found = api(&self.client, key).get_opt(&key.name).await;
+        let found = within_deadline(api(&self.client, key).get_opt(&key.name)).await;
         found
             .map(|object| object.map(RawObject::into_value))
             .map_err(|source| ApplyError::Read { key: key.clone(), source: Box::new(source) })
@@ -209,17 +194,10 @@ impl Applier {
         let mut params = PatchParams::apply(FIELD_MANAGER);
         params.force = force;
         self.metrics.count_write(WriteVerb::Apply);
-        let answer = self.send(key, wanted, &params).await.map_err(|source| apply_error(key, source))?;
+        let answer = apply_object(&self.client, key, wanted, &params).await;
+        let answer = answer.map_err(|source| apply_error(key, source))?;
         self.inventory.applied(desired, &answer.into_value());
         Ok(())
-    }
-
-    async fn send(&self, key: &ObjectKey, wanted: Value, params: &PatchParams) -> Result<RawObject, kube::Error> {
-        let url = RawObject::url_path(&key.kind.api_resource(), key.namespace.as_deref());
-        let request = Request::new(url).patch(&key.name, params, &Patch::Apply(&wanted));
-        // The serialized body takes a tenth of the parsed object's memory while the request is in flight.
-        drop(wanted);
-        within_deadline(self.client.request(request.map_err(kube::Error::BuildRequest)?)).await
     }
 
     /// Adopts an unmanaged object. First takes over the fields of the tool that created it, so that the apply removes
@@ -266,14 +244,15 @@ impl Applier {
         Ok(())
     }
 
-    /// Deletes an object unless it was replaced since. Workloads are deleted after their pods.
+    /// Deletes an object unless it was changed or replaced since. Workloads are deleted after their pods.
     pub async fn delete(&self, removal: &Removal) -> Result<(), ApplyError> {
         let key = &removal.key;
         let propagation =
             if key.kind.makes_pods() { PropagationPolicy::Foreground } else { PropagationPolicy::Background };
+        let resource_version = (removal.resource_version != 0).then(|| removal.resource_version.to_string());
         let params = DeleteParams {
             propagation_policy: Some(propagation),
-            preconditions: Some(Preconditions { uid: Some(removal.uid.clone()), resource_version: None }),
+            preconditions: Some(Preconditions { uid: Some(removal.uid.clone()), resource_version }),
             ..DeleteParams::default()
         };
         self.metrics.count_write(WriteVerb::Delete);
@@ -285,9 +264,18 @@ impl Applier {
                 }
                 Ok(())
             }
-            // Already deleted, or replaced by another object of that name.
-            Err(error) if absent(&error) => Ok(()),
-            Err(kube::Error::Api(status)) if status.is_conflict() => Ok(()),
+            Err(error) if absent(&error) => {
+                self.inventory.evict(key, &removal.uid);
+                Ok(())
+            }
+            // Changed, or replaced by another object of that name, which the watch reports only if it has our label.
+            Err(kube::Error::Api(status)) if status.is_conflict() => {
+                match self.read(key).await? {
+                    Some(live) => self.inventory.refresh(key, &live),
+                    None => self.inventory.evict(key, &removal.uid),
+                }
+                Ok(())
+            }
             Err(source) => Err(ApplyError::Delete { key: key.clone(), source: Box::new(source) }),
         }
     }
@@ -311,6 +299,20 @@ impl Applier {
             Err(source) => Err(ApplyError::Release { key: key.clone(), source: Box::new(source) }),
         }
     }
+}
+
+/// Sends a server-side apply.
+pub(super) async fn apply_object(
+    client: &Client,
+    key: &ObjectKey,
+    wanted: Value,
+    params: &PatchParams,
+) -> Result<RawObject, kube::Error> {
+    let url = RawObject::url_path(&key.kind.api_resource(), key.namespace.as_deref());
+    let request = Request::new(url).patch(&key.name, params, &Patch::Apply(&wanted));
+    // The serialized body takes a tenth of the parsed object's memory while the request is in flight.
+    drop(wanted);
+    within_deadline(client.request(request.map_err(kube::Error::BuildRequest)?)).await
 }
 
 fn apply_error(key: &ObjectKey, source: kube::Error) -> ApplyError {

@@ -2,11 +2,13 @@
 //! once, so that a replica that is not the leader accumulates no backlog.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::Stream;
 use futures::stream::unfold;
 use tokio::sync::Notify;
+
+use crate::runtime::progress::ControllerProgress;
 
 /// A set of installations to reconcile. Clones share it.
 #[derive(Clone, Default)]
@@ -18,21 +20,40 @@ pub struct Changes {
 struct Shared {
     names: Mutex<BTreeSet<String>>,
     wake: Notify,
+    progress: ControllerProgress,
 }
 
 impl Changes {
     /// Requests a reconcile of an installation.
     pub fn note(&self, installation: String) {
-        self.shared.names.lock().unwrap_or_else(PoisonError::into_inner).insert(installation);
+        let mut names = self.names();
+        names.insert(installation);
+        // While the names are locked, so that the controller can't take this one before it is recorded.
+        self.shared.progress.request();
+        drop(names);
         self.shared.wake.notify_one();
     }
 
+    fn names(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.shared.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(&self) -> Option<String> {
-        self.shared.names.lock().unwrap_or_else(PoisonError::into_inner).pop_first()
+        let mut names = self.names();
+        let name = names.pop_first();
+        self.shared.progress.take(!names.is_empty());
+        name
+    }
+
+    /// Whether the controller takes these requests and completes its reconciles.
+    #[must_use]
+    pub fn progress(&self) -> &ControllerProgress {
+        &self.shared.progress
     }
 
     /// An endless stream of names, for a single consumer.
     pub fn stream(self) -> impl Stream<Item = String> {
+        self.shared.progress.start(!self.names().is_empty());
         unfold(self, |changes| async {
             loop {
                 if let Some(name) = changes.take() {

@@ -85,9 +85,9 @@ impl ClusterDetector {
         if let Some((_, found)) = known {
             return Ok(found);
         }
-        let groups = within_deadline(self.client.list_api_groups());
-        let groups = groups.await.map_err(|e| DetectClusterError { what: "the API groups", source: Box::new(e) })?;
-        let (nodes, hidden) = match self.nodes().await {
+        let (groups, nodes) = tokio::join!(within_deadline(self.client.list_api_groups()), self.nodes());
+        let groups = groups.map_err(|e| DetectClusterError { what: "the API groups", source: Box::new(e) })?;
+        let (nodes, hidden) = match nodes {
             Ok(nodes) => (nodes, false),
             Err(error) if ErrorClass::of(&error) == ErrorClass::Forbidden => (Vec::new(), true),
             Err(error) => return Err(DetectClusterError { what: "the nodes", source: Box::new(error) }),

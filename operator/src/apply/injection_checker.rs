@@ -15,6 +15,7 @@ use super::raw_object::RawObject;
 use crate::mesh::injection_check::{
     InjectionCheckPod, InjectionOutcome, InjectionTemplate, classify_denial, excluded_by, pod, read_created_pod,
 };
+use crate::mesh::loaded_configuration::ExpectedConfiguration;
 use crate::mesh::object::FIELD_MANAGER;
 use crate::runtime::metrics::{InjectionCheckResult, Metrics};
 
@@ -74,7 +75,8 @@ impl InjectionChecker {
 
     /// Returns the newest check, and when to call again. Starts a new check if there is none, if the inputs have
     /// changed, or if the interval is over, which is shorter after a failure. An image that `is_expected` denies also
-    /// counts as a failure, since istiod may not have read its new configuration yet.
+    /// counts as a failure, since istiod may not have read its new configuration yet. With an `expected` configuration,
+    /// which is read only for a new check, the check succeeds once istiod has loaded it.
     #[must_use]
     pub fn consult(
         &self,
@@ -82,6 +84,7 @@ impl InjectionChecker {
         check_pods: Vec<InjectionCheckPod>,
         inputs: &str,
         is_expected: impl Fn(&str) -> bool,
+        expected: impl FnOnce() -> Option<ExpectedConfiguration>,
     ) -> (Option<CheckedInjection>, Duration) {
         let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,7 +102,7 @@ impl InjectionChecker {
         let due = slot.not_before.map_or(due, |earliest| due.max(earliest));
         if due <= now && !slot.running {
             slot.running = true;
-            self.start(installation.to_owned(), check_pods, inputs.to_owned());
+            self.start(installation.to_owned(), check_pods, inputs.to_owned(), expected());
         }
         (slot.checked.clone(), due.saturating_duration_since(now).max(FIRST_RETRY))
     }
@@ -127,10 +130,16 @@ impl InjectionChecker {
         }
     }
 
-    fn start(&self, installation: String, check_pods: Vec<InjectionCheckPod>, inputs: String) {
+    fn start(
+        &self,
+        installation: String,
+        check_pods: Vec<InjectionCheckPod>,
+        inputs: String,
+        expected: Option<ExpectedConfiguration>,
+    ) {
         let checker = self.clone();
         tokio::spawn(async move {
-            let outcome = checker.run_all(&check_pods).await;
+            let outcome = checker.run_all(&check_pods, expected.as_ref()).await;
             checker.finish(&installation, inputs, outcome);
         });
     }
@@ -150,8 +159,7 @@ impl InjectionChecker {
         let (outcome, since) = confirm_denial(outcome, since, Instant::now());
         slot.denied_since = since;
         self.metrics.count_injection_check(result(&outcome));
-        let is_injected = matches!(outcome, InjectionOutcome::Injected(_));
-        slot.failures = if is_injected { 0 } else { slot.failures.saturating_add(1) };
+        slot.failures = failures(slot.failures, has_same_inputs, &outcome);
         let is_new = slot.checked.as_ref().is_none_or(|old| old.outcome != outcome || old.inputs != inputs);
         if is_new {
             info!(installation, outcome = outcome.name(), "injection check");
@@ -160,13 +168,18 @@ impl InjectionChecker {
         slot.checked = Some(CheckedInjection { inputs, outcome, at: Instant::now() });
     }
 
-    /// Checks the revision first, then its tags, of which only failures count.
-    async fn run_all(&self, check_pods: &[InjectionCheckPod]) -> Option<InjectionOutcome> {
+    /// Checks the revision first, then its tags, of which only failures count. All have the same istiod, so that the
+    /// configuration is compared once.
+    async fn run_all(
+        &self,
+        check_pods: &[InjectionCheckPod],
+        expected: Option<&ExpectedConfiguration>,
+    ) -> Option<InjectionOutcome> {
         let (first, tags) = check_pods.split_first()?;
-        let outcome = self.run(first).await?;
+        let outcome = self.run(first, expected).await?;
         if matches!(outcome, InjectionOutcome::Injected(_)) {
             for check_pod in tags {
-                if let Some(failure) = self.run(check_pod).await?.for_tag(&check_pod.name) {
+                if let Some(failure) = self.run(check_pod, None).await?.for_tag(&check_pod.name) {
                     return Some(failure);
                 }
             }
@@ -175,11 +188,15 @@ impl InjectionChecker {
     }
 
     /// Runs a dry run, and a second one with the gateway template if Pod Security denies the sidecar's pod.
-    async fn run(&self, check_pod: &InjectionCheckPod) -> Option<InjectionOutcome> {
-        let outcome = self.dry_run(check_pod, InjectionTemplate::Sidecar).await?;
+    async fn run(
+        &self,
+        check_pod: &InjectionCheckPod,
+        expected: Option<&ExpectedConfiguration>,
+    ) -> Option<InjectionOutcome> {
+        let outcome = self.dry_run(check_pod, InjectionTemplate::Sidecar, expected).await?;
         if outcome.is_denied_by_pod_security()
-            && let Some(second @ InjectionOutcome::Injected(_)) =
-                self.dry_run(check_pod, InjectionTemplate::Gateway).await
+            && let Some(second @ (InjectionOutcome::Injected(_) | InjectionOutcome::NotLoaded { .. })) =
+                self.dry_run(check_pod, InjectionTemplate::Gateway, expected).await
         {
             return Some(second);
         }
@@ -207,20 +224,40 @@ impl InjectionChecker {
         }
     }
 
-    async fn dry_run(&self, check_pod: &InjectionCheckPod, template: InjectionTemplate) -> Option<InjectionOutcome> {
+    async fn dry_run(
+        &self,
+        check_pod: &InjectionCheckPod,
+        template: InjectionTemplate,
+        expected: Option<&ExpectedConfiguration>,
+    ) -> Option<InjectionOutcome> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Pod"));
         let pods: Api<RawObject> = Api::namespaced_with(self.client.clone(), &check_pod.namespace, &resource);
-        let wanted = RawObject::from(pod(check_pod, template));
+        let wanted = RawObject::from(pod(check_pod, template, expected));
         let params = PostParams { dry_run: true, field_manager: Some(FIELD_MANAGER.into()) };
         match tokio::time::timeout(DRY_RUN_DEADLINE, pods.create(&params, &wanted)).await {
-            Ok(Ok(created)) => Some(read_created_pod(&created.into_value())),
-            Ok(Err(kube::Error::Api(status))) => classify_denial(status.code, &status.message),
+            Ok(Ok(created)) => Some(read_created_pod(&created.into_value(), expected)),
+            Ok(Err(kube::Error::Api(status))) => {
+                let unloaded = expected.and_then(|expected| expected.unknown_template(&status.message));
+                unloaded
+                    .map(|what| InjectionOutcome::NotLoaded { what })
+                    .or_else(|| classify_denial(status.code, &status.message))
+            }
             Ok(Err(error)) => {
                 debug!(error = %error, "the injection check is inconclusive");
                 None
             }
             Err(_) => Some(InjectionOutcome::WebhookFailed("the API server did not respond within 35 s".into())),
         }
+    }
+}
+
+/// Counts consecutive failures with the same inputs. Failures of an istiod that was replaced don't delay the checks of
+/// the new one.
+fn failures(before: u32, has_same_inputs: bool, outcome: &InjectionOutcome) -> u32 {
+    match outcome {
+        InjectionOutcome::Injected(_) => 0,
+        _ if has_same_inputs => before.saturating_add(1),
+        _ => 1,
     }
 }
 
@@ -246,6 +283,7 @@ const fn result(outcome: &InjectionOutcome) -> InjectionCheckResult {
     match outcome {
         InjectionOutcome::Injected(_) => InjectionCheckResult::Injected,
         InjectionOutcome::NotInjected => InjectionCheckResult::NotInjected,
+        InjectionOutcome::NotLoaded { .. } => InjectionCheckResult::NotLoaded,
         InjectionOutcome::WebhookFailed(_) | InjectionOutcome::InjectorDenied { .. } => {
             InjectionCheckResult::WebhookFailed
         }
@@ -258,6 +296,14 @@ const fn result(outcome: &InjectionOutcome) -> InjectionCheckResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn changed_inputs_are_rechecked_soon() {
+        let failed = InjectionOutcome::WebhookFailed("connection refused".into());
+        assert_eq!((failures(5, true, &failed), retry(6)), (6, LONGEST_RETRY));
+        assert_eq!((failures(5, false, &failed), retry(1)), (1, FIRST_RETRY * 2));
+        assert_eq!(failures(5, true, &InjectionOutcome::Injected("image".into())), 0);
+    }
 
     #[test]
     fn denial_is_permanent_after_confirmation_period() {

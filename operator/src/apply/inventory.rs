@@ -1,4 +1,10 @@
-//! A cache of all live objects with our ownership labels, updated by watches and by the responses to our own writes.
+//! A cache of all live objects with our ownership labels, updated by watches and by the responses to our own requests.
+//!
+//! Events and responses arrive in any order. Resource versions decide which is later, also across objects of one name:
+//! those of a kind form one sequence. A response without a version (404) counts only if the cache has not changed since
+//! the request.
+
+mod owned;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,12 +19,17 @@ use crate::mesh::drift::fingerprint;
 use crate::mesh::effective::effective;
 use crate::mesh::kind::Kind;
 use crate::mesh::object::{Component, DesiredObject, ObjectKey};
-use crate::mesh::observed::{Drift, ObjectState, ObservedObject, ObservedObjects};
+use crate::mesh::observed::{Drift, ObjectState, ObservedObject, ObservedObjects, resource_version};
+use crate::mesh::owned_objects::OwnedObjects;
 use crate::mesh::tags::Injector;
 
 /// How long an object that a read did not find counts as absent, so that the reconciles of an installation do not read
 /// it each time. If the object was created since, our create fails and ends the period.
-const ABSENCE_TTL: Duration = Duration::from_secs(5);
+const ABSENCE_TTL: Duration = Duration::from_secs(15);
+
+/// The state of an object that the cache had when a request was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachedVersion(Option<(String, u64)>);
 
 /// The cache that watches fill and reconciles read. Clones share it.
 #[derive(Clone, Default)]
@@ -32,8 +43,14 @@ struct InventoryState {
     desired: HashMap<ObjectKey, Arc<DesiredObject>>,
     /// For each applied object the hash of the desired state, and the fingerprint of the API server's response.
     accepted: HashMap<ObjectKey, (String, String)>,
+    /// The latest version of each kind that a watch has reported.
+    latest: BTreeMap<Kind, u64>,
     /// Times at which reads found no object.
     absent: HashMap<ObjectKey, Instant>,
+    /// The objects of each installation that has been reconciled.
+    owned: HashMap<String, OwnedObjects>,
+    /// When an event of a look-alike last triggered a reconcile of an installation.
+    lookalike_events: HashMap<String, Instant>,
     watch_errors: BTreeMap<Kind, String>,
     synced: BTreeSet<Kind>,
     /// Notified when we write an object of a kind that not every API server serves.
@@ -50,16 +67,29 @@ impl InventoryState {
         ObservedObject::of(key.kind, object, desired, accepted)
     }
 
-    /// Stores a response, unless a watch has observed a later state of that object, which is returned.
+    /// Stores a response, unless the cache has a later state of that object, which is returned, or a watch has reported
+    /// since that the object was deleted or lost our label.
     fn merge(&mut self, key: ObjectKey, live: ObservedObject) -> Option<&mut ObservedObject> {
-        self.absent.remove(&key);
+        let latest = self.latest.get(&key.kind).copied().unwrap_or_default();
+        let is_outlived = live.is_watched() && live.resource_version != 0 && live.resource_version <= latest;
         match self.live.entry(key) {
             Entry::Occupied(known) if known.get().is_later_than(&live) => Some(known.into_mut()),
+            Entry::Vacant(_) if is_outlived => None,
             entry => {
+                self.absent.remove(entry.key());
                 entry.insert_entry(live);
                 None
             }
         }
+    }
+
+    fn version(&self, key: &ObjectKey) -> CachedVersion {
+        CachedVersion(self.live.get(key).map(|live| (live.uid.clone(), live.resource_version)))
+    }
+
+    fn note_event(&mut self, kind: Kind, version: u64) {
+        let latest = self.latest.entry(kind).or_default();
+        *latest = version.max(*latest);
     }
 }
 
@@ -69,9 +99,17 @@ impl Inventory {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stores an object from a watch. Returns the installation to reconcile if a relevant part has changed.
+    /// Stores an object that a watch has reported as changed. Returns the installation to reconcile if a relevant part
+    /// has changed.
     #[must_use]
     pub fn observe(&self, key: ObjectKey, object: &Value) -> Option<String> {
+        self.lock().note_event(key.kind, resource_version(object));
+        self.observe_listed(key, object)
+    }
+
+    /// As [`Self::observe`], for an object of a watch's list, which is not in the order of versions.
+    #[must_use]
+    pub fn observe_listed(&self, key: ObjectKey, object: &Value) -> Option<String> {
         let mut state = self.lock();
         let old = state.live.get(&key);
         // Each of our writes also arrives by the watch; skip these before the expensive comparison.
@@ -89,22 +127,25 @@ impl Inventory {
                 || old.ownership != new.ownership
                 || old.deleting != new.deleting
         });
+        let installation = installation.filter(|_| matters).filter(|name| state.is_trigger(name, &key, &new.ownership));
         state.absent.remove(&key);
         state.live.insert(key, new);
-        installation.filter(|_| matters)
+        installation
     }
 
     /// Removes an object that was deleted or lost our label. Returns the installation to reconcile.
     #[must_use]
     pub fn forget(&self, key: &ObjectKey, last: &Value) -> Option<String> {
         let mut state = self.lock();
-        let deleted = state.reduce(key, last);
+        state.note_event(key.kind, resource_version(last));
         let known = state.live.get(key)?;
-        // The watch may report the deletion after we have recreated the object.
-        if known.uid != deleted.uid || known.is_later_than(&deleted) {
+        // The watch may report the deletion after the object was recreated.
+        if known.outlives(last) {
             return None;
         }
-        state.live.remove(key).and_then(|live| live.ownership.installation)
+        let removed = state.live.remove(key)?;
+        let installation = removed.ownership.installation.clone();
+        installation.filter(|name| state.is_trigger(name, key, &removed.ownership))
     }
 
     /// Removes all objects of a kind that are not in the list of a restarted watch.
@@ -163,11 +204,27 @@ impl Inventory {
         }
     }
 
-    /// Records that an object does not exist.
-    pub fn record_absent(&self, key: &ObjectKey) {
+    /// The state of an object that the cache has now.
+    #[must_use]
+    pub fn version(&self, key: &ObjectKey) -> CachedVersion {
+        self.lock().version(key)
+    }
+
+    /// Records that an object does not exist, unless the cache has got another state of it since the request.
+    pub fn record_absent(&self, key: &ObjectKey, before: &CachedVersion) {
         let mut state = self.lock();
-        state.live.remove(key);
-        state.absent.insert(key.clone(), Instant::now());
+        if state.version(key) == *before {
+            state.live.remove(key);
+            state.absent.insert(key.clone(), Instant::now());
+        }
+    }
+
+    /// Removes an object that a request found to be gone. One that has replaced it stays.
+    pub fn evict(&self, key: &ObjectKey, uid: &str) {
+        let mut state = self.lock();
+        if state.live.get(key).is_some_and(|live| live.uid == uid) {
+            state.live.remove(key);
+        }
     }
 
     /// Whether a recent read found no object.
@@ -220,7 +277,7 @@ impl Inventory {
         self.lock().live.contains_key(key)
     }
 
-    /// The live objects among `keys`, and all with the installation's label.
+    /// The live objects among `keys`, and all that are the installation's own.
     #[must_use]
     pub fn snapshot(&self, installation: &str, keys: &[Arc<DesiredObject>]) -> ObservedObjects {
         let state = self.lock();
@@ -228,7 +285,7 @@ impl Inventory {
         state
             .live
             .iter()
-            .filter(|(key, live)| wanted.contains(key) || live.ownership.installation.as_deref() == Some(installation))
+            .filter(|(key, live)| wanted.contains(key) || state.owns(installation, key, live))
             .map(|(key, live)| (key.clone(), live.clone()))
             .collect()
     }
@@ -240,9 +297,7 @@ impl Inventory {
         state
             .live
             .iter()
-            .filter(|(key, live)| {
-                key.kind == Kind::Deployment && live.ownership.installation.as_deref() == Some(installation)
-            })
+            .filter(|(key, live)| key.kind == Kind::Deployment && state.owns(installation, key, live))
             .map(|(key, _)| (key.namespace.clone().unwrap_or_default(), key.name.clone()))
             .collect()
     }
@@ -253,10 +308,8 @@ impl Inventory {
         let state = self.lock();
         let serves =
             |live: &ObservedObject| matches!(&live.state, ObjectState::Workload(workload) if workload.available > 0);
-        let istiod = state.live.values().find(|live| {
-            live.ownership.installation.as_deref() == Some(installation)
-                && live.ownership.component == Some(Component::Istiod)
-                && serves(live)
+        let (_, istiod) = state.live.iter().find(|(key, live)| {
+            live.ownership.component == Some(Component::Istiod) && serves(live) && state.owns(installation, key, live)
         })?;
         istiod.ownership.release.clone()
     }
@@ -264,7 +317,11 @@ impl Inventory {
     /// Injection webhooks of all installations.
     #[must_use]
     pub fn injectors(&self) -> Vec<Injector> {
-        self.lock().live.iter().filter_map(|(key, live)| Injector::of(key, live)).collect()
+        let state = self.lock();
+        let own = |(key, live): (&ObjectKey, &ObservedObject)| {
+            Injector::of(key, live).filter(|injector| state.owns(&injector.installation, key, live))
+        };
+        state.live.iter().filter_map(own).collect()
     }
 
     /// Names of installations that have any object.
@@ -273,13 +330,17 @@ impl Inventory {
         self.lock().live.values().filter_map(|live| live.ownership.installation.clone()).collect()
     }
 
-    /// Records why a kind can't be watched. Its objects count as unsynced if the API server `denied` to continue the
-    /// watch; returns whether they were synced before.
+    /// Records why a kind can't be watched.
+    pub fn record_watch_error(&self, kind: Kind, error: &str) {
+        self.lock().watch_errors.insert(kind, error.to_owned());
+    }
+
+    /// Counts a kind as unsynced until its next complete list; returns whether it was synced before.
     #[must_use]
-    pub fn record_watch_error(&self, kind: Kind, error: &str, denied: bool) -> bool {
+    pub fn lose_sync(&self, kind: Kind, error: &str) -> bool {
         let mut state = self.lock();
         state.watch_errors.insert(kind, error.to_owned());
-        denied && state.synced.remove(&kind)
+        state.synced.remove(&kind)
     }
 
     /// Kinds that are not listed yet or can't be watched, with the last error.
@@ -305,96 +366,4 @@ impl Inventory {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::mesh::object::{Component, Owner};
-
-    fn desired() -> Arc<DesiredObject> {
-        let owner = Owner { installation: "mesh".into(), uid: "u".into(), release: semver::Version::new(1, 31, 2) };
-        let object =
-            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio"}, "data": {"a": "1"}});
-        Arc::new(DesiredObject::from_rendered(object, &Component::Istiod, &owner, "istio-system").unwrap())
-    }
-
-    fn state(of: &DesiredObject, version: &str, data: &str) -> Value {
-        let mut object = of.value();
-        object["metadata"]["uid"] = "live".into();
-        object["metadata"]["resourceVersion"] = version.into();
-        object["data"]["a"] = data.into();
-        object
-    }
-
-    fn drift(inventory: &Inventory, desired: &Arc<DesiredObject>) -> Drift {
-        inventory.snapshot("mesh", std::slice::from_ref(desired))[&desired.key].drift.clone()
-    }
-
-    fn inventory(desired: &Arc<DesiredObject>) -> Inventory {
-        let inventory = Inventory::default();
-        inventory.expect("mesh", std::slice::from_ref(desired));
-        inventory
-    }
-
-    #[test]
-    fn older_read_does_not_replace_watched_edit() {
-        let desired = desired();
-        let inventory = inventory(&desired);
-        assert!(inventory.observe(desired.key.clone(), &state(&desired, "9", "edited")).is_some());
-        inventory.read(&desired.key, &state(&desired, "8", "1"));
-        assert!(matches!(drift(&inventory, &desired), Drift::Fields(_)));
-    }
-
-    #[test]
-    fn edit_during_our_write_is_checked_again() {
-        let desired = desired();
-        let inventory = inventory(&desired);
-        assert!(inventory.observe(desired.key.clone(), &state(&desired, "9", "edited")).is_some());
-        inventory.applied(&desired, &state(&desired, "8", "1"));
-        assert_eq!(drift(&inventory, &desired), Drift::Unchecked);
-    }
-
-    #[test]
-    fn outdated_watch_events_are_ignored() {
-        let desired = desired();
-        let inventory = inventory(&desired);
-        inventory.read(&desired.key, &state(&desired, "8", "1"));
-        assert_eq!(inventory.observe(desired.key.clone(), &state(&desired, "7", "edited")), None);
-        assert_eq!(inventory.forget(&desired.key, &state(&desired, "7", "1")), None);
-        assert_eq!(drift(&inventory, &desired), Drift::None);
-        assert_eq!(inventory.forget(&desired.key, &state(&desired, "9", "1")).as_deref(), Some("mesh"));
-        assert!(!inventory.knows(&desired.key));
-    }
-
-    #[test]
-    fn deletion_response_is_recorded_and_final() {
-        let desired = desired();
-        let inventory = inventory(&desired);
-        let mut terminating = state(&desired, "8", "1");
-        terminating["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
-        inventory.read(&desired.key, &state(&desired, "7", "1"));
-        inventory.refresh(&desired.key, &terminating);
-        assert!(inventory.snapshot("mesh", &[])[&desired.key].deleting);
-        let mut released = state(&desired, "8", "1");
-        released["metadata"]["labels"] = json!({});
-        inventory.refresh(&desired.key, &released);
-        assert!(inventory.snapshot("mesh", &[]).is_empty(), "no installation owns it");
-        let _installation = inventory.forget(&desired.key, &state(&desired, "9", "1"));
-        inventory.refresh(&desired.key, &terminating);
-        assert!(!inventory.knows(&desired.key), "the watch reported the deletion before the response");
-    }
-
-    #[test]
-    fn absence_ends_when_write_fails() {
-        let desired = desired();
-        let inventory = inventory(&desired);
-        assert!(!inventory.is_absent(&desired.key));
-        inventory.record_absent(&desired.key);
-        assert!(inventory.is_absent(&desired.key));
-        inventory.invalidate(&desired.key);
-        assert!(!inventory.is_absent(&desired.key));
-        inventory.record_absent(&desired.key);
-        inventory.read(&desired.key, &state(&desired, "7", "1"));
-        assert!(!inventory.is_absent(&desired.key));
-    }
-}
+mod tests;

@@ -2,8 +2,10 @@
 //! crate writes objects of a mesh.
 
 mod applier;
+mod ca_secret;
 mod changes;
 mod cluster_detector;
+mod dry_run;
 mod error;
 mod gateway_api;
 mod gateway_pods;
@@ -15,11 +17,13 @@ mod pod_diagnostics;
 mod raw_object;
 mod reader;
 mod revision_history;
+mod server_version;
 mod watch;
 
 pub use applier::Applier;
 pub use changes::Changes;
 pub use cluster_detector::{ClusterDetector, DetectClusterError};
+pub use dry_run::{DryRunResults, dry_run};
 pub(crate) use error::absent;
 pub use error::{ApplyError, ErrorClass};
 pub use gateway_api::{GATEWAY_CRD as GATEWAY_API_CRD, GatewayApi, VERSION_ANNOTATION as GATEWAY_API_VERSION};
@@ -35,4 +39,5 @@ pub(crate) use raw_object::RawObject;
 pub use reader::Reader;
 pub(crate) use reader::api;
 pub use revision_history::{RevisionHistory, RevisionHistoryError};
+pub use server_version::ServerVersion;
 pub use watch::watch_all;

@@ -19,6 +19,11 @@ pub(crate) struct RawObject {
 
 impl RawObject {
     /// The whole object.
+    pub(crate) fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// Takes the whole object.
     pub(crate) fn into_value(self) -> Value {
         self.value
     }

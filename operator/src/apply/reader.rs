@@ -1,26 +1,33 @@
 //! Reads objects that the watches do not cover.
 
+mod metadata;
+
 use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::{Client, ResourceExt as _};
-use meshwright_api::CaStatus;
+use meshwright_api::{CaSource, CaStatus};
 use serde_json::Value;
 
+use super::ca_secret::provided_certificates;
 use super::error::{ApplyError, absent};
 use super::inventory::Inventory;
 use super::raw_object::RawObject;
+use crate::mesh::ca;
 use crate::mesh::cluster_scoped::depends_on;
+use crate::mesh::external_ca;
 use crate::mesh::kind::Kind;
-use crate::mesh::object::{DesiredObject, INSTALLATION_LABEL, ObjectKey, UID_ANNOTATION};
+use crate::mesh::object::{DesiredObject, ObjectKey};
 use crate::mesh::observed::{Drift, ObservedObject, ObservedObjects};
 use crate::mesh::revisions::REVISION_LABEL;
 use crate::runtime::requests::{pages, within_deadline};
 
 /// Concurrent reads. CRDs are large; few concurrent reads limit peak memory.
-const CONCURRENCY: usize = 3;
+const CONCURRENCY: usize = 6;
+/// After this many failed reads no more are sent: the API server is unavailable.
+const MAX_FAILED: usize = 3;
 
 /// Reads live objects from the API server.
 #[derive(Clone)]
@@ -46,7 +53,8 @@ impl Reader {
     }
 
     /// Completes the inventory for these objects: reads those that it does not know, since objects without our labels
-    /// are not watched, and those that were observed before their desired state was known.
+    /// are not watched, and those that were observed before their desired state was known. A failed read fails all, but
+    /// what was read stays known: the next attempt reads the rest.
     pub async fn complete(&self, installation: &str, desired: &[Arc<DesiredObject>]) -> Result<(), ApplyError> {
         let known = self.inventory.snapshot(installation, desired);
         let open = desired
@@ -59,10 +67,13 @@ impl Reader {
             .collect::<Vec<_>>();
         let reads = stream::iter(open).map(|(key, watched)| self.read(key, watched));
         let mut reads = reads.buffer_unordered(CONCURRENCY);
-        while let Some(result) = reads.next().await {
-            result?;
+        let mut failed = Vec::new();
+        while failed.len() < MAX_FAILED
+            && let Some(result) = reads.next().await
+        {
+            failed.extend(result.err());
         }
-        Ok(())
+        failed.into_iter().next().map_or(Ok(()), Err)
     }
 
     /// Reads objects and compares them with the desired ones, without updating the inventory.
@@ -78,10 +89,11 @@ impl Reader {
 
     /// Reads one object. For a watched one, the watch may report its deletion before a response that still contains it.
     async fn read(&self, key: ObjectKey, watched: bool) -> Result<(), ApplyError> {
+        let before = self.inventory.version(&key);
         match self.get(&key).await? {
             Some(object) if watched => self.inventory.refresh(&key, &object),
             Some(object) => self.inventory.read(&key, &object),
-            None => self.inventory.record_absent(&key),
+            None => self.inventory.record_absent(&key, &before),
         }
         Ok(())
     }
@@ -153,24 +165,6 @@ impl Reader {
         Ok(found)
     }
 
-    /// The workloads of an installation, read from the API server: the watches of an operator that has just become the
-    /// leader may lag behind.
-    pub async fn own_workloads(&self, installation: &str, uid: &str) -> Result<Vec<ObjectKey>, ApplyError> {
-        let mut found = Vec::new();
-        for kind in [Kind::Deployment, Kind::DaemonSet] {
-            let api: Api<RawObject> = Api::all_with(self.client.clone(), &kind.api_resource());
-            let params = ListParams::default().labels(&format!("{INSTALLATION_LABEL}={installation}")).limit(PAGE);
-            let key = |namespace: Option<String>, name: String| ObjectKey { kind, namespace, name };
-            let listed = pages(&api, params, |object| {
-                if object.annotations().get(UID_ANNOTATION).is_some_and(|owner| owner == uid) {
-                    found.push(key(object.namespace(), object.name_any()));
-                }
-            });
-            listed.await.map_err(|source| ApplyError::Read { key: key(None, "*".into()), source: Box::new(source) })?;
-        }
-        Ok(found)
-    }
-
     /// Objects that istiod has created for itself and that remain in the mesh's namespace.
     pub async fn leftovers(&self, namespace: &str) -> Vec<String> {
         let mut found = Vec::new();
@@ -185,11 +179,21 @@ impl Reader {
         found
     }
 
-    /// The mesh's certificate authority, from the root certificate that istiod publishes.
-    pub async fn certificate_authority(&self, namespace: &str) -> Option<CaStatus> {
+    /// The mesh's certificate authority: the root certificate that istiod publishes, and the intermediate certificates
+    /// of a CA that the user provides. `None` if they can't be read. An external CA may publish its root certificate in
+    /// istiod's place.
+    pub async fn certificate_authority(&self, namespace: &str, is_external: bool) -> Option<CaStatus> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
-        let published = within_deadline(api.get_opt("istio-ca-root-cert")).await.ok()??;
-        crate::mesh::ca::parse_status(published.data?.get("root-cert.pem")?)
+        let published = within_deadline(api.get_opt("istio-ca-root-cert")).await.ok()?;
+        let root = published.and_then(|published| ca::parse_status(published.data?.get("root-cert.pem")?));
+        if is_external {
+            return Some(external_ca::status(root));
+        }
+        let root = root?;
+        if root.source == CaSource::SelfSigned {
+            return Some(root);
+        }
+        Some(ca::with_intermediates(root, &provided_certificates(&self.client, namespace).await?))
     }
 }
 

@@ -8,17 +8,23 @@ use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::warn;
 
 use super::error::ErrorClass;
-use crate::mesh::object::{FIELD_MANAGER, INSTALLATION_LABEL, UID_ANNOTATION};
+use crate::mesh::object::{FIELD_MANAGER, INSTALLATION_LABEL, ObjectKey, UID_ANNOTATION};
+use crate::mesh::recorded_objects::RecordedObjects;
 use crate::mesh::renamed_fields::migrate;
 use crate::mesh::revision::{ResolvedInputs, RevisionRecord, RevisionVerdict};
+use crate::mesh::text::shortened;
 use crate::runtime::requests::{api_error_message, within_deadline};
 
 const VERDICT_ANNOTATION: &str = "meshwright.dev/verdict";
 const FAILURE_ANNOTATION: &str = "meshwright.dev/failure";
+/// The objects that may exist. It is no part of the data, which can't be changed and whose hash is the revision's name.
+const INVENTORY_ANNOTATION: &str = "meshwright.dev/inventory";
+/// The most bytes of a failure in the annotation; all annotations of an object have at most 256 KiB.
+const MAX_FAILURE: usize = 4096;
 /// Revisions stored per installation.
 const HISTORY_LIMIT: usize = 5;
 
@@ -126,46 +132,29 @@ impl RevisionHistory {
         Ok(list.items)
     }
 
-    /// Stores accepted inputs as the newest revision. Does nothing if they already are.
+    /// Stores accepted inputs as the newest revision, with the objects that may exist from then on.
     pub async fn accept(
         &self,
         installation: &str,
         uid: &str,
         inputs: &ResolvedInputs,
-    ) -> Result<RevisionRecord, RevisionHistoryError> {
+        objects: BTreeSet<ObjectKey>,
+    ) -> Result<(), RevisionHistoryError> {
         let records = self.of(installation).await?;
         let name = inputs.revision_name(installation);
-        if let Some(last) = records.last()
-            && last.name == name
-            && last.uid == uid
-        {
-            return Ok(last.clone());
-        }
         let number = records.last().map_or(0, |last| last.number) + 1;
-        let fail = |source| RevisionHistoryError::Write { name: name.clone(), source: Box::new(source) };
-        if records.iter().any(|record| record.name == name) {
-            // A previous spec was restored: its revision becomes the newest, without a verdict.
-            let patch = json!({"revision": number, "metadata": {"annotations": {VERDICT_ANNOTATION: null, FAILURE_ANNOTATION: null, UID_ANNOTATION: uid}}});
+        let objects = RecordedObjects::new(objects);
+        let inventory = objects.to_annotation(number);
+        let is_known = records.iter().any(|record| record.name == name);
+        if is_known || !self.create(installation, uid, &name, number, inputs, inventory.as_deref()).await? {
+            // A previous spec was restored, or a previous leader ended right after the create: the revision becomes the
+            // newest one, without a verdict.
+            let patch = json!({"revision": number, "metadata": {"annotations": {
+                VERDICT_ANNOTATION: null, FAILURE_ANNOTATION: null, UID_ANNOTATION: uid, INVENTORY_ANNOTATION: inventory,
+            }}});
             let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-            within_deadline(self.api.patch(&name, &params, &Patch::Merge(&patch))).await.map_err(fail)?;
-        } else {
-            let body = ControllerRevision {
-                metadata: ObjectMeta {
-                    name: Some(name.clone()),
-                    labels: Some([(INSTALLATION_LABEL.to_owned(), installation.to_owned())].into()),
-                    annotations: Some([(UID_ANNOTATION.to_owned(), uid.to_owned())].into()),
-                    ..ObjectMeta::default()
-                },
-                data: Some(RawExtension(serde_json::to_value(inputs).unwrap_or_default())),
-                revision: number,
-            };
-            let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-            match within_deadline(self.api.create(&params, &body)).await {
-                Ok(_) => {}
-                // Written by a previous leader that ended before it could record that.
-                Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-                Err(source) => return Err(fail(source)),
-            }
+            let patched = within_deadline(self.api.patch(&name, &params, &Patch::Merge(&patch))).await;
+            patched.map_err(|source| RevisionHistoryError::Write { name: name.clone(), source: Box::new(source) })?;
         }
         let record = RevisionRecord {
             name,
@@ -175,15 +164,66 @@ impl RevisionHistory {
             failure: None,
             renamed_fields: Vec::new(),
             uid: uid.to_owned(),
+            objects,
         };
         {
             let mut known = self.lock();
             let list = known.entry(installation.to_owned()).or_default();
             list.retain(|old| old.name != record.name);
-            list.push(record.clone());
+            list.push(record);
         }
-        self.prune_records(installation).await?;
-        Ok(record)
+        // A surplus revision does no harm, and the next accepted one deletes it.
+        if let Err(error) = self.prune_records(installation).await {
+            warn!(installation, error = %error, "deleting an old ControllerRevision failed");
+        }
+        Ok(())
+    }
+
+    /// Creates a revision; false if it exists.
+    async fn create(
+        &self,
+        installation: &str,
+        uid: &str,
+        name: &str,
+        number: i64,
+        inputs: &ResolvedInputs,
+        inventory: Option<&str>,
+    ) -> Result<bool, RevisionHistoryError> {
+        let annotations = [(UID_ANNOTATION, Some(uid)), (INVENTORY_ANNOTATION, inventory)];
+        let annotations = annotations.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())));
+        let body = ControllerRevision {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                labels: Some([(INSTALLATION_LABEL.to_owned(), installation.to_owned())].into()),
+                annotations: Some(annotations.collect()),
+                ..ObjectMeta::default()
+            },
+            data: Some(RawExtension(serde_json::to_value(inputs).unwrap_or_default())),
+            revision: number,
+        };
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        match within_deadline(self.api.create(&params, &body)).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
+            Err(source) => Err(RevisionHistoryError::Write { name: name.to_owned(), source: Box::new(source) }),
+        }
+    }
+
+    /// Replaces the inventory of the newest revision: a newer operator may render more objects from the same inputs.
+    pub async fn set_objects(
+        &self,
+        installation: &str,
+        newest: &RevisionRecord,
+        objects: BTreeSet<ObjectKey>,
+    ) -> Result<(), RevisionHistoryError> {
+        let objects = RecordedObjects::new(objects);
+        let annotations = json!({INVENTORY_ANNOTATION: objects.to_annotation(newest.number)});
+        if self.write_annotations(installation, &newest.name, annotations).await?
+            && let Some(known) = self.lock().get_mut(installation).and_then(|list| list.last_mut())
+        {
+            known.objects = objects;
+        }
+        Ok(())
     }
 
     /// Deletes the oldest revisions beyond the limit, but never the last known good one.
@@ -239,27 +279,40 @@ impl RevisionHistory {
         verdict: RevisionVerdict,
         failure: Option<&str>,
     ) -> Result<bool, RevisionHistoryError> {
+        let failure = failure.map(|failure| shortened(failure, MAX_FAILURE));
         let mut annotations = json!({VERDICT_ANNOTATION: verdict.as_str()});
-        if let Some(failure) = failure {
+        if let Some(failure) = &failure {
             crate::mesh::merge::merge(&mut annotations, json!({FAILURE_ANNOTATION: failure}));
         }
+        if !self.write_annotations(installation, name, annotations).await? {
+            return Ok(false);
+        }
+        if let Some(known) = self.lock().get_mut(installation).and_then(|l| l.iter_mut().find(|r| r.name == name)) {
+            known.verdict = verdict;
+            known.failure = failure.or_else(|| known.failure.take());
+        }
+        Ok(true)
+    }
+
+    /// Returns false if the ControllerRevision no longer exists.
+    async fn write_annotations(
+        &self,
+        installation: &str,
+        name: &str,
+        annotations: Value,
+    ) -> Result<bool, RevisionHistoryError> {
         let patch = json!({"metadata": {"annotations": annotations}});
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         match within_deadline(self.api.patch(name, &params, &Patch::Merge(&patch))).await {
-            Ok(_) => {}
+            Ok(_) => Ok(true),
             Err(kube::Error::Api(status)) if status.is_not_found() => {
                 // Another client deleted it: the next reconcile reads the list and stores the newest revision again.
                 warn!(name, "a ControllerRevision was deleted; recreating it");
                 self.forget(installation);
-                return Ok(false);
+                Ok(false)
             }
-            Err(source) => return Err(RevisionHistoryError::Write { name: name.to_owned(), source: Box::new(source) }),
+            Err(source) => Err(RevisionHistoryError::Write { name: name.to_owned(), source: Box::new(source) }),
         }
-        if let Some(known) = self.lock().get_mut(installation).and_then(|l| l.iter_mut().find(|r| r.name == name)) {
-            known.verdict = verdict;
-            known.failure = failure.map(str::to_owned).or_else(|| known.failure.take());
-        }
-        Ok(true)
     }
 
     /// Deletes all revisions of an installation.
@@ -292,13 +345,15 @@ fn record(revision: ControllerRevision) -> Option<RevisionRecord> {
     let verdict = RevisionVerdict::parse(revision.annotations().get(VERDICT_ANNOTATION).map(String::as_str));
     let uid = revision.annotations().get(UID_ANNOTATION).cloned().unwrap_or_default();
     let failure = revision.annotations().get(FAILURE_ANNOTATION).cloned();
+    let inventory = revision.annotations().get(INVENTORY_ANNOTATION).map(String::as_str);
+    let objects = RecordedObjects::parse(inventory, revision.revision);
     let name = revision.name_any();
     let mut data = revision.data?.0;
     let renamed_fields = data.get_mut("spec").map(migrate).unwrap_or_default();
     match serde_json::from_value(data) {
         Ok(inputs) => {
             let number = revision.revision;
-            Some(RevisionRecord { name, number, inputs, verdict, failure, renamed_fields, uid })
+            Some(RevisionRecord { name, number, inputs, verdict, failure, renamed_fields, uid, objects })
         }
         Err(error) => {
             warn!(name, error = %error, "ignoring a ControllerRevision that can't be parsed");

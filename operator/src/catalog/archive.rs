@@ -10,8 +10,11 @@ use tar::{EntryType, Header};
 
 use super::files::Files;
 
-/// Limit of the unpacked size in bytes, against decompression bombs. An Istio release has about three million.
-const MAX_UNPACKED: u64 = 64 << 20;
+/// Limit of the unpacked size of a release in bytes, against decompression bombs. An Istio release has about three
+/// million.
+pub(super) const MAX_UNPACKED: u64 = 8 << 20;
+/// The most bytes of a file's header in an archive, and of the padding after the file.
+const FILE_OVERHEAD: usize = 1024;
 
 /// An archive is damaged or unsafe to unpack.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +26,7 @@ pub enum ReadArchiveError {
     #[error("{0} bytes of trailing data")]
     Trailing(usize),
     /// No release is this large.
-    #[error("the unpacked size exceeds {} MiB", MAX_UNPACKED >> 20)]
+    #[error("the unpacked files of the release exceed {} MiB", MAX_UNPACKED >> 20)]
     TooLarge,
     /// The checksum matches, so the archive was created like this.
     #[error("the tar archive is malformed")]
@@ -41,7 +44,17 @@ pub enum ReadArchiveError {
 
 /// Returns the files of an archive by path; `safe` validates each path.
 pub(super) fn unpack(archive: &[u8]) -> Result<Files, ReadArchiveError> {
-    let tar = gunzip(archive)?;
+    unpack_within(archive, MAX_UNPACKED)
+}
+
+/// What files take of the limit of their release.
+pub(super) fn unpacked_size(files: &Files) -> u64 {
+    files.values().map(|content| (content.len() + FILE_OVERHEAD) as u64).sum()
+}
+
+/// Like [`unpack`], with a lower limit of the unpacked size.
+pub(super) fn unpack_within(archive: &[u8], limit: u64) -> Result<Files, ReadArchiveError> {
+    let tar = gunzip(archive, limit)?;
     let mut files = Files::new();
     let mut archive = tar::Archive::new(tar.as_slice());
     for entry in archive.entries().map_err(ReadArchiveError::Tar)? {
@@ -69,12 +82,12 @@ pub(super) fn unpack(archive: &[u8]) -> Result<Files, ReadArchiveError> {
     Ok(files)
 }
 
-fn gunzip(archive: &[u8]) -> Result<Vec<u8>, ReadArchiveError> {
+fn gunzip(archive: &[u8], limit: u64) -> Result<Vec<u8>, ReadArchiveError> {
     let mut decoder = GzDecoder::new(archive);
     let mut content = Vec::new();
     // Reads one byte over the limit, to distinguish a too large archive from one whose end, with the checksum, was reached.
-    decoder.by_ref().take(MAX_UNPACKED + 1).read_to_end(&mut content).map_err(ReadArchiveError::Gzip)?;
-    if content.len() as u64 > MAX_UNPACKED {
+    decoder.by_ref().take(limit + 1).read_to_end(&mut content).map_err(ReadArchiveError::Gzip)?;
+    if content.len() as u64 > limit {
         return Err(ReadArchiveError::TooLarge);
     }
     match decoder.into_inner().len() {
@@ -216,10 +229,20 @@ mod tests {
     }
 
     #[test]
+    fn limit_applies_to_all_charts_together() {
+        let content = "x".repeat(10_000);
+        let archive = pack(&files([("a", &content), ("b", &content)])).unwrap();
+        let unpacked = unpack_within(&archive, 30_000).unwrap();
+        let left = 30_000 - unpacked_size(&unpacked);
+        assert!(matches!(unpack_within(&archive, left), Err(ReadArchiveError::TooLarge)), "{left}");
+        assert!(unpack_within(&archive, 2 * unpacked_size(&unpacked)).is_ok());
+    }
+
+    #[test]
     fn rejects_truncated_tar() {
         const CONTENT: usize = 512;
         let archive = pack(&files([("a", "content")])).unwrap();
-        let tar = gunzip(&archive).unwrap();
+        let tar = gunzip(&archive, MAX_UNPACKED).unwrap();
         assert!(matches!(unpack(&gzip(&tar[..CONTENT + 3])), Err(ReadArchiveError::Tar(_))));
     }
 }

@@ -8,6 +8,7 @@ use meshwright_api::version::VersionRequest;
 use semver::Version;
 use serde::Deserialize;
 
+use super::gateway_api::GatewayApiFacts;
 pub use super::minor::Minor;
 use super::yaml;
 
@@ -39,6 +40,8 @@ pub struct MinorFacts {
     /// Known issues when upgrading to it or rolling back from it.
     #[serde(default)]
     pub hazards: Vec<String>,
+    /// The versions of the Kubernetes Gateway API that it works with, if known.
+    pub gateway_api: Option<GatewayApiFacts>,
     /// Objects that its uninstallation leaves behind, as `Kind name` with the placeholders `<namespace>` and `*`.
     #[serde(default)]
     pub leftovers: Vec<String>,

@@ -9,8 +9,8 @@
 //!
 //! Three modules add releases: `import` (from a directory), `bundle` (from an archive; it writes archives too) and
 //! `oci` (from a registry; the only one that uses the network). All of them write through `put`. `store` and `release`
-//! read a catalog, `files` reads chart directories. The other modules do no I/O: `facts` and `profiles` are compiled
-//! in, `stamp` sets version, hub and tag, `assemble` validates charts, `archive` packs and unpacks, `image_list` lists
+//! read a catalog, `files` reads chart directories. The other modules do no I/O: `facts`, `gateway_api` and `profiles` are
+//! compiled in, `stamp` sets version, hub and tag, `assemble` validates charts, `archive` packs and unpacks, `image_list` lists
 //! images, `crds` lists the CRDs of a chart, `release_file` is the format of `release.yaml`, `sources` parses the
 //! operator's `--catalog`.
 
@@ -22,6 +22,7 @@ mod crds;
 pub(crate) mod digest;
 pub(crate) mod facts;
 mod files;
+pub(crate) mod gateway_api;
 pub(crate) mod image_list;
 pub(crate) mod import;
 mod minor;

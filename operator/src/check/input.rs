@@ -12,8 +12,10 @@ use serde_json::Value;
 use crate::controller::ResolvedRevision;
 use crate::mesh::health::Blocker;
 use crate::mesh::kind::Kind;
+use crate::mesh::namespace_rules::NamespaceRules;
 use crate::mesh::object::{DesiredObject, ObjectKey, Owner};
 use crate::mesh::peers::Peer;
+use crate::mesh::problem::Problem;
 use crate::platform::DetectedPlatform;
 
 /// The installation to check for, reduced to what checks use.
@@ -54,6 +56,10 @@ pub struct DesiredMesh {
     pub desired: Vec<Arc<DesiredObject>>,
     /// How the operator treats unmanaged resources with the same names.
     pub adoption: Adoption,
+    /// What the mesh requires of the labels of its namespaces.
+    pub namespace_rules: NamespaceRules,
+    /// Keys of the spec that have no effect.
+    pub unknown_keys: Vec<Problem>,
 }
 
 impl CheckInput {
@@ -87,16 +93,20 @@ impl CheckInput {
         let spec = &installation.spec;
         let mut input = Self::without_installation(&spec.namespace, available, today);
         input.version = spec.version.parse().ok();
-        input.installation = Some(resolved.map(|ResolvedRevision { inputs, validated, desired, .. }| {
+        input.installation = Some(resolved.map(|revision| {
+            let ResolvedRevision { inputs, validated, desired, unknown_keys, .. } = revision;
             input.platform = Some(inputs.platform);
             input.node_ports = inputs.node_ports.iter().map(|(key, port, _)| format!("{port} for {key}")).collect();
             input.load_balancers = desired.iter().filter_map(|object| load_balancer(object)).collect();
             input.privileged = validated.node_components().map(|(_, namespace)| namespace.to_owned()).collect();
             input.cni = validated.has_cni();
+            let namespace_rules = NamespaceRules::of(&validated, &desired);
             let others = validated.releases.iter().map(|release| (release.namespace.clone(), BTreeMap::new()));
             let created = validated.namespaces.into_iter().map(|(name, namespace)| (name, namespace.labels));
             input.namespaces = others.chain(created).collect();
-            DesiredMesh { owner: validated.owner, peer: Peer::of(installation), desired, adoption: spec.adoption }
+            let peer = Peer::of(installation);
+            let (owner, adoption) = (validated.owner, spec.adoption);
+            DesiredMesh { owner, peer, desired, adoption, namespace_rules, unknown_keys }
         }));
         input
     }

@@ -10,6 +10,7 @@ use super::snapshot::ClusterSnapshot;
 use super::{Finding, require};
 use crate::catalog::ReleaseFacts;
 use crate::catalog::facts::{SupportLevel, VersionRefusal};
+use crate::mesh::unknown_keys::abbreviated;
 
 const VERSION: &str = "kubernetes-version";
 const SPEC: &str = "spec";
@@ -20,6 +21,7 @@ pub(super) fn findings(input: &CheckInput, cluster: &ClusterSnapshot) -> Vec<Fin
         Err(unknown) => return unknown,
     };
     findings.extend(spec(input));
+    findings.extend(unknown_keys(input));
     findings
 }
 
@@ -98,11 +100,19 @@ fn spec(input: &CheckInput) -> Option<Finding> {
     }
 }
 
+/// Keys of the spec that have no effect.
+fn unknown_keys(input: &CheckInput) -> Vec<Finding> {
+    let Some(Ok(wanted)) = &input.installation else { return Vec::new() };
+    let subject = format!("MeshInstallation {}", wanted.owner.installation);
+    abbreviated(&wanted.unknown_keys).into_iter().map(|warning| Finding::warn(SPEC, &subject, warning)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{CheckVerdict, samples};
     use super::*;
     use crate::mesh::health::Blocker;
+    use crate::mesh::problem::Problem;
 
     fn findings_for(stated: &str, request: Option<&str>, available: &[&str]) -> Finding {
         let mut input = samples::input();
@@ -132,6 +142,19 @@ mod tests {
         assert_eq!(findings_for("v1.34.2", None, &["1.13.9"]).verdict, CheckVerdict::Fail);
         assert_eq!(findings_for("v1.99.0", None, &["1.31.2"]).verdict, CheckVerdict::Warn);
         assert_eq!(findings_for("v1.34.2", None, &[]).verdict, CheckVerdict::Pass);
+    }
+
+    #[test]
+    fn warns_of_unknown_keys() {
+        let mut input = samples::input();
+        assert_eq!(unknown_keys(&input), []);
+        if let Some(Ok(mesh)) = &mut input.installation {
+            mesh.unknown_keys = vec![Problem::new("spec.meshConfig.x", "unknown key"); 12];
+        }
+        let found = unknown_keys(&input);
+        assert_eq!((found.len(), found[0].verdict), (11, CheckVerdict::Warn));
+        assert_eq!((found[0].check, found[0].reason.as_str()), ("spec", "spec.meshConfig.x: unknown key"));
+        assert!(found[10].reason.contains("2 more"), "{found:?}");
     }
 
     #[test]

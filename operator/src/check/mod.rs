@@ -12,7 +12,9 @@ pub mod input;
 mod kubernetes;
 mod leftovers;
 pub mod managed_by;
+mod namespace_labels;
 mod node_ports;
+mod nodes;
 pub mod observe;
 mod permissions;
 mod platform;
@@ -88,15 +90,17 @@ impl Finding {
 type CheckGroup = fn(&CheckInput, &ClusterSnapshot) -> Vec<Finding>;
 
 /// The groups in output order.
-const CHECK_GROUPS: [CheckGroup; 10] = [
+const CHECK_GROUPS: [CheckGroup; 12] = [
     kubernetes::findings,
     platform::findings,
+    nodes::findings,
     node_ports::findings,
     permissions::findings,
     existing_meshes::findings,
     leftovers::findings,
     conflicts::findings,
     pod_security::findings,
+    namespace_labels::findings,
     webhooks::findings,
     gateway_api::findings,
 ];

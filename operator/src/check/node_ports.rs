@@ -35,7 +35,9 @@ fn range(ports: &NodePortUsage) -> Finding {
             let used_ports: BTreeSet<u16> =
                 ports.used_ports.iter().map(|used| used.port).filter(|port| range.contains(*port)).collect();
             let free = range.size() - used_ports.len();
-            Finding::pass(CHECK, subject, format!("{range}, {free} of {} ports are free", range.size()))
+            let chosen = range.intersection(PortRange::KUBERNETES).filter(|chosen| chosen != range);
+            let chosen = chosen.map(|chosen| format!("; the operator chooses from {chosen} first")).unwrap_or_default();
+            Finding::pass(CHECK, subject, format!("{range}, {free} of {} ports are free{chosen}", range.size()))
         }
         RangeDiscovery::Unknown(reason) => {
             let usual = PortRange::KUBERNETES;
@@ -83,6 +85,13 @@ mod tests {
         assert_eq!(
             (found[0].verdict, found[0].reason.as_str()),
             (CheckVerdict::Pass, "30400-30449, 49 of 50 ports are free")
+        );
+        let range = RangeDiscovery::Known("1-65535".parse().unwrap());
+        cluster.node_ports = Ok(NodePortUsage { range, used_ports: vec![] });
+        let found = findings(&samples::input(), &cluster);
+        assert_eq!(
+            found[0].reason,
+            "1-65535, 65535 of 65535 ports are free; the operator chooses from 30000-32767 first"
         );
     }
 

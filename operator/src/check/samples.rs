@@ -6,6 +6,7 @@ use jiff::civil::date;
 
 use super::input::{CheckInput, DesiredMesh};
 use super::snapshot::{ClusterSnapshot, NodePortUsage, ObjectInfo, PermissionReview, ReviewedAccount};
+use crate::mesh::namespace_rules::NamespaceRules;
 use crate::mesh::object::Owner;
 use crate::nodeports::{PortRange, RangeDiscovery};
 use crate::platform::DetectedPlatform;
@@ -21,6 +22,8 @@ pub(super) fn input() -> CheckInput {
         peer: crate::mesh::peers::tests::peer("mesh", None, &[]),
         desired: Vec::new(),
         adoption: meshwright_api::Adoption::Refuse,
+        namespace_rules: NamespaceRules::default(),
+        unknown_keys: Vec::new(),
     }));
     input
 }
@@ -33,6 +36,7 @@ pub(super) fn cluster() -> ClusterSnapshot {
         platform: Ok(DetectedPlatform::from_spec("generic")),
         node_ports: Ok(NodePortUsage { range: RangeDiscovery::Known(PortRange::KUBERNETES), used_ports: Vec::new() }),
         namespaces: Ok(["default", "istio-system", "kube-system"].map(namespace).into()),
+        nodes: Ok(vec![meta("Node", "", "node-1")]),
         crds: Ok(Vec::new()),
         objects: Vec::new(),
         unreadable: Vec::new(),
@@ -53,6 +57,7 @@ pub(super) fn unreadable_cluster() -> ClusterSnapshot {
         platform: unreadable(),
         node_ports: unreadable(),
         namespaces: unreadable(),
+        nodes: unreadable(),
         crds: unreadable(),
         objects: Vec::new(),
         unreadable: vec!["Deployments: not allowed".into()],

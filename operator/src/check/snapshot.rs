@@ -28,6 +28,8 @@ pub struct ClusterSnapshot {
     pub node_ports: ReadResult<NodePortUsage>,
     /// Metadata of all namespaces.
     pub namespaces: ReadResult<Vec<ObjectInfo>>,
+    /// Metadata of all nodes.
+    pub nodes: ReadResult<Vec<ObjectInfo>>,
     /// Metadata of all CRDs.
     pub crds: ReadResult<Vec<ObjectInfo>>,
     /// Resources of the kinds that reveal existing meshes; see [`super::observe`].

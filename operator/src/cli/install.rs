@@ -9,7 +9,7 @@ use meshwright_api::CrdYamlError;
 use oci_client::Reference;
 
 use super::directories::Directories;
-use super::names::namespace;
+use super::names::{namespace, priority_class};
 use super::output::print;
 use super::rbac::{self, RbacArgs, RbacError};
 use crate::mesh::cluster_scoped::ClusterScopedResources;
@@ -49,6 +49,10 @@ pub struct InstallArgs {
     /// external, because otherwise the operator has permissions in all namespaces
     #[arg(long = "gateway-namespace", value_parser = namespace, value_name = "NAMESPACE", requires = "catalogs")]
     gateway_namespaces: Vec<String>,
+    /// PriorityClass of the operator's pods. With a class of Kubernetes, such as system-cluster-critical, the manifest
+    /// has a ResourceQuota, which GKE requires
+    #[arg(long, value_parser = priority_class, value_name = "NAME")]
+    priority_class: Option<String>,
 }
 
 /// The manifest can't be printed.
@@ -79,12 +83,20 @@ const PARTS: [&str; 4] = [
 ];
 /// The Deployment's last argument; further ones are inserted after it.
 const LAST_ARGUMENT: &str = "            - --admin-address=$(POD_IP)\n";
+/// The first line of the Deployment, and the line of its pods after which the priority class is inserted.
+const DEPLOYMENT: &str = "apiVersion: apps/v1\n";
+const POD_ACCOUNT: &str = "      serviceAccountName: meshwright\n";
+const RESOURCE_QUOTA: &str = include_str!("../../../config/manager/resource_quota.yaml");
+/// The class in the quota, and how the names of Kubernetes' own classes start.
+const QUOTA_CLASS: &str = "- system-cluster-critical\n";
+const SYSTEM_CLASS: &str = "system-";
 const IMAGE: &str = concat!("meshwright:", env!("CARGO_PKG_VERSION"));
 
 /// Prints the manifest.
 pub fn run(args: &InstallArgs) -> Result<ExitCode, InstallError> {
     let manifest =
         manifest(&args.image, &rbac_manifest(args)?, args.cluster_scoped_resources).map_err(InstallError::Crd)?;
+    let manifest = args.priority_class.iter().fold(manifest, |manifest, class| with_priority_class(&manifest, class));
     print(io::stdout().lock(), &manifest).map_err(InstallError::Print)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -93,7 +105,7 @@ fn rbac_manifest(args: &InstallArgs) -> Result<String, InstallError> {
     if args.catalogs.is_empty() {
         return Ok(bundled_rbac(args.cluster_scoped_resources).to_owned());
     }
-    let InstallArgs { image: _, catalogs, mesh_namespace, values, cluster_scoped_resources, gateway_namespaces } = args;
+    let InstallArgs { catalogs, mesh_namespace, values, cluster_scoped_resources, gateway_namespaces, .. } = args;
     let rbac_args = RbacArgs {
         catalogs: catalogs.clone(),
         mesh_namespace: mesh_namespace.clone(),
@@ -128,6 +140,14 @@ fn manifest(image: &str, rbac: &str, policy: ClusterScopedResources) -> Result<S
             text.replace(LAST_ARGUMENT, &format!("{LAST_ARGUMENT}            - --cluster-scoped-resources=external\n"));
     }
     Ok(text.replace(&format!("image: {IMAGE}\n"), &format!("image: \"{image}\"\n")))
+}
+
+/// Sets the priority class of the operator's pods, and adds a quota for a class of Kubernetes itself.
+fn with_priority_class(manifest: &str, class: &str) -> String {
+    let quota = RESOURCE_QUOTA.replace(QUOTA_CLASS, &format!("- {class}\n"));
+    let quota = if class.starts_with(SYSTEM_CLASS) { format!("{quota}---\n") } else { String::new() };
+    let pods = format!("{POD_ACCOUNT}      priorityClassName: \"{class}\"\n");
+    manifest.replace(DEPLOYMENT, &format!("{quota}{DEPLOYMENT}")).replace(POD_ACCOUNT, &pods)
 }
 
 /// Checks the syntax of an image reference. The registry isn't contacted: only the clusters may be able to reach it.
@@ -237,6 +257,25 @@ mod tests {
         let manifest = default_manifest(&custom);
         assert_eq!(image(&manifest), custom);
         assert!(!manifest.contains(&format!("image: {IMAGE}")));
+    }
+
+    #[test]
+    fn system_priority_class_has_quota() {
+        let plain = documents(&default_manifest(IMAGE));
+        let with = |class: &str| {
+            let mut objects = documents(&with_priority_class(&default_manifest(IMAGE), class));
+            let pod = objects.last_mut().unwrap().pointer_mut("/spec/template/spec").unwrap();
+            assert_eq!(pod.as_object_mut().unwrap().remove("priorityClassName"), Some(class.into()));
+            let (quotas, others): (Vec<Value>, Vec<Value>) =
+                objects.into_iter().partition(|object| object["kind"] == "ResourceQuota");
+            assert_eq!(others, plain, "nothing else changes");
+            let values = |quota: &Value| quota.pointer("/spec/scopeSelector/matchExpressions/0/values").cloned();
+            quotas.iter().map(values).collect::<Vec<_>>()
+        };
+        assert!(with("infra").is_empty());
+        for class in ["system-cluster-critical", "system-node-critical"] {
+            assert_eq!(with(class), [Some(serde_json::json!([class]))]);
+        }
     }
 
     #[test]

@@ -29,10 +29,9 @@ use std::process::ExitCode;
 use clap::builder::Resettable;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::mesh::operator_defaults::OPERATOR_NAMESPACE;
 use crate::runtime::requests::api_error_chain;
 
-/// Default of `--operator-namespace`.
-const OPERATOR_NAMESPACE: &str = "meshwright-system";
 /// Default of `--mesh-namespace`.
 const MESH_NAMESPACE: &str = "istio-system";
 

@@ -16,6 +16,17 @@ pub(super) fn namespace(text: &str) -> Result<String, String> {
     ))
 }
 
+/// Parses a flag that names a `PriorityClass`.
+pub(super) fn priority_class(text: &str) -> Result<String, String> {
+    if is_dns_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "the name of a PriorityClass consists of up to {NAME} lower-case letters, digits, '-' and '.', and starts and ends \
+         with a letter or digit"
+    ))
+}
+
 /// Whether most kinds accept this name (DNS subdomain).
 pub(super) fn is_dns_name(name: &str) -> bool {
     name.len() <= NAME && name.split('.').all(is_dns_segment)
@@ -44,6 +55,14 @@ mod tests {
         }
         for bad in ["", "Foo_Bar", "a b", "a.b", "-a", "a-", &format!("{longest}a")] {
             assert!(namespace(bad).is_err_and(|error| error.contains("lower-case")), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rejects_invalid_priority_classes() {
+        assert_eq!(priority_class("system-cluster-critical").as_deref(), Ok("system-cluster-critical"));
+        for bad in ["", "Infra", "a\": b", "a\nb", "-a"] {
+            assert!(priority_class(bad).is_err_and(|error| error.contains("lower-case")), "{bad}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `meshwright plan`: the changes that a MeshInstallation would make.
 
+mod dry_run;
 mod notes;
 pub(super) mod observe;
 mod report;
@@ -44,8 +45,10 @@ Examples:
   # Show what the operator still has to change
   meshwright plan mesh
 
-The cluster is only read; no dry-run requests are sent. The plan is computed by the operator's code from the given catalog \
-and the operator's revision history. With a different catalog, the operator's actual changes can differ.
+The cluster is only read. Like the operator before a rollout, the command sends the changed objects in a server-side dry run, \
+which stores nothing, and shows rejections; without the permissions for that, it shows what was not checked. The plan is \
+computed by the operator's code from the given catalog and the operator's revision history. With a different catalog, the \
+operator's actual changes can differ.
 
 Exit status: 0 if nothing would change, 2 if something would change, 1 on an error or if the operator would reject it.
 
@@ -158,6 +161,7 @@ async fn plan(args: &PlanArgs, given: Option<MeshInstallation>) -> Result<PlanRe
         installations: &all,
         catalog: &catalog,
         platforms: Arc::new(platforms),
+        dry_run: true,
     };
     let mut snapshot = observe::read(&reader, &wanted).await?;
     observe::plan(&reader, &mut snapshot, &wanted, current).await

@@ -26,6 +26,7 @@ use crate::mesh::kind::Kind;
 use crate::mesh::object::{DesiredObject, HASH_ANNOTATION, ParseObjectError, UID_ANNOTATION};
 use crate::mesh::observed::ObservedObjects;
 use crate::mesh::plan::plan;
+use crate::mesh::problem::Problem;
 use crate::mesh::upgrade::with_rules_of;
 use crate::nodeports::RangeDiscovery;
 use crate::platform::{DetectedPlatform, LoadPlatformError, Platforms};
@@ -135,12 +136,20 @@ pub enum RenderCommandError {
 /// Prints the resources.
 pub fn run(args: &RenderArgs) -> Result<ExitCode, RenderCommandError> {
     let installation = manifest::read(&args.file).map_err(RenderCommandError::Manifest)?;
-    let text = rendered(args, &installation)?;
+    let RenderedMesh { text, warnings } = rendered(args, &installation)?;
+    let warnings: String = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
+    print(io::stderr().lock(), &warnings).map_err(RenderCommandError::Print)?;
     print(io::stdout().lock(), &text).map_err(RenderCommandError::Print)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn rendered(args: &RenderArgs, installation: &MeshInstallation) -> Result<String, RenderCommandError> {
+/// The manifests, and the keys of the spec that have no effect.
+struct RenderedMesh {
+    text: String,
+    warnings: Vec<Problem>,
+}
+
+fn rendered(args: &RenderArgs, installation: &MeshInstallation) -> Result<RenderedMesh, RenderCommandError> {
     let catalog = directories::open(&args.catalogs).map_err(RenderCommandError::Catalog)?;
     let kube_version = match &args.kubernetes {
         Some(version) => version.clone(),
@@ -183,10 +192,11 @@ fn rendered(args: &RenderArgs, installation: &MeshInstallation) -> Result<String
         resolved.inputs.version,
         resolved.inputs.kubernetes
     );
-    Ok(match args.output {
+    let text = match args.output {
         RenderFormat::Yaml => yaml(&head, &objects),
         RenderFormat::Json => format!("{:#}\n", json!({"apiVersion": "v1", "kind": "List", "items": objects})),
-    })
+    };
+    Ok(RenderedMesh { text, warnings: resolved.unknown_keys })
 }
 
 /// The release that a version resolves to, if the catalog has one.

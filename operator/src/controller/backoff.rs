@@ -40,12 +40,13 @@ fn fraction(installation: &str, failures: u32) -> f64 {
 #[must_use]
 pub const fn requeue_after(reason: Reason) -> Duration {
     match reason {
-        // No watch reports freed node ports, granted permissions or externally applied objects. The registry poller
-        // triggers a reconcile for its results; this interval makes it poll again.
+        // No watch reports freed node ports, granted permissions, changed admission policies or externally applied
+        // objects. The registry poller triggers a reconcile for its results; this interval makes it poll again.
         Reason::NodePortInUse
         | Reason::NodePortOutOfRange
         | Reason::NodePortsExhausted
         | Reason::Forbidden
+        | Reason::ObjectRejected
         | Reason::ClusterScopedResourcesMissing
         | Reason::PullingRelease
         | Reason::RegistryError => EXTERNAL_RECHECK,

@@ -1,16 +1,21 @@
 //! In-memory state between reconciles. Losing it costs a render or resets a delay, and nothing else.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use meshwright_api::MeshInstallation;
 use meshwright_api::conditions::Reason;
 
+use super::dry_run_cache::DryRunCache;
 use super::resolved_revision::ResolvedRevision;
+use super::unwritten_status::UnwrittenStatuses;
 use super::write_throttle::WriteThrottle;
+use crate::apply::DryRunResults;
+use crate::mesh::dry_run::{DryRunRejection, DryRunRequest};
 use crate::mesh::health::{Blocker, RetiringRevision};
 use crate::mesh::object::{DesiredObject, ObjectKey};
 use crate::mesh::plan::{Applied, Plan, PlanAction, Prepared};
@@ -25,6 +30,8 @@ const CA_INTERVAL: Duration = Duration::from_mins(4);
 /// Renders, failure counts and timestamps, each by installation.
 #[derive(Default)]
 pub struct ReconcileCache {
+    /// Statuses that could not be written.
+    pub unwritten: UnwrittenStatuses,
     renders: Mutex<HashMap<String, Vec<Arc<ResolvedRevision>>>>,
     failures: Mutex<HashMap<String, u32>>,
     status_written: Mutex<HashMap<String, Instant>>,
@@ -34,6 +41,9 @@ pub struct ReconcileCache {
     ca_read: Mutex<HashMap<String, Instant>>,
     unused: Mutex<HashMap<String, (String, Instant)>>,
     progress: Mutex<HashMap<String, StepProgress>>,
+    istiod_seen: Mutex<HashMap<String, Instant>>,
+    unready: Mutex<HashMap<String, BTreeMap<ObjectKey, Timestamp>>>,
+    dry_runs: Mutex<DryRunCache>,
 }
 
 /// Progress of an upgrade step.
@@ -86,6 +96,12 @@ impl ReconcileCache {
         let count = failures.entry(installation.to_owned()).or_default();
         *count = count.saturating_add(1);
         *count
+    }
+
+    /// The number of consecutive failures.
+    #[must_use]
+    pub fn failures(&self, installation: &str) -> u32 {
+        lock(&self.failures).get(installation).copied().unwrap_or_default()
     }
 
     /// Resets the failure count after a success.
@@ -185,6 +201,33 @@ impl ReconcileCache {
         Some(since.elapsed())
     }
 
+    /// Since when each of these workloads, which are all that are unready, has been observed as such.
+    pub fn unready_since<'k>(
+        &self,
+        installation: &str,
+        unready: impl Iterator<Item = &'k ObjectKey>,
+        now: Timestamp,
+    ) -> BTreeMap<ObjectKey, Timestamp> {
+        let mut all = lock(&self.unready);
+        let known = all.remove(installation).unwrap_or_default();
+        let current: BTreeMap<ObjectKey, Timestamp> =
+            unready.map(|key| (key.clone(), known.get(key).copied().unwrap_or(now))).collect();
+        if !current.is_empty() {
+            all.insert(installation.to_owned(), current.clone());
+        }
+        current
+    }
+
+    /// How long no istiod pod of an installation has been ready, as far as observed: each reconcile calls this, and the
+    /// first one of a process observes nothing before.
+    pub fn istiod_away_for(&self, installation: &str, is_ready: bool) -> Duration {
+        let (mut seen, now) = (lock(&self.istiod_seen), Instant::now());
+        if is_ready {
+            seen.insert(installation.to_owned(), now);
+        }
+        now.duration_since(*seen.entry(installation.to_owned()).or_insert(now))
+    }
+
     /// When a step last had more ready pods than ever before; `None` if it has not been seen to make progress.
     pub fn step_progress(
         &self,
@@ -208,6 +251,25 @@ impl ReconcileCache {
         known.progressed_at.clone()
     }
 
+    /// Splits the requests of a dry run into those to send and the rejections that still count.
+    pub fn due_dry_runs(
+        &self,
+        installation: &str,
+        requests: Vec<DryRunRequest>,
+    ) -> (Vec<DryRunRequest>, Vec<DryRunRejection>) {
+        lock(&self.dry_runs).due(installation, requests, Instant::now())
+    }
+
+    /// Stores the results of a dry run. Returns the number of consecutive dry runs that lacked results.
+    pub fn store_dry_run(&self, installation: &str, results: &DryRunResults) -> u32 {
+        lock(&self.dry_runs).store(installation, results, Instant::now())
+    }
+
+    /// Drops the results of dry runs, once the revision is accepted.
+    pub fn forget_dry_runs(&self, installation: &str) {
+        lock(&self.dry_runs).forget(installation);
+    }
+
     /// Drops the state of a deleted installation.
     pub fn forget(&self, installation: &str) {
         lock(&self.renders).remove(installation);
@@ -217,6 +279,10 @@ impl ReconcileCache {
         lock(&self.replaced).remove(installation);
         lock(&self.unused).remove(installation);
         lock(&self.progress).remove(installation);
+        lock(&self.istiod_seen).remove(installation);
+        lock(&self.unready).remove(installation);
+        self.forget_dry_runs(installation);
+        self.unwritten.clear(installation);
         self.clear_failures(installation);
     }
 }

@@ -12,7 +12,7 @@ use super::releases::is_transient;
 use super::resolve::resolve_record;
 use super::resolved_revision::ResolvedRevision;
 use crate::mesh::cluster_scoped::{ClusterScopedResources, PrerequisiteReport, blocker, check_prerequisites};
-use crate::mesh::health::{Blocker, Health, Injection, measure};
+use crate::mesh::health::{Blocker, Health, Injection, is_available, measure};
 use crate::mesh::kind::Kind;
 use crate::mesh::object::{Component, DesiredObject, ObjectKey};
 use crate::mesh::observed::ObservedObjects;
@@ -58,7 +58,8 @@ async fn compare(context: &Context, desired: &[Arc<DesiredObject>]) -> Result<Pr
     Ok(check_prerequisites(desired, &live))
 }
 
-/// Measures health. Mismatching external resources come first, since other problems may follow from them.
+/// Measures health. Mismatching external resources come first, since other problems may follow from them. Pods get
+/// proxies by the webhooks even if the operator does not manage them.
 pub fn measure_health(
     accepted: &ResolvedRevision,
     desired: &[Arc<DesiredObject>],
@@ -66,8 +67,12 @@ pub fn measure_health(
     injection: &Injection,
 ) -> Health {
     let mut health = measure(&accepted.validated, desired, live, injection);
+    if !accepted.external.is_empty() {
+        health.available = is_available(&[desired, &accepted.external].concat(), live, injection);
+    }
     let mismatches = check_prerequisites(&accepted.external, live);
     health.blockers.splice(..0, blocker(&mismatches, &accepted.inputs, None));
+    health.unknown_keys.clone_from(&accepted.unknown_keys);
     health
 }
 

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::Store;
 use meshwright_api::MeshInstallation;
-use meshwright_chart::Capabilities;
 
 use super::Watched;
 use super::cache::ReconcileCache;
@@ -14,8 +13,9 @@ use super::options::OperatorOptions;
 use super::releases::ReleaseStore;
 use crate::apply::{
     Applier, Changes, ClusterDetector, GatewayApi, GatewayPods, InjectionChecker, Inventory, Nodes, OwnPermissions,
-    PodDiagnostics, Reader, RevisionHistory,
+    PodDiagnostics, Reader, RevisionHistory, ServerVersion,
 };
+use crate::mesh::peers::Peer;
 use crate::mesh::revisions::Revision;
 use crate::nodeports::NodePortServer;
 use crate::proxies::{ProxyWatcher, WorkloadRestarter};
@@ -31,8 +31,8 @@ pub struct Context {
     pub options: OperatorOptions,
     /// Separate API clients for watches and for requests.
     pub clients: Clients,
-    /// The API server's version and APIs, as charts see them.
-    pub capabilities: Capabilities,
+    /// The API server's version.
+    pub server_version: ServerVersion,
     /// Live objects, as watched.
     pub inventory: Inventory,
     /// Reads live objects.
@@ -81,6 +81,15 @@ impl Context {
     pub fn installations(&self) -> Vec<MeshInstallation> {
         let all = self.store.iter().flat_map(Store::state);
         by_precedence(all.filter_map(|watched| watched.0.as_ref().ok().cloned()).collect())
+    }
+
+    /// The MeshInstallations that can't be parsed.
+    #[must_use]
+    pub fn unreadable(&self) -> Vec<Peer> {
+        use kube::Resource as _;
+        let all = self.store.iter().flat_map(Store::state).filter(|watched| watched.0.is_err());
+        all.map(|watched| Peer::unreadable(watched.name_any(), watched.meta().uid.clone().unwrap_or_default()))
+            .collect()
     }
 
     /// The `istio.io/rev` values of an installation's control planes: one, or several with canary upgrades.

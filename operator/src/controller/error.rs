@@ -22,15 +22,6 @@ pub enum ReconcileError {
         #[source]
         source: Box<kube::Error>,
     },
-    /// Status could not be written.
-    #[error("writing the status of {name} failed: {}", api_error_message(.source))]
-    Status {
-        /// Name of the MeshInstallation.
-        name: String,
-        /// The failed request.
-        #[source]
-        source: Box<kube::Error>,
-    },
     /// Pods with a proxy could not be listed.
     #[error("listing pods with a proxy failed: {}", api_error_message(.0))]
     InUse(#[source] Box<kube::Error>),
@@ -51,9 +42,7 @@ impl ReconcileError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Unreadable(_) | Self::AssignObjects(_) => ErrorClass::Invalid,
-            Self::Finalizer { source, .. } | Self::Status { source, .. } | Self::InUse(source) => {
-                ErrorClass::of(source)
-            }
+            Self::Finalizer { source, .. } | Self::InUse(source) => ErrorClass::of(source),
             Self::RevisionHistory(error) => error.class(),
             Self::Object(error) => error.class(),
         }

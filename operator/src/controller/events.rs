@@ -9,28 +9,47 @@ use meshwright_api::conditions::Reason;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
+use crate::mesh::text::shortened;
+
 /// Events waiting to be published; further ones are dropped and logged.
 const QUEUE: usize = 256;
 /// The API server's limit for an Event's note, in bytes.
 const LONGEST_NOTE: usize = 1024;
+/// The API server's limit for an Event's action, in bytes.
+const LONGEST_ACTION: usize = 128;
 
-/// Notes whose Events can be aggregated at a time.
-const MAX_NOTES: usize = 256;
+/// Series that can be continued at a time.
+const MAX_SERIES: usize = 256;
 
-/// One recorder per note: a recorder aggregates Events that differ in their notes only, and keeps the first note.
+/// What the Events of a series have in common: the object by its UID, reason and note.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct SeriesKey {
+    object: Option<String>,
+    reason: String,
+    note: Option<String>,
+}
+
+impl SeriesKey {
+    fn of(event: &Event, about: &ObjectReference) -> Self {
+        Self { object: about.uid.clone(), reason: event.reason.clone(), note: event.note.clone() }
+    }
+}
+
+/// One recorder per series: a recorder alone would aggregate Events that differ in their notes, and keep the first note.
 struct Recorders {
     client: Client,
     reporter: Reporter,
-    by_note: HashMap<Option<String>, Recorder>,
+    by_series: HashMap<SeriesKey, Recorder>,
 }
 
 impl Recorders {
-    fn of(&mut self, event: &Event) -> Recorder {
-        if self.by_note.len() >= MAX_NOTES && !self.by_note.contains_key(&event.note) {
-            self.by_note.clear();
+    fn of(&mut self, event: &Event, about: &ObjectReference) -> Recorder {
+        let key = SeriesKey::of(event, about);
+        if self.by_series.len() >= MAX_SERIES && !self.by_series.contains_key(&key) {
+            self.by_series.clear();
         }
         let new = || Recorder::new(self.client.clone(), self.reporter.clone());
-        self.by_note.entry(event.note.clone()).or_insert_with(new).clone()
+        self.by_series.entry(key).or_insert_with(new).clone()
     }
 }
 
@@ -46,9 +65,9 @@ impl EventSink {
         let (queue, mut pending) = mpsc::channel::<(Event, ObjectReference)>(QUEUE);
         let reporter = Reporter { controller: "meshwright.dev/operator".into(), instance };
         let writer = async move {
-            let mut recorders = Recorders { client, reporter, by_note: HashMap::new() };
+            let mut recorders = Recorders { client, reporter, by_series: HashMap::new() };
             while let Some((event, about)) = pending.recv().await {
-                let recorder = recorders.of(&event);
+                let recorder = recorders.of(&event, &about);
                 if let Err(error) = recorder.publish(&event, &about).await {
                     debug!(error = %error, reason = event.reason, "publishing an Event failed");
                 }
@@ -57,22 +76,55 @@ impl EventSink {
         (Self { queue }, writer)
     }
 
-    /// Publishes an Event. Events with the same reason, `action` and note are aggregated into a series.
+    /// Publishes an Event. Events about the same object with the same reason, `action` and note are aggregated into a
+    /// series.
     pub fn publish<K>(&self, about: &K, type_: EventType, reason: Reason, action: &str, note: &str)
     where
         K: Resource<DynamicType = ()>,
     {
-        let mut note = note.to_owned();
-        note.truncate(note.floor_char_boundary(LONGEST_NOTE));
+        self.publish_about(about.object_ref(&()), type_, reason, action, note);
+    }
+
+    /// Like [`Self::publish`], for an object of which only the reference is known.
+    pub fn publish_about(&self, about: ObjectReference, type_: EventType, reason: Reason, action: &str, note: &str) {
         let event = Event {
             type_,
             reason: reason.as_str().to_owned(),
-            note: Some(note),
-            action: action.to_owned(),
+            note: Some(shortened(note, LONGEST_NOTE)),
+            action: shortened(action, LONGEST_ACTION),
             secondary: None,
         };
-        if self.queue.try_send((event, about.object_ref(&()))).is_err() {
+        if self.queue.try_send((event, about)).is_err() {
             warn!(reason = reason.as_str(), "the Event queue is full; dropped an Event");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_have_same_object_reason_and_note() {
+        let key = |uid: &str, reason: Reason, note: &str| {
+            let event = Event {
+                type_: EventType::Normal,
+                reason: reason.as_str().to_owned(),
+                note: Some(note.to_owned()),
+                action: "Reconcile".to_owned(),
+                secondary: None,
+            };
+            let about = ObjectReference { uid: Some(uid.to_owned()), ..ObjectReference::default() };
+            SeriesKey::of(&event, &about)
+        };
+        let first = key("a", Reason::Healthy, "Istio 1.30.3 is ready");
+        assert_eq!(first, key("a", Reason::Healthy, "Istio 1.30.3 is ready"));
+        for other in [
+            key("b", Reason::Healthy, "Istio 1.30.3 is ready"),
+            key("a", Reason::Paused, "Istio 1.30.3 is ready"),
+            key("a", Reason::Healthy, "Istio 1.31.0 is ready"),
+        ] {
+            assert_ne!(first, other);
         }
     }
 }

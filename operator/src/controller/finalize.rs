@@ -1,5 +1,5 @@
-//! Uninstall, driven by the finalizer. It needs only the ownership labels of live objects, so that neither an invalid
-//! spec nor a missing catalog blocks it.
+//! Uninstall, driven by the finalizer. It needs only the inventories of the revision records and the ownership metadata
+//! of live objects, so that neither an invalid spec nor a missing catalog blocks it.
 
 use std::time::Duration;
 
@@ -11,12 +11,13 @@ use kube::runtime::events::EventType;
 use meshwright_api::conditions::Reason;
 use meshwright_api::{CrdPolicy, DeletionPolicy, InUsePolicy, MeshInstallation};
 use serde_json::json;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::cluster_scoped::{blocking_webhooks, drop_cluster_scoped, remaining_cluster_scoped};
 use super::context::{Context, FINALIZER};
 use super::error::ReconcileError;
 use super::outcome::SOON;
+use super::owned_objects::remaining_objects;
 use super::peers::{peer_set, requeue_peers};
 use super::proxies::users;
 use super::report::{StatusUpdate, report};
@@ -24,6 +25,7 @@ use crate::apply::ApplyError;
 use crate::mesh::health::{Blocker, Health};
 use crate::mesh::object::{Component, ObjectKey};
 use crate::mesh::observed::ObservedObjects;
+use crate::mesh::owned_objects::lookalike_warning;
 use crate::mesh::peers::PeerSet;
 use crate::mesh::rollup::ReconcileOutcome;
 use crate::mesh::tags::{TagOwnership, awaited_tags};
@@ -31,6 +33,7 @@ use crate::mesh::text::abbreviate;
 use crate::mesh::uninstall::Removal;
 use crate::mesh::uninstall::{Teardown, next};
 use crate::proxies::MeshUsage;
+use crate::runtime::requests::within_deadline;
 
 /// The most concurrent requests.
 const CONCURRENCY: usize = 8;
@@ -73,11 +76,8 @@ pub async fn finalize(installation: &MeshInstallation, context: &Context) -> Res
     if !installation.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
         return Ok(Finalized::Step(Action::await_change()));
     }
-    let name = installation.name_any();
-    let uid = installation.uid().unwrap_or_default();
-    let mut live = context.inventory.snapshot(&name, &[]);
-    live.retain(|_, live| live.ownership.uid.as_deref().is_none_or(|owner| owner == uid));
-    drop_cluster_scoped(context, &mut live);
+    let peer_set = peer_set(installation, context);
+    let live = live_objects(installation, context, &peer_set).await?;
     if context.cache.is_new_generation(installation) {
         requeue_peers(installation, context);
     }
@@ -85,7 +85,6 @@ pub async fn finalize(installation: &MeshInstallation, context: &Context) -> Res
         return orphan(installation, context, &live).await.map(Finalized::Step);
     }
     let started = live.is_empty() || has_started(installation);
-    let peer_set = peer_set(installation, context);
     if !started {
         if let Some(hold) = hold(installation, context, &live, &peer_set).await? {
             return Ok(Finalized::Waits(hold));
@@ -93,6 +92,24 @@ pub async fn finalize(installation: &MeshInstallation, context: &Context) -> Res
         return record_start(installation, context).await.map(Finalized::Step);
     }
     uninstall(installation, context, live, &peer_set).await.map(Finalized::Step)
+}
+
+/// The installation's objects. Once no other than shared ones are left in the cache, which may lag behind, they are read
+/// from the API server: CRDs are deleted and the finalizer is removed only then.
+async fn live_objects(
+    installation: &MeshInstallation,
+    context: &Context,
+    peer_set: &PeerSet,
+) -> Result<ObservedObjects, ReconcileError> {
+    let name = installation.name_any();
+    let owned = context.inventory.owned(&name);
+    let mut live = context.inventory.snapshot(&name, &[]);
+    live.retain(|_, live| owned.is_marked(&live.ownership));
+    drop_cluster_scoped(context, &mut live);
+    if live.iter().any(|(key, live)| !key.kind.shared() && !peer_set.is_needed_by_peer(key, live)) {
+        return Ok(live);
+    }
+    remaining_objects(context, installation).await
 }
 
 /// Whether the uninstall of the MeshInstallation with this UID has started; afterwards drift is not reverted. A value
@@ -105,7 +122,7 @@ async fn record_start(installation: &MeshInstallation, context: &Context) -> Res
     let (name, uid) = (installation.name_any(), installation.uid());
     let patch = json!({"metadata": {"uid": uid, "annotations": {UNINSTALL_STARTED: uid}}});
     let api: Api<MeshInstallation> = Api::all(context.clients.requests.clone());
-    match api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+    match within_deadline(api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch))).await {
         // The change of the annotation requeues.
         Ok(_) => Ok(Action::requeue(RECHECK)),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Action::await_change()),
@@ -144,11 +161,17 @@ async fn hold(
         return Ok(None);
     }
     let tags: Vec<String> = moving.into_iter().collect();
-    let message = format!(
-        "waiting for another installation to take over the tags {}. The uninstall continues once its webhooks serve \
-         them, or immediately with spec.deletion.whileInUse: Proceed",
-        tags.join(", ")
-    );
+    let next = match peer_set.unreadable().next() {
+        Some(peer) => format!(
+            "MeshInstallation {} can't be read and may list them: correct its spec, or set spec.deletion.whileInUse to \
+             Proceed",
+            peer.name
+        ),
+        None => "The uninstall continues once its webhooks serve them, or immediately with spec.deletion.whileInUse: \
+                 Proceed"
+            .to_owned(),
+    };
+    let message = format!("waiting for another installation to take over the tags {}. {next}", abbreviate(&tags));
     Ok(Some(UninstallHold {
         blocker: Blocker { reason: Reason::Uninstalling, message },
         in_use: None,
@@ -167,21 +190,21 @@ async fn uninstall(
     let alone = peer_set.remaining().next().is_none();
     let delete_crds = installation.spec.deletion.crds == CrdPolicy::Delete && alone;
     if let Some(blocker) = blocking_webhooks(context, &live).await? {
-        let update = report_uninstall(installation, context, blocker).await?;
+        let update = report_uninstall(installation, context, blocker).await;
         return Ok(update.requeue(RECHECK));
     }
     match next(&live, delete_crds) {
         Teardown::Delete(removals) => {
             info!(installation = installation.name_any(), objects = removals.len(), "deleting");
             let blocker = Blocker { reason: Reason::Uninstalling, message: "the mesh is being removed".into() };
-            report_uninstall(installation, context, blocker).await?;
+            report_uninstall(installation, context, blocker).await;
             delete_all(context, removals).await?;
             Ok(Action::requeue(RECHECK))
         }
         Teardown::Wait(keys) => {
             let message = format!("the mesh is being removed. Waiting for the deletion of {}", abbreviate(&keys));
             let blocker = Blocker { reason: Reason::Uninstalling, message };
-            Ok(report_uninstall(installation, context, blocker).await?.requeue(RECHECK))
+            Ok(report_uninstall(installation, context, blocker).await.requeue(RECHECK))
         }
         Teardown::Release(keys) => {
             release_all(context, keys).await?;
@@ -189,6 +212,17 @@ async fn uninstall(
         }
         Teardown::Done => complete(installation, context, Reason::Uninstalled).await,
     }
+}
+
+/// Why CRDs are kept although `spec.deletion.crds` is Delete.
+fn kept_crds(peer_set: &PeerSet) -> Option<String> {
+    let name = &peer_set.remaining().next()?.name;
+    let needs = if peer_set.unreadable().any(|peer| peer.name == *name) {
+        "can't be read and may need them"
+    } else {
+        "needs them"
+    };
+    Some(format!("; Istio's CRDs are kept, since installation {name} {needs}"))
 }
 
 /// Describes the pods that block the uninstall.
@@ -203,11 +237,7 @@ fn pods_in_use(users: MeshUsage) -> String {
 }
 
 /// Reports an uninstall that has started.
-async fn report_uninstall(
-    installation: &MeshInstallation,
-    context: &Context,
-    blocker: Blocker,
-) -> Result<StatusUpdate, ReconcileError> {
+async fn report_uninstall(installation: &MeshInstallation, context: &Context, blocker: Blocker) -> StatusUpdate {
     report(context, installation, ReconcileOutcome::Uninstalling { blocker, in_use: None, running: None }, None).await
 }
 
@@ -246,29 +276,20 @@ async fn complete(
     reason: Reason,
 ) -> Result<Action, ReconcileError> {
     let name = installation.name_any();
-    let uid = installation.uid().unwrap_or_default();
-    // The finalizer is removed only on a fresh read: the watches may not have seen all objects yet.
-    let left = context.reader.own_workloads(&name, &uid).await.map_err(ReconcileError::Object)?;
-    if let Some(first) = left.first() {
-        warn!(installation = name, object = %first, "the watches lag behind; the mesh still has workloads");
-        return Ok(Action::requeue(RECHECK));
-    }
     context.revision_history.erase(&name).await.map_err(ReconcileError::RevisionHistory)?;
     let peer_set = peer_set(installation, context);
     let note = match reason {
         Reason::Uninstalled => {
             // In a namespace with a peer's control plane, istiod's Secrets and ConfigMaps belong to the peer.
-            let shared = peer_set.remaining().any(|peer| peer.namespace == installation.spec.namespace);
+            let shared = peer_set.is_namespace_of_peer(&installation.spec.namespace);
             let left = if shared { Vec::new() } else { context.reader.leftovers(&installation.spec.namespace).await };
             let left = if left.is_empty() { "nothing".to_owned() } else { left.join(", ") };
-            let kept = match peer_set.remaining().next() {
-                Some(peer) if installation.spec.deletion.crds == CrdPolicy::Delete => {
-                    format!("; Istio's CRDs are kept, since installation {} needs them", peer.name)
-                }
-                _ => String::new(),
-            };
+            let kept = if installation.spec.deletion.crds == CrdPolicy::Delete { kept_crds(&peer_set) } else { None };
+            let kept = kept.unwrap_or_default();
             let external = remaining_cluster_scoped(context, &name);
-            format!("the mesh is uninstalled; istiod left behind: {left}{kept}{external}")
+            let lookalikes = lookalike_warning(&name, &context.inventory.lookalikes(&name));
+            let lookalikes = lookalikes.map(|warning| format!("; {warning}")).unwrap_or_default();
+            format!("the mesh is uninstalled; istiod left behind: {left}{kept}{external}{lookalikes}")
         }
         _ => "the mesh keeps running without an operator".to_owned(),
     };
@@ -277,12 +298,13 @@ async fn complete(
     requeue_peers(installation, context);
     context.cache.forget(&name);
     context.releases.forget(&name);
-    context.proxies.set_message(&name, None);
+    context.proxies.forget(&name);
     context.injection_checker.forget(&name);
+    context.inventory.disown(&name);
     let finalizers: Vec<&String> = installation.finalizers().iter().filter(|f| *f != FINALIZER).collect();
     let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": installation.resource_version()}});
     let api: Api<MeshInstallation> = Api::all(context.clients.requests.clone());
-    match api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+    match within_deadline(api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch))).await {
         Ok(_) => Ok(Action::await_change()),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Action::await_change()),
         Err(source) => Err(ReconcileError::Finalizer { name, source: Box::new(source) }),

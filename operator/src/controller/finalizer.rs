@@ -8,6 +8,7 @@ use tracing::debug;
 
 use super::context::{Context, FINALIZER};
 use super::error::ReconcileError;
+use crate::runtime::requests::within_deadline;
 
 /// Adds the operator's finalizer unless it is present.
 pub async fn ensure_finalizer(installation: &MeshInstallation, context: &Context) -> Result<(), ReconcileError> {
@@ -21,7 +22,7 @@ pub async fn ensure_finalizer(installation: &MeshInstallation, context: &Context
     // The resourceVersion makes a concurrent change of the finalizers a conflict instead of overwriting it.
     let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": installation.resource_version()}});
     let api: Api<MeshInstallation> = Api::all(context.clients.requests.clone());
-    api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
+    within_deadline(api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)))
         .await
         .map(drop)
         .map_err(|source| ReconcileError::Finalizer { name, source: Box::new(source) })

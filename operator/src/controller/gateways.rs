@@ -8,6 +8,7 @@ use crate::apply::{GatewayPodsError, selector};
 use crate::mesh::health::{Health, Injection};
 use crate::mesh::injection_check::InjectionOutcome;
 use crate::mesh::kind::Kind;
+use crate::mesh::namespace_rules::ObstacleCause;
 use crate::mesh::object::{Component, DesiredObject};
 use crate::mesh::observed::{ObjectState, ObservedObjects};
 
@@ -29,7 +30,11 @@ pub async fn replace_uninjected(
             live.get(&desired.key).map(|live| &live.state),
             Some(ObjectState::Workload(workload)) if workload.observed && !workload.rolled_out() && workload.total > 0
         );
-        if !stuck {
+        // Replacements would not be injected either. Health reports the label, whose removal triggers a reconcile.
+        let is_excluded = health.obstacles.iter().any(|obstacle| {
+            obstacle.component == desired.component && matches!(obstacle.cause, ObstacleCause::NotInjected(_))
+        });
+        if !stuck || is_excluded {
             context.cache.forget_replacement(installation, gateway);
             continue;
         }
@@ -58,8 +63,8 @@ async fn replace(
     }
     if !context.cache.begin_replacement(installation, gateway) {
         return Ok(Some(format!(
-            "{} pods have no proxy, although the injection check succeeds. Check whether namespace {namespace} is \
-             labelled istio-injection=disabled, or whether the webhook's namespaceSelector excludes it",
+            "{} pods in namespace {namespace} have no proxy, although the injection check succeeds. Check whether a \
+             selector of the injection webhook or spec.injector.neverInjectSelector excludes them",
             uninjected.len()
         )));
     }

@@ -10,6 +10,7 @@ use super::context::Context;
 use super::resolved_revision::ResolvedRevision;
 use crate::mesh::health::{Injection, min_replicas};
 use crate::mesh::injection_check::{InjectionOutcome, injection_check_pods};
+use crate::mesh::loaded_configuration::{ExpectedConfiguration, is_written};
 use crate::mesh::object::{Component, DesiredObject, short_hash};
 use crate::mesh::observed::{ObjectState, ObservedObjects};
 use crate::mesh::proxy_inputs::is_expected_image;
@@ -27,7 +28,12 @@ pub fn injection(
 ) -> (Injection, Duration) {
     // Injection depends on the webhooks even if the operator does not manage them.
     let desired = [desired, &accepted.external].concat();
-    let Some(inputs) = injection_inputs(&desired, live) else { return (Injection::Pending, RESYNC) };
+    let Some(mut inputs) = injection_inputs(&desired, live) else { return (Injection::Pending, RESYNC) };
+    let is_written = is_written(&accepted.validated, &desired, live);
+    if is_written {
+        // A check from before says nothing about what istiod has loaded.
+        inputs.push_str("-written");
+    }
     let injector = injector(&desired);
     let is_expected = |image: &str| injector.as_ref().is_none_or(|injector| is_expected_image(injector, image));
     let (check, again) = context.injection_checker.consult(
@@ -35,6 +41,7 @@ pub fn injection(
         injection_check_pods(&accepted.validated, &desired, live),
         &inputs,
         is_expected,
+        || is_written.then(|| ExpectedConfiguration::new(&accepted.validated, &desired)).flatten(),
     );
     match check {
         // A check of older webhooks or configuration says nothing about the current ones.
@@ -99,6 +106,29 @@ mod tests {
     fn object(value: Value) -> Arc<DesiredObject> {
         let owner = Owner { installation: "mesh".into(), uid: "u".into(), release: semver::Version::new(1, 32, 0) };
         Arc::new(DesiredObject::from_rendered(value, &Component::Istiod, &owner, "istio-system").unwrap())
+    }
+
+    #[test]
+    fn replaced_istiod_is_checked_again() {
+        let deployment = |since: &str| {
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "istiod"},
+                "spec": {"replicas": 1},
+                "status": {"observedGeneration": 0, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1,
+                    "conditions": [{"type": "Available", "status": "True", "lastTransitionTime": since}]}})
+        };
+        let istiod = object(deployment("2026-11-21T04:00:00Z"));
+        let inputs = |since: &str| {
+            let observed = ObservedObject::of(istiod.key.kind, &deployment(since), None, None);
+            injection_inputs(std::slice::from_ref(&istiod), &ObservedObjects::from([(istiod.key.clone(), observed)]))
+        };
+        let first = inputs("2026-11-21T04:00:00Z");
+        assert!(first.is_some());
+        assert_eq!(inputs("2026-11-21T04:00:00Z"), first);
+        assert_ne!(
+            inputs("2026-11-21T05:00:00Z"),
+            first,
+            "a failed check of the former pod says nothing about this one"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod backoff;
 mod cache;
 mod cluster_scoped;
 mod context;
+mod dry_run_cache;
 mod error;
 mod events;
 mod finalize;
@@ -15,6 +16,8 @@ mod node_ports;
 mod observed_cluster;
 mod options;
 mod outcome;
+mod oversized_objects;
+mod owned_objects;
 mod peers;
 mod plan_conflicts;
 mod preflight;
@@ -25,9 +28,13 @@ mod releases;
 mod report;
 mod resolve;
 mod resolved_revision;
+mod rollout_causes;
 mod rollout_target;
+mod status_write;
 mod transition;
 mod unreadable;
+mod unrendered;
+mod unwritten_status;
 mod write_throttle;
 
 use std::sync::Arc;
@@ -39,12 +46,12 @@ use kube::api::Api;
 use kube::core::DeserializeGuard;
 use kube_runtime::controller::{Config, Controller, Error};
 use kube_runtime::reflector::{ObjectRef, Store};
-use kube_runtime::watcher;
 use meshwright_api::MeshInstallation;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::apply::Changes;
+use crate::runtime::watch_activity::watch_config;
 
 pub use cache::ReconcileCache;
 pub use context::{Context, FINALIZER, by_precedence};
@@ -53,6 +60,7 @@ pub use events::EventSink;
 pub use node_ports::usual_range;
 pub use observed_cluster::{ObservedCluster, check_upgrade, resolve_observed, resolve_observed_record};
 pub use options::OperatorOptions;
+pub use oversized_objects::report_oversized;
 pub use plan_conflicts::{SELECTOR_REMEDY, describe_change, release_mismatch, selector_conflict};
 pub use preflight::no_rollback;
 pub use releases::{PrepareReleaseStoreError, ReleaseStore};
@@ -69,7 +77,7 @@ const CONCURRENCY: u16 = 2;
 pub async fn run(mut context: Context, changed: Changes, token: CancellationToken) {
     let api: Api<Watched> = Api::all(context.clients.watches.clone());
     let triggers = changed.stream().map(|name| ObjectRef::<Watched>::new_with(&name, ()));
-    let controller = Controller::new(api, watcher::Config::default())
+    let controller = Controller::new(api, watch_config())
         .with_config(Config::default().concurrency(CONCURRENCY))
         .reconcile_on(triggers)
         .graceful_shutdown_on(token.cancelled_owned());

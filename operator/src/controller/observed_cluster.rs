@@ -7,7 +7,7 @@ use semver::Version;
 use super::node_ports::pins;
 use super::resolve::{
     DraftInputs, RevisionChoice, build, check_configuration, check_images, check_proxy_policy, check_upgrade_path,
-    inputs, is_same_control_plane, release, release_of,
+    defaults_of, inputs, is_same_control_plane, kubernetes_of, release, release_of,
 };
 use super::resolved_revision::ResolvedRevision;
 use crate::catalog::Catalog;
@@ -15,6 +15,7 @@ use crate::mesh::health::Blocker;
 use crate::mesh::revision::{ResolvedInputs, RevisionRecord, mesh_fields};
 use crate::nodeports::{RangeDiscovery, UsedPort, blocker, port_requests};
 use crate::platform::{DetectedPlatform, Platform, Platforms};
+use crate::proxies::ServingProxies;
 
 /// The inputs of a resolution besides the spec.
 #[derive(Debug)]
@@ -35,8 +36,8 @@ pub struct ObservedCluster<'a> {
     pub records: &'a [RevisionRecord],
     /// The release of the active control plane.
     pub running: Option<Version>,
-    /// Versions of running proxies, as far as known.
-    pub proxies: Vec<String>,
+    /// Proxies of serving pods, as far as known.
+    pub proxies: Vec<ServingProxies>,
 }
 
 /// Resolves a spec in the same steps as [`super::resolve::resolve`], except for [`check_upgrade`]. The owner's UID is
@@ -66,10 +67,12 @@ pub fn resolve_observed(
             pins(&spec, known, node_ports, held, &wanted, &previous).map_err(|refused| blocker(&refused))?
         }
     };
-    let draft = DraftInputs { spec, platform, node_ports: pins, revision: None };
+    let defaults = defaults_of(installation, existing, records, release);
+    let kubernetes = kubernetes_of(existing, capabilities.kube_version.clone());
+    let draft = DraftInputs { spec, platform, node_ports: pins, revision: None, kubernetes, defaults };
     let render = |draft: DraftInputs| {
-        let (inputs, owner) = inputs(installation, draft, release, capabilities);
-        build(inputs, owner, release, platforms, capabilities)
+        let (inputs, owner) = inputs(installation, draft, release);
+        build(inputs, owner, release, platforms)
     };
     let revision = match RevisionChoice::of(records, &draft, release) {
         RevisionChoice::Known(revision) => revision,
@@ -102,10 +105,10 @@ pub fn resolve_observed_record(
     installation: &MeshInstallation,
     record: &RevisionRecord,
 ) -> Result<ResolvedRevision, Blocker> {
-    let ObservedCluster { catalog, platforms, capabilities, .. } = observed;
+    let ObservedCluster { catalog, platforms, .. } = observed;
     let release = release_of(catalog, record)?;
-    let ResolvedInputs { spec, platform, node_ports, revision, .. } = record.inputs.clone();
-    let draft = DraftInputs { spec, platform, node_ports, revision };
-    let (inputs, owner) = inputs(installation, draft, release, capabilities);
-    build(inputs, owner, release, platforms, capabilities)
+    let ResolvedInputs { spec, platform, node_ports, revision, kubernetes, defaults, .. } = record.inputs.clone();
+    let draft = DraftInputs { spec, platform, node_ports, revision, kubernetes, defaults };
+    let (inputs, owner) = inputs(installation, draft, release);
+    build(inputs, owner, release, platforms)
 }

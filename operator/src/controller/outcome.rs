@@ -11,8 +11,9 @@ use super::context::Context;
 use super::error::ReconcileError;
 use super::releases::is_transient;
 use super::report::report;
+use super::unrendered::measure_unrendered;
 use crate::apply::ErrorClass;
-use crate::mesh::health::{Blocker, Health};
+use crate::mesh::health::Blocker;
 use crate::mesh::rollup::ReconcileOutcome;
 use crate::runtime::metrics::ReconcileResult;
 
@@ -32,19 +33,18 @@ pub const fn result_of_class(class: ErrorClass) -> ReconcileResult {
     }
 }
 
-/// Reports a spec that cannot be reconciled until a user changes it or its dependencies.
-pub async fn report_stalled(
-    installation: &MeshInstallation,
-    context: &Context,
-    blocker: Blocker,
-    running: Option<&Health>,
-) -> Reconciled {
+/// Reports a spec that cannot be reconciled until a user changes it or its dependencies, with the health of the mesh as
+/// far as live objects show it.
+pub async fn report_stalled(installation: &MeshInstallation, context: &Context, blocker: Blocker) -> Reconciled {
     let delay = requeue_after(blocker.reason);
-    let update = report(context, installation, ReconcileOutcome::Stalled { blocker, running }, None).await?;
+    let running = measure_unrendered(context, installation);
+    let outcome = ReconcileOutcome::Stalled { blocker, running: running.as_ref() };
+    let update = report(context, installation, outcome, None).await;
     Ok((ReconcileResult::Invalid, update.requeue(delay)))
 }
 
-/// Reports an error that is not the spec's fault, and retries with backoff.
+/// Reports an error that is not the spec's fault, with the health of the mesh as far as live objects show it, and
+/// retries with backoff.
 pub async fn report_blocked(
     installation: &MeshInstallation,
     context: &Context,
@@ -53,8 +53,9 @@ pub async fn report_blocked(
     class: ErrorClass,
 ) -> Reconciled {
     let reason = blocker.reason;
-    let update =
-        report(context, installation, ReconcileOutcome::Blocked { blocker, was_ready, running: None }, None).await?;
+    let running = measure_unrendered(context, installation);
+    let outcome = ReconcileOutcome::Blocked { blocker, was_ready, running: running.as_ref() };
+    let update = report(context, installation, outcome, None).await;
     let name = installation.name_any();
     // The registry poller has a backoff of its own.
     let delay = if is_transient(reason) {

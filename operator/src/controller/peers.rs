@@ -18,7 +18,8 @@ use crate::mesh::tags::{ObjectAssignment, TagOwnership, assign_objects};
 
 /// The installation among its peers.
 pub fn peer_set(installation: &MeshInstallation, context: &Context) -> PeerSet {
-    PeerSet::new(Peer::of(installation), context.installations().iter().map(Peer::of))
+    let readable = PeerSet::new(Peer::of(installation), context.installations().iter().map(Peer::of));
+    readable.with_unreadable(context.unreadable())
 }
 
 /// A conflict of the spec with a peer where both can run in the cluster.
@@ -33,7 +34,10 @@ pub fn split_shared_objects(
     installation: &MeshInstallation,
     accepted: &ResolvedRevision,
 ) -> Result<(ResolvedRevision, ObjectAssignment), ReconcileError> {
-    let live = context.inventory.snapshot(&installation.name_any(), &accepted.desired);
+    let name = installation.name_any();
+    // Also those that a peer writes at present.
+    context.inventory.add_rendered(&name, accepted.keys());
+    let live = context.inventory.snapshot(&name, &accepted.desired);
     // A MeshInstallation that is deleted is reconciled only while its uninstall waits.
     let waits = installation.metadata.deletion_timestamp.is_some();
     let peer_set = peer_set(installation, context).keeping_own_tags(waits);
@@ -44,10 +48,8 @@ pub fn split_shared_objects(
         && control_plane_is_available(&accepted.desired, &live);
     let assignment = assign_objects(&accepted.desired, &accepted.validated.owner, &live, tags, verified);
     let assignment = assignment.map_err(ReconcileError::AssignObjects)?;
-    let (inputs, validated) = (accepted.inputs.clone(), accepted.validated.clone());
     let (desired, external) = (assignment.own(), assignment.externally_managed());
-    let own = ResolvedRevision { inputs, validated, desired, external };
-    Ok((own, assignment))
+    Ok((ResolvedRevision { desired, external, ..accepted.clone() }, assignment))
 }
 
 /// Requeues all other MeshInstallations: after a spec change, and when a tag moves between installations.

@@ -19,6 +19,7 @@ const VALUE_LENGTH: usize = 80;
 #[must_use]
 pub fn plan_conflict(prepared: &Plan<Prepared>) -> Option<Blocker> {
     let (mut unmanaged, mut changes, mut immutable) = (Vec::new(), Vec::new(), Vec::new());
+    let mut creations = Vec::new();
     for conflict in &prepared.conflicts {
         match conflict {
             PlanConflict::Unmanaged { key, installation: Some(installation) } => {
@@ -26,6 +27,7 @@ pub fn plan_conflict(prepared: &Plan<Prepared>) -> Option<Blocker> {
             }
             PlanConflict::Unmanaged { key, installation: None } => unmanaged.push(key.to_string()),
             PlanConflict::Adoption { key, changes: of } => changes.extend(of.iter().map(|change| (key, change))),
+            PlanConflict::Creation(key) => creations.push(format!("{key} (it would be created)")),
             PlanConflict::Release { key, release } => immutable.push(release_mismatch(key, &release.to_string())),
             PlanConflict::Selector { key, changes: of } => immutable.push(selector_conflict(key, of)),
             PlanConflict::NamespaceTerminating(_) => {}
@@ -33,7 +35,8 @@ pub fn plan_conflict(prepared: &Plan<Prepared>) -> Option<Blocker> {
     }
     // Changes that replace pods come first.
     changes.sort_by_key(|(_, change)| !is_within(&change.path, POD_TEMPLATE));
-    let changes: Vec<String> = changes.into_iter().map(|(key, change)| describe_change(key, change)).collect();
+    let changes = changes.into_iter().map(|(key, change)| describe_change(key, change));
+    let changes: Vec<String> = changes.chain(creations).collect();
     let (reason, message) = match (unmanaged.as_slice(), immutable.as_slice(), changes.as_slice()) {
         ([], [], []) => return None,
         ([], [], _) => {

@@ -5,27 +5,30 @@ use std::sync::Arc;
 use kube::ResourceExt as _;
 use meshwright_api::conditions::Reason;
 use meshwright_api::{MeshInstallation, OnFailure};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::cluster_scoped::check_cluster_scoped;
 use super::context::Context;
 use super::plan_conflicts::plan_conflict;
 use super::releases::is_transient;
-use super::resolve::resolve_record;
+use super::resolve::resolve_record_from_catalog;
 use super::resolved_revision::ResolvedRevision;
 use super::rollout_target::{RolloutTarget, last_known_good};
-use crate::apply::ErrorClass;
+use crate::apply;
+use crate::mesh::dry_run::{self, DryRunSelection};
 use crate::mesh::health::Blocker;
 use crate::mesh::object::{Component, DesiredObject};
 use crate::mesh::observed::{ObjectState, ObservedObject, ObservedObjects};
-use crate::mesh::plan::plan;
+use crate::mesh::plan::{Plan, Prepared, plan};
 use crate::mesh::rbac::{RequiredPermissions, sentence};
 use crate::mesh::revision::RevisionRecord;
-use crate::mesh::rollup::{blocker_of, reason_of};
+use crate::mesh::rollup::blocker_of;
 use crate::runtime::requests::api_error_message;
 
-/// Checks whether a revision can be rolled out. A revision whose rollout has started is not checked again; a first one
-/// only for permissions and cluster-scoped resources.
+/// After this many incomplete dry runs in a row, a rollout starts without: writes are retried anyway.
+const MAX_INCOMPLETE: u32 = 3;
+
+/// Checks whether a revision can be rolled out. A revision whose rollout has started is not checked again.
 pub async fn preflight(
     context: &Context,
     installation: &MeshInstallation,
@@ -35,25 +38,42 @@ pub async fn preflight(
     let name = installation.name_any();
     let record = accepted.inputs.revision_name(&name);
     if records.last().is_some_and(|last| last.name == record) {
+        context.cache.forget_dry_runs(&name);
         return Ok(());
     }
     let active = RolloutTarget::of(records).map(|target| target.target());
     check_cluster_scoped(context, installation, active, accepted).await?;
-    check_permissions(context, &name, accepted).await?;
-    let Some(active) = active else { return Ok(()) };
-    let same_release =
-        active.inputs.version == accepted.inputs.version && active.inputs.charts == accepted.inputs.charts;
-    if !same_release {
-        check_rollback(context, installation, records, accepted).await?;
+    let is_same_release = |active: &RevisionRecord| {
+        active.inputs.version == accepted.inputs.version && active.inputs.charts == accepted.inputs.charts
+    };
+    let permissions = check_permissions(context, &name, accepted);
+    let read = context.reader.complete(&name, &accepted.desired);
+    let read = if let Some(active) = active {
+        permissions.await?;
+        if !is_same_release(active) {
+            check_rollback(context, installation, records, accepted).await?;
+        }
+        read.await
+    } else {
+        // Objects that are compared with the desired state now are not read again in this reconcile.
+        context.inventory.expect(&name, &accepted.all());
+        let (permissions, read) = tokio::join!(permissions, read);
+        permissions?;
+        read
+    };
+    match read {
+        Err(error) if active.is_some() => return Err(blocker_of(&error)),
+        // The reconcile of a first revision reports errors and conflicts itself, with the objects that exist.
+        Err(_) => return Ok(()),
+        Ok(()) => {}
     }
-    context.reader.complete(&name, &accepted.desired).await.map_err(|error| blocker_of(&error))?;
     let live = context.inventory.snapshot(&name, &accepted.desired);
     let (owner, adoption) = (&accepted.validated.owner, installation.spec.adoption);
     let prepared = plan(&accepted.desired, &live, owner, &context.existing(), true, adoption);
-    if let Some(blocker) = plan_conflict(&prepared) {
-        return Err(blocker);
+    if !prepared.conflicts.is_empty() {
+        return active.and_then(|_| plan_conflict(&prepared)).map_or(Ok(()), Err);
     }
-    dry_run(context, accepted, &live).await
+    dry_run(context, &name, accepted, &prepared, &live).await
 }
 
 /// Checks the operator's permissions for all pending writes.
@@ -106,7 +126,8 @@ async fn check_rollback(
         return Ok(());
     }
     let Some(good) = last_known_good(records) else { return Ok(()) };
-    match resolve_record(context, installation, good).await {
+    // A cached render would not survive a restart of the operator.
+    match resolve_record_from_catalog(context, installation, good).await {
         Ok(_) => Ok(()),
         Err(error) if is_transient(error.reason) => Err(error),
         Err(error) => Err(no_rollback(good, &error)),
@@ -127,23 +148,33 @@ pub fn no_rollback(good: &RevisionRecord, error: &Blocker) -> Blocker {
 
 /// Sends all changed objects in a dry run, so that a rejection by API server, admission policies or RBAC is known
 /// before the rollout starts. It also finds CRDs that drop a stored version.
-async fn dry_run(context: &Context, accepted: &ResolvedRevision, live: &ObservedObjects) -> Result<(), Blocker> {
-    // Adoption compares unmanaged objects itself, and says how to resolve the differences.
-    let is_unmanaged =
-        |desired: &DesiredObject| live.get(&desired.key).is_some_and(|live| live.ownership.installation.is_none());
-    let changed = without_add_ons(accepted).filter(|desired| is_to_be_written(desired, live) && !is_unmanaged(desired));
-    let rejected = context.applier.dry_run(changed.cloned().collect()).await;
-    let Some(first) = rejected.iter().find(|error| {
-        // Node ports are assigned and freed during the rollout, which a dry run doesn't see.
-        matches!(error.class(), ErrorClass::Forbidden | ErrorClass::Invalid) && error.port_rejection().is_none()
-    }) else {
-        return Ok(());
-    };
-    let more = if rejected.len() > 1 { format!(" (and {} more)", rejected.len() - 1) } else { String::new() };
-    let message = format!("a dry run of {} was rejected. Nothing was written: {first}{more}", accepted.inputs.version);
-    let reason = match first.class() {
-        ErrorClass::Forbidden => Reason::Forbidden,
-        class => reason_of(class),
-    };
-    Err(Blocker { reason, message })
+async fn dry_run(
+    context: &Context,
+    name: &str,
+    accepted: &ResolvedRevision,
+    prepared: &Plan<Prepared>,
+    live: &ObservedObjects,
+) -> Result<(), Blocker> {
+    let version = &accepted.inputs.version;
+    let DryRunSelection { requests, not_checked } = DryRunSelection::of(prepared, live);
+    let (due, mut rejections) = context.cache.due_dry_runs(name, requests);
+    let results = apply::dry_run(&context.clients.requests, due).await;
+    let incomplete = context.cache.store_dry_run(name, &results);
+    debug!(installation = name, ?not_checked, accepted = results.accepted.len(), "dry run");
+    rejections.extend(results.rejected.into_iter().map(|(_, rejection)| rejection));
+    rejections.sort_by(|a, b| a.key.cmp(&b.key));
+    if let Some(blocker) = dry_run::blocker(version, &rejections) {
+        return Err(blocker);
+    }
+    match results.failure {
+        Some(failure) if incomplete <= MAX_INCOMPLETE => {
+            let message = format!("a dry run of {version} was not completed and is repeated: {failure}");
+            Err(Blocker { reason: Reason::APIServerUnavailable, message })
+        }
+        Some(failure) => {
+            warn!(installation = name, failure, "starting the rollout without a complete dry run");
+            Ok(())
+        }
+        None => Ok(()),
+    }
 }

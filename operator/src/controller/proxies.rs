@@ -10,10 +10,13 @@ use meshwright_api::conditions::Reason;
 use tracing::warn;
 
 use super::context::Context;
+use super::resolved_revision::ResolvedRevision;
+use crate::mesh::injected_configuration::injected_configuration;
 use crate::proxies::{
-    MeshUsage, ProxyGroup, ProxyUpdateError, RestartPlan, RestartPolicy, count_usage, describe, is_outdated,
-    plan_restarts, version_or_unknown,
+    MeshUsage, ProxyGroup, ProxyTarget, ProxyUpdateError, RestartPlan, RestartPolicy, ServingProxies, count_usage,
+    describe, is_outdated, list, plan_restarts, version_or_unknown,
 };
+use crate::runtime::requests::api_error_message;
 
 /// Interval while workloads are being restarted or queued.
 const ACTIVE_RECHECK: Duration = Duration::from_secs(5);
@@ -66,6 +69,23 @@ pub async fn update(context: &Context, installation: &MeshInstallation, version:
     }
 }
 
+/// Sets the configuration that running proxies are compared with, once new pods get it. While another revision is rolled
+/// out, they may get either.
+pub fn compare_configuration(
+    context: &Context,
+    installation: &str,
+    accepted: &ResolvedRevision,
+    is_complete: bool,
+    is_ready: bool,
+) {
+    if !is_complete {
+        context.proxies.clear_configuration(installation);
+    } else if is_ready {
+        let hash = injected_configuration(&accepted.validated, &accepted.desired);
+        context.proxies.set_configuration(installation, accepted.validated.revision.label(), hash);
+    }
+}
+
 /// Clears the message in status: a mesh that is not Ready restarts nothing.
 pub fn suspend(context: &Context, installation: &MeshInstallation) {
     context.proxies.set_message(&installation.name_any(), None);
@@ -85,7 +105,8 @@ async fn restart(
         return Ok(RestartAttempt::WrongImage(image));
     }
     let candidates = context.restarts.candidates(version, groups).await?;
-    let plan = plan_restarts(now, policy, version, &candidates);
+    let target = ProxyTarget { version, since: rollout_start(installation) };
+    let plan = plan_restarts(now, policy, target, &candidates);
     for candidate in candidates.iter().filter(|candidate| plan.restart.contains(&candidate.workload.id)) {
         let id = &candidate.workload.id;
         if context.restarts.restart(&candidate.workload, version, now).await? {
@@ -96,6 +117,13 @@ async fn restart(
         }
     }
     Ok(RestartAttempt::Planned(plan))
+}
+
+/// When the rollout of the current spec started: the last upgrade, or the first install.
+fn rollout_start(installation: &MeshInstallation) -> Option<Timestamp> {
+    let upgrade = installation.status.as_ref().and_then(|status| status.upgrade.as_ref());
+    let created = installation.metadata.creation_timestamp.as_ref();
+    upgrade.map(|upgrade| upgrade.started_at.0).max(created.map(|created| created.0))
 }
 
 fn requeue_interval(plan: &RestartPlan, now: Timestamp) -> Duration {
@@ -123,6 +151,25 @@ pub async fn users(
     match context.proxies.count_users(revisions, &own) {
         Some(proxies) if proxies > 0 => Ok(MeshUsage { proxies, ambient: 0 }),
         _ => count_usage(&context.clients.requests, revisions, &own, ambient).await,
+    }
+}
+
+/// The proxies of serving pods, which delay an upgrade. While the watch doesn't know them, they are listed; without the
+/// permission they stay unknown.
+pub async fn serving_proxies(context: &Context, installation: &MeshInstallation) -> Vec<ServingProxies> {
+    let revisions = context.revision_names(installation);
+    if let Some(known) = context.proxies.serving(&revisions) {
+        return known;
+    }
+    match list(&context.clients.requests).await {
+        Ok(index) => index.serving(&revisions),
+        Err(error) => {
+            warn!(
+                error = api_error_message(&error),
+                "listing pods with a proxy failed; the upgrade doesn't wait for them"
+            );
+            Vec::new()
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use super::context::Context;
 use super::error::ReconcileError;
 use super::finalize::{Finalized, UninstallHold, finalize};
 use super::outcome::{Reconciled, SOON, report_blocked, report_stalled, result_of_class};
+use super::owned_objects::identify_objects;
 use super::peers::{peer_conflict, peer_set, requeue_peers, split_shared_objects};
 use super::preflight::preflight;
 use super::reconcile_target::{Attempt, reconcile_target};
@@ -25,19 +26,24 @@ use super::report::report;
 use super::resolve::{platform, resolve, resolve_record};
 use super::rollout_target::RolloutTarget;
 use super::unreadable::report_unreadable;
+use super::unrendered::measure_unrendered;
 use crate::apply::ErrorClass;
 use crate::mesh::health::Blocker;
 use crate::mesh::renamed_fields;
 use crate::mesh::revision::{RevisionRecord, RevisionVerdict};
 use crate::mesh::rollup::{ReconcileOutcome, reason_of};
+use crate::mesh::upgrade::has_ready_istiod;
 use crate::runtime::metrics::ReconcileResult;
 
+/// After this many failed reconciles in a row, an error that may pass is reported in status.
+const UNREPORTED_FAILURES: u32 = 2;
 /// Interval for an installation that waits for the deletion of a peer, which does not requeue it.
 const PEER_RECHECK: Duration = Duration::from_secs(10);
 
 /// Reconciles one MeshInstallation, and counts the result.
 pub async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let started = Instant::now();
+    let _running = context.changes.progress().reconcile();
     let installation = match &watched.0 {
         Ok(installation) => installation,
         Err(unreadable) => {
@@ -45,10 +51,16 @@ pub async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<A
             return Err(ReconcileError::Unreadable(ObjectRef::from_obj(watched.as_ref())));
         }
     };
+    let current = context.cache.unwritten.apply_to(installation);
+    let installation: &MeshInstallation = &current;
     // The future is large, and moving it would copy it on the stack.
     let reconciled = Box::pin(reconcile_once(installation, &context)).await;
     let result = match &reconciled {
-        Ok((result, _)) => *result,
+        // Metrics count a failed status write, which stops nothing else.
+        Ok((result, _)) => {
+            let class = context.cache.unwritten.error_class(&installation.name_any());
+            class.map_or(*result, result_of_class)
+        }
         Err(error) => result_of_class(error.class()),
     };
     context.metrics.count_reconcile(result, started.elapsed());
@@ -62,20 +74,21 @@ pub async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<A
     Ok(action)
 }
 
-/// Reports an error in status if a user has to act. Transient errors and failed status writes are only logged.
+/// Reports an error in status if a user has to act, or if it lasts. Others are only logged.
 async fn report_failure(installation: &MeshInstallation, context: &Context, error: &ReconcileError) {
-    if error.class() == ErrorClass::Transient || matches!(error, ReconcileError::Status { .. }) {
+    let may_pass = matches!(error.class(), ErrorClass::Transient | ErrorClass::Conflict);
+    if may_pass && context.cache.failures(&installation.name_any()) < UNREPORTED_FAILURES {
         return;
     }
     let blocker = Blocker { reason: reason_of(error.class()), message: error.to_string() };
+    let health = measure_unrendered(context, installation);
+    let running = health.as_ref();
     let outcome = if installation.metadata.deletion_timestamp.is_some() {
-        ReconcileOutcome::Uninstalling { blocker, in_use: None, running: None }
+        ReconcileOutcome::Uninstalling { blocker, in_use: None, running }
     } else {
-        ReconcileOutcome::Blocked { blocker, was_ready: false, running: None }
+        ReconcileOutcome::Blocked { blocker, was_ready: false, running }
     };
-    if let Err(error) = report(context, installation, outcome, None).await {
-        error!(installation = installation.name_any(), error = %error, "reporting an error in status failed");
-    }
+    report(context, installation, outcome, None).await;
 }
 
 /// Decides when a failed reconcile is retried.
@@ -100,10 +113,13 @@ async fn reconcile_once(installation: &MeshInstallation, context: &Context) -> R
         return Ok((ReconcileResult::Waiting, Action::requeue(SOON)));
     }
     if let Some(outcome) = watch_failure(context) {
-        report(context, installation, outcome, None).await?;
+        report(context, installation, outcome, None).await;
         let delay = backoff(ErrorClass::Transient, context.cache.count_failure(&name), &name);
         return Ok((ReconcileResult::Transient, Action::requeue(delay.min(Duration::from_secs(2)))));
     }
+    identify_objects(context, installation).await?;
+    // Upgrades need to know for how long istiod has been away when they start.
+    context.cache.istiod_away_for(&name, has_ready_istiod(&context.inventory.snapshot(&name, &[])));
     if installation.metadata.deletion_timestamp.is_some() {
         return match finalize(installation, context).await? {
             Finalized::Step(action) => Ok((ReconcileResult::Waiting, action)),
@@ -115,21 +131,24 @@ async fn reconcile_once(installation: &MeshInstallation, context: &Context) -> R
     }
     let peer_set = peer_set(installation, context);
     if let Some(blocker) = peer_set.duplicate_revision() {
-        let update = report(context, installation, ReconcileOutcome::Stalled { blocker, running: None }, None).await?;
+        let update = report(context, installation, ReconcileOutcome::Stalled { blocker, running: None }, None).await;
         return Ok((ReconcileResult::Invalid, update.requeue(PEER_RECHECK)));
     }
     let records = revision_records(installation, context).await?;
     let platform = match platform(context, installation, &records).await {
-        Ok(platform) => platform,
+        Ok(platform) => Ok(platform),
         Err(error) => {
             let blocker = Blocker { reason: reason_of(error.class()), message: error.to_string() };
-            return report_blocked(installation, context, blocker, false, error.class()).await;
+            if records.is_empty() {
+                return report_blocked(installation, context, blocker, false, error.class()).await;
+            }
+            Err(blocker)
         }
     };
     let blocker = renamed_fields_blocker(installation, &records).or_else(|| peer_conflict(&peer_set, context));
-    let resolved = match blocker {
-        Some(blocker) => Err(blocker),
-        None => resolve(context, installation, platform, &records).await,
+    let resolved = match (blocker, platform) {
+        (Some(blocker), _) | (None, Err(blocker)) => Err(blocker),
+        (None, Ok(platform)) => resolve(context, installation, platform, &records).await,
     };
     let resolved = match resolved {
         Ok(accepted) => {
@@ -166,7 +185,7 @@ async fn reconcile_once(installation: &MeshInstallation, context: &Context) -> R
         None if is_transient(blocker.reason) => {
             report_blocked(installation, context, blocker, false, ErrorClass::Transient).await?
         }
-        None => report_stalled(installation, context, blocker, None).await?,
+        None => report_stalled(installation, context, blocker).await?,
     };
     // The metric counts missing permissions regardless of what the last known good revision reports.
     Ok((if is_forbidden { ReconcileResult::Forbidden } else { result }, action))
@@ -212,7 +231,7 @@ async fn reconcile_last_known_good(
                 reason if is_transient(reason) => {
                     report_blocked(installation, context, blocker, was_ready, ErrorClass::Transient).await
                 }
-                _ => report_stalled(installation, context, blocker, None).await,
+                _ => report_stalled(installation, context, blocker).await,
             }
         }
     }
@@ -230,7 +249,8 @@ async fn retain(installation: &MeshInstallation, context: &Context, hold: Uninst
 /// Reports an uninstall that waits, where the mesh can't be reconciled meanwhile.
 async fn report_hold(installation: &MeshInstallation, context: &Context, hold: UninstallHold) -> Reconciled {
     let recheck = hold.recheck;
-    let update = report(context, installation, hold.outcome(None), None).await?;
+    let running = measure_unrendered(context, installation);
+    let update = report(context, installation, hold.outcome(running.as_ref()), None).await;
     Ok((ReconcileResult::Waiting, update.requeue(recheck)))
 }
 

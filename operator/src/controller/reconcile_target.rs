@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 use meshwright_api::MeshInstallation;
@@ -21,18 +21,22 @@ use super::gateways::replace_uninjected;
 use super::injection::injection;
 use super::node_ports::{add_gateway_addresses, note_rejections};
 use super::outcome::{self, Reconciled, SOON, result_of_class};
+use super::owned_objects::record_objects;
 use super::peers::{requeue_peers, warn_of_removed_tags};
 use super::plan_conflicts::{plan_conflict, report_adoption};
 use super::proxies;
-use super::report::{blocked, report, report_progress};
+use super::report::{StatusUpdate, blocked, publish_reverts, report, report_progress};
 use super::resolved_revision::ResolvedRevision;
+use super::rollout_causes::{add_rollout_causes, namespace_obstacle};
 use super::rollout_target::RolloutTarget;
 use super::transition::{Transition, UpgradeState, completed_rollback, transition};
+use super::unrendered::measure_unrendered;
 use crate::apply::{ApplyError, ErrorClass};
+use crate::mesh::external_ca;
 use crate::mesh::health::{Blocker, Health, Injection};
-use crate::mesh::kind::Kind;
 use crate::mesh::object::DesiredObject;
-use crate::mesh::observed::{ObjectState, ObservedObjects};
+use crate::mesh::observed::ObservedObjects;
+use crate::mesh::owned_objects::lookalike_warning;
 use crate::mesh::plan::{Applied, Plan, PlanConflict, Prepared, plan};
 use crate::mesh::pod_security::warnings;
 use crate::mesh::revision::{RevisionRecord, RevisionVerdict};
@@ -42,8 +46,6 @@ use crate::runtime::metrics::ReconcileResult;
 
 /// Interval during an upgrade, since pods that fail to start are not watched.
 const UPGRADE_POLL: Duration = Duration::from_secs(3);
-/// How long a workload has to be unavailable before its pods and Events are read: most pods start sooner.
-const EXPLAINED_AFTER: SignedDuration = SignedDuration::from_secs(10);
 /// Interval while a workload is unavailable, since pods that fail to start are not watched.
 const ROLLOUT_POLL: Duration = Duration::from_secs(10);
 /// Interval while a previous control plane is retained.
@@ -80,6 +82,21 @@ impl Attempt<'_> {
     fn is_deployed(&self) -> bool {
         let name = self.accepted.inputs.revision_name(&self.name());
         self.records.iter().any(|record| record.name == name && record.verdict == RevisionVerdict::Deployed)
+    }
+
+    /// Whether no other revision is marked as deployed, as one may be if only a part of the writes succeeded.
+    fn is_only_deployed(&self) -> bool {
+        let deployed = self.records.iter().filter(|record| record.verdict == RevisionVerdict::Deployed);
+        self.is_deployed() && deployed.count() == 1
+    }
+
+    /// Whether writes revert drift, since the rollout of the revision has ended.
+    fn reverts_drift(&self, state: Option<&UpgradeState>) -> bool {
+        match self.target {
+            Some(RolloutTarget::Halted(_)) => true,
+            Some(RolloutTarget::RollingBack { .. }) => false,
+            _ => self.is_deployed() && state.is_none_or(|state| state.current_step.is_none()),
+        }
     }
 
     /// The outcome to report regardless of the result of the reconcile.
@@ -134,14 +151,9 @@ pub async fn reconcile_target(attempt: Attempt<'_>) -> Reconciled {
         return report_conflict(&attempt, accepted, &live, &injection, &prepared, conflict).await;
     }
     ensure_finalizer(installation, context).await?;
-    if attempt.stall.is_none()
-        && attempt.hold.is_none()
-        && matches!(attempt.target, None | Some(RolloutTarget::Current(_)))
-    {
-        let uid = installation.uid().unwrap_or_default();
-        let inputs = &attempt.accepted.inputs;
-        context.revision_history.accept(&name, &uid, inputs).await.map_err(ReconcileError::RevisionHistory)?;
-    }
+    let is_current = matches!(attempt.target, None | Some(RolloutTarget::Current(_)));
+    let is_accepted = is_current && attempt.stall.is_none() && attempt.hold.is_none();
+    record_objects(context, installation, is_accepted.then_some(&attempt.accepted.inputs)).await?;
     let throttled = context.cache.throttle_conflicts(&mut prepared);
     let applied = context.applier.apply(&name, prepared).await;
     context.cache.record_writes(&applied);
@@ -158,8 +170,7 @@ fn staged(accepted: &ResolvedRevision, state: &UpgradeState) -> Option<ResolvedR
     let retained = state.retained.as_ref().map(|(_, desired)| desired);
     let desired =
         state.current_step.as_ref().map(|current_step| &current_step.desired).or(retained).filter(|_| !state.forced)?;
-    let ResolvedRevision { inputs, validated, external, .. } = accepted.clone();
-    Some(ResolvedRevision { inputs, validated, external, desired: desired.clone() })
+    Some(ResolvedRevision { desired: desired.clone(), ..accepted.clone() })
 }
 
 /// The objects that decide about health: those of the revision, without retained ones of another.
@@ -206,6 +217,10 @@ async fn diagnose(attempt: &Attempt<'_>, transition: &Transition, state: &Upgrad
     if current_step.blocker.reason != Reason::WaitingForRollout {
         return None;
     }
+    let obstacle = namespace_obstacle(attempt.context, &attempt.name(), attempt.accepted, &current_step.step);
+    if obstacle.is_some() {
+        return obstacle;
+    }
     let since = state.step_started_at(attempt.installation);
     for workload in transition.rolled_out_by(current_step) {
         if let Some(cause) = attempt.context.pod_diagnostics.of(&workload, since).await {
@@ -213,30 +228,6 @@ async fn diagnose(attempt: &Attempt<'_>, transition: &Transition, state: &Upgrad
         }
     }
     None
-}
-
-/// Adds why its pods don't start to the message of each workload that has not been available for a while. Upgrade steps
-/// have messages of their own.
-async fn explain_rollouts(
-    attempt: &Attempt<'_>,
-    measured: &[Arc<DesiredObject>],
-    live: &ObservedObjects,
-    health: &mut Health,
-) {
-    let now = Timestamp::now();
-    for blocker in health.blockers.iter_mut().filter(|blocker| blocker.reason == Reason::WaitingForRollout) {
-        let workload = measured.iter().find(|desired| {
-            desired.key.kind == Kind::Deployment && blocker.message.starts_with(&format!("{}: ", desired.key.name))
-        });
-        let Some(workload) = workload else { continue };
-        let Some(ObjectState::Workload(status)) = live.get(&workload.key).map(|live| &live.state) else { continue };
-        let Some(since) = status.unavailable_since.filter(|since| now.duration_since(*since) >= EXPLAINED_AFTER) else {
-            continue;
-        };
-        if let Some(cause) = attempt.context.pod_diagnostics.of(workload, Some(since)).await {
-            blocker.message = format!("{}; {cause}", blocker.message);
-        }
-    }
 }
 
 /// Measures health after the writes, reports status, updates the revision history and requeues.
@@ -257,13 +248,15 @@ async fn finish(
     let mut health = measure_health(accepted, &all, &live, &injection);
     health.retiring = state.as_ref().and_then(|state| state.retained.as_ref().map(|(revision, _)| revision.clone()));
     replace_uninjected(context, &name, accepted, &live, &injection, &mut health).await;
-    if state.as_ref().is_none_or(|state| state.current_step.is_none()) {
-        explain_rollouts(&attempt, &measured, &live, &mut health).await;
-    }
+    let has_step = state.as_ref().is_some_and(|state| state.current_step.is_some());
+    add_rollout_causes(context, &name, &measured, &live, has_step, &mut health).await;
     health.blockers.extend(context.cache.drift_loop(&accepted.desired));
     applied.failed_add_ons().for_each(|(add_on, error)| health.add_add_on_failure(add_on, &error.to_string()));
     let namespaces = context.detector.restricted_namespaces(is_deployed).await;
-    health.warnings = namespaces.map(|namespaces| warnings(&accepted.validated, &namespaces));
+    let gateway_api = context.gateway_api.warning(&accepted.inputs.version);
+    let lookalikes = lookalike_warning(&name, &context.inventory.lookalikes(&name));
+    let others = health.obstacle_warnings().chain(gateway_api).chain(lookalikes).collect::<Vec<_>>();
+    health.warnings = namespaces.map(|found| warnings(&accepted.validated, &found).into_iter().chain(others).collect());
     add_gateway_addresses(context, &mut health, &live).await;
     let class = applied.state.failures.iter().map(ApplyError::class).next();
     for error in &applied.state.failures {
@@ -277,12 +270,16 @@ async fn finish(
     let has_pending_writes = !attempt.plan(accepted, &own_objects, true).is_settled();
     let resync = resync(&attempt, &health, state.as_ref());
     let ca = certificate_authority(&attempt, accepted, &health).await;
-    let update = report_status(&attempt, applied, &health, transition, state.as_ref(), ca).await?;
+    if attempt.reverts_drift(state.as_ref()) {
+        publish_reverts(context, attempt.installation, applied);
+    }
     let is_complete = state.as_ref().is_none_or(|state| state.current_step.is_none());
+    proxies::compare_configuration(context, &name, accepted, is_complete, health.is_ready());
+    let update = report_status(&attempt, applied, &health, transition, state.as_ref(), ca).await;
     let ready = is_complete && attempt.stall.is_none() && is_true(&update.status.conditions, ConditionType::Ready);
     // Ready stays Unknown while an uninstall waits.
     let held_ready = attempt.hold.is_some() && is_complete && health.is_ready() && !has_pending_writes;
-    if (ready || held_ready) && !is_deployed {
+    if (ready || held_ready) && !attempt.is_only_deployed() {
         let record = attempt.accepted.inputs.revision_name(&name);
         context.revision_history.mark_deployed(&name, &record).await.map_err(ReconcileError::RevisionHistory)?;
         info!(installation = name, version = %attempt.accepted.inputs.version, "ready");
@@ -328,7 +325,8 @@ async fn finish(
 fn resync(attempt: &Attempt<'_>, health: &Health, state: Option<&UpgradeState>) -> Duration {
     let blockers = attempt.stall.iter().chain(&health.blockers);
     let usual = blockers.map(|blocker| requeue_after(blocker.reason)).min().unwrap_or(RESYNC);
-    let rolls_out = health.blockers.iter().any(|blocker| blocker.reason == Reason::WaitingForRollout);
+    let rolls_out = health.blockers.iter().any(|blocker| blocker.reason == Reason::WaitingForRollout)
+        || !health.unready_add_ons.is_empty();
     let usual = if rolls_out { usual.min(ROLLOUT_POLL) } else { usual };
     let usual = attempt.hold.as_ref().map_or(usual, |hold| usual.min(hold.recheck));
     let Some(state) = state else { return usual };
@@ -348,7 +346,7 @@ async fn report_status(
     transition: Option<&Transition>,
     state: Option<&UpgradeState>,
     ca: Option<meshwright_api::CaStatus>,
-) -> Result<super::report::StatusUpdate, ReconcileError> {
+) -> StatusUpdate {
     let Attempt { installation, context, target, .. } = attempt;
     let is_rollback = matches!(target, Some(RolloutTarget::RollingBack { .. }));
     let mut progress = state.and_then(|state| state.progress.clone());
@@ -402,12 +400,14 @@ async fn certificate_authority(
     if !health.is_ready() || (!attempt.context.cache.ca_is_due(&attempt.name()) && known) {
         return None;
     }
-    attempt.context.reader.certificate_authority(&accepted.validated.namespace).await
+    let is_external = external_ca::is_external(&accepted.desired);
+    attempt.context.reader.certificate_authority(&accepted.validated.namespace, is_external).await
 }
 
 async fn report_blocked(attempt: &Attempt<'_>, blocker: Blocker, class: ErrorClass) -> Reconciled {
     if let Some(hold) = &attempt.hold {
-        let update = report(attempt.context, attempt.installation, hold.outcome(None), None).await?;
+        let running = measure_unrendered(attempt.context, attempt.installation);
+        let update = report(attempt.context, attempt.installation, hold.outcome(running.as_ref()), None).await;
         return Ok((result_of_class(class), update.requeue(hold.recheck)));
     }
     outcome::report_blocked(attempt.installation, attempt.context, blocker, attempt.is_deployed(), class).await
@@ -423,6 +423,7 @@ async fn paused(
 ) -> Reconciled {
     let all = attempt.assignment.with_peer_objects(&accepted.desired);
     let mut health = measure_health(accepted, &all, live, injection);
+    add_rollout_causes(attempt.context, &attempt.name(), &accepted.desired, live, false, &mut health).await;
     add_gateway_addresses(attempt.context, &mut health, live).await;
     let is_complete = state.as_ref().is_none_or(|state| state.current_step.is_none());
     let applied = is_complete && attempt.stall.is_none() && prepared.is_settled() && prepared.conflicts.is_empty();
@@ -433,8 +434,9 @@ async fn paused(
     // Status keeps showing an upgrade that has started; its deadline does not run.
     let started = attempt.target.is_some();
     let progress = state.and_then(|state| state.progress).filter(|_| started);
-    let update = report_progress(attempt.context, attempt.installation, outcome, None, progress).await?;
-    Ok((ReconcileResult::Unchanged, update.requeue(hold_recheck.unwrap_or(RESYNC).min(check_due))))
+    let update = report_progress(attempt.context, attempt.installation, outcome, None, progress).await;
+    let recheck = hold_recheck.unwrap_or(if health.is_ready() { RESYNC } else { ROLLOUT_POLL });
+    Ok((ReconcileResult::Unchanged, update.requeue(recheck.min(check_due))))
 }
 
 /// Reports a conflict. Nothing is written while the plan has one.
@@ -447,6 +449,10 @@ async fn report_conflict(
     conflict: &PlanConflict,
 ) -> Reconciled {
     let Attempt { installation, context, .. } = attempt;
+    let all = attempt.assignment.with_peer_objects(&accepted.desired);
+    let mut health = measure_health(accepted, &all, live, injection);
+    add_gateway_addresses(context, &mut health, live).await;
+    let running = attempt.is_deployed().then_some(&health);
     if let PlanConflict::NamespaceTerminating(namespace) = conflict {
         let permissions = if *namespace == accepted.validated.namespace {
             ". It contains Roles of the operator; recreate them with meshwright rbac | kubectl apply --server-side -f -"
@@ -455,20 +461,16 @@ async fn report_conflict(
         };
         let message = format!("Namespace {namespace} is terminating and will be recreated{permissions}");
         let blocker = Blocker { reason: Reason::NamespaceTerminating, message };
-        let usual = ReconcileOutcome::Blocked { blocker, was_ready: attempt.is_deployed(), running: None };
-        let outcome = attempt.hold.as_ref().map_or(usual, |hold| hold.outcome(None));
-        let update = report(context, installation, outcome, None).await?;
+        let usual = ReconcileOutcome::Blocked { blocker, was_ready: attempt.is_deployed(), running };
+        let outcome = attempt.hold.as_ref().map_or(usual, |hold| hold.outcome(running));
+        let update = report(context, installation, outcome, None).await;
         return Ok((ReconcileResult::Waiting, update.requeue(Duration::from_secs(2))));
     }
-    let all = attempt.assignment.with_peer_objects(&accepted.desired);
-    let mut health = measure_health(accepted, &all, live, injection);
-    add_gateway_addresses(context, &mut health, live).await;
-    let running = attempt.is_deployed().then_some(&health);
     let conflict = || plan_conflict(prepared).map(|blocker| blocked(blocker, running));
     let Some(outcome) = attempt.fixed_outcome(running).or_else(conflict) else {
         return Ok((ReconcileResult::Waiting, Action::requeue(SOON)));
     };
-    let update = report(context, installation, outcome, None).await?;
+    let update = report(context, installation, outcome, None).await;
     // Unmanaged resources are not watched.
     let recheck = attempt.hold.as_ref().map_or(EXTERNAL_RECHECK, |hold| hold.recheck);
     Ok((ReconcileResult::Invalid, update.requeue(recheck)))

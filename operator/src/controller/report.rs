@@ -2,37 +2,37 @@
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use meshwright_api::conditions::{ConditionType, Reason, get};
 use meshwright_api::{MeshInstallation, MeshInstallationStatus};
-use serde_json::json;
+use tracing::error;
 
 use super::context::Context;
-use super::error::ReconcileError;
 use super::node_ports::range_status;
 use super::releases::is_transient;
+use super::status_write::{StatusForm, write_status};
+use crate::apply::ErrorClass;
 use crate::mesh::health::{Blocker, Health};
-use crate::mesh::plan;
+use crate::mesh::plan::{Applied, Plan, PlanAction};
 use crate::mesh::rollup::{ReconcileOutcome, StatusInput, is_significant_change, rollup};
 use crate::mesh::upgrade::UpgradeProgress;
+use crate::runtime::requests::api_error_message;
 
 /// Minimum interval between status writes that change only progress, such as a count of ready pods.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
-/// Field manager of status, separate from that of objects, so that neither apply removes the other's fields.
-pub const STATUS_MANAGER: &str = "meshwright-status";
 
-/// Computes status, writes it if it differs, and publishes Events for what has changed.
+/// Computes status, writes it if it differs, and publishes Events for what has changed. A failed write is retried later,
+/// and nothing waits for it: the next reconcile goes on from the computed status.
 pub async fn report(
     context: &Context,
     installation: &MeshInstallation,
     outcome: ReconcileOutcome<'_>,
     ca: Option<meshwright_api::CaStatus>,
-) -> Result<StatusUpdate, ReconcileError> {
+) -> StatusUpdate {
     report_progress(context, installation, outcome, ca, None).await
 }
 
@@ -43,10 +43,9 @@ pub async fn report_progress(
     outcome: ReconcileOutcome<'_>,
     ca: Option<meshwright_api::CaStatus>,
     progress: Option<UpgradeProgress>,
-) -> Result<StatusUpdate, ReconcileError> {
+) -> StatusUpdate {
     let previous = installation.status.clone().unwrap_or_default();
     let generation = installation.metadata.generation.unwrap_or_default();
-    publish_reverts(context, installation, &outcome);
     let spec = &installation.spec;
     let input = StatusInput {
         previous: &previous,
@@ -61,19 +60,43 @@ pub async fn report_progress(
         proxies: context.proxies.reported(&installation.name_any(), &context.revision_names(installation)),
     };
     let status = rollup(&input, &Time(Timestamp::now()));
-    if status == previous {
-        return Ok(StatusUpdate { status, write_after: None });
-    }
     let name = installation.name_any();
-    if !is_significant_change(&previous, &status)
-        && let Some(delay) = context.cache.until_next_status(&name, PROGRESS_INTERVAL)
-    {
-        return Ok(StatusUpdate { status, write_after: Some(delay) });
+    let unwritten = &context.cache.unwritten;
+    let retry = unwritten.retry_after(&name);
+    if status == previous && retry.is_none() {
+        return StatusUpdate { status, write_after: None };
     }
-    write_status(context, installation, &status).await?;
-    context.cache.record_status_write(&name);
+    let is_urgent = is_significant_change(&previous, &status);
+    let wait = retry.or_else(|| context.cache.until_next_status(&name, PROGRESS_INTERVAL));
+    if let Some(delay) = wait.filter(|delay| !is_urgent && !delay.is_zero()) {
+        unwritten.update(&name, &status);
+        return StatusUpdate { status, write_after: Some(delay) };
+    }
     publish_transition(context, installation, &previous, &status);
-    Ok(StatusUpdate { status, write_after: None })
+    let write_after = write(context, installation, &status).await;
+    StatusUpdate { status, write_after }
+}
+
+/// Writes status. Returns when to try again if not all of it could be written.
+async fn write(
+    context: &Context,
+    installation: &MeshInstallation,
+    status: &MeshInstallationStatus,
+) -> Option<Duration> {
+    let (name, uid) = (installation.name_any(), installation.uid());
+    let class = match write_status(&context.clients.requests, &name, uid.as_deref(), status).await {
+        Ok(StatusForm::Complete) => {
+            context.cache.record_status_write(&name);
+            context.cache.unwritten.clear(&name);
+            return None;
+        }
+        Ok(StatusForm::Minimal) => ErrorClass::Invalid,
+        Err(error) => {
+            error!(installation = name, error = api_error_message(&error), "writing the status failed");
+            ErrorClass::of(&error)
+        }
+    };
+    Some(context.cache.unwritten.record_failure(installation, status, class))
 }
 
 /// The outcome for a spec that can't be reconciled; `running` is the health of the last known good revision.
@@ -100,40 +123,21 @@ impl StatusUpdate {
     }
 }
 
-async fn write_status(
-    context: &Context,
-    installation: &MeshInstallation,
-    status: &MeshInstallationStatus,
-) -> Result<(), ReconcileError> {
-    let name = installation.name_any();
-    let api: Api<MeshInstallation> = Api::all(context.clients.requests.clone());
-    let body = json!({
-        "apiVersion": "meshwright.dev/v1alpha1",
-        "kind": "MeshInstallation",
-        "metadata": {"name": name, "uid": installation.uid()},
-        "status": status,
-    });
-    let params = PatchParams::apply(STATUS_MANAGER).force();
-    match api.patch_status(&name, &params, &Patch::Apply(&body)).await {
-        Ok(_) => Ok(()),
-        // The MeshInstallation was deleted, or replaced by another of that name.
-        Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => Ok(()),
-        Err(source) => Err(ReconcileError::Status { name, source: Box::new(source) }),
-    }
-}
-
-/// Publishes an Event when Ready changes its status or reason.
+/// Publishes an Event when Ready changes its status or reason, or else when Available does: Ready stays as it is while
+/// the operator waits for a user, another installation or a release.
 fn publish_transition(
     context: &Context,
     installation: &MeshInstallation,
     previous: &MeshInstallationStatus,
     status: &MeshInstallationStatus,
 ) {
-    let before = get(&previous.conditions, ConditionType::Ready);
-    let Some(now) = get(&status.conditions, ConditionType::Ready) else { return };
-    if before.is_some_and(|before| before.status == now.status && before.reason == now.reason) {
-        return;
-    }
+    let changed = |condition: ConditionType| {
+        let now = get(&status.conditions, condition)?;
+        let differs = |before: &Condition| before.status != now.status || before.reason != now.reason;
+        get(&previous.conditions, condition).is_none_or(differs).then_some(now)
+    };
+    let available = || changed(ConditionType::Available).filter(|_| previous.version.running.is_some());
+    let Some(now) = changed(ConditionType::Ready).or_else(available) else { return };
     let type_ = if now.status == "False"
         || [Reason::Forbidden, Reason::RegistryError].map(Reason::as_str).contains(&now.reason.as_str())
     {
@@ -145,16 +149,15 @@ fn publish_transition(
     context.events.publish(installation, type_, reason, "Reconcile", &now.message);
 }
 
-/// Publishes an Event for each object whose drift was reverted in a deployed revision.
-fn publish_reverts(context: &Context, installation: &MeshInstallation, outcome: &ReconcileOutcome<'_>) {
-    let ReconcileOutcome::Reconciled { plan, was_ready: true, .. } = outcome else { return };
+/// Publishes an Event for each object whose drift was reverted.
+pub fn publish_reverts(context: &Context, installation: &MeshInstallation, plan: &Plan<Applied>) {
     for (key, action) in &plan.state.written {
         let what = match action {
-            plan::PlanAction::Unchanged => continue,
-            plan::PlanAction::Adopt(_) | plan::PlanAction::Overwrite(_) => "adopted".to_owned(),
-            plan::PlanAction::Create => "recreated".to_owned(),
-            plan::PlanAction::Update(fields) => format!("drift reverted: {}", fields.join(", ")),
-            plan::PlanAction::RemoveExtras(paths) => format!("unmanaged fields removed: {}", paths.join(", ")),
+            PlanAction::Unchanged => continue,
+            PlanAction::Adopt(_) | PlanAction::Overwrite(_) => "adopted".to_owned(),
+            PlanAction::Create => "recreated".to_owned(),
+            PlanAction::Update(fields) => format!("drift reverted: {}", fields.join(", ")),
+            PlanAction::RemoveExtras(paths) => format!("unmanaged fields removed: {}", paths.join(", ")),
         };
         context.metrics.count_drift_revert(key.kind.name());
         let action = format!("Revert{}", key.kind.name());

@@ -7,12 +7,15 @@ use jiff::tz::TimeZone;
 use kube::ResourceExt as _;
 use meshwright_api::conditions::Reason;
 use meshwright_api::version::VersionRequest;
-use meshwright_api::{AllowedUpgrade, MeshInstallation, MeshInstallationSpec, PlatformName, Upgrade, UpgradeStrategy};
+use meshwright_api::{
+    Adoption, AllowedUpgrade, MeshInstallation, MeshInstallationSpec, PlatformName, Upgrade, UpgradeStrategy,
+};
 use meshwright_chart::Capabilities;
 use semver::Version;
 
 use super::context::Context;
 use super::node_ports::assign_node_ports;
+use super::proxies::serving_proxies;
 use super::resolved_revision::ResolvedRevision;
 use super::rollout_target::{RolloutTarget, last_known_good};
 use crate::apply::DetectClusterError;
@@ -23,15 +26,17 @@ use crate::mesh::gateway_selectors;
 use crate::mesh::health::Blocker;
 use crate::mesh::images;
 use crate::mesh::object::Owner;
+use crate::mesh::operator_defaults::OperatorDefaults;
 use crate::mesh::problem::sentence;
 use crate::mesh::render::{RenderMeshError, render};
 use crate::mesh::revision::{ResolvedInputs, RevisionRecord, RevisionVerdict, mesh_fields};
 use crate::mesh::revisions::{MeshPart, Revision, objects_of_part};
+use crate::mesh::unknown_keys::unknown_keys;
 use crate::mesh::upgrade::skew;
 use crate::mesh::validate::validate;
 use crate::nodeports::{Pins, port_requests};
 use crate::platform::{DetectedPlatform, Platforms};
-use crate::proxies::RestartPolicy;
+use crate::proxies::{RestartPolicy, ServingProxies};
 
 fn blocker(reason: Reason, message: impl Into<String>) -> Blocker {
     Blocker { reason, message: message.into() }
@@ -83,16 +88,19 @@ pub async fn resolve(
     let charts = existing.map(|record| &record.inputs.charts);
     let catalog = context.releases.with(installation, &wanted, charts).await?;
     let running = running(context, installation);
-    let release = release(&catalog, &spec, existing, running.as_ref(), &context.capabilities.kube_version)?;
+    let server_version = context.server_version.get();
+    let release = release(&catalog, &spec, existing, running.as_ref(), &server_version)?;
     if existing.is_none() {
-        let seen = context.proxies.reported(&installation.name_any(), &context.revision_names(installation));
-        let proxies = seen.map(|seen| seen.versions).unwrap_or_default();
+        let is_installed = running.is_some() || !records.is_empty();
+        let proxies = if is_installed { serving_proxies(context, installation).await } else { Vec::new() };
         check_upgrade_path(records, running.as_ref(), release.version(), &spec.upgrade, &catalog, &proxies)?;
         check_images(records, &spec, release.version())?;
     }
     let usual = context.detector.platforms().get(&platform.name);
     let node_ports = assign_node_ports(context, installation, &spec, usual, existing, records.last()).await?;
-    let draft = DraftInputs { spec, platform, node_ports, revision: None };
+    let defaults = defaults_of(installation, existing, records, release);
+    let kubernetes = kubernetes_of(existing, server_version);
+    let draft = DraftInputs { spec, platform, node_ports, revision: None, kubernetes, defaults };
     let revision = revision(context, installation, records, &draft, release).await?;
     let resolved = render_revision(context, installation, DraftInputs { revision, ..draft }, release).await?;
     check_configuration(&resolved, existing)?;
@@ -108,9 +116,8 @@ pub(super) fn check_configuration(
     if existing.is_some_and(|record| record.verdict == RevisionVerdict::Deployed) {
         return Ok(());
     }
-    let mut problems = decode::problems(&resolved.inputs.spec, &resolved.desired);
-    problems.extend(gateway_selectors::problems(&resolved.desired));
-    if problems.is_empty() { Ok(()) } else { Err(blocker(Reason::InvalidSpec, sentence(&problems))) }
+    let problems = &resolved.problems;
+    if problems.is_empty() { Ok(()) } else { Err(blocker(Reason::InvalidSpec, sentence(problems))) }
 }
 
 /// The inputs of a revision, except for the release.
@@ -120,6 +127,29 @@ pub(super) struct DraftInputs {
     pub(super) platform: DetectedPlatform,
     pub(super) node_ports: Pins,
     pub(super) revision: Option<String>,
+    pub(super) kubernetes: String,
+    pub(super) defaults: OperatorDefaults,
+}
+
+/// The Kubernetes version that a spec is rendered for: that of its record, if it has one, so that an upgrade of the API
+/// server starts no rollout.
+pub(super) fn kubernetes_of(existing: Option<&RevisionRecord>, server_version: String) -> String {
+    existing.map_or(server_version, |record| record.inputs.kubernetes.clone())
+}
+
+/// The generation of the operator's values for a spec: that of its record, if it has one.
+pub(super) fn defaults_of(
+    installation: &MeshInstallation,
+    existing: Option<&RevisionRecord>,
+    records: &[RevisionRecord],
+    release: &Release,
+) -> OperatorDefaults {
+    if let Some(record) = existing {
+        return record.inputs.defaults;
+    }
+    let active = RolloutTarget::of(records).map(|target| target.target());
+    let adopts = installation.spec.adoption != Adoption::Refuse;
+    OperatorDefaults::of_new_revision(active, release.version(), adopts)
 }
 
 /// The `istio.io/rev` that the operator gives a control plane.
@@ -252,16 +282,31 @@ pub(super) fn release_of<'c>(catalog: &'c Catalog, record: &RevisionRecord) -> R
     Ok(release)
 }
 
-/// Resolves a stored revision, which is reconciled while the new spec can't be, and during upgrades and rollbacks.
+/// Resolves a stored revision, which is reconciled while the new spec can't be, and during upgrades and rollbacks. One
+/// that has been rendered before doesn't need its release any more.
 pub async fn resolve_record(
     context: &Context,
     installation: &MeshInstallation,
     record: &RevisionRecord,
 ) -> Result<Arc<ResolvedRevision>, Blocker> {
-    let ResolvedInputs { version, charts, spec, platform, node_ports, revision, .. } = record.inputs.clone();
+    match context.cache.render(installation, &record.inputs) {
+        Some(cached) => Ok(cached),
+        None => resolve_record_from_catalog(context, installation, record).await,
+    }
+}
+
+/// Like [`resolve_record`], but fails if the catalog no longer has the release.
+pub async fn resolve_record_from_catalog(
+    context: &Context,
+    installation: &MeshInstallation,
+    record: &RevisionRecord,
+) -> Result<Arc<ResolvedRevision>, Blocker> {
+    let ResolvedInputs { version, charts, spec, platform, node_ports, revision, kubernetes, defaults } =
+        record.inputs.clone();
     let catalog = context.releases.with(installation, &VersionRequest::Exact(version), Some(&charts)).await?;
     let release = release_of(&catalog, record)?;
-    render_revision(context, installation, DraftInputs { spec, platform, node_ports, revision }, release).await
+    let draft = DraftInputs { spec, platform, node_ports, revision, kubernetes, defaults };
+    render_revision(context, installation, draft, release).await
 }
 
 /// The release of the active control plane, from the label of its Deployment, since status can be lost.
@@ -297,7 +342,7 @@ pub(super) fn check_upgrade_path(
     wanted: &Version,
     upgrade: &Upgrade,
     catalog: &Catalog,
-    proxies: &[String],
+    proxies: &[ServingProxies],
 ) -> Result<(), Blocker> {
     let Some(from) = last_known_good(records).map(|good| &good.inputs.version).or(running) else { return Ok(()) };
     skew::check(from, wanted, upgrade, &catalog.versions())
@@ -322,17 +367,16 @@ async fn render_revision(
     draft: DraftInputs,
     release: &Release,
 ) -> Result<Arc<ResolvedRevision>, Blocker> {
-    let (inputs, owner) = inputs(installation, draft, release, &context.capabilities);
+    let (inputs, owner) = inputs(installation, draft, release);
     if let Some(cached) = context.cache.render(installation, &inputs) {
         return Ok(cached);
     }
     let release = release.clone();
-    let capabilities = context.capabilities.clone();
     let detector = context.detector.clone();
     let cluster_objects = context.options.cluster_scoped_resources;
     // Rendering takes tens of milliseconds of computation, which would block the threads that serve watches.
     let rendered = tokio::task::spawn_blocking(move || {
-        let built = build(inputs, owner, &release, detector.platforms(), &capabilities)?;
+        let built = build(inputs, owner, &release, detector.platforms())?;
         let desired = cluster_objects.mark_external(built.desired);
         let desired = desired.map_err(|error| blocker(Reason::RenderFailed, error_chain(&error)))?;
         Ok(ResolvedRevision { desired, ..built })
@@ -355,9 +399,8 @@ pub(super) fn inputs(
     installation: &MeshInstallation,
     draft: DraftInputs,
     release: &Release,
-    capabilities: &Capabilities,
 ) -> (ResolvedInputs, Owner) {
-    let DraftInputs { spec, platform, node_ports, revision } = draft;
+    let DraftInputs { spec, platform, node_ports, revision, kubernetes, defaults } = draft;
     let owner = Owner {
         installation: installation.name_any(),
         uid: installation.uid().unwrap_or_default(),
@@ -366,11 +409,12 @@ pub(super) fn inputs(
     let inputs = ResolvedInputs {
         version: release.version().clone(),
         charts: release.charts().iter().map(|(chart, digest)| (chart.to_string(), digest.to_string())).collect(),
-        kubernetes: capabilities.kube_version.clone(),
+        kubernetes,
         revision,
         platform,
         spec,
         node_ports,
+        defaults,
     };
     (inputs, owner)
 }
@@ -380,7 +424,6 @@ pub(super) fn build(
     owner: Owner,
     release: &Release,
     platforms: &Platforms,
-    capabilities: &Capabilities,
 ) -> Result<ResolvedRevision, Blocker> {
     let profile = Profile::get(inputs.spec.profile)
         .map_err(|error| blocker(Reason::InvalidSpec, format!("spec.profile: {}", error_chain(&error))))?;
@@ -391,12 +434,16 @@ pub(super) fn build(
     validated.platform.evidence.clone_from(evidence);
     let usual = platform.gateway_service_type();
     let validated = validated.with_node_ports(inputs.node_ports.in_use(&port_requests(&inputs.spec, usual)));
-    let validated = validated.with_image_digests(&inputs.spec.images, release.images());
+    let validated = validated.with_image_digests(&inputs.spec.images, release.images()).with_defaults(inputs.defaults);
     let charts = release.load_charts(validated.releases.iter().map(|wanted| wanted.chart));
     let charts = charts.map_err(|error| blocker(Reason::CatalogCorrupted, error_chain(&error)))?;
-    let desired = render(&validated, &charts, capabilities).map_err(|error| match &error {
-        RenderMeshError::Patch(wrong) => blocker(Reason::InvalidSpec, wrong.to_string()),
-        _ => blocker(Reason::RenderFailed, error_chain(&error)),
-    })?;
-    Ok(ResolvedRevision { inputs, validated, desired, external: Vec::new() })
+    let desired =
+        render(&validated, &charts, &Capabilities::of_version(&inputs.kubernetes)).map_err(|error| match &error {
+            RenderMeshError::Patch(wrong) => blocker(Reason::InvalidSpec, wrong.to_string()),
+            _ => blocker(Reason::RenderFailed, error_chain(&error)),
+        })?;
+    let mut problems = decode::problems(&inputs.spec, &desired, release.version());
+    problems.extend(gateway_selectors::problems(&desired));
+    let unknown_keys = unknown_keys(&inputs.spec, release.version(), &charts);
+    Ok(ResolvedRevision { inputs, validated, desired, external: Vec::new(), problems, unknown_keys })
 }

@@ -89,6 +89,14 @@ pub fn last_known_good(records: &[RevisionRecord]) -> Option<&RevisionRecord> {
     records.iter().rev().find(|record| record.verdict == RevisionVerdict::Deployed)
 }
 
+/// Whether objects of a revision may be live: it is the last known good one, or was tried since. Later ones that were
+/// Ready have replaced all objects of earlier ones.
+#[must_use]
+pub fn may_be_live(records: &[RevisionRecord], record: &RevisionRecord) -> bool {
+    last_known_good(records).is_none_or(|good| record.number >= good.number)
+        && !matches!(record.verdict, RevisionVerdict::Superseded | RevisionVerdict::RolledBack)
+}
+
 /// All revisions but the one of this name: deployed ones first, then the newest.
 #[must_use]
 pub fn previous_records<'r>(records: &'r [RevisionRecord], name: &str) -> Vec<&'r RevisionRecord> {
@@ -103,6 +111,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::mesh::recorded_objects::RecordedObjects;
     use crate::mesh::revision::ResolvedInputs;
 
     fn record(number: i64, verdict: RevisionVerdict, on_failure: &str) -> RevisionRecord {
@@ -115,6 +124,7 @@ mod tests {
             kubernetes: "v1.33.0".into(),
             platform: crate::platform::DetectedPlatform::default(),
             node_ports: crate::nodeports::Pins::default(),
+            defaults: crate::mesh::operator_defaults::OperatorDefaults::FIRST,
         };
         let failure = (verdict == RevisionVerdict::Failed).then(|| "no image".to_owned());
         RevisionRecord {
@@ -125,6 +135,7 @@ mod tests {
             failure,
             renamed_fields: Vec::new(),
             uid: "u".into(),
+            objects: RecordedObjects::default(),
         }
     }
 
@@ -144,6 +155,21 @@ mod tests {
         let stall = target.stall().unwrap();
         assert_eq!((target.target().number, stall.reason), (2, Reason::Halted));
         assert!(stall.message.contains("no image") && stall.message.contains("change the spec"), "{}", stall.message);
+    }
+
+    #[test]
+    fn revisions_since_last_known_good_may_be_live() {
+        use RevisionVerdict::{Deployed, Failed, Pending, RolledBack, Superseded};
+        let records: Vec<RevisionRecord> = [Pending, Superseded, Deployed, RolledBack, Failed, Pending]
+            .into_iter()
+            .zip(1..)
+            .map(|(verdict, number)| record(number, verdict, "Rollback"))
+            .collect();
+        let live: Vec<i64> =
+            records.iter().filter(|record| may_be_live(&records, record)).map(|record| record.number).collect();
+        assert_eq!(live, [3, 5, 6]);
+        let never_ready = [record(1, Failed, "Rollback"), record(2, Pending, "Rollback")];
+        assert!(never_ready.iter().all(|record| may_be_live(&never_ready, record)));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::injection::injection;
 use super::peers::split_shared_objects;
 use super::resolve::resolve_record;
 use super::resolved_revision::ResolvedRevision;
-use super::rollout_target::{RolloutTarget, last_known_good, previous_records};
+use super::rollout_target::{RolloutTarget, last_known_good, may_be_live, previous_records};
 use crate::mesh::health::{Blocker, RetiringRevision, other_control_planes};
 use crate::mesh::kind::Kind;
 use crate::mesh::object::DesiredObject;
@@ -24,7 +24,7 @@ use crate::mesh::observed::{ObjectState, ObservedObjects};
 use crate::mesh::revision::{RevisionRecord, RevisionVerdict};
 use crate::mesh::upgrade::{
     ConfigurationOrder, CurrentStep, RolloutStep, UpgradePlan, UpgradeProgress, UpgradeRun, current_step, direction,
-    is_down, is_same_release,
+    has_ready_istiod, is_down, is_same_release,
 };
 
 /// An upgrade or rollback between two revisions.
@@ -92,10 +92,15 @@ pub async fn transition(
         return Ok(None);
     }
     let mut sources: Vec<(RevisionVerdict, Arc<ResolvedRevision>)> = Vec::with_capacity(others.len());
+    let mut live_sources: Vec<Arc<ResolvedRevision>> = Vec::new();
     for other in &others {
         match resolve_record(context, installation, other).await {
             Ok(source) => match split_shared_objects(context, installation, &source) {
-                Ok((own, _)) => sources.push((other.verdict, Arc::new(own))),
+                Ok((own, _)) => {
+                    let own = Arc::new(own);
+                    live_sources.extend(may_be_live(records, other).then(|| Arc::clone(&own)));
+                    sources.push((other.verdict, own));
+                }
                 Err(error) => warn!(installation = name, record = other.name, error = %error, "ignoring a revision"),
             },
             // A pull finishes soon. Revisions that can't be resolved at all are ignored.
@@ -113,15 +118,14 @@ pub async fn transition(
     };
     let known: Vec<&[Arc<DesiredObject>]> = sources.iter().map(|(_, source)| source.desired.as_slice()).collect();
     let was_deployed = sources.first().is_some_and(|(verdict, _)| *verdict == RevisionVerdict::Deployed);
-    // Objects of superseded and rolled back revisions are no longer live.
-    let may_be_live =
-        |other: &&&RevisionRecord| !matches!(other.verdict, RevisionVerdict::Superseded | RevisionVerdict::RolledBack);
-    let has_target_charts =
-        |other: &&RevisionRecord| other.inputs.version == to && other.inputs.charts == accepted.inputs.charts;
+    let live_sources: Vec<&[Arc<DesiredObject>]> =
+        live_sources.iter().map(|source| source.desired.as_slice()).collect();
+    let mut live_records = others.iter().filter(|other| may_be_live(records, other));
     let same_release =
-        others.iter().filter(may_be_live).all(has_target_charts) && is_same_release(&accepted.desired, &known);
+        live_records.all(|other| other.inputs.version == to) && is_same_release(&accepted.desired, &live_sources);
+    let away_for = context.cache.istiod_away_for(&name, has_ready_istiod(&live));
     // A halted upgrade goes no further, not even if istiod is down.
-    let is_down = !matches!(target, Some(RolloutTarget::Halted(_))) && is_down(&live, Timestamp::now());
+    let is_down = !matches!(target, Some(RolloutTarget::Halted(_))) && is_down(&live, away_for);
     let order = ConfigurationOrder::new(direction, same_release, is_down);
     let plan = UpgradePlan::new(direction, order, &accepted.desired, &known, was_deployed)
         .map_err(|error| Blocker { reason: Reason::RenderFailed, message: error.to_string() })?;

@@ -2,34 +2,38 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use kube::ResourceExt as _;
+use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::events::EventType;
-use kube::{Resource as _, ResourceExt as _};
 use meshwright_api::conditions::Reason;
 use meshwright_api::situation::Situation;
 use meshwright_api::{MeshInstallation, MeshInstallationStatus, Phase};
-use serde_json::json;
 use tracing::warn;
 
 use super::Watched;
 use super::context::Context;
-use super::report::STATUS_MANAGER;
+use super::status_write::write_status;
 use crate::catalog::error_chain;
+use crate::mesh::bounds::bounded;
 use crate::mesh::renamed_fields::{in_managed_fields, message};
 use crate::runtime::requests::within_deadline;
+use crate::runtime::response_limits::REPLACED_ANNOTATION;
 
 /// Reports why a MeshInstallation can't be reconciled. Failures are only logged: nothing else can be done for it.
 pub async fn report_unreadable(context: &Context, watched: &Watched, invalid: &InvalidObject) {
     let note = reason(invalid);
     context.events.publish(watched, EventType::Warning, Reason::InvalidSpec, "Reconcile", &note);
-    if let Err(error) = write_status(context, watched, &note).await {
+    if let Err(error) = report_stalled(context, watched, &note).await {
         warn!(installation = watched.name_any(), error = error_chain(&error), "reporting an invalid spec failed");
     }
 }
 
 /// The parse error, or the renamed fields that cause it.
 fn reason(invalid: &InvalidObject) -> String {
+    if let Some(excess) = invalid.metadata.annotations.as_ref().and_then(|all| all.get(REPLACED_ANNOTATION)) {
+        return format!("the MeshInstallation is {excess}; its mesh is left unchanged. Remove what it doesn't need");
+    }
     let renamed: Vec<_> = invalid.metadata.managed_fields.iter().flatten().flat_map(in_managed_fields).collect();
     if renamed.is_empty() {
         return format!("parsing the MeshInstallation failed; its mesh is left unchanged: {}", invalid.error);
@@ -37,7 +41,7 @@ fn reason(invalid: &InvalidObject) -> String {
     message(&renamed)
 }
 
-async fn write_status(context: &Context, watched: &Watched, note: &str) -> Result<(), kube::Error> {
+async fn report_stalled(context: &Context, watched: &Watched, note: &str) -> Result<(), kube::Error> {
     let resource = ApiResource::erase::<MeshInstallation>(&());
     let api: Api<DynamicObject> = Api::all_with(context.clients.requests.clone(), &resource);
     let name = watched.name_any();
@@ -51,15 +55,9 @@ async fn write_status(context: &Context, watched: &Watched, note: &str) -> Resul
     status.observed_generation = generation;
     status.phase = Some(Phase::Stalled);
     status.message = Some(note.to_owned());
+    let status = bounded(status);
     if status == before {
         return Ok(());
     }
-    let body = json!({
-        "apiVersion": MeshInstallation::api_version(&()),
-        "kind": MeshInstallation::kind(&()),
-        "metadata": {"name": name, "uid": live.uid()},
-        "status": status,
-    });
-    let params = PatchParams::apply(STATUS_MANAGER).force();
-    within_deadline(api.patch_status(&name, &params, &Patch::Apply(&body))).await.map(drop)
+    write_status(&context.clients.requests, &name, live.uid().as_deref(), &status).await.map(drop)
 }

@@ -1,9 +1,13 @@
 //! Measured health: which components are ready, what blocks Ready, and the gateways' node ports.
 
 mod add_ons;
+mod availability;
 mod injection;
+mod namespaces;
 mod node_components;
 mod tags;
+mod unready;
+mod unrendered;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,15 +19,18 @@ use meshwright_api::{
 use serde::Serialize;
 use serde_json::Value;
 
-use super::injection_check::InjectionOutcome;
 use super::kind::Kind;
+use super::namespace_rules::{NamespaceObstacle, NamespaceRules};
 use super::object::{Component, DesiredObject, ObjectKey};
-use super::observed::{ObjectState, ObservedObject, ObservedObjects, ServiceState, WorkloadStatus};
+use super::observed::{ObjectState, ObservedObject, ObservedObjects, ServiceState, WorkloadStatus, namespace_labels};
+use super::problem::Problem;
 use super::text::pluralize;
 use super::validated::ValidatedSpec;
 use crate::nodeports::{HEALTH_CHECK, PortKey};
 
+pub use availability::{control_plane_is_available, is_available};
 pub use injection::{Injection, injection_blocker};
+pub use unready::{UnreadyWorkload, unready_workloads};
 
 /// Measured health of an installation.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +53,10 @@ pub struct Health {
     pub retiring: Option<RetiringRevision>,
     /// What prevents applications from joining the mesh; `None` until it has been checked.
     pub warnings: Option<Vec<String>>,
+    /// Keys of the spec that have no effect.
+    pub unknown_keys: Vec<Problem>,
+    /// Labels of namespaces that keep components from working, whether they block Ready or not.
+    pub obstacles: Vec<NamespaceObstacle>,
 }
 
 /// The previous control plane, retained while proxies use it.
@@ -84,10 +95,11 @@ impl Health {
         self.unready_add_ons.insert(add_on.to_owned(), format!("{add_on}: {failure}"));
     }
 
-    /// Nothing blocks Ready except a denied injection check.
+    /// Nothing blocks Ready except a denied injection check or labels of a namespace, which no revision changes.
     #[must_use]
     pub fn is_ready_but_for_check(&self) -> bool {
-        self.blockers.iter().all(|blocker| blocker.reason == Reason::InjectionCheckDenied)
+        let is_external = |reason| matches!(reason, Reason::InjectionCheckDenied | Reason::NamespaceExcluded);
+        self.blockers.iter().all(|blocker| is_external(blocker.reason))
     }
 
     /// Nothing blocks Ready.
@@ -115,17 +127,10 @@ pub fn measure(
         istiod.message = tags::deactivated(desired, live);
     }
     components.extend(tags::measure(validated, desired, live, &version, &mut blockers));
-    let injects = !matches!(
-        injection,
-        Injection::Checked(
-            InjectionOutcome::WebhookFailed(_)
-                | InjectionOutcome::InjectorDenied { .. }
-                | InjectionOutcome::NotInjected
-        )
-    );
-    let available = other_control_plane_is_available(desired, live)
-        || (control_plane_is_available(desired, live) && injects && injector_is_callable(desired, live));
+    let available = is_available(desired, live, injection);
     blockers.extend(injection_blocker(injection));
+    let obstacles = NamespaceRules::of(validated, desired).obstacles(|namespace| namespace_labels(live, namespace));
+    blockers.extend(namespaces::blockers(&obstacles, &unready_workloads(desired, live)));
     components.extend(node_components::measure(validated, desired, live, &version, &mut blockers));
     let mut gateways = Vec::new();
     let mut node_ports = Vec::new();
@@ -159,7 +164,9 @@ pub fn measure(
         available,
         platform,
         warnings: None,
+        unknown_keys: Vec::new(),
         retiring: None,
+        obstacles,
     }
 }
 
@@ -229,31 +236,6 @@ pub fn other_control_planes<'l>(
     let is_desired = |key: &ObjectKey| desired.iter().any(|desired| desired.key == *key);
     let istiods = live.iter().filter(|(_, live)| live.ownership.component == Some(Component::Istiod));
     istiods.filter(move |(key, _)| !is_desired(key)).map(|(_, live)| live)
-}
-
-/// Whether the control plane that a canary replaces is available: it serves the mesh until the canary does.
-fn other_control_plane_is_available(desired: &[Arc<DesiredObject>], live: &ObservedObjects) -> bool {
-    other_control_planes(desired, live)
-        .any(|other| matches!(&other.state, ObjectState::Workload(istiod) if istiod.available > 0))
-}
-
-/// Whether the API server can call the control plane's injection webhooks: they exist, and istiod has set their CA.
-fn injector_is_callable(desired: &[Arc<DesiredObject>], live: &ObservedObjects) -> bool {
-    let is_injector = |desired: &&Arc<DesiredObject>| {
-        desired.component == Component::Istiod && desired.key.kind == Kind::MutatingWebhookConfiguration
-    };
-    desired.iter().filter(is_injector).all(|injector| {
-        matches!(
-            live.get(&injector.key).map(|live| &live.state),
-            Some(ObjectState::Webhooks { without_ca, .. }) if without_ca.is_empty()
-        )
-    })
-}
-
-/// Whether the control plane has an available pod.
-#[must_use]
-pub fn control_plane_is_available(desired: &[Arc<DesiredObject>], live: &ObservedObjects) -> bool {
-    control_plane(desired, live).is_some_and(|istiod| istiod.available > 0)
 }
 
 fn component(name: &str, namespace: &str, version: &str, workload: Option<&WorkloadStatus>) -> ComponentStatus {

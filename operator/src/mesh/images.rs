@@ -9,7 +9,9 @@ use semver::Version;
 use serde_json::{Map, Value};
 
 use super::merge::{get, set};
+use super::owned_keys::ValuesScope;
 use super::problem::Problem;
+use super::user_values::spellings;
 use crate::catalog::{ChartName, ReleaseImages};
 
 /// The values of a chart that accept a complete image reference.
@@ -54,22 +56,21 @@ pub fn check_digests(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
 }
 
 /// The user's chart values that can set an image as well: the values, their path in the spec, and the paths in them.
-fn image_overrides(
-    image: &str,
-    spec: &MeshInstallationSpec,
-) -> Option<(Map<String, Value>, String, &'static [&'static str])> {
+fn image_overrides(image: &str, spec: &MeshInstallationSpec) -> Option<(Map<String, Value>, String, Vec<String>)> {
     if let Some(add_on) = AddOnName::ALL.into_iter().find(|name| name.as_str() == image) {
         let listed = spec.addons.iter().find(|listed| listed.name == add_on);
         let user_values = listed.map(|listed| listed.values.0.clone()).unwrap_or_default();
-        return Some((user_values, format!("spec.addons[{image}].values"), &["image.tag", "image.digest"]));
+        let paths = ["image.tag", "image.digest"].map(str::to_owned).to_vec();
+        return Some((user_values, format!("spec.addons[{image}].values"), paths));
     }
     let entry = IMAGE_VALUES.iter().find(|entry| entry.image == image)?;
-    let user_values = match entry.chart {
-        ChartName::Cni => &spec.values.cni,
-        ChartName::Ztunnel => &spec.values.ztunnel,
-        _ => &spec.values.istiod,
+    let (scope, user_values) = match entry.chart {
+        ChartName::Cni => (ValuesScope::Cni, &spec.values.cni),
+        ChartName::Ztunnel => (ValuesScope::Ztunnel, &spec.values.ztunnel),
+        _ => (ValuesScope::Istiod, &spec.values.istiod),
     };
-    Some((user_values.0.clone(), format!("spec.values.{}", entry.chart), entry.paths))
+    let paths = entry.paths.iter().flat_map(|path| spellings(scope, path)).collect();
+    Some((user_values.0.clone(), format!("spec.values.{}", entry.chart), paths))
 }
 
 /// A digest that an accepted revision (`before`) used for another version: it would run that version under this one's
@@ -173,6 +174,10 @@ mod tests {
                 .contains("conflicts with spec.values.istiod.global.proxy_init.image, which sets this image too"),
             "{messages:?}"
         );
+        let legacy = json!({"pilot": {"image": "x"}});
+        let messages =
+            problems_of(json!({"images": {"digests": {"pilot": digest('a')}}, "values": {"istiod": legacy}}));
+        assert!(messages[0].contains("conflicts with spec.values.istiod.pilot.image"), "{messages:?}");
         let of_add_on = |image: Value| {
             problems_of(json!({"images": {"digests": {"jaeger": digest('a')}},
                 "addons": [{"name": "jaeger", "values": {"image": image}}]}))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::kind::Kind;
+use super::loaded_configuration::{ExpectedConfiguration, TEMPLATE_NAME};
 use super::object::{Component, DesiredObject};
 use super::observed::{ObjectState, ObservedObjects};
 use super::revisions::{DEFAULT, INJECTION_LABEL, REVISION_LABEL};
@@ -20,6 +21,11 @@ pub enum InjectionOutcome {
     NotInjected,
     /// The API server could not call the injector's webhook.
     WebhookFailed(String),
+    /// The pod was injected with another configuration than that of istiod's ConfigMaps.
+    NotLoaded {
+        /// The ConfigMap and the path of the first difference.
+        what: String,
+    },
     /// The injector denied the pod.
     InjectorDenied {
         /// The injector's message.
@@ -109,17 +115,19 @@ pub fn injection_check_pods(
     std::iter::once(validated.revision.label()).chain(tags.map(String::as_str)).map(check_pod).collect()
 }
 
-/// The pod to create in a dry run.
+/// The pod to create in a dry run. With `expected`, istiod writes into its annotations what it has loaded.
 #[must_use]
-pub fn pod(check_pod: &InjectionCheckPod, template: InjectionTemplate) -> Value {
-    let mut annotations = json!({});
-    let container_name = match template {
-        InjectionTemplate::Sidecar => "probe",
-        InjectionTemplate::Gateway => {
-            annotations = json!({"inject.istio.io/templates": "gateway"});
-            "istio-proxy"
-        }
+pub fn pod(
+    check_pod: &InjectionCheckPod,
+    template: InjectionTemplate,
+    expected: Option<&ExpectedConfiguration>,
+) -> Value {
+    let (container_name, templates) = match template {
+        InjectionTemplate::Sidecar => ("probe", expected.map(ExpectedConfiguration::templates)),
+        InjectionTemplate::Gateway if expected.is_some() => ("istio-proxy", Some(format!("gateway,{TEMPLATE_NAME}"))),
+        InjectionTemplate::Gateway => ("istio-proxy", Some("gateway".to_owned())),
     };
+    let annotations = templates.map_or_else(|| json!({}), |names| json!({"inject.istio.io/templates": names}));
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -149,7 +157,15 @@ pub fn pod(check_pod: &InjectionCheckPod, template: InjectionTemplate) -> Value 
 
 /// Reads the pod in the API server's response.
 #[must_use]
-pub fn read_created_pod(pod: &Value) -> InjectionOutcome {
+pub fn read_created_pod(pod: &Value, expected: Option<&ExpectedConfiguration>) -> InjectionOutcome {
+    let outcome = injected_image(pod);
+    match expected.filter(|_| matches!(outcome, InjectionOutcome::Injected(_))) {
+        Some(expected) => expected.unloaded(pod).map_or(outcome, |what| InjectionOutcome::NotLoaded { what }),
+        None => outcome,
+    }
+}
+
+fn injected_image(pod: &Value) -> InjectionOutcome {
     ["/spec/containers", "/spec/initContainers"]
         .into_iter()
         .filter_map(|path| pod.pointer(path).and_then(Value::as_array))
@@ -222,6 +238,7 @@ impl InjectionOutcome {
             Self::Injected(_) => "Injected",
             Self::NotInjected => "NotInjected",
             Self::WebhookFailed(_) => "WebhookFailed",
+            Self::NotLoaded { .. } => "NotLoaded",
             Self::InjectorDenied { .. } => "InjectorDenied",
             Self::DeniedByOther { .. } => "DeniedByOther",
             Self::NamespaceExcluded { .. } => "NamespaceExcluded",
@@ -234,7 +251,7 @@ impl InjectionOutcome {
     #[must_use]
     pub fn for_tag(self, tag: &str) -> Option<Self> {
         match self {
-            Self::Injected(_) | Self::NamespaceExcluded { .. } => None,
+            Self::Injected(_) | Self::NotLoaded { .. } | Self::NamespaceExcluded { .. } => None,
             Self::NotInjected => {
                 Some(Self::WebhookFailed(format!("tag {tag}: no webhook selects a pod with this tag")))
             }
@@ -261,7 +278,7 @@ mod tests {
     fn detects_native_sidecar() {
         let sidecar = json!({"spec": {"containers": [{"name": "probe", "image": "auto"}],
             "initContainers": [{"name": "istio-proxy", "image": "hub/proxyv2:1"}]}});
-        assert_eq!(read_created_pod(&sidecar), InjectionOutcome::Injected("hub/proxyv2:1".into()));
+        assert_eq!(read_created_pod(&sidecar, None), InjectionOutcome::Injected("hub/proxyv2:1".into()));
     }
 
     fn check_pod(name: &str) -> InjectionCheckPod {
@@ -271,11 +288,11 @@ mod tests {
     #[test]
     fn unchanged_pod_is_not_injected() {
         assert_eq!(
-            read_created_pod(&pod(&check_pod("default"), InjectionTemplate::Sidecar)),
+            read_created_pod(&pod(&check_pod("default"), InjectionTemplate::Sidecar, None), None),
             InjectionOutcome::NotInjected
         );
         assert_eq!(
-            read_created_pod(&pod(&check_pod("default"), InjectionTemplate::Gateway)),
+            read_created_pod(&pod(&check_pod("default"), InjectionTemplate::Gateway, None), None),
             InjectionOutcome::NotInjected
         );
     }
@@ -283,7 +300,7 @@ mod tests {
     #[test]
     fn only_named_revision_sets_label() {
         let label = |name: &str| {
-            pod(&check_pod(name), InjectionTemplate::Sidecar)["metadata"]["labels"].get(REVISION_LABEL).cloned()
+            pod(&check_pod(name), InjectionTemplate::Sidecar, None)["metadata"]["labels"].get(REVISION_LABEL).cloned()
         };
         assert_eq!(label("default"), None);
         assert_eq!(label("canary"), Some("canary".into()));

@@ -34,6 +34,14 @@ pub fn get<'a>(values: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(values, |at, key| at.get(key))
 }
 
+/// Whether an entry can be added to the map at a dotted path: it lacks one of this name, and nothing else is there.
+#[must_use]
+pub fn lacks_entry(values: &Value, path: &str, name: &str) -> bool {
+    let parents = path.match_indices('.').filter_map(|(end, _)| path.get(..end));
+    let is_map = |path: &str| get(values, path).is_none_or(|value| value.is_object() || value.is_null());
+    parents.chain([path]).all(is_map) && get(values, path).is_none_or(|map| map.get(name).is_none())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -61,6 +69,14 @@ mod tests {
         set(&mut values, "global.proxy.logLevel", "debug");
         assert_eq!(values, json!({"global": {"hub": "h", "proxy": {"logLevel": "debug"}}}));
         assert_eq!(get(&values, "global.proxy.logLevel"), Some(&json!("debug")));
+    }
+
+    #[test]
+    fn adds_entries_to_maps_only() {
+        let lacks = |values: Value| lacks_entry(&values, "a.b", "c");
+        assert!(lacks(json!({})) && lacks(json!({"a": null})) && lacks(json!({"a": {"b": {"d": 1}}})));
+        assert!(!lacks(json!({"a": {"b": {"c": 1}}})), "it is set");
+        assert!(!lacks(json!({"a": []})) && !lacks(json!({"a": {"b": "text"}})), "not a map");
     }
 
     fn values() -> impl Strategy<Value = Value> {

@@ -12,16 +12,21 @@ use super::effective::effective;
 use super::external_objects;
 use super::fields::FieldChange;
 use super::kind::Kind;
+use super::namespace_rules::Labels;
 use super::object::{DesiredObject, ENFORCE_LABEL, ObjectKey, short_hash};
 use super::ownership::OwnershipMeta;
 use super::revisions::REVISION_LABEL;
+use super::text::shortened;
+
+/// The most bytes of a rollout error, which quotes pod templates and quotas.
+const MAX_ROLLOUT_ERROR: usize = 1024;
 
 /// A live object, reduced to the fields that decisions use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObservedObject {
     /// The object's `metadata.uid`.
     pub uid: String,
-    /// `metadata.resourceVersion` as a number; a later one compares greater.
+    /// `metadata.resourceVersion` as a number; a later one compares greater, and 0 is unknown.
     pub resource_version: u64,
     /// `metadata.deletionTimestamp` is set.
     pub deleting: bool,
@@ -61,6 +66,8 @@ pub enum ObjectState {
         terminating: bool,
         /// The Pod Security level that its label enforces.
         enforces: Option<String>,
+        /// Its labels, which decide about injection and discovery.
+        labels: Labels,
     },
     /// Of a CustomResourceDefinition.
     Crd {
@@ -97,12 +104,16 @@ pub struct WorkloadStatus {
     pub updated: i32,
     /// Available pods of any template.
     pub available: i32,
+    /// Pods of any template that are ready, even if not for `minReadySeconds` yet.
+    pub ready_replicas: i32,
     /// Pods of any template and state.
     pub total: i32,
     /// Why the rollout does not progress, from the workload's conditions.
     pub rollout_error: Option<String>,
     /// Since when the Deployment has been unavailable, from its condition `Available`.
     pub unavailable_since: Option<Timestamp>,
+    /// Since when the Deployment has been available. It changes when the only pod was replaced.
+    pub available_since: Option<Timestamp>,
 }
 
 impl WorkloadStatus {
@@ -191,15 +202,23 @@ impl ObservedObject {
         self.ownership.installation.is_some()
     }
 
-    /// Whether this is a newer version of the same object.
+    /// Whether this state was written after another one, of the same object or of one that it has replaced: the resource
+    /// versions of a kind form one sequence. False if a version is unknown.
     #[must_use]
     pub fn is_later_than(&self, other: &Self) -> bool {
-        self.uid == other.uid && self.resource_version > other.resource_version
+        other.resource_version != 0 && self.resource_version > other.resource_version
     }
 
-    /// Whether this is the given version of an object or a newer one.
+    /// Whether this is the given state of an object or one that was written later. False if a version is unknown.
     pub(crate) fn is_at_least(&self, object: &Value) -> bool {
-        matches!(identity(object), (uid, version) if self.uid == uid && self.resource_version >= version)
+        let version = resource_version(object);
+        version != 0 && self.resource_version >= version
+    }
+
+    /// Whether this state was written after the deletion of an object, whose last state is given.
+    pub(crate) fn outlives(&self, deleted: &Value) -> bool {
+        let (uid, version) = identity(deleted);
+        if version == 0 || self.resource_version == 0 { self.uid != uid } else { self.resource_version > version }
     }
 
     /// Reduces a live object. `accepted` is the fingerprint of the API server's response to the last apply, if any:
@@ -222,6 +241,11 @@ impl ObservedObject {
             state: ObjectState::of(kind, object),
         }
     }
+}
+
+/// The resource version of an object; 0 if it is not a number, as Kubernetes guarantees it to be since 1.35.
+pub(crate) fn resource_version(object: &Value) -> u64 {
+    identity(object).1
 }
 
 /// The UID and the resource version of an object.
@@ -259,6 +283,7 @@ impl ObjectState {
                     .and_then(|labels| labels.get(ENFORCE_LABEL))
                     .and_then(Value::as_str)
                     .map(str::to_owned),
+                labels: labels(object),
             },
             Kind::CustomResourceDefinition => {
                 Self::Crd { established: condition(object, "Established").is_some_and(|(status, _)| status) }
@@ -273,6 +298,12 @@ impl ObjectState {
             _ => Self::Plain,
         }
     }
+}
+
+fn labels(object: &Value) -> Labels {
+    let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
+    let entries = labels.into_iter().flatten();
+    entries.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 /// Status (whether True) and message of a condition.
@@ -296,16 +327,18 @@ fn workload(object: &Value) -> WorkloadStatus {
     let rollout_error = condition(object, "ReplicaFailure")
         .filter(|(failing, _)| *failing)
         .or_else(|| condition(object, "Progressing").filter(|(progressing, _)| !progressing))
-        .map(|(_, message)| message);
+        .map(|(_, message)| shortened(&message, MAX_ROLLOUT_ERROR));
     WorkloadStatus {
         observed: integer(object, "/status/observedGeneration").unwrap_or(-1) >= generation,
         generation,
         desired: int32(object, "/spec/replicas").unwrap_or(1),
         updated: int32(object, "/status/updatedReplicas").unwrap_or_default(),
         available: int32(object, "/status/availableReplicas").unwrap_or_default(),
+        ready_replicas: int32(object, "/status/readyReplicas").unwrap_or_default(),
         total: int32(object, "/status/replicas").unwrap_or_default(),
         rollout_error,
-        unavailable_since: unavailable_since(object),
+        unavailable_since: availability_since(object, "False"),
+        available_since: availability_since(object, "True"),
     }
 }
 
@@ -318,17 +351,20 @@ fn node_workload(object: &Value) -> WorkloadStatus {
         desired: count("desiredNumberScheduled"),
         updated: count("updatedNumberScheduled"),
         available: count("numberAvailable"),
+        ready_replicas: count("numberReady"),
         // A DaemonSet's status doesn't say which template misscheduled pods have.
         total: count("updatedNumberScheduled"),
         rollout_error: None,
         unavailable_since: None,
+        available_since: None,
     }
 }
 
-fn unavailable_since(object: &Value) -> Option<Timestamp> {
+/// When a Deployment's condition `Available` got this status, if it has it.
+fn availability_since(object: &Value, status: &str) -> Option<Timestamp> {
     let conditions = object.pointer("/status/conditions")?.as_array()?;
     let available =
-        conditions.iter().find(|condition| condition["type"] == "Available" && condition["status"] == "False");
+        conditions.iter().find(|condition| condition["type"] == "Available" && condition["status"] == status);
     available?.get("lastTransitionTime")?.as_str()?.parse().ok()
 }
 
@@ -380,3 +416,13 @@ fn revisions_of_selector(hook: &Value) -> Vec<String> {
 
 /// Observed objects by key.
 pub type ObservedObjects = std::collections::BTreeMap<ObjectKey, ObservedObject>;
+
+/// The labels of a namespace; `None` if it has not been observed.
+#[must_use]
+pub fn namespace_labels<'l>(live: &'l ObservedObjects, namespace: &str) -> Option<&'l Labels> {
+    let key = ObjectKey { kind: Kind::Namespace, namespace: None, name: namespace.to_owned() };
+    match &live.get(&key)?.state {
+        ObjectState::Namespace { labels, .. } => Some(labels),
+        _ => None,
+    }
+}

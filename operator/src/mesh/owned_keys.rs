@@ -4,9 +4,14 @@ use serde_json::Value;
 
 use super::merge::get;
 use super::problem::Problem;
+use crate::catalog::ChartName;
 
 /// A dotted path in a chart's values, and the alternative or the reason.
 type OwnedKey = (&'static str, &'static str);
+
+/// No field determines it: it would have to follow each upgrade.
+const COMPATIBILITY: &str = "set the variables that files/profile-compatibility-version-*.yaml of the istiod chart lists for \
+                             that version in spec.controlPlane.env";
 
 /// Keys that the operator owns in every chart. Keys with a leading underscore are internal to the charts.
 const EVERYWHERE: &[OwnedKey] = &[
@@ -21,15 +26,15 @@ const EVERYWHERE: &[OwnedKey] = &[
     ("global.tag", "spec.version determines the tag"),
     ("tag", "spec.version determines the tag"),
     ("global.resourceScope", "the operator always applies the whole chart"),
-    ("compatibilityVersion", "set the corresponding environment variables in spec.controlPlane.env"),
-    ("global.compatibilityVersion", "set the corresponding environment variables in spec.controlPlane.env"),
+    ("compatibilityVersion", COMPATIBILITY),
+    ("global.compatibilityVersion", COMPATIBILITY),
     ("defaults", "set its keys at the top level"),
     ("_internal_defaults_do_not_set", "set its keys at the top level"),
     ("_original", "it is internal to the chart"),
 ];
 
 const BASE: &[OwnedKey] = &[
-    ("defaultRevision", "use the tag default in spec.tags"),
+    ("defaultRevision", "remove it, or add the tag default to spec.tags if spec.revision is set"),
     ("base.validationCABundle", "istiod sets it"),
     ("base.validationURL", "the webhook is istiod's Service"),
 ];
@@ -46,19 +51,18 @@ const ISTIOD: &[OwnedKey] = &[
     ("global.omitSidecarInjectorConfigMap", "istiod can't inject without it"),
     ("global.operatorManageWebhooks", "the webhooks are part of the installation"),
     ("configMap", "istiod needs its configuration"),
-    ("pilot", "set its keys at the top level"),
     ("trustedZtunnelNamespace", "use spec.ztunnel.namespace"),
     ("trustedZtunnelName", "the name of ztunnel is fixed"),
     ("taint.namespace", "use spec.cni.namespace"),
 ];
 
-const CNI: &[OwnedKey] = &[("cni", "set its keys at the top level"), ("ambient.enabled", "use spec.ztunnel.mode")];
+const CNI: &[OwnedKey] = &[("ambient.enabled", "use spec.ztunnel.mode")];
 
 const ZTUNNEL: &[OwnedKey] = &[
     ("resourceName", "the name of ztunnel is fixed"),
     ("istioNamespace", "use spec.namespace"),
-    ("caAddress", "only a local control plane is supported"),
     ("xdsAddress", "only a local control plane is supported"),
+    ("global.xdsAddress", "only a local control plane is supported"),
     ("resourceScope", "the operator always applies the whole chart"),
 ];
 
@@ -94,9 +98,32 @@ pub enum ValuesScope {
     Gateway,
 }
 
-/// A problem for each key of `values` that the operator owns. `field` is the path of the values in the resource.
-#[must_use]
-pub fn owned_keys(scope: ValuesScope, values: &Value, field: &str) -> Vec<Problem> {
+impl ValuesScope {
+    /// Chart whose values are checked.
+    #[must_use]
+    pub const fn chart(self) -> ChartName {
+        match self {
+            Self::Base => ChartName::Base,
+            Self::Istiod => ChartName::Istiod,
+            Self::Cni => ChartName::Cni,
+            Self::Ztunnel => ChartName::Ztunnel,
+            Self::Gateway => ChartName::Gateway,
+        }
+    }
+
+    /// The key whose values the chart merges over the top level, as in earlier releases of Istio.
+    #[must_use]
+    pub const fn legacy_scope(self) -> Option<&'static str> {
+        match self {
+            Self::Istiod => Some("pilot"),
+            Self::Cni => Some("cni"),
+            Self::Base | Self::Ztunnel | Self::Gateway => None,
+        }
+    }
+}
+
+/// The keys of a chart that the operator owns, each with the alternative or the reason.
+pub(super) fn keys_of(scope: ValuesScope) -> impl Iterator<Item = (&'static str, &'static str)> {
     let own = match scope {
         ValuesScope::Base => BASE,
         ValuesScope::Istiod => ISTIOD,
@@ -104,16 +131,19 @@ pub fn owned_keys(scope: ValuesScope, values: &Value, field: &str) -> Vec<Proble
         ValuesScope::Ztunnel => ZTUNNEL,
         ValuesScope::Gateway => GATEWAY,
     };
-    EVERYWHERE
-        .iter()
-        .chain(own)
-        .filter_map(|(key, instead)| {
-            let value = get(values, key)?;
-            Some(Problem::new(
-                format!("{field}.{key}"),
-                format!("{value} can't be set: the operator owns this key; {instead}"),
-            ))
-        })
+    EVERYWHERE.iter().chain(own).copied()
+}
+
+/// The problem of a key with another value than the operator's.
+pub(super) fn refusal(field: String, value: &Value, instead: &str) -> Problem {
+    Problem::new(field, format!("{value} can't be set: the operator owns this key; {instead}"))
+}
+
+/// A problem for each key of `values` that the operator owns. `field` is the path of the values in the resource.
+#[must_use]
+pub fn owned_keys(scope: ValuesScope, values: &Value, field: &str) -> Vec<Problem> {
+    keys_of(scope)
+        .filter_map(|(key, instead)| Some(refusal(format!("{field}.{key}"), get(values, key)?, instead)))
         .collect()
 }
 
@@ -139,6 +169,17 @@ mod tests {
     fn ownership_depends_on_chart() {
         assert_eq!(owned_keys(ValuesScope::Istiod, &json!({"name": "x"}), "f"), []);
         assert_eq!(owned_keys(ValuesScope::Gateway, &json!({"name": "x"}), "f").len(), 1);
+    }
+
+    #[test]
+    fn accepts_external_ca_but_no_external_control_plane() {
+        for accepted in [json!({"caAddress": "ca:443"}), json!({"global": {"caAddress": "ca:443"}})] {
+            assert_eq!(owned_keys(ValuesScope::Ztunnel, &accepted, "f"), [], "{accepted}");
+            assert_eq!(owned_keys(ValuesScope::Istiod, &accepted, "f"), [], "{accepted}");
+        }
+        for refused in [json!({"xdsAddress": "istiod:15012"}), json!({"global": {"xdsAddress": "istiod:15012"}})] {
+            assert_eq!(owned_keys(ValuesScope::Ztunnel, &refused, "f").len(), 1, "{refused}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::object::{
-    COMPONENT_LABEL, Component, HASH_ANNOTATION, INSTALLATION_LABEL, RELEASE_ANNOTATION, UID_ANNOTATION,
+    COMPONENT_LABEL, Component, FIELD_MANAGER, HASH_ANNOTATION, INSTALLATION_LABEL, RELEASE_ANNOTATION, UID_ANNOTATION,
 };
 
 /// The operator's labels and annotations on a live object; each is `None` when missing.
@@ -19,6 +19,8 @@ pub struct OwnershipMeta {
     pub hash: Option<String>,
     /// Istio release that it was rendered from: the operator's annotation, else the chart's version label.
     pub release: Option<semver::Version>,
+    /// The operator's field manager has written fields of it.
+    pub is_applied: bool,
 }
 
 impl OwnershipMeta {
@@ -34,6 +36,8 @@ impl OwnershipMeta {
         let read = |table: &str, key: &str| {
             object.get("metadata").and_then(|m| m.get(table)).and_then(|t| t.get(key)).and_then(Value::as_str)
         };
+        let managers = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+        let is_own = |entry: &Value| entry.get("manager").and_then(Value::as_str) == Some(FIELD_MANAGER);
         let release = read("annotations", RELEASE_ANNOTATION).or_else(|| read("labels", "app.kubernetes.io/version"));
         Self {
             installation: read("labels", INSTALLATION_LABEL).map(str::to_owned),
@@ -41,6 +45,7 @@ impl OwnershipMeta {
             component: read("labels", COMPONENT_LABEL).and_then(Component::from_label),
             hash: read("annotations", HASH_ANNOTATION).map(str::to_owned),
             release: release.and_then(|v| v.parse().ok()),
+            is_applied: managers.is_some_and(|managers| managers.iter().any(is_own)),
         }
     }
 }

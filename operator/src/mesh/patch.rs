@@ -1,5 +1,7 @@
 //! `spec.patches`: JSON patches on rendered objects. They can't change an object's identity or ownership metadata.
 
+mod error;
+
 use std::fmt;
 
 use json_patch::PatchOperation;
@@ -8,6 +10,8 @@ use serde_json::Value;
 
 use super::kind::Kind;
 use super::problem::Problem;
+
+pub use error::ApplyPatchError;
 
 /// Prefix of the operator's own labels and annotations.
 const RESERVED_PREFIX: &str = "meshwright.dev/";
@@ -22,6 +26,9 @@ const METADATA_MAPS: [&str; 4] = [
 ];
 /// The API server rejects larger objects, in bytes. Without this limit, repeated copies could exhaust the memory.
 const MAX_OBJECT_SIZE: usize = 1_500_000;
+/// Objects and arrays in each other. CRDs are the deepest objects of a mesh; recursive functions can't process
+/// thousands.
+const MAX_OBJECT_DEPTH: usize = 64;
 
 /// A validated entry of `spec.patches`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,85 +54,6 @@ impl fmt::Display for TargetObject {
             None => write!(f, "{} {}", self.kind, self.name),
         }
     }
-}
-
-/// A patch can't be applied to the rendered objects.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyPatchError {
-    /// The mesh has no such object.
-    #[error("spec.patches[{index}].target: {target} not found; the mesh has these of that kind: {}", join_or_none(.others))]
-    TargetNotFound {
-        /// Index in `spec.patches`.
-        index: usize,
-        /// Target of the patch.
-        target: TargetObject,
-        /// Names of the rendered objects of that kind.
-        others: Vec<String>,
-    },
-    /// The mesh has several such objects.
-    #[error("spec.patches[{index}].target: {target} exists in several namespaces ({}); set target.namespace", join_or_none(.namespaces))]
-    Ambiguous {
-        /// Index in `spec.patches`.
-        index: usize,
-        /// Target of the patch.
-        target: TargetObject,
-        /// Namespaces of the matching objects.
-        namespaces: Vec<String>,
-    },
-    /// An operation failed.
-    #[error("spec.patches[{index}].patch[{operation}] can't be applied to {target}: {} at {:?}", .source.kind, .source.path.as_str())]
-    Operation {
-        /// Index in `spec.patches`.
-        index: usize,
-        /// Target of the patch.
-        target: TargetObject,
-        /// Index of the operation.
-        operation: usize,
-        /// Error of the JSON patch.
-        #[source]
-        source: json_patch::PatchError,
-    },
-    /// The patch changes the object's identity.
-    #[error("spec.patches[{index}] must not change {field} of {target}, which identifies the object")]
-    Identity {
-        /// Index in `spec.patches`.
-        index: usize,
-        /// Target of the patch.
-        target: TargetObject,
-        /// Path of the field.
-        field: String,
-    },
-    /// The patch changes ownership metadata, or makes labels or annotations invalid.
-    #[error(
-        "spec.patches[{index}] must not set {field} of {target} to {value}: labels and annotations must be maps without \
-         keys of {RESERVED_PREFIX}, which are reserved"
-    )]
-    ReservedMetadata {
-        /// Index in `spec.patches`.
-        index: usize,
-        /// Target of the patch.
-        target: TargetObject,
-        /// Path of the field.
-        field: String,
-        /// Value after the patch.
-        value: Value,
-    },
-    /// The patch makes the object too large.
-    #[error(
-        "spec.patches[{index}].patch[{operation}] makes {target} larger than {MAX_OBJECT_SIZE} bytes, the API server's limit"
-    )]
-    TooLarge {
-        /// Index in `spec.patches`.
-        index: usize,
-        /// Target of the patch.
-        target: TargetObject,
-        /// Index of the operation.
-        operation: usize,
-    },
-}
-
-fn join_or_none(names: &[String]) -> String {
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 impl ParsedPatch {
@@ -166,6 +94,10 @@ impl ParsedPatch {
             // After a failed operation the whole rendering is discarded, so a partial change does no harm.
             json_patch::patch_unsafe(object, std::slice::from_ref(step))
                 .map_err(|source| ApplyPatchError::Operation { index, target: target(), operation, source })?;
+            // Each copy can double the depth, and the size, of the object.
+            if !is_within_depth(object, MAX_OBJECT_DEPTH) {
+                return Err(ApplyPatchError::TooDeep { index, target: target(), operation });
+            }
             if matches!(step, PatchOperation::Copy(_)) && object.to_string().len() > MAX_OBJECT_SIZE {
                 return Err(ApplyPatchError::TooLarge { index, target: target(), operation });
             }
@@ -184,6 +116,15 @@ impl ParsedPatch {
             return Err(ApplyPatchError::ReservedMetadata { index, target: target(), field: dotted(path), value });
         }
         Ok(())
+    }
+}
+
+fn is_within_depth(value: &Value, levels: usize) -> bool {
+    match (value, levels.checked_sub(1)) {
+        (Value::Object(map), Some(below)) => map.values().all(|value| is_within_depth(value, below)),
+        (Value::Array(list), Some(below)) => list.iter().all(|value| is_within_depth(value, below)),
+        (Value::Object(_) | Value::Array(_), None) => false,
+        _ => true,
     }
 }
 
@@ -296,6 +237,19 @@ mod tests {
         let mut object = deployment("istio-system");
         ObjectPatcher::new(&patches).apply(&mut object, "x").unwrap();
         assert_eq!(object, deployment("istio-system"));
+    }
+
+    #[test]
+    fn rejects_deep_nesting() {
+        let copy = json!({"op": "copy", "from": "/spec", "path": "/spec/a"});
+        let error = patched(Value::Array(vec![copy; 63])).unwrap_err();
+        assert!(error.contains("deeper than 64 levels"), "{error}");
+        let around = json!([
+            {"op": "copy", "from": "/spec", "path": "/metadata/a"},
+            {"op": "move", "from": "/metadata/a", "path": "/spec/a"},
+        ]);
+        let steps: Vec<Value> = (0..63).flat_map(|_| around.as_array().unwrap().clone()).collect();
+        assert!(patched(Value::Array(steps)).unwrap_err().contains("deeper than 64 levels"));
     }
 
     #[test]

@@ -49,12 +49,30 @@ impl Peer {
     }
 }
 
+impl Peer {
+    /// An installation that can't be parsed: only its name and UID are known.
+    #[must_use]
+    pub fn unreadable(name: String, uid: String) -> Self {
+        Self {
+            name,
+            uid,
+            namespace: String::new(),
+            namespace_labels: BTreeMap::new(),
+            revision: Revision::Default,
+            tags: BTreeSet::new(),
+            terminating: false,
+        }
+    }
+}
+
 /// One installation and its peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerSet {
     me: Peer,
     earlier: Vec<Peer>,
     later: Vec<Peer>,
+    /// Peers whose specs are unknown.
+    unreadable: Vec<Peer>,
     /// An earlier installation with the same revision.
     duplicate: Option<Peer>,
     /// The uninstall of `me` waits: it keeps the tags that no other installation lists.
@@ -62,6 +80,19 @@ pub struct PeerSet {
 }
 
 impl PeerSet {
+    /// With installations that can't be parsed. What they need is unknown, so they count as needing every shared object
+    /// until they can be read.
+    #[must_use]
+    pub fn with_unreadable(mut self, unreadable: impl IntoIterator<Item = Peer>) -> Self {
+        self.unreadable.extend(unreadable.into_iter().filter(|peer| peer.uid != self.me.uid));
+        self
+    }
+
+    /// The peers that can't be parsed.
+    pub fn unreadable(&self) -> impl Iterator<Item = &Peer> {
+        self.unreadable.iter()
+    }
+
     /// With the tags of `me` that no other installation lists, although `me` is being deleted.
     #[must_use]
     pub fn keeping_own_tags(self, keeps_own_tags: bool) -> Self {
@@ -92,7 +123,7 @@ impl PeerSet {
                 earlier.push(peer);
             }
         }
-        Self { me, earlier, later, duplicate, keeps_own_tags: false }
+        Self { me, earlier, later, unreadable: Vec::new(), duplicate, keeps_own_tags: false }
     }
 
     /// The installation whose peers these are.
@@ -101,19 +132,25 @@ impl PeerSet {
         &self.me
     }
 
-    /// Its peers in order of precedence.
+    /// Its peers in order of precedence, as far as they can be read.
     pub fn others(&self) -> impl Iterator<Item = &Peer> {
         self.earlier.iter().chain(&self.later)
     }
 
-    /// All installations in order of precedence.
+    /// All installations in order of precedence, as far as they can be read.
     pub fn all(&self) -> impl Iterator<Item = &Peer> {
         self.earlier.iter().chain([&self.me]).chain(&self.later)
     }
 
-    /// The peers that are not being deleted.
+    /// The peers that are not being deleted, and those that can't be read.
     pub fn remaining(&self) -> impl Iterator<Item = &Peer> {
-        self.others().filter(|peer| !peer.terminating)
+        self.others().filter(|peer| !peer.terminating).chain(&self.unreadable)
+    }
+
+    /// Whether a peer has its control plane in a namespace, or may have it.
+    #[must_use]
+    pub fn is_namespace_of_peer(&self, namespace: &str) -> bool {
+        !self.unreadable.is_empty() || self.remaining().any(|peer| peer.namespace == *namespace)
     }
 
     /// Blocks an installation whose revision an earlier one has.
@@ -190,7 +227,10 @@ impl PeerSet {
         // Namespaces and CRDs stay anyway, without ownership metadata.
         !key.kind.shared()
             && component.is_some_and(|component| is_shared(key, component))
-            && self.remaining().any(|peer| key.namespace.as_ref().is_none_or(|namespace| *namespace == peer.namespace))
+            && match &key.namespace {
+                Some(namespace) => self.is_namespace_of_peer(namespace),
+                None => self.remaining().next().is_some(),
+            }
     }
 }
 
@@ -284,6 +324,24 @@ pub(crate) mod tests {
         let desired = DesiredObject::from_rendered(object, component, &owner, "istio-system").unwrap();
         let live = ObservedObject::of(desired.key.kind, &desired.value(), None, None);
         (desired, live)
+    }
+
+    #[test]
+    fn unreadable_peer_needs_every_shared_object() {
+        let me = peer("a", None, &["prod"]);
+        let unreadable = [Peer::unreadable("b".into(), "b".into()), Peer::unreadable("a".into(), "a".into())];
+        let peers = PeerSet::new(me.clone(), [me.clone()]).with_unreadable(unreadable);
+        let names: Vec<&str> = peers.remaining().map(|peer| peer.name.as_str()).collect();
+        assert_eq!(names, ["b"], "without the installation itself");
+        assert_eq!((peers.duplicate_revision(), peers.conflict()), (None, None));
+        assert!(peers.is_namespace_of_peer("istio-system") && peers.is_namespace_of_peer("any"));
+        let is_needed = |component: &Component| {
+            let (desired, live) = live("ServiceAccount", "v1", component, "a", "1.31.2");
+            peers.is_needed_by_peer(&desired.key, &live)
+        };
+        assert!(is_needed(&Component::Base) && !is_needed(&Component::Istiod));
+        let (namespace, held) = live("Namespace", "v1", &Component::Namespaces, "b", "1.31.2");
+        assert!(peers.is_written_by_peer(&namespace, Some(&held), &"1.32.0".parse().unwrap()));
     }
 
     const CRD: (&str, &str) = ("CustomResourceDefinition", "apiextensions.k8s.io/v1");

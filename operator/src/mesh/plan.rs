@@ -103,6 +103,8 @@ pub enum PlanConflict {
         /// Fields that adoption would change.
         changes: Vec<FieldChange>,
     },
+    /// Adoption would create this object, which an adopted workload has worked without.
+    Creation(ObjectKey),
     /// An unmanaged workload has another selector, which is immutable. Without this check, the API server would reject
     /// the workload after the Service was already changed to select its new pods.
     Selector {
@@ -145,13 +147,16 @@ pub fn plan(
         })
         .collect();
     steps.sort_by(|a, b| (a.desired.stage, &a.desired.key).cmp(&(b.desired.stage, &b.desired.key)));
+    if adoption == Adoption::Adopt {
+        conflicts.extend(creations(&steps));
+    }
     let wanted: BTreeSet<&ObjectKey> = desired.iter().map(|d| &d.key).collect();
     let (port_holders, unwanted): (ObservedObjects, ObservedObjects) = live
         .iter()
         .filter(|(key, live)| !wanted.contains(key) && !key.kind.shared() && is_ours(live, owner))
         .map(|(key, live)| (key.clone(), live.clone()))
         .partition(|(_, live)| !live.deleting && uses_desired_node_port(live, desired));
-    let delete_first = port_holders.into_iter().map(|(key, live)| Removal { key, uid: live.uid }).collect();
+    let delete_first = port_holders.iter().map(|(key, live)| Removal::of(key, live)).collect();
     let (prune, terminating) = match next(&unwanted, false) {
         Teardown::Delete(removals) => (removals, Vec::new()),
         Teardown::Wait(keys) => (Vec::new(), keys),
@@ -239,6 +244,17 @@ fn adoption_conflict(desired: &DesiredObject, live: &ObservedObject, adoption: A
     }
     let differs = adoption == Adoption::Adopt && !live.differences.is_empty();
     differs.then(|| PlanConflict::Adoption { key, changes: live.differences.clone() })
+}
+
+/// Objects that adoption would create beside a workload that it takes over: a load balancer, for example, for a gateway
+/// that Helm installed without a Service.
+fn creations(steps: &[PlanStep]) -> Vec<PlanConflict> {
+    let is_adopted =
+        |step: &&PlanStep| matches!(step.action, PlanAction::Adopt(_)) && step.desired.key.kind.makes_pods();
+    let adopted: Vec<&Component> = steps.iter().filter(is_adopted).map(|step| &step.desired.component).collect();
+    let created = steps.iter().filter(|step| step.action == PlanAction::Create).map(|step| &step.desired);
+    let created = created.filter(|desired| !desired.key.kind.shared() && adopted.contains(&&desired.component));
+    created.map(|desired| PlanConflict::Creation(desired.key.clone())).collect()
 }
 
 /// Whether a CRD is of a later release than the installation, by its release annotation or else by its schema.

@@ -19,11 +19,15 @@ pub fn proxy_inputs(injector: &Value, mesh: Option<&Value>) -> Option<String> {
     let config: Value = parse(injector.get("config")?)?;
     let values: Value = parse(injector.get("values")?)?;
     let template = config.pointer("/templates/gateway").and_then(Value::as_str)?;
-    let read = IMAGE_VALUES.into_iter().map(str::to_owned).chain(paths(template));
-    let used: Vec<Value> = read.map(|path| json!([path, get(&values, &path)])).collect();
     let mesh: Value = mesh.and_then(|data| data.get("mesh")).and_then(parse).unwrap_or_default();
     let proxy = json!([mesh.get("defaultConfig"), mesh.get("trustDomain")]);
-    Some(short_hash(json!([template, used, proxy]).to_string().as_bytes()))
+    Some(short_hash(json!([template, used_values(template, &values), proxy]).to_string().as_bytes()))
+}
+
+/// The values that a template reads, with their paths.
+pub(super) fn used_values(template: &str, values: &Value) -> Vec<Value> {
+    let read = IMAGE_VALUES.into_iter().map(str::to_owned).chain(paths(template));
+    read.map(|path| json!([path, get(values, &path)])).collect()
 }
 
 /// Whether a proxy's image matches the injector's configuration by tag, of which variants have a longer one, or by
@@ -47,7 +51,7 @@ pub fn is_expected_image(injector: &Value, image: &str) -> bool {
         .is_some_and(|found| found.strip_prefix(&tag).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
 }
 
-fn parse(text: &Value) -> Option<Value> {
+pub(super) fn parse(text: &Value) -> Option<Value> {
     serde_saphyr::from_str(text.as_str()?).ok()
 }
 

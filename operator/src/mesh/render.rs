@@ -7,6 +7,7 @@ use meshwright_chart::{Capabilities, Chart, Limits, Release, Rendered, documents
 use serde_json::{Value, json};
 
 use super::add_ons::{LoadAddOnError, annotate_configuration_checksum};
+use super::injected_configuration;
 use super::kind::Kind;
 use super::object::{Component, DesiredObject, ObjectKey, ParseObjectError};
 use super::patch::{ApplyPatchError, ObjectPatcher};
@@ -151,6 +152,11 @@ impl InjectorInputs {
     fn checksum(&self) -> Option<String> {
         proxy_inputs(self.config.as_ref()?, self.mesh.as_ref())
     }
+
+    /// The hash of the configuration that injected pods get.
+    fn injected_configuration(&self) -> Option<String> {
+        injected_configuration::hash_of(self.config.as_ref()?, self.mesh.as_ref())
+    }
 }
 
 fn render_release(
@@ -166,11 +172,17 @@ fn render_release(
     let helm_release = Release { name: name(), namespace: release.namespace.clone() };
     let checksum = matches!(release.component, Component::Gateway(_)).then(|| injector.checksum()).flatten();
     let texts = texts(chart, &helm_release, &release.values, capabilities)?;
+    let mut config_maps = Vec::new();
     for rendered in rendered(&texts, &release.name) {
         let (template, mut object) = rendered?;
         patcher.apply(&mut object, &release.namespace).map_err(|error| RenderMeshError::Patch(Box::new(error)))?;
         if release.component == Component::Istiod {
             injector.collect(&object, &validated.revision);
+            if object.get("kind").and_then(Value::as_str) == Some(Kind::ConfigMap.name()) {
+                // They get the hash of what all of them contain.
+                config_maps.push((template, object));
+                continue;
+            }
         }
         if let Some((container, variable)) = repeated_variable(&object) {
             let template = template.to_owned();
@@ -183,6 +195,11 @@ fn render_release(
         pin_node_ports(&mut object, validated, release);
         let component = component_of(&object, &release.component);
         objects.push(to_desired(object, &component, validated, helm_release.clone(), template)?);
+    }
+    let hash = (!config_maps.is_empty()).then(|| injector.injected_configuration()).flatten();
+    for (template, mut object) in config_maps {
+        hash.iter().for_each(|hash| injected_configuration::fill_in(&mut object, hash));
+        objects.push(to_desired(object, &release.component, validated, helm_release.clone(), template)?);
     }
     Ok(objects)
 }

@@ -8,6 +8,8 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use super::object::short_hash;
+use super::operator_defaults::OperatorDefaults;
+use super::recorded_objects::RecordedObjects;
 use super::renamed_fields::RenamedField;
 use super::revisions::DEFAULT;
 use crate::nodeports::Pins;
@@ -34,6 +36,9 @@ pub struct ResolvedInputs {
     /// Pinned node ports, also those of gateways that use none at present.
     #[serde(default, skip_serializing_if = "Pins::is_empty")]
     pub node_ports: Pins,
+    /// Generation of the values that the operator adds.
+    #[serde(default, skip_serializing_if = "OperatorDefaults::is_first")]
+    pub defaults: OperatorDefaults,
 }
 
 /// State of a recorded revision.
@@ -96,6 +101,8 @@ pub struct RevisionRecord {
     pub renamed_fields: Vec<RenamedField>,
     /// UID of the MeshInstallation that it was written for.
     pub uid: String,
+    /// Objects that may exist since it was accepted.
+    pub objects: RecordedObjects,
 }
 
 impl ResolvedInputs {

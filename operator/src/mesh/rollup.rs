@@ -11,8 +11,10 @@ use meshwright_api::{
     UpgradeOutcome,
 };
 
+use super::bounds::bounded;
 use super::health::{Blocker, Health, RetiringRevision};
 use super::plan::{Applied, Plan};
+use super::unknown_keys::abbreviated;
 use super::upgrade::UpgradeProgress;
 use crate::apply::{ApplyError, ErrorClass};
 use crate::nodeports::PortRejection;
@@ -123,7 +125,7 @@ struct Assessment {
     blocker: Blocker,
 }
 
-/// Computes the new status.
+/// Computes the new status, with [`bounded`] strings and lists.
 #[must_use]
 pub fn rollup(input: &StatusInput<'_>, now: &Time) -> MeshInstallationStatus {
     let mut status = input.previous.clone();
@@ -157,21 +159,33 @@ pub fn rollup(input: &StatusInput<'_>, now: &Time) -> MeshInstallationStatus {
     status.version.revision.clone_from(&input.revision);
     set_upgrade(input, &assessment, &mut status, now);
     if let Some(seen) = &input.proxies {
-        status.proxies = Some(proxies_status(seen, status.version.running.as_deref()));
+        status.proxies = Some(proxies_status(seen, status.proxies.as_ref(), status.version.running.as_deref()));
     }
     let Assessment { situation, phase, blocker: Blocker { reason, message } } = assessment;
     situation.write(&mut status.conditions, reason, &message, input.generation, now);
     set_in_use(input, &mut status, now);
-    upgradeable::set_upgradeable(&mut status, input.generation, now);
+    upgradeable::set_upgradeable(&mut status, input.proxies.as_ref(), input.generation, now);
     status.phase = Some(phase);
     status.message = Some(message);
-    status
+    bounded(status)
 }
 
-/// Compares the proxies with the active version; without an active version none is outdated.
-fn proxies_status(seen: &ReportedProxies, running: Option<&str>) -> ProxiesStatus {
-    let outdated = running.is_some_and(|running| seen.versions.iter().any(|version| is_outdated(version, running)));
-    ProxiesStatus { versions: seen.versions.clone(), outdated, message: seen.message.clone() }
+/// Compares the proxies with the active version; without an active version none is outdated. Proxies of another version
+/// don't count as stale as well.
+fn proxies_status(seen: &ReportedProxies, previous: Option<&ProxiesStatus>, running: Option<&str>) -> ProxiesStatus {
+    let outdated = |version: &String| running.is_some_and(|running| is_outdated(version, running));
+    let (configuration, stale_configuration) = match &seen.stale {
+        Some(stale) => (seen.configuration.clone(), stale.iter().any(|version| !outdated(version))),
+        // The current configuration is unknown until the mesh is Ready.
+        None => previous.map(|known| (known.configuration.clone(), known.stale_configuration)).unwrap_or_default(),
+    };
+    ProxiesStatus {
+        versions: seen.versions.clone(),
+        outdated: seen.versions.iter().any(outdated),
+        configuration,
+        stale_configuration,
+        message: seen.message.clone(),
+    }
 }
 
 const fn health<'a>(outcome: &ReconcileOutcome<'a>) -> Option<&'a Health> {
@@ -185,13 +199,20 @@ const fn health<'a>(outcome: &ReconcileOutcome<'a>) -> Option<&'a Health> {
     }
 }
 
+/// Warnings about the spec and the cluster; those about the cluster stay until the next check.
+fn warnings(health: &Health, previous: &[String]) -> Vec<String> {
+    let is_about_cluster = |warning: &&String| !warning.starts_with("spec.") && !warning.starts_with("spec:");
+    let about_cluster =
+        health.warnings.clone().unwrap_or_else(|| previous.iter().filter(is_about_cluster).cloned().collect());
+    abbreviated(&health.unknown_keys).into_iter().chain(about_cluster).collect()
+}
+
 fn set_health(health: &Health, status: &mut MeshInstallationStatus, generation: i64, now: &Time) {
     status.components.clone_from(&health.components);
     status.version.retiring = health.retiring.as_ref().map(|retiring| retiring.revision.clone());
     status.gateways.clone_from(&health.gateways);
     status.node_ports.clone_from(&health.node_ports);
-    // Warnings stay until the next check.
-    let warnings = health.warnings.clone().unwrap_or_else(|| std::mem::take(&mut status.platform.warnings));
+    let warnings = warnings(health, &status.platform.warnings);
     let node_port_range = status.platform.node_port_range.take();
     status.platform = PlatformStatus { warnings, node_port_range, ..health.platform.clone() };
     let (reason, message) = if health.available {
@@ -205,8 +226,10 @@ fn set_health(health: &Health, status: &mut MeshInstallationStatus, generation: 
 
 /// Why new pods get no sidecar.
 fn unavailability(health: &Health) -> String {
-    let has_istiod = health.components.iter().any(|component| component.name == "istiod" && component.ready > 0);
-    if !has_istiod {
+    // The control plane precedes all gateways, whose names may start like this too.
+    let is_istiod = |name: &str| name == "istiod" || name.starts_with("istiod-");
+    let istiod = health.components.iter().find(|component| is_istiod(&component.name));
+    if istiod.is_none_or(|istiod| istiod.ready == 0) {
         return "no istiod pod is available".to_owned();
     }
     let injects = [Reason::WebhookFailed, Reason::NotInjected, Reason::WaitingForCABundle];

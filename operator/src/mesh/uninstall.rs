@@ -12,6 +12,16 @@ pub struct Removal {
     pub key: ObjectKey,
     /// Precondition of the deletion.
     pub uid: String,
+    /// The other precondition: the version that was decided on. 0 allows any.
+    pub resource_version: u64,
+}
+
+impl Removal {
+    /// The removal of an object in its present state.
+    #[must_use]
+    pub fn of(key: &ObjectKey, live: &ObservedObject) -> Self {
+        Self { key: key.clone(), uid: live.uid.clone(), resource_version: live.resource_version }
+    }
 }
 
 /// The next action of an uninstall.
@@ -40,11 +50,8 @@ pub fn next(live: &ObservedObjects, delete_crds: bool) -> Teardown {
     };
     let in_stage: Vec<(&ObjectKey, &ObservedObject)> =
         live.iter().filter(|(key, live)| is_deletable(key) && removal_turn(key, live) == current_stage).collect();
-    let open: Vec<Removal> = in_stage
-        .iter()
-        .filter(|(_, live)| !live.deleting)
-        .map(|(key, live)| Removal { key: (*key).clone(), uid: live.uid.clone() })
-        .collect();
+    let open: Vec<Removal> =
+        in_stage.iter().filter(|(_, live)| !live.deleting).map(|(key, live)| Removal::of(key, live)).collect();
     if open.is_empty() {
         Teardown::Wait(in_stage.into_iter().map(|(key, _)| key.clone()).collect())
     } else {

@@ -10,10 +10,12 @@ use super::free_text::check_free_text;
 use super::images;
 use super::node_components::{self, NodeComponents};
 use super::object::{Component, ENFORCE_LABEL, Owner};
-use super::owned_keys::{ValuesScope, owned_keys};
+use super::operator_defaults::OperatorDefaults;
+use super::owned_keys::ValuesScope;
 use super::patch::ParsedPatch;
 use super::problem::Problem;
 use super::revisions::{INJECTION_LABEL, REVISION_LABEL, Revision};
+use super::user_values::{self, written_path};
 use super::validated::{ChartRelease, MeshNamespace, ValidatedSpec};
 use super::values::{self, AMBIENT, Defaults, NATIVE_SIDECARS};
 use crate::catalog::{ChartName, Profile};
@@ -32,14 +34,16 @@ pub fn validate(
     profile: &Profile,
     platform: &Platform,
 ) -> Result<ValidatedSpec, Vec<Problem>> {
-    let mut problems = Vec::new();
+    let (mut problems, mut contradictions) = (Vec::new(), Vec::new());
+    let written = spec;
+    let spec = &user_values::accept(written, &owner.release, profile, platform, &mut contradictions);
     installation_name(spec, &owner, &mut problems);
     namespace_labels(spec, &mut problems);
     name_collisions(spec, &mut problems);
     check_free_text(spec, &mut problems);
-    chart_values(spec, &mut problems);
-    images::check_digests(spec, &mut problems);
-    environment(spec, profile, platform, &mut problems);
+    problems.append(&mut contradictions);
+    images::check_digests(written, &mut problems);
+    environment(spec, &written.values.istiod.0, profile, platform, &mut problems);
     gateways(spec, &mut problems);
     profile_platform(spec, profile, platform, &mut problems);
     node_components::check(spec, profile, platform, &mut problems);
@@ -48,14 +52,7 @@ pub fn validate(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let from = |chart: ChartName| Defaults {
-        chart,
-        // The profiles don't have values for the gateway chart.
-        chart_profile: profile.chart_profile().filter(|_| chart != ChartName::Gateway),
-        chart_platform: profile.platform().or(platform.chart_platform()),
-        profile: profile.values(chart),
-        platform,
-    };
+    let from = |chart: ChartName| Defaults::of(chart, profile, platform);
     let agents = NodeComponents::of(spec, profile, platform);
     let revision = Revision::of(spec);
     let mut releases = vec![
@@ -109,6 +106,7 @@ pub fn validate(
         node_ports: Pins::default(),
         webhook_labels: platform.webhook_labels(),
         platform: platform_status(platform),
+        defaults: OperatorDefaults::FIRST,
     })
 }
 
@@ -196,22 +194,6 @@ fn name_collisions(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
     }
 }
 
-fn chart_values(spec: &MeshInstallationSpec, problems: &mut Vec<Problem>) {
-    let base = Value::Object(spec.values.base.0.clone());
-    let istiod = Value::Object(spec.values.istiod.0.clone());
-    problems.extend(owned_keys(ValuesScope::Base, &base, "spec.values.base"));
-    problems.extend(owned_keys(ValuesScope::Istiod, &istiod, "spec.values.istiod"));
-    let cni = Value::Object(spec.values.cni.0.clone());
-    let ztunnel = Value::Object(spec.values.ztunnel.0.clone());
-    problems.extend(owned_keys(ValuesScope::Cni, &cni, "spec.values.cni"));
-    problems.extend(owned_keys(ValuesScope::Ztunnel, &ztunnel, "spec.values.ztunnel"));
-    for gateway in &spec.gateways {
-        let values = Value::Object(gateway.values.0.clone());
-        let field = format!("spec.gateways[{}].values", gateway.name);
-        problems.extend(owned_keys(ValuesScope::Gateway, &values, &field));
-    }
-}
-
 /// Checks that a platform-specific profile matches the platform.
 fn profile_platform(spec: &MeshInstallationSpec, profile: &Profile, platform: &Platform, problems: &mut Vec<Problem>) {
     let Some(required) = profile.platform() else { return };
@@ -226,8 +208,15 @@ fn profile_platform(spec: &MeshInstallationSpec, profile: &Profile, platform: &P
     }
 }
 
-/// Checks that each environment variable of istiod has one source: the precedence of two would be arbitrary.
-fn environment(spec: &MeshInstallationSpec, profile: &Profile, platform: &Platform, problems: &mut Vec<Problem>) {
+/// Checks that each environment variable of istiod has one source: the precedence of two would be arbitrary. `written`
+/// are the values of istiod as the user wrote them.
+fn environment(
+    spec: &MeshInstallationSpec,
+    written: &Map<String, Value>,
+    profile: &Profile,
+    platform: &Platform,
+    problems: &mut Vec<Problem>,
+) {
     let mut seen: BTreeMap<&str, String> = BTreeMap::new();
     let mut note = |name, source: String, problems: &mut Vec<Problem>| {
         if let Some(first) = seen.get(name) {
@@ -246,12 +235,13 @@ fn environment(spec: &MeshInstallationSpec, profile: &Profile, platform: &Platfo
         note(&variable.name, format!("spec.controlPlane.env[{}]", variable.name), problems);
     }
     let values = &spec.values.istiod.0;
+    let field = |path: &[&str]| format!("spec.values.istiod.{}", written_path(ValuesScope::Istiod, written, path));
     for name in values.get("env").and_then(Value::as_object).into_iter().flat_map(Map::keys) {
-        note(name, format!("spec.values.istiod.env.{name}"), problems);
+        note(name, field(&["env", name]), problems);
     }
     for entry in values.get("envVarFrom").and_then(Value::as_array).into_iter().flatten() {
         if let Some(name) = entry.get("name").and_then(Value::as_str) {
-            note(name, format!("spec.values.istiod.envVarFrom[{name}]"), problems);
+            note(name, format!("{}[{name}]", field(&["envVarFrom"])), problems);
         }
     }
 }

@@ -8,7 +8,9 @@ use serde_json::Value;
 use super::add_ons::AddOnRelease;
 use super::images;
 use super::merge::get;
+use super::node_placement;
 use super::object::{Component, Owner};
+use super::operator_defaults::OperatorDefaults;
 use super::patch::ParsedPatch;
 use super::revisions::Revision;
 use crate::catalog::{ChartName, ReleaseImages};
@@ -41,6 +43,8 @@ pub struct ValidatedSpec {
     pub webhook_labels: BTreeMap<String, String>,
     /// Properties of the platform for status.
     pub platform: PlatformStatus,
+    /// Generation of the values that the operator adds.
+    pub defaults: OperatorDefaults,
 }
 
 /// A namespace that the mesh requires.
@@ -92,6 +96,7 @@ impl ValidatedSpec {
             node_ports: Pins::default(),
             webhook_labels: BTreeMap::new(),
             platform: PlatformStatus::default(),
+            defaults: OperatorDefaults::FIRST,
         }
     }
 
@@ -107,6 +112,19 @@ impl ValidatedSpec {
     pub fn with_image_digests(mut self, images: &Images, release: &ReleaseImages) -> Self {
         for wanted in &mut self.releases {
             images::write_digests(images, release, wanted.chart, &mut wanted.values);
+        }
+        self
+    }
+
+    /// Adds the operator's own values.
+    #[must_use]
+    pub fn with_defaults(mut self, defaults: OperatorDefaults) -> Self {
+        self.defaults = defaults;
+        for release in &mut self.releases {
+            defaults.write(release.chart, &mut release.values);
+        }
+        for add_on in self.add_ons.iter_mut().filter(|_| defaults.selects_linux()) {
+            node_placement::select_linux(&mut add_on.values);
         }
         self
     }

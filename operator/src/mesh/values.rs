@@ -11,7 +11,7 @@ use super::free_text::survives_double_quotes;
 use super::merge::{get, merge, set};
 use super::node_components::NodeComponents;
 use super::revisions::DEFAULT;
-use crate::catalog::ChartName;
+use crate::catalog::{ChartName, Profile};
 use crate::platform::Platform;
 
 /// The values that the profile and the platform contribute to a chart.
@@ -27,6 +27,21 @@ pub struct Defaults<'a> {
     pub profile: Option<&'a Value>,
     /// Platform whose values override the profile's.
     pub platform: &'a Platform,
+}
+
+impl<'a> Defaults<'a> {
+    /// The values that a profile and a platform contribute to a chart.
+    #[must_use]
+    pub fn of(chart: ChartName, profile: &'a Profile, platform: &'a Platform) -> Self {
+        Self {
+            chart,
+            // The profiles don't have values for the gateway chart.
+            chart_profile: profile.chart_profile().filter(|_| chart != ChartName::Gateway),
+            chart_platform: profile.platform().or(platform.chart_platform()),
+            profile: profile.values(chart),
+            platform,
+        }
+    }
 }
 
 impl Defaults<'_> {

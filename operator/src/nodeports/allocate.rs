@@ -1,13 +1,14 @@
 //! Allocation of node ports.
 //!
 //! Ports are assigned in this order: explicit ports of the spec, previously pinned ports, ports that the Service
-//! currently uses, and finally the lowest free ports. The lowest ports include the band that Kubernetes reserves for
-//! static allocation (none for a range of at most 16 ports, otherwise the first `min(max(16, size / 32), 128)`). Both
-//! protocols of a port get the same number, which HTTP/3 requires.
+//! currently uses, and finally the lowest free ports of Kubernetes' default range. The lowest ports include the band that
+//! Kubernetes reserves for static allocation (none for a range of at most 16 ports, otherwise the first
+//! `min(max(16, size / 32), 128)`). Both protocols of a port get the same number, which HTTP/3 requires.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::allocation_error::AllocationError;
+use super::candidates::{candidates, is_port_of_nodes};
 use super::pins::{PinOrigin, Pins};
 use super::port_key::{PortKey, UsedPort};
 use super::port_request::{PortRequest, PortRequirement};
@@ -103,11 +104,12 @@ impl<'a> Allocation<'a> {
     /// Assigns the explicit ports of the spec.
     fn assign_explicit(&mut self) -> Vec<AllocationError> {
         let mut errors = Vec::new();
+        let limit = self.input.range.explicit_ports();
         for request in self.requests.clone() {
             let PortRequirement::Explicit(port) = request.requirement else { continue };
             let key = || request.key.clone();
-            if !self.input.range.range.contains(port) {
-                errors.push(AllocationError::OutOfRange { key: key(), port, range: self.input.range.clone() });
+            if let Some(range) = limit.as_ref().filter(|limit| !limit.range.contains(port)) {
+                errors.push(AllocationError::OutOfRange { key: key(), port, range: range.clone() });
             } else if let Some(by) = self.reserved(port) {
                 errors.push(AllocationError::Reserved { key: key(), port, by });
             } else if let Some(user) = self.foreign.get(&port) {
@@ -155,10 +157,11 @@ impl<'a> Allocation<'a> {
     /// Assigns free ports to the remaining requests.
     fn assign_free(&mut self, unassigned: &[&'a PortRequest]) -> Option<AllocationError> {
         let range = self.input.range.range;
-        let (best, second_best): (Vec<u16>, Vec<u16>) =
-            range.ports().filter(|port| self.is_free(*port)).partition(|port| !self.second_best.contains(port));
-        let free = best.len() + second_best.len();
-        let mut candidates = best.into_iter().chain(second_best);
+        let mut free_ports: Vec<u16> = candidates(range).filter(|port| self.is_free(*port)).collect();
+        // The sort is stable: equal ports keep the order of the candidates.
+        free_ports.sort_by_key(|port| (!PortRange::KUBERNETES.contains(*port), self.second_best.contains(port)));
+        let free = free_ports.len();
+        let mut next_free = free_ports.into_iter();
         let mut needed = 0;
         let mut exhausted = false;
         for request in unassigned {
@@ -167,7 +170,7 @@ impl<'a> Allocation<'a> {
                 continue;
             }
             needed += 1;
-            match candidates.next() {
+            match next_free.next() {
                 Some(port) => self.assign(request, port, PinOrigin::Assigned),
                 None => exhausted = true,
             }
@@ -175,7 +178,8 @@ impl<'a> Allocation<'a> {
         exhausted.then(|| {
             let reserved = range.ports().filter(|port| self.reserved(*port).is_some()).count();
             let used = self.foreign.keys().filter(|port| range.contains(**port)).count();
-            AllocationError::Exhausted { needed, free, reserved, used, range: self.input.range.clone() }
+            let of_nodes = range.ports().filter(|port| is_port_of_nodes(*port)).count();
+            AllocationError::Exhausted { needed, free, reserved, used, of_nodes, range: self.input.range.clone() }
         })
     }
 

@@ -77,6 +77,8 @@ pub enum AllocationError {
         reserved: usize,
         /// Number of ports in the range that other Services use.
         used: usize,
+        /// Number of ports in the range that are not chosen because programs of the nodes use them.
+        of_nodes: usize,
         /// The range that ports are assigned from.
         range: KnownRange,
     },
@@ -150,15 +152,21 @@ impl AllocationError {
                     user.port_name, user.service
                 ),
             ),
-            Self::Exhausted { needed, free, reserved, used, range } => Problem::new(
-                "spec.gateways",
-                format!(
-                    "{needed} node ports are needed but only {free} of {} are free in {range} ({used} used by other \
-                     Services, {reserved} reserved). Free some, use fewer ports, or set \
-                     allocateLoadBalancerNodePorts to false if the load balancer needs no node ports",
-                    range.range.size()
-                ),
-            ),
+            Self::Exhausted { needed, free, reserved, used, of_nodes, range } => {
+                let of_nodes = match of_nodes {
+                    0 => String::new(),
+                    number => format!(", {number} are only used as nodePort because nodes need them"),
+                };
+                let size = range.range.size();
+                Problem::new(
+                    "spec.gateways",
+                    format!(
+                        "{needed} node ports are needed but only {free} of {size} are free in {range} ({used} used by \
+                         other Services, {reserved} reserved{of_nodes}). Free some, use fewer ports, or set \
+                         allocateLoadBalancerNodePorts to false if the load balancer needs no node ports"
+                    ),
+                )
+            }
         }
     }
 }

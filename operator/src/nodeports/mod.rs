@@ -6,6 +6,7 @@
 
 mod allocate;
 mod allocation_error;
+mod candidates;
 mod pins;
 mod port_key;
 mod port_rejection;

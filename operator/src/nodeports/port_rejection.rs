@@ -21,7 +21,10 @@ impl PortRejection {
     pub fn parse(message: &str) -> Option<Self> {
         if let Some((_, rest)) = message.split_once(RANGE) {
             let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '-')).unwrap_or(rest.len());
-            return rest.get(..end)?.parse().ok().map(Self::OutOfRange);
+            let text = rest.get(..end)?;
+            // The API server's flag accepts a range from 0 on, but 0 is no port.
+            let range = text.strip_prefix("0-").map_or_else(|| text.to_owned(), |last| format!("1-{last}"));
+            return range.parse().ok().map(Self::OutOfRange);
         }
         if message.contains("provided port is already allocated") {
             return Some(Self::InUse);
@@ -43,6 +46,8 @@ mod tests {
         let outside = "provided port is not in the valid range. The range of valid ports is";
         assert_eq!(PortRejection::parse(&format!("{prefix} {outside} 30400-30449")), range);
         assert_eq!(PortRejection::parse(&format!("[{prefix} {outside} 30400-30449, and more]")), range);
+        let from_zero = PortRejection::parse(&format!("{prefix} {outside} 0-32767"));
+        assert_eq!(from_zero, Some(PortRejection::OutOfRange("1-32767".parse().unwrap())));
         let taken = format!("{prefix} provided port is already allocated");
         assert_eq!(PortRejection::parse(&taken), Some(PortRejection::InUse));
         let full = "Internal error occurred: failed to allocate a nodePort: range is full";

@@ -84,10 +84,11 @@ fn gateway_requests(
     gateway: &Gateway,
     platform_type: Option<ServiceType>,
 ) -> Vec<PortRequest> {
+    let gateway = &*gateway.with_service_of_values();
     let kind = gateway.service_type_on(platform_type);
     let service = &gateway.service;
     let has_node_ports = match kind {
-        ServiceType::ClusterIp => false,
+        ServiceType::ClusterIp | ServiceType::None => false,
         ServiceType::NodePort => true,
         ServiceType::LoadBalancer => service.allocate_load_balancer_node_ports != Some(false),
     };
@@ -106,6 +107,7 @@ fn gateway_requests(
             protocol: port.protocol,
             requirement: port
                 .node_port
+                .filter(|_| kind != ServiceType::None)
                 .and_then(|port| u16::try_from(port).ok())
                 .map_or(assigned(has_node_ports), PortRequirement::Explicit),
         })
@@ -169,9 +171,21 @@ mod tests {
         assert_eq!(requirement_of_http2(&json!({"type": "NodePort"})), PortRequirement::Assign);
         assert_eq!(requirement_of_http2(&json!({"type": "LoadBalancer"})), PortRequirement::Assign);
         assert_eq!(requirement_of_http2(&json!({"type": "ClusterIP"})), PortRequirement::NotNeeded);
+        assert_eq!(requirement_of_http2(&json!({"type": "None"})), PortRequirement::NotNeeded);
         assert_eq!(requirement_of_http2(&json!({"allocateLoadBalancerNodePorts": false})), PortRequirement::NotNeeded);
         let named = json!({"ports": [{"name": "http2", "port": 80, "nodePort": 30401}]});
         assert_eq!(requirement_of_http2(&named), PortRequirement::Explicit(30401));
+    }
+
+    #[test]
+    fn reads_service_from_chart_values() {
+        let of_values = |service: Value| requirements(&json!({"name": "gw", "values": {"service": service}}), "Stable");
+        let all = of_values(json!({"type": "ClusterIP"}));
+        assert!(all.iter().all(|(_, requirement)| *requirement == PortRequirement::NotNeeded), "{all:?}");
+        let ports = |kind: &str| json!({"type": kind, "ports": [{"name": "web", "port": 80, "nodePort": 30401}]});
+        let web = |requirement| ("istio-system/gw/web".to_owned(), requirement);
+        assert_eq!(of_values(ports("NodePort"))[0], web(PortRequirement::Explicit(30401)));
+        assert_eq!(of_values(ports("None"))[0], web(PortRequirement::NotNeeded), "there is no Service");
     }
 
     #[test]

@@ -55,6 +55,12 @@ impl PortRange {
         self.first <= port && port <= self.last
     }
 
+    /// Returns the ports that are in both ranges, if there are any.
+    #[must_use]
+    pub fn intersection(self, other: Self) -> Option<Self> {
+        Self::new(self.first.max(other.first), self.last.min(other.last))
+    }
+
     /// Returns whether the range includes all ports of another range.
     #[must_use]
     pub const fn covers(self, other: Self) -> bool {
@@ -100,6 +106,8 @@ pub struct KnownRange {
     pub range: PortRange,
     /// Source of the range.
     pub source: NodePortRangeSource,
+    /// The API server's range, if it is known.
+    pub server: Option<PortRange>,
     /// Why the range could not be discovered, if so.
     pub note: Option<String>,
 }
@@ -112,24 +120,38 @@ impl KnownRange {
         server: &RangeDiscovery,
         platform: Option<PortRange>,
     ) -> Result<Self, Vec<AllocationError>> {
-        let note = match server {
-            RangeDiscovery::Known(_) => None,
-            RangeDiscovery::Unknown(reason) => Some(format!("the API server's node port range is unknown: {reason}")),
+        let (discovered, note) = match server {
+            RangeDiscovery::Known(range) => (Some(*range), None),
+            RangeDiscovery::Unknown(reason) => {
+                (None, Some(format!("the API server's node port range is unknown: {reason}")))
+            }
         };
         if let Some(requested) = &spec.range {
             let range = parsed("spec.nodePorts.range", requested)?;
-            if let RangeDiscovery::Known(server) = server
+            if let Some(server) = discovered
                 && !server.covers(range)
             {
-                return Err(vec![AllocationError::RangeOutside { requested: range, server: *server }]);
+                return Err(vec![AllocationError::RangeOutside { requested: range, server }]);
             }
-            return Ok(Self { range, source: NodePortRangeSource::Spec, note });
+            return Ok(Self { range, source: NodePortRangeSource::Spec, server: discovered, note });
         }
-        Ok(match (server, platform) {
-            (RangeDiscovery::Known(range), _) => Self { range: *range, source: NodePortRangeSource::Discovered, note },
-            (_, Some(range)) => Self { range, source: NodePortRangeSource::Platform, note },
-            (_, None) => Self { range: PortRange::KUBERNETES, source: NodePortRangeSource::Default, note },
-        })
+        let (range, source) = match (discovered, platform) {
+            (Some(range), _) => (range, NodePortRangeSource::Discovered),
+            (None, Some(range)) => (range, NodePortRangeSource::Platform),
+            (None, None) => (PortRange::KUBERNETES, NodePortRangeSource::Default),
+        };
+        Ok(Self { range, source, server: discovered, note })
+    }
+
+    /// Returns the range of explicit node ports: the API server's; if it is unknown, the spec's or the platform's.
+    /// `None` if nothing is known, so that the API server decides.
+    #[must_use]
+    pub fn explicit_ports(&self) -> Option<Self> {
+        match self.server {
+            Some(range) => Some(Self { range, source: NodePortRangeSource::Discovered, ..self.clone() }),
+            None if self.source == NodePortRangeSource::Default => None,
+            None => Some(self.clone()),
+        }
     }
 
     /// Converts the range for status.
@@ -212,6 +234,20 @@ mod tests {
             let known = known(spec, server, platform).unwrap();
             assert_eq!((known.range, known.source), (range(expected), source));
             assert_eq!(known.note.is_some(), server.is_none(), "the note explains why it was not discovered");
+        }
+    }
+
+    #[test]
+    fn explicit_ports_are_limited_by_known_ranges() {
+        let cases = [
+            (Some("30410-30420"), Some("1-65535"), None, Some("the API server's range 1-65535")),
+            (Some("30410-30420"), None, None, Some("spec.nodePorts.range 30410-30420")),
+            (None, None, Some("30400-30449"), Some("the platform's default range 30400-30449")),
+            (None, None, None, None),
+        ];
+        for (spec, server, platform, expected) in cases {
+            let explicit = known(spec, server, platform).unwrap().explicit_ports();
+            assert_eq!(explicit.map(|range| range.to_string()).as_deref(), expected);
         }
     }
 

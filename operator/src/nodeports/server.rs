@@ -13,12 +13,12 @@ use tracing::{info, warn};
 use super::port_key::{PortKey, UsedPort};
 use super::port_rejection::PortRejection;
 use super::port_request::HEALTH_CHECK;
-use super::range::RangeDiscovery;
+use super::range::{PortRange, RangeDiscovery};
 use crate::mesh::object::{FIELD_MANAGER, INSTALLATION_LABEL};
 use crate::runtime::requests::{pages, within_deadline};
 
-/// A node port outside any practical range. The API server's error message contains the range.
-const INVALID_NODE_PORT: i32 = 1;
+/// Node ports that are outside almost any range. The API server's error message contains the range.
+const INVALID_NODE_PORTS: [u16; 2] = [1, u16::MAX];
 /// Name prefix of the Service that the API server rejects.
 const PROBE_NAME_PREFIX: &str = "meshwright-node-port-range-";
 /// Minimum interval between discoveries.
@@ -109,27 +109,48 @@ impl NodePortServer {
         self.lock().rejected.remove(installation);
     }
 
-    /// Tries to create a Service with an invalid node port. A dry run doesn't work, because it doesn't check the range.
+    /// Tries to create Services with invalid node ports. A range that contains these ports contains all ports.
     async fn discover(&self) -> RangeDiscovery {
+        let [first, last] = INVALID_NODE_PORTS;
+        for port in [first, last] {
+            if let Some(discovered) = self.probe(port).await {
+                return discovered;
+            }
+        }
+        PortRange::new(first, last)
+            .map_or_else(|| RangeDiscovery::Unknown("no port is invalid".to_owned()), RangeDiscovery::Known)
+    }
+
+    /// Tries to create a Service with this node port; `None` if the port is in the range. A dry run doesn't work,
+    /// because it doesn't check the range.
+    async fn probe(&self, node_port: u16) -> Option<RangeDiscovery> {
         let api: Api<Service> = Api::namespaced(self.client.clone(), &self.namespace);
         let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-        match within_deadline(api.create(&params, &probe_service())).await {
+        let service = probe_service(node_port);
+        let status = match within_deadline(api.create(&params, &service)).await {
             Ok(created) => {
                 self.delete_probe(&api, &created).await;
-                RangeDiscovery::Unknown(format!("the API server accepted node port {INVALID_NODE_PORT}"))
+                return None;
             }
-            Err(kube::Error::Api(status)) => match PortRejection::parse(&status.message) {
-                Some(PortRejection::OutOfRange(range)) => RangeDiscovery::Known(range),
-                _ if status.is_forbidden() => {
-                    RangeDiscovery::Unknown(format!("the discovery is forbidden: {}", status.message))
-                }
-                _ => RangeDiscovery::Unknown(format!("the API server's error contains no range: {}", status.message)),
-            },
-            Err(error) => RangeDiscovery::Unknown(format!("the API server did not respond: {error}")),
+            // A request that the API server has executed was repeated, since its response was an error or was lost.
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                self.delete_probe(&api, &service).await;
+                return None;
+            }
+            Err(kube::Error::Api(status)) => status,
+            Err(error) => return Some(RangeDiscovery::Unknown(format!("the API server did not respond: {error}"))),
+        };
+        match PortRejection::parse(&status.message) {
+            Some(PortRejection::OutOfRange(range)) => Some(RangeDiscovery::Known(range)),
+            Some(PortRejection::InUse) => None,
+            _ if status.is_forbidden() => {
+                Some(RangeDiscovery::Unknown(format!("the discovery is forbidden: {}", status.message)))
+            }
+            _ => Some(RangeDiscovery::Unknown(format!("the API server's error contains no range: {}", status.message))),
         }
     }
 
-    /// Deletes the probe Service, which the API server should have rejected.
+    /// Deletes a probe Service that the API server has accepted.
     async fn delete_probe(&self, api: &Api<Service>, created: &Service) {
         let name = created.name_any();
         let params = DeleteParams {
@@ -151,10 +172,12 @@ impl NodePortServer {
     }
 }
 
-fn probe_service() -> Service {
-    let port = ServicePort { port: 80, node_port: Some(INVALID_NODE_PORT), ..ServicePort::default() };
+fn probe_service(node_port: u16) -> Service {
+    let port = ServicePort { port: 80, node_port: Some(i32::from(node_port)), ..ServicePort::default() };
+    // With a name from the API server, a repeated request would create a second Service.
+    let name = format!("{PROBE_NAME_PREFIX}{:08x}", fastrand::u32(..));
     Service {
-        metadata: ObjectMeta { generate_name: Some(PROBE_NAME_PREFIX.into()), ..ObjectMeta::default() },
+        metadata: ObjectMeta { name: Some(name), ..ObjectMeta::default() },
         spec: Some(ServiceSpec { type_: Some("NodePort".into()), ports: Some(vec![port]), ..ServiceSpec::default() }),
         status: None,
     }
@@ -231,14 +254,39 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn deletes_accepted_probe_service() {
+    async fn discovers_wide_range_and_deletes_probe_services() {
         let created = json!({"kind": "Service", "apiVersion": "v1",
             "metadata": {"namespace": "meshwright-system", "name": "q-1", "uid": "u"}});
-        let deleted_status = json!({"kind": "Status", "apiVersion": "v1", "status": "Success"});
-        let (range, requests) = discover(&[(201, created), (200, deleted_status)]).await;
-        assert_eq!(range, RangeDiscovery::Unknown("the API server accepted node port 1".into()));
+        let accepted = [(201, created), (200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}))];
         let deleted = "DELETE /api/v1/namespaces/meshwright-system/services/q-1? HTTP/1.1";
-        assert_eq!(requests, [CREATE_REQUEST, deleted]);
+        let (range, requests) = discover(&[accepted.clone(), accepted.clone()].concat()).await;
+        assert_eq!(range, RangeDiscovery::Known("1-65535".parse().unwrap()));
+        assert_eq!(requests, [CREATE_REQUEST, deleted, CREATE_REQUEST, deleted]);
+
+        let message = "provided port is not in the valid range. The range of valid ports is 1-32767";
+        let [post, delete] = accepted;
+        let (range, requests) = discover(&[post, delete, failure(422, "Invalid", message)]).await;
+        assert_eq!(range, RangeDiscovery::Known("1-32767".parse().unwrap()));
+        assert_eq!(requests, [CREATE_REQUEST, deleted, CREATE_REQUEST]);
+    }
+
+    #[tokio::test]
+    async fn repeated_create_deletes_probe_service() {
+        let exists = failure(409, "AlreadyExists", "services \"q-1\" already exists");
+        let deleted = (200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}));
+        let message = "provided port is not in the valid range. The range of valid ports is 1-32767";
+        let (range, requests) = discover(&[exists, deleted, failure(422, "Invalid", message)]).await;
+        assert_eq!(range, RangeDiscovery::Known("1-32767".parse().unwrap()));
+        let path = "DELETE /api/v1/namespaces/meshwright-system/services/meshwright-node-port-range-";
+        assert!(requests[1].starts_with(path), "{requests:?}");
+    }
+
+    #[tokio::test]
+    async fn used_port_is_in_range() {
+        let used = || failure(422, "Invalid", "provided port is already allocated");
+        let (range, requests) = discover(&[used(), used()]).await;
+        assert_eq!(range, RangeDiscovery::Known("1-65535".parse().unwrap()));
+        assert_eq!(requests, [CREATE_REQUEST, CREATE_REQUEST]);
     }
 
     #[tokio::test]
@@ -277,7 +325,7 @@ mod tests {
 
     #[test]
     fn probe_service_has_invalid_node_port() {
-        let service = serde_json::to_value(probe_service()).unwrap();
+        let service = serde_json::to_value(probe_service(1)).unwrap();
         assert_eq!(service["spec"], json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 1}]}));
     }
 }

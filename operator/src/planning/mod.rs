@@ -2,7 +2,7 @@
 //!
 //! [`observe`] is the only part that does I/O, and it only reads. The rest is pure: [`objects`] compares resources with
 //! the operator's own plan, [`rollouts`] determines which pods change, [`steps`] the order of an upgrade and
-//! [`preflight`] what would block it. [`inputs`] compares revisions.
+//! [`preflight`] what would block it, as far as a read shows that. The dry run is part of the command. [`inputs`] compares revisions.
 
 pub mod inputs;
 pub mod objects;
@@ -157,6 +157,9 @@ fn blockers(conflict: &PlanConflict) -> Vec<Blocker> {
             let message = |change| controller::selector_conflict(key, slice::from_ref(change));
             let blocker = |change| Blocker { reason: Reason::AdoptionConflict, message: message(change) };
             return changes.iter().map(blocker).collect();
+        }
+        PlanConflict::Creation(key) => {
+            (Reason::AdoptionConflict, format!("adoption would change the mesh: {key} would be created"))
         }
         PlanConflict::Release { key, release } => {
             (Reason::AdoptionConflict, controller::release_mismatch(key, &release.to_string()))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::{StreamExt as _, stream};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt as _};
+use meshwright_api::MeshInstallation;
 use serde_json::Value;
 
 use super::objects::LiveObjects;
@@ -12,7 +13,10 @@ use crate::apply::{RawObject, absent, api};
 use crate::mesh::kind::Kind;
 use crate::mesh::object::{DesiredObject, INSTALLATION_LABEL, ObjectKey};
 use crate::mesh::observed::ObservedObject;
+use crate::mesh::revision::RevisionRecord;
+use crate::mesh::revisions::Revision;
 use crate::mesh::tags::Injector;
+use crate::proxies::{self, ServingProxies};
 use crate::runtime::requests::{api_error_message, pages, within_deadline};
 
 /// Number of concurrent requests.
@@ -47,6 +51,29 @@ pub async fn injectors(client: &Client) -> Result<Vec<Injector>, ReadObjectsErro
         .iter()
         .filter_map(|(key, object)| Injector::of(key, &ObservedObject::of(key.kind, object, None, None)))
         .collect())
+}
+
+/// Reads the proxies of serving pods, which delay a change of the version. They are empty if the version stays.
+pub async fn serving_proxies(
+    client: &Client,
+    wanted: &MeshInstallation,
+    records: &[RevisionRecord],
+    notes: &mut Vec<String>,
+) -> Vec<ServingProxies> {
+    if records.last().is_none_or(|last| last.inputs.spec.version == wanted.spec.version) {
+        return Vec::new();
+    }
+    let own = Revision::of(&wanted.spec).label().to_owned();
+    let named = records.iter().filter_map(|record| record.inputs.revision.clone());
+    let revisions: Vec<String> = std::iter::once(own).chain(named).collect();
+    match proxies::list(client).await {
+        Ok(index) => index.serving(&revisions),
+        Err(error) => {
+            let error = api_error_message(&error);
+            notes.push(format!("pods can't be read, so proxies that delay the upgrade are unknown here: {error}"));
+            Vec::new()
+        }
+    }
 }
 
 /// Reads the desired resources that aren't in `found` yet.

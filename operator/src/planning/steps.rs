@@ -69,7 +69,8 @@ pub fn planned_steps(
 ) -> Result<Vec<PlannedStep>, ParseObjectError> {
     let retiring = retiring(sources, target);
     let sources: Vec<&[Arc<DesiredObject>]> = sources.iter().map(Vec::as_slice).collect();
-    let same_release = is_same_release(target, &sources);
+    // The others were tried since, or are no longer live.
+    let same_release = is_same_release(target, sources.get(..1).unwrap_or_default());
     let order = ConfigurationOrder::new(direction, same_release, false);
     let upgrade = UpgradePlan::new(direction, order, target, &sources, true)?;
     let by_key: BTreeMap<&ObjectKey, &ObjectChange> = changes.iter().map(|change| (&change.key, change)).collect();

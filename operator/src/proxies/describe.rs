@@ -53,7 +53,7 @@ fn manual(groups: &[(ProxyGroup, usize)], version: &str) -> Vec<String> {
     let mut names: Vec<String> = groups
         .iter()
         .filter(|(group, _)| group.is_outdated(version) && WorkloadKind::of(&group.owner.kind).is_none())
-        .map(|(group, _)| format!("{} {}/{}", group.owner.kind, group.namespace, group.owner.name))
+        .map(|(group, _)| group.workload())
         .collect();
     names.sort();
     names.dedup();
@@ -73,7 +73,11 @@ fn skip_reason(reason: &SkipReason) -> String {
         SkipReason::RolloutFailed => "its last rollout failed".to_owned(),
         SkipReason::ManualUpdates => "its update strategy requires manual deletion of old pods".to_owned(),
         SkipReason::PinnedImage(image) => format!("its pod template sets the proxy image {image}"),
-        SkipReason::StillOutdated => "its proxies are still outdated after a restart".to_owned(),
+        SkipReason::StillOutdated => {
+            "its pods got outdated proxies again after a restart; check the label istio.io/rev of \
+                                      its namespace and pods, then run kubectl rollout restart"
+                .to_owned()
+        }
     }
 }
 
@@ -93,7 +97,8 @@ mod tests {
 
     fn group(kind: PodOwnerKind, name: &str, version: &str) -> (ProxyGroup, usize) {
         let owner = PodOwner { kind, name: name.into() };
-        (ProxyGroup { namespace: "shop".into(), owner, version: version.into(), revision: "default".into() }, 1)
+        let (namespace, version, revision) = ("shop".into(), version.into(), "default".into());
+        (ProxyGroup { namespace, owner, version, revision, configuration: None }, 1)
     }
 
     #[test]

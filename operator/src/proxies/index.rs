@@ -14,13 +14,26 @@ use super::version::UNKNOWN;
 #[derive(Debug, Default)]
 pub struct ProxyIndex {
     /// Keyed by the pod's UID.
-    pods: HashMap<u128, Arc<ProxyGroup>>,
-    groups: HashMap<Arc<ProxyGroup>, usize>,
+    pods: HashMap<u128, IndexedPod>,
+    groups: HashMap<Arc<ProxyGroup>, GroupCount>,
     strings: HashSet<Arc<str>>,
     hasher: RandomState,
 }
 
-/// Proxies of a workload with the same version and revision.
+#[derive(Debug, PartialEq, Eq)]
+struct IndexedPod {
+    group: Arc<ProxyGroup>,
+    /// The pod was injected, runs and is ready.
+    serving: bool,
+}
+
+#[derive(Debug, Default)]
+struct GroupCount {
+    pods: usize,
+    serving: usize,
+}
+
+/// Proxies of a workload with the same version, revision and configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProxyGroup {
     /// Namespace of the pods.
@@ -31,13 +44,27 @@ pub struct ProxyGroup {
     pub version: Arc<str>,
     /// Revision of the control plane that injected them.
     pub revision: Arc<str>,
+    /// Hash of the configuration that they were injected with; `None` if unknown.
+    pub configuration: Option<Arc<str>>,
 }
 
 impl ProxyGroup {
+    /// Returns kind, namespace and name of the workload.
+    #[must_use]
+    pub fn workload(&self) -> String {
+        format!("{} {}/{}", self.owner.kind, self.namespace, self.owner.name)
+    }
+
     /// Returns whether the version of the proxies is known and differs from `version`.
     #[must_use]
     pub fn is_outdated(&self, version: &str) -> bool {
         is_outdated(&self.version, version)
+    }
+
+    /// Returns whether the configuration of the proxies is known and differs from that of new pods.
+    #[must_use]
+    pub fn has_stale_configuration(&self, current: &str) -> bool {
+        self.configuration.as_ref().is_some_and(|configuration| **configuration != *current)
     }
 }
 
@@ -51,6 +78,15 @@ pub fn has_revision(group: &ProxyGroup, revisions: &[String]) -> bool {
 #[must_use]
 pub fn is_outdated(proxy: &str, mesh: &str) -> bool {
     proxy != UNKNOWN && proxy != mesh
+}
+
+/// Proxies of one version in the pods of a workload that were injected, run and are ready.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServingProxies {
+    /// Version of the proxies.
+    pub version: Version,
+    /// Kind, namespace and name of the workload.
+    pub workload: String,
 }
 
 /// Versions and number of the proxies of a mesh.
@@ -72,33 +108,39 @@ impl ProxyIndex {
             namespace: self.intern(&proxy.namespace),
             version: self.intern(proxy.version.as_deref().unwrap_or(UNKNOWN)),
             revision: self.intern(&proxy.revision),
+            configuration: proxy.configuration.map(|configuration| self.intern(&configuration)),
             owner: proxy.owner,
         };
-        let key = self.key(uid);
-        if self.pods.get(&key).is_some_and(|known| **known == group) {
+        let (key, serving) = (self.key(uid), proxy.serving);
+        if self.pods.get(&key).is_some_and(|known| *known.group == group && known.serving == serving) {
             return;
         }
         let group = self.groups.get_key_value(&group).map_or_else(|| Arc::new(group), |(known, _)| Arc::clone(known));
-        *self.groups.entry(Arc::clone(&group)).or_default() += 1;
-        if let Some(old) = self.pods.insert(key, group) {
+        let count = self.groups.entry(Arc::clone(&group)).or_default();
+        count.pods += 1;
+        count.serving += usize::from(serving);
+        if let Some(old) = self.pods.insert(key, IndexedPod { group, serving }) {
             self.release(&old);
         }
     }
 
     /// Removes a deleted pod.
     pub(super) fn remove(&mut self, uid: &str) {
-        if let Some(group) = self.pods.remove(&self.key(uid)) {
-            self.release(&group);
+        if let Some(pod) = self.pods.remove(&self.key(uid)) {
+            self.release(&pod);
         }
     }
 
-    fn release(&mut self, group: &Arc<ProxyGroup>) {
-        if let Some(pods) = self.groups.get_mut(group) {
-            *pods -= 1;
-            if *pods == 0 {
+    fn release(&mut self, pod: &IndexedPod) {
+        let group = &pod.group;
+        if let Some(count) = self.groups.get_mut(group) {
+            count.pods -= 1;
+            count.serving -= usize::from(pod.serving);
+            if count.pods == 0 {
                 self.groups.remove(group);
                 // Remove unused strings, such as deleted namespaces. Only the set and this group reference those.
-                for string in [&group.namespace, &group.version, &group.revision] {
+                let strings = [&group.namespace, &group.version, &group.revision];
+                for string in strings.into_iter().chain(&group.configuration) {
                     if Arc::strong_count(string) <= 2 {
                         self.strings.remove(string);
                     }
@@ -136,7 +178,33 @@ impl ProxyIndex {
 
     /// Returns all groups with their number of pods.
     pub fn groups(&self) -> impl Iterator<Item = (&ProxyGroup, usize)> {
-        self.groups.iter().map(|(group, pods)| (group.as_ref(), *pods))
+        self.groups.iter().map(|(group, count)| (group.as_ref(), count.pods))
+    }
+
+    /// Returns the groups of all pods that were injected, run and are ready.
+    fn serving_groups(&self) -> impl Iterator<Item = &ProxyGroup> {
+        self.groups.iter().filter(|(_, count)| count.serving > 0).map(|(group, _)| group.as_ref())
+    }
+
+    /// Returns the proxies of the revisions in serving pods, as far as their version is known.
+    #[must_use]
+    pub fn serving(&self, revisions: &[String]) -> Vec<ServingProxies> {
+        let groups = self.serving_groups().filter(|group| has_revision(group, revisions));
+        groups
+            .filter_map(|group| {
+                Some(ServingProxies { version: group.version.parse().ok()?, workload: group.workload() })
+            })
+            .collect()
+    }
+
+    /// Returns the versions of the proxies in serving pods, by revision.
+    #[must_use]
+    pub fn serving_versions(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let mut revisions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for group in self.serving_groups() {
+            revisions.entry(group.revision.to_string()).or_default().insert(group.version.to_string());
+        }
+        revisions
     }
 
     /// Returns the number of proxies by version.
@@ -149,12 +217,13 @@ impl ProxyIndex {
         versions
     }
 
-    /// Returns the versions of proxies by revision.
+    /// Returns the versions of proxies by revision, with the configurations that the proxies were injected with.
     #[must_use]
-    pub fn by_revision(&self) -> BTreeMap<String, BTreeSet<String>> {
-        let mut revisions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    pub fn by_revision(&self) -> BTreeMap<String, BTreeSet<(String, Option<String>)>> {
+        let mut revisions: BTreeMap<String, BTreeSet<(String, Option<String>)>> = BTreeMap::new();
         for (group, _) in self.groups() {
-            revisions.entry(group.revision.to_string()).or_default().insert(group.version.to_string());
+            let seen = (group.version.to_string(), group.configuration.as_ref().map(ToString::to_string));
+            revisions.entry(group.revision.to_string()).or_default().insert(seen);
         }
         revisions
     }
@@ -208,6 +277,8 @@ mod tests {
             owner: PodOwner { kind: PodOwnerKind::Deployment, name: name.into() },
             version: version.map(str::to_owned),
             revision: DEFAULT.to_owned(),
+            configuration: None,
+            serving: true,
         }
     }
 
@@ -229,11 +300,31 @@ mod tests {
     }
 
     #[test]
+    fn pods_that_do_not_serve_are_counted_apart() {
+        let (mut index, all) = (ProxyIndex::default(), [DEFAULT.to_owned()]);
+        let unready = |name, version| DetectedProxy { serving: false, ..proxy("shop", name, Some(version)) };
+        index.update("a", Some(unready("forged", "1.2.0")));
+        index.update("b", Some(proxy("shop", "web", Some("1.30.3"))));
+        index.update("c", Some(proxy("shop", "other", None)));
+        let workload = |name: &str| format!("Deployment shop/{name}");
+        let expected = ServingProxies { version: Version::new(1, 30, 3), workload: workload("web") };
+        assert_eq!(index.serving(&all), [expected]);
+        assert_eq!(index.len(), 3);
+        assert_eq!(index.serving_versions()[DEFAULT], ["1.30.3".to_owned(), UNKNOWN.to_owned()].into());
+        index.update("a", Some(proxy("shop", "forged", Some("1.2.0"))));
+        index.update("b", Some(unready("web", "1.30.3")));
+        let serving: Vec<String> = index.serving(&all).into_iter().map(|proxies| proxies.workload).collect();
+        assert_eq!(serving, [workload("forged")]);
+        assert!(index.serving(&["canary".to_owned()]).is_empty());
+    }
+
+    #[test]
     fn frees_memory_of_deleted_pods() {
         let mut index = ProxyIndex::default();
         for n in 0..100 {
             let (uid, namespace) = (format!("{n}"), format!("run-{n}"));
-            index.update(&uid, Some(proxy(&namespace, "web", Some("1.31.2"))));
+            let proxy = DetectedProxy { configuration: Some(uid.clone()), ..proxy(&namespace, "web", Some("1.31.2")) };
+            index.update(&uid, Some(proxy));
             index.remove(&uid);
         }
         assert_eq!((index.pods.len(), index.groups.len(), index.strings.len()), (0, 0, 0));

@@ -3,7 +3,7 @@
 //! PURE except for [`watch`], [`list`] and [`restarter`], which read pods and workloads and restart workloads. The
 //! index stores two words per pod: its UID and a pointer to its workload and version. [`restart_plan`] selects the
 //! workloads to restart from the time, the policy and the live objects. Restarts are recorded in annotations of the
-//! pod template only.
+//! pod template; the restarter also remembers its own, since another client may revert the annotations.
 
 mod describe;
 mod index;
@@ -18,11 +18,11 @@ mod window;
 mod workload;
 
 pub use describe::describe;
-pub use index::{ProxyGroup, ProxyIndex, ProxySummary, is_outdated};
+pub use index::{ProxyGroup, ProxyIndex, ProxySummary, ServingProxies, is_outdated};
 pub use list::{MeshUsage, count_usage, list};
 pub use policy::RestartPolicy;
 pub use proxy_pod::{PodOwner, PodOwnerKind};
-pub use restart_plan::{RestartPlan, SkipReason, WaitReason, plan_restarts};
+pub use restart_plan::{ProxyTarget, RestartPlan, SkipReason, WaitReason, plan_restarts};
 pub use restarter::{ProxyUpdateError, WorkloadRestarter};
 pub use version::{UNKNOWN, tag_of, version_or_unknown};
 pub use watch::{ProxyWatcher, ReportedProxies};

@@ -8,9 +8,11 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::version::version_of;
 use crate::mesh::revisions::DEFAULT;
+use crate::mesh::text::shorten;
 
 /// Label that the injection webhook sets on all pods with a sidecar or gateway, and istiod on the gateways that it
 /// creates.
@@ -19,6 +21,14 @@ pub(super) const INJECTED: &str = "service.istio.io/canonical-name";
 pub(super) const UNFINISHED: &str = "status.phase!=Succeeded,status.phase!=Failed";
 /// Name of the proxy container in sidecars, native sidecars and gateways.
 const CONTAINER: &str = "istio-proxy";
+/// Phase and condition of pods that serve requests.
+const RUNNING: &str = "Running";
+const READY: &str = "Ready";
+
+/// Maximum length of a name in Kubernetes. Users can create pods with longer annotations and owner references.
+const MAX_NAME: usize = 253;
+/// Maximum length of the hash of a configuration.
+const MAX_HASH: usize = 64;
 
 /// A pod with its proxy.
 #[derive(Clone, Debug, Deserialize)]
@@ -37,6 +47,10 @@ pub(super) struct DetectedProxy {
     pub(super) owner: PodOwner,
     pub(super) version: Option<String>,
     pub(super) revision: String,
+    /// Hash of the configuration that it was injected with; `None` if unknown.
+    pub(super) configuration: Option<String>,
+    /// Whether the pod was injected, runs and is ready. Others may have any image.
+    pub(super) serving: bool,
 }
 
 /// The workload that a pod belongs to.
@@ -83,6 +97,32 @@ struct RawPod {
     metadata: Meta,
     #[serde(default)]
     spec: Spec,
+    #[serde(default)]
+    status: RawPodStatus,
+    /// Set if the pod lacks fields that exceed the limits of responses.
+    #[serde(rename = "meshwright.dev/response-replaced", default)]
+    replaced: Option<IgnoredAny>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawPodStatus {
+    phase: String,
+    conditions: Vec<PodCondition>,
+}
+
+#[derive(Deserialize)]
+struct PodCondition {
+    #[serde(rename = "type")]
+    type_: String,
+    status: String,
+}
+
+impl RawPodStatus {
+    fn is_serving(&self) -> bool {
+        let is_ready = |condition: &PodCondition| condition.type_ == READY && condition.status == "True";
+        self.phase == RUNNING && self.conditions.iter().any(is_ready)
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -112,6 +152,21 @@ struct Labels {
 struct Annotations {
     #[serde(rename = "istio.io/rev")]
     revision: Option<String>,
+    #[serde(rename = "meshwright.dev/injected-configuration")]
+    configuration: Option<String>,
+    /// Set by the injection webhook.
+    #[serde(rename = "sidecar.istio.io/status")]
+    injection_status: Option<IgnoredAny>,
+    /// Of pods of the mesh's own gateways.
+    #[serde(rename = "meshwright.dev/proxy-inputs")]
+    proxy_inputs: Option<IgnoredAny>,
+}
+
+impl Annotations {
+    /// The mesh's own gateways have none: the operator rolls them, and the hash also covers what only sidecars get.
+    fn configuration(&mut self) -> Option<String> {
+        self.configuration.take().filter(|hash| hash.len() <= MAX_HASH && self.proxy_inputs.is_none())
+    }
 }
 
 #[derive(Deserialize)]
@@ -147,17 +202,23 @@ impl Spec {
 
 impl From<RawPod> for ProxyPod {
     fn from(raw: RawPod) -> Self {
-        let RawPod { metadata: mut meta, spec } = raw;
+        let RawPod { metadata: mut meta, spec, status, replaced } = raw;
         let metadata = ObjectMeta {
             uid: meta.uid.take(),
             resource_version: meta.resource_version.take(),
             ..ObjectMeta::default()
         };
-        let proxy = spec.proxy_image().map(|image| DetectedProxy {
-            owner: owner(&mut meta),
-            namespace: meta.namespace,
-            version: version_of(&image).map(|version| version.to_string()),
-            revision: meta.annotations.revision.or(meta.labels.revision).unwrap_or_else(|| DEFAULT.to_owned()),
+        // An injected pod whose spec is too large to read has a proxy of an unknown version.
+        let is_too_large = replaced.is_some() && meta.annotations.injection_status.is_some();
+        let proxy = spec.proxy_image().or_else(|| is_too_large.then(String::new)).map(|image| {
+            let owner = owner(&mut meta);
+            let configuration = meta.annotations.configuration();
+            let serving = meta.annotations.injection_status.is_some() && status.is_serving();
+            let revision = meta.annotations.revision.or(meta.labels.revision);
+            let mut revision = revision.unwrap_or_else(|| DEFAULT.to_owned());
+            shorten(&mut revision, MAX_NAME);
+            let version = version_of(&image).map(|version| version.to_string());
+            DetectedProxy { owner, namespace: meta.namespace, version, revision, configuration, serving }
         });
         Self { metadata, proxy }
     }
@@ -167,6 +228,9 @@ fn owner(meta: &mut Meta) -> PodOwner {
     let Some(controller) = meta.owner_references.iter_mut().find(|reference| reference.controller) else {
         return PodOwner { kind: PodOwnerKind::Pod, name: std::mem::take(&mut meta.name).into() };
     };
+    // The API server doesn't validate these.
+    shorten(&mut controller.name, MAX_NAME);
+    shorten(&mut controller.kind, MAX_NAME);
     let name = std::mem::take(&mut controller.name);
     let deployment = meta.labels.template.as_ref().and_then(|hash| name.strip_suffix(hash.as_str())?.strip_suffix('-'));
     let kind = match (controller.kind.as_str(), deployment) {
@@ -215,6 +279,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::mesh::injected_configuration::INJECTED_CONFIGURATION_ANNOTATION;
+    use crate::mesh::proxy_inputs::PROXY_INPUTS_ANNOTATION;
+    use crate::runtime::response_limits::REPLACED_ANNOTATION;
 
     fn parse(metadata: &Value, spec: &Value) -> Option<DetectedProxy> {
         let pod: ProxyPod = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
@@ -266,6 +333,58 @@ mod tests {
         assert_eq!(revision(both), "1-31");
         assert_eq!(revision(json!({"labels": {"istio.io/rev": "old"}})), "old");
         assert_eq!(revision(json!({})), DEFAULT);
+    }
+
+    #[test]
+    fn injected_pod_without_spec_has_proxy_of_unknown_version() {
+        let pod = |annotations: Value| {
+            let metadata = json!({"namespace": "shop", "name": "p", "annotations": annotations});
+            let pod = json!({"metadata": metadata, REPLACED_ANNOTATION: true});
+            serde_json::from_value::<ProxyPod>(pod).unwrap().proxy
+        };
+        let proxy = pod(json!({"sidecar.istio.io/status": "{}", "istio.io/rev": "canary"})).unwrap();
+        assert_eq!((proxy.version, proxy.revision.as_str(), proxy.serving), (None, "canary", false));
+        assert_eq!(pod(json!({})), None, "the label alone is no proof");
+    }
+
+    #[test]
+    fn shortens_what_any_user_can_write() {
+        let long = "x".repeat(100_000);
+        let reference = json!([{"kind": long, "name": long, "controller": true}]);
+        let meta = json!({"name": "p", "annotations": {"istio.io/rev": long}, "ownerReferences": reference});
+        let found = parse(&meta, &sidecar()).unwrap();
+        assert!(found.revision.len() <= MAX_NAME && found.owner.name.len() <= MAX_NAME);
+        assert!(found.owner.kind.to_string().len() <= MAX_NAME);
+    }
+
+    #[test]
+    fn reads_configuration_except_of_own_gateways() {
+        let configuration = |annotations: Value| {
+            parse(&json!({"name": "p", "annotations": annotations}), &sidecar()).unwrap().configuration
+        };
+        assert_eq!(configuration(json!({INJECTED_CONFIGURATION_ANNOTATION: "a1"})).as_deref(), Some("a1"));
+        assert_eq!(configuration(json!({})), None);
+        assert_eq!(configuration(json!({INJECTED_CONFIGURATION_ANNOTATION: "a".repeat(65)})), None);
+        let gateway = json!({INJECTED_CONFIGURATION_ANNOTATION: "a1", PROXY_INPUTS_ANNOTATION: "b2"});
+        assert_eq!(configuration(gateway), None);
+    }
+
+    #[test]
+    fn only_ready_injected_pods_serve() {
+        let serves = |injected: bool, phase: &str, ready: &str| {
+            let annotations = if injected { json!({"sidecar.istio.io/status": "{}"}) } else { json!({}) };
+            let conditions = json!([{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": ready}]);
+            let pod = json!({"metadata": {"name": "p", "annotations": annotations}, "spec": sidecar(),
+                "status": {"phase": phase, "conditions": conditions}});
+            serde_json::from_value::<ProxyPod>(pod).unwrap().proxy.unwrap().serving
+        };
+        assert!(serves(true, "Running", "True"));
+        for (injected, phase, ready) in
+            [(false, "Running", "True"), (true, "Pending", "True"), (true, "Running", "False")]
+        {
+            assert!(!serves(injected, phase, ready), "{injected} {phase} {ready}");
+        }
+        assert!(!parse(&json!({"name": "p"}), &sidecar()).unwrap().serving, "a pod without status");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::policy::RestartPolicy;
 use super::window::WindowState;
-use super::workload::{ProxyWorkload, RolloutState, WorkloadId, WorkloadKind};
+use super::workload::{LastRestart, ProxyWorkload, RolloutState, WorkloadId, WorkloadKind};
 
 #[cfg(test)]
 mod properties;
@@ -25,6 +25,27 @@ const TERMINATION_GRACE: SignedDuration = SignedDuration::from_mins(5);
 /// A rollout that is incomplete this long after the restart is not attributed to the restart, unless old proxies
 /// remain.
 const ATTRIBUTION_WINDOW: SignedDuration = SignedDuration::from_hours(24);
+
+/// What the proxies are updated to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProxyTarget<'v> {
+    /// The mesh's version.
+    pub version: &'v str,
+    /// When the rollout of the current spec started. An earlier restart was for an earlier rollout, even of this
+    /// version: pods may have got old proxies since, for example after a rollback.
+    pub since: Option<Timestamp>,
+}
+
+impl ProxyTarget<'_> {
+    /// The workload's restart for this target, if there was one.
+    fn restart_of<'w>(&self, workload: &'w ProxyWorkload) -> Option<&'w LastRestart> {
+        let last = workload.restarted.as_ref().filter(|last| last.version == self.version)?;
+        // The annotation has whole seconds. A template from a Git repository may have the annotation of another cluster,
+        // or one without a time.
+        let is_recent = |since: Timestamp| last.at.is_some_and(|at| at.as_second() >= since.as_second());
+        self.since.is_none_or(is_recent).then_some(last)
+    }
+}
 
 /// A workload with the data that the restart plan depends on.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,23 +103,23 @@ pub enum SkipReason {
     ManualUpdates,
     /// The pod template sets the proxy's image.
     PinnedImage(String),
-    /// The workload was restarted for this version and its proxies are still outdated.
+    /// The workload was restarted for this rollout, and its new pods have outdated proxies, too.
     StillOutdated,
 }
 
-/// Selects the workloads to restart for a mesh of `version`.
+/// Selects the workloads to restart for the target.
 #[must_use]
 pub fn plan_restarts(
     now: Timestamp,
     policy: &RestartPolicy,
-    version: &str,
+    target: ProxyTarget<'_>,
     candidates: &[RestartCandidate],
 ) -> RestartPlan {
     let mut plan = RestartPlan::default();
     let mut busy = BTreeSet::new();
     for candidate in candidates {
         let id = &candidate.workload.id;
-        match restart_progress(candidate, version, now) {
+        match restart_progress(candidate, target, now) {
             RestartProgress::None => continue,
             RestartProgress::InProgress => plan.in_progress.push(id.clone()),
             RestartProgress::Failed => plan.failed.push(id.clone()),
@@ -114,7 +135,7 @@ pub fn plan_restarts(
     for candidate in outdated {
         let workload = &candidate.workload;
         let id = &workload.id;
-        match (candidate.allowed, blocker(candidate, version, now)) {
+        match (candidate.allowed, blocker(candidate, target, now)) {
             (false, _) => plan.not_opted_in += 1,
             (true, RestartBlocker::Restarted) => {}
             (true, RestartBlocker::Skip(reason)) => plan.skipped.push((id.clone(), reason)),
@@ -135,7 +156,7 @@ pub fn plan_restarts(
     plan
 }
 
-/// Progress of a workload's restart for this version.
+/// Progress of a workload's restart for the target.
 enum RestartProgress {
     /// There is no restart, or it is complete.
     None,
@@ -143,11 +164,9 @@ enum RestartProgress {
     Failed,
 }
 
-fn restart_progress(candidate: &RestartCandidate, version: &str, now: Timestamp) -> RestartProgress {
+fn restart_progress(candidate: &RestartCandidate, target: ProxyTarget<'_>, now: Timestamp) -> RestartProgress {
     let workload = &candidate.workload;
-    let Some(restarted) = workload.restarted.as_ref().filter(|restarted| restarted.version == version) else {
-        return RestartProgress::None;
-    };
+    let Some(restarted) = target.restart_of(workload) else { return RestartProgress::None };
     let longer_ago = |than: SignedDuration| restarted.at.is_none_or(|at| now.duration_since(at) > than);
     match workload.rollout {
         RolloutState::Complete => RestartProgress::None,
@@ -172,18 +191,21 @@ fn restarts_in_last_minute(now: Timestamp, candidates: &[RestartCandidate]) -> u
 /// What prevents the restart of a workload, regardless of other workloads.
 enum RestartBlocker {
     None,
-    /// The workload was restarted for this version, and old pods may still be terminating.
+    /// The workload was restarted for this target, and old pods may still be terminating.
     Restarted,
     Wait(WaitReason),
     Skip(SkipReason),
 }
 
-fn blocker(candidate: &RestartCandidate, version: &str, now: Timestamp) -> RestartBlocker {
+fn blocker(candidate: &RestartCandidate, target: ProxyTarget<'_>, now: Timestamp) -> RestartBlocker {
     let workload = &candidate.workload;
-    if let Some(restarted) = workload.restarted.as_ref().filter(|restarted| restarted.version == version) {
+    let pinned = workload.pinned_image.as_ref().map(|image| SkipReason::PinnedImage(image.clone()));
+    if let Some(restarted) = target.restart_of(workload) {
         let terminated = restarted.at.is_none_or(|at| now.duration_since(at) > TERMINATION_GRACE);
-        let ineffective = terminated && workload.rollout == RolloutState::Complete;
-        return if ineffective { RestartBlocker::Skip(SkipReason::StillOutdated) } else { RestartBlocker::Restarted };
+        if !terminated || workload.rollout != RolloutState::Complete {
+            return RestartBlocker::Restarted;
+        }
+        return RestartBlocker::Skip(pinned.unwrap_or(SkipReason::StillOutdated));
     }
     match &workload.rollout {
         RolloutState::Paused => return RestartBlocker::Skip(SkipReason::Paused),
@@ -191,8 +213,8 @@ fn blocker(candidate: &RestartCandidate, version: &str, now: Timestamp) -> Resta
         RolloutState::Manual => return RestartBlocker::Skip(SkipReason::ManualUpdates),
         RolloutState::Complete | RolloutState::InProgress(_) => {}
     }
-    if let Some(image) = &workload.pinned_image {
-        return RestartBlocker::Skip(SkipReason::PinnedImage(image.clone()));
+    if let Some(reason) = pinned {
+        return RestartBlocker::Skip(reason);
     }
     match (&workload.rollout, &candidate.budget) {
         (RolloutState::InProgress(progress), _) => RestartBlocker::Wait(WaitReason::Rollout(progress.clone())),

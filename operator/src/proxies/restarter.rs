@@ -1,6 +1,7 @@
 //! Lists workloads with outdated proxies when restarts are due, and restarts them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
@@ -14,7 +15,9 @@ use tracing::{debug, info};
 
 use super::index::ProxyGroup;
 use super::restart_plan::RestartCandidate;
-use super::workload::{ProxyWorkload, RESTARTED_AT, RESTARTED_FOR, WorkloadId, WorkloadKind, WorkloadResource};
+use super::workload::{
+    LastRestart, ProxyWorkload, RESTARTED_AT, RESTARTED_FOR, WorkloadId, WorkloadKind, WorkloadResource,
+};
 use crate::runtime::metrics::{Metrics, WriteVerb};
 use crate::runtime::requests::{api_error_message, pages, within_deadline};
 
@@ -46,18 +49,21 @@ pub enum ProxyUpdateError {
     },
 }
 
-/// Lists and restarts workloads. Clones share the client.
+/// Lists and restarts workloads. Clones share the client and the record of restarts.
 #[derive(Clone)]
 pub struct WorkloadRestarter {
     client: Client,
     metrics: Metrics,
+    /// Restarts by this process. A GitOps tool may reset the annotations that record them, and without this record an
+    /// ineffective restart would then be repeated without end.
+    restarted: Arc<Mutex<BTreeMap<WorkloadId, LastRestart>>>,
 }
 
 impl WorkloadRestarter {
     /// Returns a restarter that counts its writes in `metrics`.
     #[must_use]
-    pub const fn new(client: Client, metrics: Metrics) -> Self {
-        Self { client, metrics }
+    pub fn new(client: Client, metrics: Metrics) -> Self {
+        Self { client, metrics, restarted: Arc::default() }
     }
 
     /// Lists workloads with outdated proxies and workloads that were restarted before. `groups` are the proxies of the
@@ -75,7 +81,8 @@ impl WorkloadRestarter {
         let opted_in = self.opted_in_namespaces().await?;
         let mut candidates = Vec::new();
         for kind in WorkloadKind::ALL {
-            for workload in self.workloads(kind).await? {
+            for mut workload in self.workloads(kind).await? {
+                workload.restarted = self.last_restart(&workload);
                 let outdated = outdated.contains(&workload.id);
                 if outdated || workload.restarted.is_some() {
                     let allowed = workload.opt_in.unwrap_or_else(|| opted_in.contains(&workload.id.namespace));
@@ -114,6 +121,8 @@ impl WorkloadRestarter {
         self.metrics.count_write(WriteVerb::Patch);
         match within_deadline(api.patch_metadata(&id.name, &params, &Patch::Merge(&patch))).await {
             Ok(_) => {
+                let restart = LastRestart { version: version.to_owned(), at: Some(now) };
+                self.restarted.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), restart);
                 info!(workload = %id, version, "restarted workload with outdated proxies");
                 Ok(true)
             }
@@ -123,6 +132,13 @@ impl WorkloadRestarter {
             }
             Err(source) => Err(ProxyUpdateError::Restart { workload: id.clone(), source: Box::new(source) }),
         }
+    }
+
+    /// The later of the restart in the annotations and that by this process.
+    fn last_restart(&self, workload: &ProxyWorkload) -> Option<LastRestart> {
+        let restarted = self.restarted.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = restarted.get(&workload.id);
+        own.into_iter().chain(&workload.restarted).max_by_key(|restart| restart.at).cloned()
     }
 
     async fn workloads(&self, kind: WorkloadKind) -> Result<Vec<ProxyWorkload>, ProxyUpdateError> {

@@ -5,6 +5,9 @@ use semver::Version;
 /// Name of an unknown version.
 pub const UNKNOWN: &str = "Unknown";
 
+/// Maximum length of a tag, from the OCI distribution specification.
+const MAX_TAG: usize = 128;
+
 /// Suffixes of the tags of Istio's image variants.
 const VARIANTS: [&str; 2] = ["-distroless", "-debug"];
 
@@ -17,10 +20,11 @@ pub fn tag_of(image: &str) -> Option<&str> {
     last.split_once(':').map(|(_, tag)| tag)
 }
 
-/// Returns the version in an image's tag; `None` if it has no tag or the tag is not a version.
+/// Returns the version in an image's tag; `None` if it has no tag or the tag is not a version. Any user can create a
+/// pod with a longer tag than registries have.
 #[must_use]
 pub fn version_of(image: &str) -> Option<Version> {
-    let tag = tag_of(image)?;
+    let tag = tag_of(image).filter(|tag| tag.len() <= MAX_TAG)?;
     let tag = VARIANTS.iter().find_map(|variant| tag.strip_suffix(variant)).unwrap_or(tag);
     Version::parse(tag).ok()
 }
@@ -51,6 +55,14 @@ mod tests {
         ] {
             assert_eq!(parsed(image).as_deref(), Some(version), "{image}");
         }
+    }
+
+    #[test]
+    fn ignores_tags_that_no_registry_has() {
+        let image = |length: usize| format!("proxyv2:1.31.2-{}", "a".repeat(length - "1.31.2-".len()));
+        assert!(parsed(&image(MAX_TAG)).is_some());
+        assert_eq!(parsed(&image(MAX_TAG + 1)), None);
+        assert_eq!(version_or_unknown(&image(900_000)), UNKNOWN);
     }
 
     #[test]

@@ -6,17 +6,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, TryStreamExt as _};
+use kube::Resource as _;
 use kube::api::Api;
-use kube::{Client, Resource as _};
 use kube_runtime::{WatchStreamExt as _, watcher};
 use tokio::sync::Notify;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{info, warn};
 
-use super::index::{ProxyGroup, ProxyIndex, ProxySummary, has_revision, sorted_versions};
+use super::index::{ProxyGroup, ProxyIndex, ProxySummary, ServingProxies, has_revision, sorted_versions};
 use super::proxy_pod::{INJECTED, ProxyPod, UNFINISHED};
 use crate::apply::{Changes, Inventory};
+use crate::runtime::client::Clients;
 use crate::runtime::metrics::Metrics;
+use crate::runtime::watch_activity::watch_config;
+use crate::runtime::watch_health::WatchHealth;
 
 /// Minimum interval between reports.
 const REPORT_INTERVAL: Duration = Duration::from_mins(1);
@@ -38,13 +41,25 @@ struct WatchState {
     index: Option<ProxyIndex>,
     /// Messages about restarts by installation.
     messages: HashMap<String, String>,
+    /// What new pods get, by installation.
+    current: HashMap<String, CurrentConfiguration>,
     last_report: Option<(Instant, ProxyReport)>,
 }
 
-/// Reported versions by revision, and messages by installation.
+/// The configuration that new pods get from the control plane of a revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct CurrentConfiguration {
+    revision: String,
+    /// `None` if the pods don't show it.
+    hash: Option<String>,
+}
+
+/// Reported versions and configurations by revision, and messages by installation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct ProxyReport {
-    versions: BTreeMap<String, BTreeSet<String>>,
+    proxies: BTreeMap<String, BTreeSet<(String, Option<String>)>>,
+    /// Versions in pods that were injected, run and are ready, by revision.
+    serving: BTreeMap<String, BTreeSet<String>>,
     messages: HashMap<String, String>,
 }
 
@@ -53,6 +68,12 @@ struct ProxyReport {
 pub struct ReportedProxies {
     /// Versions, oldest first.
     pub versions: Vec<String>,
+    /// Versions in pods that were injected, run and are ready. Only these delay an upgrade.
+    pub serving: Vec<String>,
+    /// Hash of the configuration that new pods get; `None` if they don't show it.
+    pub configuration: Option<String>,
+    /// Versions of the proxies with another configuration; `None` while the current configuration is unknown.
+    pub stale: Option<BTreeSet<String>>,
     /// Message about restarts of outdated proxies.
     pub message: Option<String>,
 }
@@ -77,6 +98,13 @@ impl ProxyWatcher {
         Some(groups.map(|(group, pods)| (group.clone(), pods)).collect())
     }
 
+    /// Returns the current proxies of the revisions in pods that were injected, run and are ready; `None` while they are
+    /// unknown.
+    #[must_use]
+    pub fn serving(&self, revisions: &[String]) -> Option<Vec<ServingProxies>> {
+        self.lock().index.as_ref().map(|index| index.serving(revisions))
+    }
+
     /// Counts pods with a proxy of the revisions, without those of the mesh's `own` Deployments; `None` while they are
     /// unknown.
     #[must_use]
@@ -89,12 +117,41 @@ impl ProxyWatcher {
     pub fn reported(&self, installation: &str, revisions: &[String]) -> Option<ReportedProxies> {
         let state = self.lock();
         let (_, report) = state.last_report.as_ref()?;
-        let versions =
-            revisions.iter().filter_map(|revision| report.versions.get(revision)).flatten().cloned().collect();
+        let seen = revisions.iter().filter_map(|revision| report.proxies.get(revision)).flatten();
+        let serving = revisions.iter().filter_map(|revision| report.serving.get(revision)).flatten();
+        let current = state.current.get(installation);
+        let stale = current.map(|current| {
+            let seen = report.proxies.get(&current.revision).into_iter().flatten();
+            seen.filter(|(_, hash)| hash.is_some() && current.hash.is_some() && *hash != current.hash)
+                .map(|(version, _)| version.clone())
+                .collect()
+        });
         Some(ReportedProxies {
-            versions: sorted_versions(versions),
+            versions: sorted_versions(seen.map(|(version, _)| version.clone()).collect()),
+            serving: sorted_versions(serving.cloned().collect()),
+            configuration: current.and_then(|current| current.hash.clone()),
+            stale,
             message: report.messages.get(installation).cloned(),
         })
+    }
+
+    /// Sets the configuration that new pods get from an installation's control plane. Pods of other revisions are not
+    /// compared with it.
+    pub fn set_configuration(&self, installation: &str, revision: &str, hash: Option<String>) {
+        let current = CurrentConfiguration { revision: revision.to_owned(), hash };
+        self.lock().current.insert(installation.to_owned(), current);
+    }
+
+    /// Forgets the configuration that new pods get, while it changes.
+    pub fn clear_configuration(&self, installation: &str) {
+        self.lock().current.remove(installation);
+    }
+
+    /// Drops what was set for an installation.
+    pub fn forget(&self, installation: &str) {
+        let mut state = self.lock();
+        state.messages.remove(installation);
+        state.current.remove(installation);
     }
 
     /// Sets the message about an installation's restarts for the next report.
@@ -107,7 +164,7 @@ impl ProxyWatcher {
     }
 
     /// Watches pods and requeues all installations when a report has changed. Never returns.
-    pub async fn watch(self, client: Client, inventory: Inventory, changed: Changes, metrics: Metrics) {
+    pub async fn watch(self, clients: Clients, inventory: Inventory, changed: Changes, metrics: Metrics) {
         let reporting = async {
             let mut checks = interval(CHECK_INTERVAL);
             checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -123,22 +180,49 @@ impl ProxyWatcher {
         };
         tokio::select! {
             () = reporting => {}
-            () = self.watch_pods(client) => {}
+            () = self.watch_pods(&clients) => {}
         }
     }
 
-    async fn watch_pods(&self, client: Client) {
-        let config = watcher::Config::default().labels(INJECTED).fields(UNFINISHED).page_size(PAGE);
-        let mut events = watcher(Api::<ProxyPod>::all(client), config).default_backoff().boxed();
-        let mut listed = ProxyIndex::default();
+    async fn watch_pods(&self, clients: &Clients) {
+        let mut health = WatchHealth::default();
         loop {
-            match events.try_next().await {
-                Ok(Some(event)) => self.handle(event, &mut listed),
-                Ok(None) => return,
+            let Some(delay) = self.watch_until_lost(clients, &mut health).await else { return };
+            // Only a new list shows the changes that the watch has missed.
+            self.lock().index = None;
+            sleep(delay).await;
+        }
+    }
+
+    /// Watches pods until a new list is necessary, and returns its delay; `None` at the end of the stream.
+    async fn watch_until_lost(&self, clients: &Clients, health: &mut WatchHealth) -> Option<Duration> {
+        let config = watch_config().labels(INJECTED).fields(UNFINISHED).page_size(PAGE);
+        let mut events = watcher(Api::<ProxyPod>::all(clients.watches.clone()), config).default_backoff().boxed();
+        let path = ProxyPod::url_path(&(), None);
+        let (mut listed, mut listed_at) = (ProxyIndex::default(), None);
+        loop {
+            let next = tokio::select! {
+                next = events.try_next() => next,
+                () = clients.watch_activity.until_silent(&path, listed_at) => {
+                    warn!("the watch of pods with a proxy is silent; listing again");
+                    return Some(Duration::ZERO);
+                }
+            };
+            match next {
+                Ok(Some(event)) => {
+                    if matches!(event, watcher::Event::InitDone) {
+                        listed_at = Some(tokio::time::Instant::now());
+                    }
+                    self.handle(event, &mut listed);
+                }
+                Ok(None) => return None,
                 Err(error) => {
                     warn!(error = %error, "watching pods with a proxy failed; retrying");
                     if is_rejected(&error) {
                         self.lock().index = None;
+                    }
+                    if let Some(delay) = health.fail(Instant::now()) {
+                        return Some(delay);
                     }
                 }
             }
@@ -174,7 +258,11 @@ impl ProxyWatcher {
         let mut state = self.lock();
         let Some(index) = &state.index else { return false };
         metrics.set_proxies(&index.by_version());
-        let report = ProxyReport { versions: index.by_revision(), messages: state.messages.clone() };
+        let report = ProxyReport {
+            proxies: index.by_revision(),
+            serving: index.serving_versions(),
+            messages: state.messages.clone(),
+        };
         let due = match &state.last_report {
             None => true,
             Some((at, last)) => *last != report && now.duration_since(*at) >= REPORT_INTERVAL,
@@ -197,83 +285,4 @@ fn is_rejected(error: &watcher::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::mesh::revisions::DEFAULT;
-
-    fn pod(uid: &str, version: &str) -> ProxyPod {
-        let image = format!("istio/proxyv2:{version}");
-        let pod = json!({
-            "metadata": {"namespace": "shop", "name": uid, "uid": uid},
-            "spec": {"containers": [{"name": "istio-proxy", "image": image}]},
-        });
-        serde_json::from_value(pod).unwrap()
-    }
-
-    fn listed(pods: &[(&str, &str)]) -> ProxyWatcher {
-        let (proxies, mut listed) = (ProxyWatcher::default(), ProxyIndex::default());
-        proxies.handle(watcher::Event::Init, &mut listed);
-        for (uid, version) in pods {
-            proxies.handle(watcher::Event::InitApply(pod(uid, version)), &mut listed);
-        }
-        assert_eq!(proxies.summary(&[DEFAULT.to_owned()], "1.32.0"), None, "the list is incomplete");
-        proxies.handle(watcher::Event::InitDone, &mut listed);
-        proxies
-    }
-
-    fn versions(proxies: &ProxyWatcher) -> Vec<String> {
-        proxies.reported("mesh", &[DEFAULT.to_owned()]).unwrap().versions
-    }
-
-    #[test]
-    fn reports_nothing_before_first_list() {
-        let proxies = ProxyWatcher::default();
-        assert!(!proxies.publish_report(Instant::now(), &Metrics::new()));
-        assert_eq!(proxies.reported("mesh", &[DEFAULT.to_owned()]), None);
-    }
-
-    #[test]
-    fn reports_changes_once_per_minute() {
-        let proxies = listed(&[("a", "1.31.2")]);
-        let (start, metrics) = (Instant::now(), Metrics::new());
-        let after = |seconds| start + Duration::from_secs(seconds);
-        assert!(proxies.publish_report(start, &metrics));
-        assert_eq!(versions(&proxies), ["1.31.2"]);
-        let mut list = ProxyIndex::default();
-        proxies.handle(watcher::Event::Apply(pod("b", "1.32.0")), &mut list);
-        proxies.set_message("mesh", Some("waits".into()));
-        assert!(!proxies.publish_report(after(59), &metrics));
-        assert_eq!(versions(&proxies), ["1.31.2"]);
-        assert!(proxies.publish_report(after(60), &metrics));
-        assert_eq!(versions(&proxies), ["1.31.2", "1.32.0"]);
-        assert_eq!(proxies.reported("mesh", &[DEFAULT.to_owned()]).unwrap().message.as_deref(), Some("waits"));
-        assert!(!proxies.publish_report(after(200), &metrics), "nothing has changed");
-        assert_eq!(proxies.summary(&[DEFAULT.to_owned()], "1.32.0").unwrap().outdated, 1, "the summary is current");
-    }
-
-    #[test]
-    fn ignores_short_lived_pods() {
-        let proxies = listed(&[("a", "1.31.2")]);
-        let (start, metrics) = (Instant::now(), Metrics::new());
-        assert!(proxies.publish_report(start, &metrics));
-        let mut list = ProxyIndex::default();
-        for n in 0..500 {
-            proxies.handle(watcher::Event::Apply(pod(&format!("p{n}"), "1.31.2")), &mut list);
-            proxies.handle(watcher::Event::Delete(pod(&format!("p{n}"), "1.31.2")), &mut list);
-            assert!(!proxies.publish_report(start + Duration::from_secs(61 + n), &metrics));
-        }
-    }
-
-    #[test]
-    fn new_list_replaces_index() {
-        let proxies = listed(&[("a", "1.31.2"), ("b", "1.31.2")]);
-        let mut list = ProxyIndex::default();
-        proxies.handle(watcher::Event::Init, &mut list);
-        proxies.handle(watcher::Event::InitApply(pod("b", "1.32.0")), &mut list);
-        proxies.handle(watcher::Event::InitDone, &mut list);
-        let summary = proxies.summary(&[DEFAULT.to_owned()], "1.32.0").unwrap();
-        assert_eq!((summary.count, summary.outdated), (1, 0));
-    }
-}
+mod tests;

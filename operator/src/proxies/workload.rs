@@ -17,8 +17,7 @@ use crate::mesh::object::INSTALLATION_LABEL;
 #[cfg(test)]
 mod tests;
 
-/// Annotation of a pod template with the mesh version that the workload was restarted for. Restarts are recorded only
-/// here.
+/// Annotation of a pod template with the mesh version that the workload was restarted for.
 pub const RESTARTED_FOR: &str = "meshwright.dev/proxy-restarted-for";
 /// Annotation of a pod template with the time of the restart.
 pub const RESTARTED_AT: &str = "meshwright.dev/proxy-restarted-at";

@@ -1,25 +1,31 @@
 //! Clients of the Kubernetes API with timeouts suitable for a controller.
 //!
 //! By default, kube sets no request timeout and retries some responses up to 15 times within one call, which hides an
-//! overloaded API server from the controller's backoff. The clients here fail within seconds and don't retry. Commands,
-//! which have no reconcile loop, retry once.
+//! overloaded API server from the controller's backoff. The clients here fail within seconds and don't retry; those for
+//! reconciles retry for a second or two. Commands, which have no reconcile loop, retry once.
 
 use std::time::Duration;
 
-use axum::http::HeaderValue;
 use axum::http::header::USER_AGENT;
+use axum::http::{HeaderValue, Method, Request, Response};
 use kube::client::retry::{InvalidBackoff, RetryPolicy};
+use kube::client::{Body, ClientBuilder};
 use kube::config::InferConfigError;
 use kube::{Client, Config};
 use thiserror::Error;
 use tower::BoxError;
-use tower::retry::Retry;
+use tower::retry::{Policy, Retry};
+
+use super::leader::LeaseFence;
+use super::response_limits::{ReplacedObjects, ResponseLimits};
+use super::retry::{TransientRetries, has_parameter};
+use super::watch_activity::WatchActivity;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-// kube requests a watch timeout of 290 s, so a connection without data for longer is broken. The timeout also applies
-// to the list requests of a watcher.
-const WATCH_TIMEOUT: Duration = Duration::from_secs(310);
+// The API server ends our watches after 85 s, and kube restarts one that is silent for 90 s. This timeout also applies to
+// the list requests of a watcher, and until a watch starts.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(100);
 // Delay before a command retries a request that an overloaded API server rejected.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(2);
@@ -54,6 +60,10 @@ pub struct Clients {
     pub watches: Client,
     /// Namespace of the kubeconfig's context or of the pod.
     pub namespace: String,
+    /// Objects that responses did not have, since they exceed limits.
+    pub replaced: ReplacedObjects,
+    /// When watches last delivered data.
+    pub watch_activity: WatchActivity,
 }
 
 impl Clients {
@@ -65,20 +75,48 @@ impl Clients {
 
     /// Creates clients from a configuration; its timeouts and retries are replaced. Requires a tokio runtime.
     pub fn from_config(config: Config) -> Result<Self, ConnectError> {
+        Self::with_limits(config, ResponseLimits::for_operator)
+    }
+
+    fn with_limits(config: Config, limits: fn(ReplacedObjects) -> ResponseLimits) -> Result<Self, ConnectError> {
+        let (replaced, watch_activity) = (ReplacedObjects::default(), WatchActivity::default());
+        let limits = limits(replaced.clone());
         let build = |config: Config| {
             let url = config.cluster_url.to_string();
-            Client::try_from(config).map_err(|source| ConnectError::BuildClient { url, source: Box::new(source) })
+            match ClientBuilder::try_from(config) {
+                Ok(builder) => Ok(builder.with_layer(&limits).with_layer(&watch_activity).build()),
+                Err(source) => Err(ConnectError::BuildClient { url, source: Box::new(source) }),
+            }
         };
         Ok(Self {
             requests: build(with_timeouts(config.clone(), REQUEST_TIMEOUT))?,
             namespace: config.default_namespace.clone(),
             watches: build(with_timeouts(config, WATCH_TIMEOUT))?,
+            replaced,
+            watch_activity: watch_activity.clone(),
         })
+    }
+
+    /// The clients for reconciles: `requests` retries after transient failures, and sends writes only while the lease
+    /// is held. Leader election has its own schedule.
+    #[must_use]
+    pub fn for_reconciles(&self, fence: LeaseFence) -> Self {
+        let client = self.requests.clone();
+        let send = tower::service_fn(move |request: Request<Body>| {
+            let (client, fence) = (client.clone(), fence.clone());
+            async move {
+                let is_write = is_write(&request);
+                let response = async { client.send(request).await.map_err(BoxError::from) };
+                if is_write { fence.guard(response).await } else { response.await }
+            }
+        });
+        let requests = Client::new(Retry::new(TransientRetries::default(), send), self.namespace.as_str());
+        Self { requests, ..self.clone() }
     }
 
     /// Creates clients for commands: `requests` retries once if the API server is overloaded.
     pub fn with_retry(config: Config) -> Result<Self, ConnectError> {
-        let mut clients = Self::from_config(config)?;
+        let mut clients = Self::with_limits(config, ResponseLimits::for_commands)?;
         clients.requests = with_retry(clients.requests, &clients.namespace).map_err(ConnectError::Retry)?;
         Ok(clients)
     }
@@ -86,11 +124,25 @@ impl Clients {
 
 fn with_retry(client: Client, namespace: &str) -> Result<Client, InvalidBackoff> {
     let policy = RetryPolicy::new(RETRY_DELAY, RETRY_DELAY_MAX, 1, false)?;
+    Ok(retrying(client, namespace, policy))
+}
+
+/// A client that repeats requests as `policy` decides.
+pub(super) fn retrying<P>(client: Client, namespace: &str, policy: P) -> Client
+where
+    P: Policy<Request<Body>, Response<Body>, BoxError, Future: Send> + Clone + Send + 'static,
+{
     let send = tower::service_fn(move |request| {
         let client = client.clone();
         async move { client.send(request).await.map_err(BoxError::from) }
     });
-    Ok(Client::new(Retry::new(policy, send), namespace))
+    Client::new(Retry::new(policy, send), namespace)
+}
+
+/// Whether the request may change an object. Access reviews count, but a process without the lease needs none.
+fn is_write(request: &Request<Body>) -> bool {
+    let changes = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(request.method());
+    changes && !has_parameter(request, "dryRun=")
 }
 
 fn with_timeouts(mut config: Config, read_timeout: Duration) -> Config {
@@ -118,8 +170,8 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use axum::http::{Request, Response};
-    use kube::client::Body;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::api::{Api, DeleteParams, Patch, PatchParams};
 
     use super::*;
 
@@ -148,8 +200,8 @@ mod tests {
         assert_eq!(requests.connect_timeout, Some(Duration::from_secs(5)));
         assert_eq!(requests.read_timeout, Some(Duration::from_secs(30)));
         assert!(requests.reset_reader_on_write);
-        // A shorter timeout would interrupt idle watches, which the server keeps open for 290 s.
-        assert!(WATCH_TIMEOUT > Duration::from_secs(290));
+        // A shorter timeout would interrupt idle watches.
+        assert!(WATCH_TIMEOUT > Duration::from_secs(90));
     }
 
     #[tokio::test(start_paused = true)]
@@ -167,6 +219,32 @@ mod tests {
             assert_eq!(client.apiserver_version().await.is_ok(), rejections == 1);
             assert_eq!(count.load(Ordering::SeqCst), expected_requests);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn writes_require_the_lease() {
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        let server = tower::service_fn(move |_: Request<Body>| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            std::future::ready(Ok::<_, BoxError>(Response::new(Body::from(b"{\"metadata\":{}}".to_vec()))))
+        });
+        let client = Client::new(server, "default");
+        let (requests, watches) = (client.clone(), client);
+        let replaced = ReplacedObjects::default();
+        let (namespace, watch_activity) = ("default".to_owned(), WatchActivity::default());
+        let clients = Clients { requests, watches, namespace, replaced, watch_activity };
+        let fence = LeaseFence::open();
+        let maps: Api<ConfigMap> = Api::default_namespaced(clients.for_reconciles(fence.clone()).requests);
+        let patch = Patch::Merge(serde_json::json!({"data": {"a": "b"}}));
+        assert!(maps.patch("a", &PatchParams::default(), &patch).await.is_ok());
+        fence.close();
+        assert!(maps.patch("a", &PatchParams::default(), &patch).await.is_err());
+        assert!(maps.delete("a", &DeleteParams::default()).await.is_err());
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+        let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
+        assert!(maps.patch("a", &dry_run, &patch).await.is_ok() && maps.get("a").await.is_ok());
+        assert_eq!(count.load(Ordering::SeqCst), 3);
     }
 
     #[tokio::test]

@@ -10,6 +10,11 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use crate::mesh::text::shorten;
+
+/// The most bytes of a label: other clients may add conditions.
+const MAX_LABEL: usize = 128;
+
 /// Returns the name and the conditions of each installation.
 pub type ConditionSource = Box<dyn Fn() -> Vec<(String, Vec<Condition>)> + Send + Sync>;
 
@@ -36,7 +41,8 @@ impl Collector for ConditionCollector {
         let help = "Current status and reason of each condition of a MeshInstallation; the value is always 1";
         let mut family = encoder.encode_descriptor("installation_condition", help, None, MetricType::Gauge)?;
         for (installation, conditions) in source() {
-            for Condition { type_, status, reason, .. } in conditions {
+            for Condition { mut type_, mut status, mut reason, .. } in conditions {
+                [&mut type_, &mut status, &mut reason].into_iter().for_each(|label| shorten(label, MAX_LABEL));
                 let labels = [
                     ("installation", installation.as_str()),
                     ("type", type_.as_str()),

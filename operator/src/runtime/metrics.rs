@@ -87,6 +87,8 @@ pub enum InjectionCheckResult {
     Injected,
     /// The dry-run pod was admitted without a sidecar.
     NotInjected,
+    /// istiod has not loaded its current configuration.
+    NotLoaded,
     /// The API server could not call the injection webhook, or the webhook denied the pod.
     WebhookFailed,
     /// Another admission plugin or webhook denied the pod, or the namespace is excluded from injection.
@@ -98,6 +100,7 @@ impl InjectionCheckResult {
         match self {
             Self::Injected => "injected",
             Self::NotInjected => "not_injected",
+            Self::NotLoaded => "not_loaded",
             Self::WebhookFailed => "webhook_failed",
             Self::DeniedByOther => "denied_by_other",
         }
@@ -107,6 +110,8 @@ impl InjectionCheckResult {
 type Label = [(&'static str, &'static str); 1];
 /// Limit of distinct values of the label `version`: images are chosen by users.
 const MAX_PROXY_VERSIONS: usize = 30;
+/// Limit of a version in bytes; longer ones are counted as `other`.
+const MAX_LABEL_VALUE: usize = 128;
 const OTHER_VERSIONS: &str = "other";
 
 type KindLabel = [(&'static str, String); 1];
@@ -122,9 +127,12 @@ pub struct Metrics {
     injection_checks: Family<Label, Counter>,
     leader: Gauge,
     watched: Family<KindLabel, Gauge>,
+    watch_ages: Family<KindLabel, Gauge>,
+    aged_resources: Arc<Mutex<BTreeSet<String>>>,
     proxies: Family<KindLabel, Gauge>,
     proxy_versions: Arc<Mutex<BTreeSet<String>>>,
     conditions: ConditionCollector,
+    oversized: Family<KindLabel, Gauge>,
 }
 
 impl Default for Metrics {
@@ -148,9 +156,12 @@ impl Metrics {
             injection_checks: Family::default(),
             leader: Gauge::default(),
             watched: Family::default(),
+            watch_ages: Family::default(),
+            aged_resources: Arc::default(),
             proxies: Family::default(),
             proxy_versions: Arc::default(),
             conditions: ConditionCollector::default(),
+            oversized: Family::default(),
         };
         metrics.registry = Arc::new(metrics.registry());
         metrics
@@ -180,7 +191,18 @@ impl Metrics {
         );
         prefixed.register("leader", "1 if this replica is the leader, otherwise 0", self.leader.clone());
         prefixed.register("watched_objects", "Number of objects in watch caches by kind", self.watched.clone());
+        prefixed.register_with_unit(
+            "watch_age",
+            "Time since a watch last delivered data: an event, a bookmark or a regular end, by resource",
+            Unit::Seconds,
+            self.watch_ages.clone(),
+        );
         prefixed.register("proxies", "Number of pods with a proxy by proxy version", self.proxies.clone());
+        prefixed.register(
+            "oversized_objects",
+            "Number of objects that are read only in part because they exceed limits, by resource",
+            self.oversized.clone(),
+        );
         prefixed.register_collector(Box::new(self.conditions.clone()));
         registry
     }
@@ -216,6 +238,19 @@ impl Metrics {
         self.watched.get_or_create(&[("kind", kind.to_owned())]).set(i64::try_from(objects).unwrap_or(i64::MAX));
     }
 
+    /// Sets the time since the watches of each resource last delivered data.
+    pub fn set_watch_ages(&self, ages: &BTreeMap<String, Duration>) {
+        let mut previous = self.aged_resources.lock().unwrap_or_else(PoisonError::into_inner);
+        for ended in previous.iter().filter(|resource| !ages.contains_key(*resource)) {
+            self.watch_ages.remove(&[("resource", ended.clone())]);
+        }
+        for (resource, age) in ages {
+            let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+            self.watch_ages.get_or_create(&[("resource", resource.clone())]).set(seconds);
+        }
+        *previous = ages.keys().cloned().collect();
+    }
+
     /// Sets the number of pods by proxy version. Versions come from images, which any user can choose; all but the most
     /// frequent ones are counted as `other`.
     pub fn set_proxies(&self, versions: &BTreeMap<String, usize>) {
@@ -223,7 +258,8 @@ impl Metrics {
         by_count.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
         let mut reported: BTreeMap<&str, usize> = BTreeMap::new();
         for (n, (version, pods)) in by_count.into_iter().enumerate() {
-            *reported.entry(if n < MAX_PROXY_VERSIONS { version } else { OTHER_VERSIONS }).or_default() += pods;
+            let is_listed = n < MAX_PROXY_VERSIONS && version.len() <= MAX_LABEL_VALUE;
+            *reported.entry(if is_listed { version } else { OTHER_VERSIONS }).or_default() += pods;
         }
         // Assigned once, at the end, so that a panic leaves it consistent.
         let mut previous = self.proxy_versions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -240,6 +276,13 @@ impl Metrics {
     /// Sets the source from which each scrape reads the conditions of all installations.
     pub fn set_condition_source(&self, source: ConditionSource) {
         self.conditions.set_source(source);
+    }
+
+    /// Sets the number of objects that exceed the limits of responses.
+    pub fn set_oversized(&self, resource: &str, objects: usize) {
+        self.oversized
+            .get_or_create(&[("resource", resource.to_owned())])
+            .set(i64::try_from(objects).unwrap_or(i64::MAX));
     }
 
     /// Encodes all metrics as `OpenMetrics` text.
@@ -321,6 +364,21 @@ mod tests {
         let lines = lines_of(&many);
         assert_eq!(lines.len(), 31);
         assert!(lines.contains(&r#"meshwright_proxies{version="other"} 10"#.to_owned()), "{lines:?}");
+        let long = [("1.31.2-".to_owned() + &"a".repeat(1_000_000), 3)];
+        assert_eq!(lines_of(&long), [r#"meshwright_proxies{version="other"} 3"#]);
+        assert_eq!(lines_of(&[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn drops_ages_of_ended_watches() {
+        let metrics = Metrics::new();
+        let lines_of = |ages: &[(&str, u64)]| {
+            let age = |(resource, seconds): &(&str, u64)| ((*resource).to_owned(), Duration::from_secs(*seconds));
+            metrics.set_watch_ages(&ages.iter().map(age).collect());
+            let text = metrics.encode().unwrap();
+            text.lines().filter(|line| line.starts_with("meshwright_watch_age")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(lines_of(&[("pods", 90)]), [r#"meshwright_watch_age_seconds{resource="pods"} 90"#]);
         assert_eq!(lines_of(&[]), Vec::<String>::new());
     }
 

@@ -9,9 +9,13 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::catalog::error_chain;
+use crate::mesh::text::shorten;
 
 /// Deadline of a request. The client's timeouts apply to single reads only.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The most bytes of an error message.
+const MAX_MESSAGE: usize = 4096;
 
 /// Runs a request with a deadline. Exceeding it fails like a timeout of the client.
 pub(crate) async fn within_deadline<T>(
@@ -37,8 +41,22 @@ where
 }
 
 /// Returns the API server's message for a failed request, which names missing permissions, or the error with its
-/// causes.
+/// causes. Messages quote values that the API server rejects, so long ones are shortened.
 pub(crate) fn api_error_message(error: &kube::Error) -> String {
+    let mut message = whole_error_message(error);
+    shorten(&mut message, MAX_MESSAGE);
+    message
+}
+
+/// Whether the API server, or etcd behind it, rejects an object because of its size.
+pub(crate) fn is_too_large(error: &kube::Error) -> bool {
+    // As messages of the API server, of its schema validation, of etcd and of the client for etcd say it.
+    let causes = ["too large", "Too long", "Too many", "larger than max"];
+    let kube::Error::Api(status) = error else { return false };
+    status.code == 413 || causes.iter().any(|cause| status.message.contains(cause))
+}
+
+fn whole_error_message(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if status.message.is_empty() => {
             format!("the API server responded with HTTP status {}", status.code)

@@ -18,6 +18,9 @@ pub enum LogFormat {
     Json,
 }
 
+/// kube logs the body of a response that it can't parse, which may contain any object of the cluster.
+const WITHOUT_BODIES: &str = "kube_client::client=error";
+
 /// Command line flags for logging.
 #[derive(Args, Clone, Debug)]
 pub struct LogArgs {
@@ -59,9 +62,9 @@ pub fn init(args: &LogArgs) -> Result<(), InitLogsError> {
 }
 
 fn parse_filter(filter: &str) -> Result<EnvFilter, InitLogsError> {
-    EnvFilter::builder()
-        .parse(filter)
-        .map_err(|source| InitLogsError::ParseFilter { filter: filter.to_owned(), source })
+    let failed = |source| InitLogsError::ParseFilter { filter: filter.to_owned(), source };
+    let chosen = EnvFilter::builder().parse(filter).map_err(failed)?;
+    Ok(chosen.add_directive(WITHOUT_BODIES.parse().map_err(failed)?))
 }
 
 #[cfg(test)]
@@ -84,6 +87,14 @@ mod tests {
         let cli = Cli::try_parse_from(["meshwright", "--log-format", "json", "--log-level", "kube=trace"]).unwrap();
         assert_eq!(cli.logs.log_format, LogFormat::Json);
         assert!(parse_filter(&cli.logs.log_level).is_ok());
+    }
+
+    #[test]
+    fn never_logs_response_bodies() {
+        for filter in ["info", "kube=trace", "kube_client::client=trace"] {
+            let directives = parse_filter(filter).unwrap().to_string();
+            assert!(directives.split(',').any(|directive| directive == WITHOUT_BODIES), "{filter}: {directives}");
+        }
     }
 
     #[test]

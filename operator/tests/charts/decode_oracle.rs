@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use fastrand::Rng;
-use meshwright::mesh::decode::{ConfigDocument, documents, rejections};
+use meshwright::mesh::decode::{ConfigDocument, ReleaseTypes, documents, rejections, unloaded_mesh_setting};
 use meshwright_chart::parse_yaml;
 use serde_json::{Map, Value, json};
 
@@ -179,8 +179,17 @@ fn mutate(rng: &mut Rng, value: &mut Value) {
     }
 }
 
-/// What istiod says of each document: the error, or an empty text.
-fn istiod_errors(documents: &[(ConfigDocument, Value)]) -> Vec<String> {
+/// What istiod says of a document.
+#[derive(serde::Deserialize)]
+struct IstiodAnswer {
+    /// Empty if the document is accepted.
+    error: String,
+    /// A mesh configuration as injection templates print it.
+    #[serde(default)]
+    loaded: String,
+}
+
+fn istiod_answers(documents: &[(ConfigDocument, Value)]) -> Vec<IstiodAnswer> {
     let mut oracle = Command::new(lab_program("decode"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -200,10 +209,7 @@ fn istiod_errors(documents: &[(ConfigDocument, Value)]) -> Vec<String> {
     writer.join().unwrap();
     assert!(output.status.success(), "the oracle failed");
     let answers = String::from_utf8(output.stdout).unwrap();
-    answers
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["error"].as_str().unwrap().to_owned())
-        .collect()
+    answers.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// A program of the lab; a test that can't find it fails.
@@ -233,11 +239,11 @@ fn chart_defaults() -> Vec<(ConfigDocument, Value)> {
 }
 
 fn assert_equal_verdicts(documents: &[(ConfigDocument, Value)]) -> usize {
-    let errors = istiod_errors(documents);
-    assert_eq!(errors.len(), documents.len());
+    let answers = istiod_answers(documents);
+    assert_eq!(answers.len(), documents.len());
     let mut different = Vec::new();
-    for ((kind, document), error) in documents.iter().zip(&errors) {
-        let ours = rejections(*kind, document);
+    for ((kind, document), IstiodAnswer { error, .. }) in documents.iter().zip(&answers) {
+        let ours = rejections(ReleaseTypes::EXPORTED, *kind, document);
         if ours.is_empty() != error.is_empty() {
             let ours: Vec<String> = ours.iter().map(ToString::to_string).collect();
             let document: String = document.to_string().chars().take(500).collect();
@@ -246,7 +252,22 @@ fn assert_equal_verdicts(documents: &[(ConfigDocument, Value)]) -> usize {
     }
     let shown: Vec<&String> = different.iter().take(12).collect();
     assert!(different.is_empty(), "{} of {} verdicts differ:\n{shown:#?}", different.len(), documents.len());
-    errors.iter().filter(|error| !error.is_empty()).count()
+    assert_loaded(documents, &answers);
+    answers.iter().filter(|answer| !answer.error.is_empty()).count()
+}
+
+/// Every accepted mesh configuration counts as loaded in the form in which istiod prints it.
+fn assert_loaded(documents: &[(ConfigDocument, Value)], answers: &[IstiodAnswer]) {
+    let mut unloaded = Vec::new();
+    for ((_, document), answer) in documents.iter().zip(answers).filter(|(_, answer)| !answer.loaded.is_empty()) {
+        let loaded: Value = serde_json::from_str(&answer.loaded).unwrap();
+        if let Some(path) = unloaded_mesh_setting(ReleaseTypes::EXPORTED, document, &loaded) {
+            let document: String = document.to_string().chars().take(500).collect();
+            unloaded.push(format!("{path}: {document}\n    istiod: {}", answer.loaded));
+        }
+    }
+    let shown: Vec<&String> = unloaded.iter().take(12).collect();
+    assert!(unloaded.is_empty(), "{} mesh configurations don't count as loaded:\n{shown:#?}", unloaded.len());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use meshwright::catalog::{Catalog, ChartName, Profile, Release, ReleaseImages, error_chain};
 use meshwright::mesh::merge::merge;
 use meshwright::mesh::object::{DesiredObject, Owner};
+use meshwright::mesh::operator_defaults::OperatorDefaults;
 use meshwright::mesh::problem::sentence;
 use meshwright::mesh::render::{Charts, render};
 use meshwright::mesh::validate::validate;
@@ -30,6 +31,7 @@ pub struct ChartRenderer {
     version: String,
     images: ReleaseImages,
     charts: Charts,
+    defaults: OperatorDefaults,
 }
 
 /// Objects by kind, namespace and name, as `Service istio-system/istiod`.
@@ -49,11 +51,21 @@ impl ChartRenderer {
             version: release.version().to_string(),
             images: release.images().clone(),
             charts: release.charts().keys().map(load).collect(),
+            defaults: OperatorDefaults::FIRST,
         }
+    }
+
+    /// Adds the operator's own values, as for a new mesh.
+    pub fn with_operator_values(self) -> Self {
+        Self { defaults: OperatorDefaults::CURRENT, ..self }
     }
 
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    pub fn charts(&self) -> &Charts {
+        &self.charts
     }
 
     /// Renders a spec of this release with one gateway, `edge`, and `fields`. Returns the error of an invalid spec.
@@ -92,6 +104,7 @@ impl ChartRenderer {
         validated.releases.retain(|release| is_wanted(release.chart));
         let pins = pins(&spec, platform).map_err(|refused| blocker(&refused).message)?;
         let validated = validated.with_node_ports(pins).with_image_digests(&spec.images, &self.images);
+        let validated = validated.with_defaults(self.defaults);
         render(&validated, &self.charts, &Capabilities::of_version("v1.36.3")).map_err(|error| error_chain(&error))
     }
 }

@@ -47,6 +47,21 @@ pub(super) const CASES: &[RuleCase] = &[
         ],
     },
     RuleCase {
+        message: "ports, annotations and externalTrafficPolicy require a Service; this gateway has service.type None",
+        accepted: &[
+            "gateways: [{name: gw, service: {type: None}}]",
+            "gateways: [{name: gw, direction: Egress, service: {type: None}}]",
+            "gateways: [{name: gw, direction: EastWest, network: network1, service: {type: None}}]",
+            "gateways: [{name: gw, service: {annotations: {example.com/a: b}}}]",
+        ],
+        rejected: &[
+            "gateways: [{name: gw, service: {type: None, ports: [{name: a, port: 80}]}}]",
+            "gateways: [{name: gw, service: {type: None, ports: [{name: a, port: 80, nodePort: 30401}]}}]",
+            "gateways: [{name: gw, service: {type: None, annotations: {example.com/a: b}}}]",
+            "gateways: [{name: gw, service: {type: None, externalTrafficPolicy: Local}}]",
+        ],
+    },
+    RuleCase {
         message: "loadBalancerClass, loadBalancerSourceRanges and allocateLoadBalancerNodePorts require service.type LoadBalancer",
         accepted: &[
             "gateways: [{name: gw, service: {loadBalancerClass: a, allocateLoadBalancerNodePorts: false}}]",
@@ -56,6 +71,7 @@ pub(super) const CASES: &[RuleCase] = &[
             "gateways: [{name: gw, service: {type: NodePort, loadBalancerClass: a}}]",
             "gateways: [{name: gw, service: {type: NodePort, loadBalancerSourceRanges: [10.0.0.0/8]}}]",
             "gateways: [{name: gw, direction: Egress, service: {allocateLoadBalancerNodePorts: false}}]",
+            "gateways: [{name: gw, service: {type: None, loadBalancerClass: a}}]",
         ],
     },
     RuleCase {
@@ -116,6 +132,7 @@ pub(super) const CASES: &[RuleCase] = &[
         rejected: &[
             "gateways: [{name: a, requireAddress: true, service: {type: NodePort}}]",
             "gateways: [{name: a, requireAddress: true, direction: Egress}]",
+            "gateways: [{name: a, requireAddress: true, service: {type: None}}]",
         ],
     },
 ];

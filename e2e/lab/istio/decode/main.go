@@ -1,6 +1,7 @@
 // Decode reads documents and says of each whether istiod would accept it: the oracle that the operator's own check is compared
 // with. Input: one JSON object per line, {"kind": "mesh" | "values" | "config", "document": YAML}. Output: one JSON object per
-// line, {"error": ""} where the document is accepted.
+// line, {"error": ""} where the document is accepted; that of a mesh configuration has "loaded" too, the JSON that injection
+// templates print of it.
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"istio.io/istio/pkg/config/mesh"
 	"istio.io/istio/pkg/kube/inject"
 	"istio.io/istio/pkg/log"
+	"istio.io/istio/pkg/util/protomarshal"
 )
 
 type input struct {
@@ -20,7 +22,8 @@ type input struct {
 }
 
 type output struct {
-	Error string `json:"error"`
+	Error  string `json:"error"`
+	Loaded string `json:"loaded,omitempty"`
 }
 
 func main() {
@@ -37,9 +40,11 @@ func main() {
 			fail(err)
 		}
 		var answer output
-		if err := decode(in); err != nil {
+		loaded, err := decode(in)
+		if err != nil {
 			answer.Error = err.Error()
 		}
+		answer.Loaded = loaded
 		if err := encoder.Encode(answer); err != nil {
 			fail(err)
 		}
@@ -52,11 +57,17 @@ func main() {
 	}
 }
 
-func decode(in input) error {
+func decode(in input) (string, error) {
 	var err error
 	switch in.Kind {
 	case "mesh":
-		_, err = mesh.ApplyMeshConfigDefaults(in.Document)
+		config, err := mesh.ApplyMeshConfigDefaults(in.Document)
+		if err != nil {
+			return "", err
+		}
+		// A duration may be out of the range that can be printed; a template then prints an empty object.
+		loaded, _ := protomarshal.ToJSON(config)
+		return loaded, nil
 	case "values":
 		_, err = inject.NewValuesConfig(in.Document)
 	case "config":
@@ -64,7 +75,7 @@ func decode(in input) error {
 	default:
 		err = fmt.Errorf("unknown kind %q", in.Kind)
 	}
-	return err
+	return "", err
 }
 
 func fail(err error) {

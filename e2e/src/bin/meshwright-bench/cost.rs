@@ -17,7 +17,7 @@ pub(crate) struct Cost {
     /// Writes to `ControllerRevisions`.
     pub(crate) revision: usize,
     pub(crate) events: usize,
-    /// Dry runs of the injection check.
+    /// Dry runs before the first write, and of the injection check.
     pub(crate) dry_runs: usize,
     pub(crate) reads: usize,
     /// Writes that the server rejected.

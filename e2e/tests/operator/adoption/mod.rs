@@ -2,6 +2,7 @@
 
 mod helm;
 mod istioctl;
+mod no_service;
 mod two_revisions;
 
 use std::collections::BTreeMap;

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, PostParams};
 use meshwright_api::NodePortRangeSource;
 use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR_NAMESPACE};
@@ -54,6 +55,34 @@ fn discovers_range_from_rejected_service() {
         .await?;
         let range = status(&mesh).await?.platform.node_port_range.unwrap();
         assert_eq!((range.range.as_str(), range.source), ("30400-30449", NodePortRangeSource::Discovered));
+        Ok(())
+    });
+}
+
+#[test]
+fn wide_range_allows_explicit_low_ports() {
+    run(LabOptions::default().node_port_range("1-65535"), async |lab| {
+        let mesh = Mesh::install_operator(lab).await?;
+        let low = json!([
+            {"name": "http2", "port": 80, "nodePort": 80}, {"name": "https", "port": 443, "nodePort": 443},
+        ]);
+        let edge = gateway("edge", json!({"type": "NodePort", "ports": low}));
+        mesh.apply(NAME, with(json!([edge, gateway("inner", http(None))]))).await?;
+        mesh.wait_ready(NAME).await?;
+        let mut expected = ports(&[("edge/http2", 80), ("edge/https", 443), ("inner/http2", 30000)]);
+        wait_service_ports(&mesh, "explicit and chosen ports", &expected).await?;
+        let range = status(&mesh).await?.platform.node_port_range.unwrap();
+        assert_eq!((range.range.as_str(), range.source), ("1-65535", NodePortRangeSource::Discovered));
+        let probes: Api<Service> = Api::namespaced(lab.client(), OPERATOR_NAMESPACE);
+        let names: Vec<String> = probes.list(&Default::default()).await?.iter().map(ResourceExt::name_any).collect();
+        assert!(!names.iter().any(|name| name.starts_with("meshwright-node-port-range-")), "{names:?}");
+
+        let mut spec = with(json!([edge, gateway("inner", http(None)), gateway("other", http(None))]));
+        spec["nodePorts"] = json!({"range": "1-65535"});
+        mesh.apply(NAME, spec).await?;
+        mesh.wait_ready(NAME).await?;
+        expected.insert("other/http2".to_owned(), 30001);
+        wait_service_ports(&mesh, "chosen in Kubernetes' default range", &expected).await?;
         Ok(())
     });
 }

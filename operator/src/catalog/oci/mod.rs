@@ -74,9 +74,11 @@ pub struct PullResult {
 pub async fn pull(request: &PullOptions<'_>) -> Result<PullResult, PullError> {
     let registry = Registry::new(request.credentials, request.plain_http)?;
     let (mut charts, mut origins, mut absent) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+    let mut left = archive::MAX_UNPACKED;
     for chart in ChartName::ALL {
-        match pull_chart(&registry, chart, request).await {
+        match pull_chart(&registry, chart, request, left).await {
             Ok((files, origin)) => {
+                left = left.saturating_sub(archive::unpacked_size(&files));
                 charts.insert(chart, files);
                 origins.insert(chart, origin);
             }
@@ -117,18 +119,21 @@ pub async fn versions(
     Ok(tags.iter().filter_map(|tag| Version::parse(&tag.replace('_', "+")).ok()).collect())
 }
 
-/// Pulls a chart; returns its files and its artifact, with the manifest digest.
+/// Pulls a chart of at most `limit` bytes unpacked; returns its files and its artifact, with the manifest digest.
 async fn pull_chart(
     registry: &Registry<'_>,
     chart: ChartName,
     request: &PullOptions<'_>,
+    limit: u64,
 ) -> Result<(Files, String), PullError> {
     let reference = request.from.artifact(chart, request.version, request.pins.get(&chart));
     let (manifest, digest) = registry.manifest(&reference).await?;
     let layer = chart_layer(manifest, &reference)?;
-    let archive = registry.blob(&reference, &layer).await?;
-    let unpacked =
-        archive::unpack(&archive).map_err(|source| PullError::Unpack { artifact: reference.to_string(), source })?;
+    let packed = registry.blob(&reference, &layer).await?;
+    let unpacked = archive::unpack_within(&packed, limit)
+        .map_err(|source| PullError::Unpack { artifact: reference.to_string(), source })?;
+    // Unpacked files are parsed, which takes several times their size.
+    drop(packed);
     let files = strip_directory(chart, unpacked).map_err(|path| PullError::Layout {
         artifact: reference.to_string(),
         chart,

@@ -22,7 +22,7 @@ use super::{Credentials, PullError, auth::Challenge, roots};
 use crate::catalog::digest;
 
 /// Limit in bytes for a packed chart; Istio's largest one has about 250,000.
-const MAX_ARCHIVE: usize = 16 << 20;
+const MAX_ARCHIVE: usize = 4 << 20;
 /// Limit in bytes for a token and for a manifest, by the distribution specification.
 const MAX_RESPONSE: usize = 4 << 20;
 /// Limit in bytes for a page of tags, which takes several times as much memory when parsed.

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DynamicObject, ListParams, ObjectMeta, PartialObjectMeta};
@@ -76,6 +76,10 @@ async fn metas(client: &Client, query: ListQuery) -> ReadResult<Vec<ObjectInfo>>
 
 pub(super) async fn namespaces(client: &Client) -> ReadResult<Vec<ObjectInfo>> {
     metas(client, ListQuery::of::<Namespace>()).await
+}
+
+pub(super) async fn nodes(client: &Client) -> ReadResult<Vec<ObjectInfo>> {
+    metas(client, ListQuery::of::<Node>()).await
 }
 
 pub(super) async fn crds(client: &Client) -> ReadResult<Vec<ObjectInfo>> {

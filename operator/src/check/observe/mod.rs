@@ -44,8 +44,9 @@ pub async fn observe(
     permissions: Vec<Permission>,
     DetectedCluster { version, platform, node_ports }: DetectedCluster,
 ) -> ClusterSnapshot {
-    let (namespaces, crds, webhooks, permissions) = futures::join!(
+    let (namespaces, nodes, crds, webhooks, permissions) = futures::join!(
         lists::namespaces(client),
+        lists::nodes(client),
         lists::crds(client),
         webhooks(client),
         reviews::review(client, operator_namespace, permissions),
@@ -62,6 +63,7 @@ pub async fn observe(
         platform,
         node_ports,
         namespaces,
+        nodes,
         crds,
         objects,
         unreadable,

@@ -79,6 +79,8 @@ fn metrics() -> BTreeSet<[String; 3]> {
     metrics.count_injection_check(InjectionCheckResult::Injected);
     metrics.set_leader(&LeaderState::Leading);
     metrics.set_watched("Pod", 1);
+    metrics.set_oversized("configmaps", 1);
+    metrics.set_watch_ages(&BTreeMap::from([("pods".to_owned(), Duration::ZERO)]));
     metrics.set_proxies(&BTreeMap::from([("1.31.2".to_owned(), 1)]));
     let text = metrics.encode().unwrap();
     let label = |name: &str| {

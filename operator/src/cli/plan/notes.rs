@@ -69,6 +69,8 @@ pub(super) mod tests {
 
     use super::*;
     use crate::mesh::object::Owner;
+    use crate::mesh::operator_defaults::OperatorDefaults;
+    use crate::mesh::recorded_objects::RecordedObjects;
     use crate::mesh::revision::{ResolvedInputs, RevisionVerdict};
     use crate::mesh::validated::ValidatedSpec;
     use crate::nodeports::Pins;
@@ -95,16 +97,19 @@ pub(super) mod tests {
             revision: None,
             platform: DetectedPlatform::default(),
             node_ports: pins(port),
+            defaults: OperatorDefaults::FIRST,
         }
     }
 
-    fn resolved(port: u16, digest: &str) -> ResolvedRevision {
+    pub(in super::super) fn resolved(port: u16, digest: &str) -> ResolvedRevision {
         let owner = Owner { installation: "mesh".into(), uid: "u".into(), release: Version::new(1, 31, 2) };
         ResolvedRevision {
             inputs: inputs(port, digest),
             validated: ValidatedSpec::empty(owner).with_node_ports(pins(port)),
             desired: Vec::new(),
             external: Vec::new(),
+            problems: Vec::new(),
+            unknown_keys: Vec::new(),
         }
     }
 
@@ -118,6 +123,7 @@ pub(super) mod tests {
             failure: None,
             renamed_fields: Vec::new(),
             uid: uid.into(),
+            objects: RecordedObjects::default(),
         }
     }
 

@@ -1,14 +1,15 @@
-//! Reads the input of a plan as the operator would: revision history, platform, node ports, live resources. Reads only.
+//! Reads the input of a plan as the operator would: revision history, platform, node ports, live resources. No writes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kube::{Client, ResourceExt as _};
-use meshwright_api::{MeshInstallation, NodePortRangeSource, OnFailure};
+use meshwright_api::{MeshInstallation, MeshInstallationSpec, NodePortRangeSource, OnFailure};
 use meshwright_chart::Capabilities;
 use semver::Version;
 
 use super::PlanError;
+use super::dry_run;
 use super::notes::{hazards, node_ports, other_charts, retiring_revision};
 use crate::apply::{ClusterDetector, RevisionHistory};
 use crate::catalog::Catalog;
@@ -18,19 +19,22 @@ use crate::controller::{
 };
 use crate::mesh::health::Blocker;
 use crate::mesh::object::{DesiredObject, ObjectKey, ParseObjectError};
+use crate::mesh::owned_objects::OwnedObjects;
+use crate::mesh::ownership::OwnershipMeta;
 use crate::mesh::peers::{Peer, PeerSet};
 use crate::mesh::revision::{RevisionRecord, RevisionVerdict};
 use crate::mesh::tags::{Injector, TagOwnership, assign_objects};
+use crate::mesh::unknown_keys::abbreviated;
 use crate::nodeports::{NodePortServer, PortRange, RangeDiscovery, UsedPort};
 use crate::planning::objects::{LiveObjects, active_release, reduce};
-use crate::planning::observe::{injectors, read_missing, read_owned};
+use crate::planning::observe::{injectors, read_missing, read_owned, serving_proxies};
 use crate::planning::{MeshState, PlanInput, PlanReport, report};
 use crate::platform::{DetectedPlatform, NODES_NOT_LISTED, Platforms};
 use crate::runtime::requests::{api_error_chain, api_error_message};
 
 /// The cluster, with the local data that a plan uses.
 pub(in crate::cli) struct ClusterReader<'a> {
-    /// Client for read requests.
+    /// Client for read requests and dry runs.
     pub(in crate::cli) client: Client,
     /// Version of the API server.
     pub(in crate::cli) kubernetes: String,
@@ -42,6 +46,8 @@ pub(in crate::cli) struct ClusterReader<'a> {
     pub(in crate::cli) catalog: &'a Catalog,
     /// The bundled platforms.
     pub(in crate::cli) platforms: Arc<Platforms>,
+    /// Whether to send changed objects in a dry run.
+    pub(in crate::cli) dry_run: bool,
 }
 
 /// Data read from the cluster. One snapshot serves plans for several specs of one MeshInstallation.
@@ -69,8 +75,12 @@ pub(in crate::cli) async fn read(
     let ClusterReader { client, kubernetes, operator_namespace, platforms, .. } = reader;
     let name = wanted.name_any();
     let mut notes = Vec::new();
-    let live = read_owned(client, &name).await.map_err(PlanError::Objects)?;
+    let mut live = read_owned(client, &name).await.map_err(PlanError::Objects)?;
     let records = read_history(client, operator_namespace, wanted, !live.is_empty(), &mut notes).await;
+    let owned = OwnedObjects::of(wanted, &records);
+    if owned.is_complete() {
+        live.retain(|key, object| owned.contains(key, &OwnershipMeta::of(object)));
+    }
     let platform = platform(client, kubernetes, platforms, wanted, records.last(), &mut notes).await;
     let used_ports = NodePortServer::new(client.clone(), operator_namespace)
         .used_ports(&name)
@@ -87,7 +97,7 @@ pub(in crate::cli) async fn plan(
     wanted: &MeshInstallation,
     current: Option<&MeshInstallation>,
 ) -> Result<PlanReport, PlanError> {
-    let ClusterReader { client, kubernetes, installations, catalog, platforms, .. } = reader;
+    let ClusterReader { client, kubernetes, installations, catalog, platforms, dry_run, .. } = reader;
     let mut notes = snapshot.notes.clone();
     let running = active_release(&snapshot.live).or_else(|| status_release(current));
     let platform = if wanted.spec.platform.is_auto() { snapshot.platform.clone() } else { DetectedPlatform::default() };
@@ -101,12 +111,13 @@ pub(in crate::cli) async fn plan(
             detected_range.clone(),
             usual_range(platforms.get(chosen)),
             snapshot.used_ports.iter().flatten(),
+            &wanted.spec,
         ),
         platform,
         held: snapshot.used_ports.clone().unwrap_or_default(),
         records: &snapshot.records,
         running: running.clone(),
-        proxies: proxies(current),
+        proxies: serving_proxies(client, wanted, &snapshot.records, &mut notes).await,
     };
     let resolved = resolve_observed(&observed, wanted).map_err(PlanError::Refused)?;
     let unread: Vec<Arc<DesiredObject>> =
@@ -114,6 +125,7 @@ pub(in crate::cli) async fn plan(
     read_missing(client, &mut snapshot.live, &unread).await.map_err(PlanError::Objects)?;
     notes.extend(node_ports(&resolved, snapshot.records.last(), &snapshot.used_ports, &detected_range));
     notes.extend(other_charts(&resolved, snapshot.records.last()));
+    notes.extend(abbreviated(&resolved.unknown_keys));
     notes.extend(retiring_revision(current, &resolved));
     notes.extend(running.iter().flat_map(|from| hazards(from, &resolved.inputs.version)));
     if wanted.spec.paused {
@@ -123,11 +135,18 @@ pub(in crate::cli) async fn plan(
     let peers = peers(installations, wanted);
     let tag_ownership = TagOwnership { peers: &peers, injectors: &snapshot.injectors };
     let others = peers.duplicate_revision().or_else(|| peers.conflict()).or_else(|| tag_ownership.conflict());
-    let refusals = others.into_iter().chain(upgrade_blockers).collect();
+    let mut refusals: Vec<Blocker> = others.into_iter().chain(upgrade_blockers).collect();
     let mut live = snapshot.live.clone();
     let (resolved, sources) =
         assign_shared_objects(resolved, &sources, &mut live, tag_ownership, &mut notes).map_err(PlanError::Steps)?;
-    let existing = installations.iter().filter_map(kube::ResourceExt::uid).collect();
+    let existing: BTreeSet<String> = installations.iter().filter_map(kube::ResourceExt::uid).collect();
+    let revision = resolved.inputs.revision_name(&wanted.name_any());
+    let has_started = snapshot.records.last().is_some_and(|last| last.name == revision);
+    if *dry_run && refusals.is_empty() && !has_started {
+        let found = Box::pin(dry_run::check(client, &resolved, &live, &existing, wanted.spec.adoption)).await;
+        refusals.extend(found.refusal);
+        notes.extend(found.notes);
+    }
     let input = PlanInput {
         resolved: &resolved,
         live: &live,
@@ -141,18 +160,25 @@ pub(in crate::cli) async fn plan(
     report(input).map_err(PlanError::Steps)
 }
 
-/// If the API server's range is unknown, widens the default range so that it contains all allocated node ports.
+/// If the API server's range is unknown, widens the default range so that it contains all allocated node ports, and the
+/// explicit ones, unless the platform's range is known.
 fn widen_range<'h>(
     detected: RangeDiscovery,
-    usual: Option<PortRange>,
+    platform: Option<PortRange>,
     used_ports: impl Iterator<Item = &'h UsedPort>,
+    spec: &MeshInstallationSpec,
 ) -> RangeDiscovery {
     if matches!(detected, RangeDiscovery::Known(_)) {
         return detected;
     }
-    let usual = usual.unwrap_or(PortRange::KUBERNETES);
+    let usual = platform.unwrap_or(PortRange::KUBERNETES);
     let wider = usual.extended_to(used_ports.map(|used| used.port));
-    if wider == usual { detected } else { RangeDiscovery::Known(wider) }
+    if wider == usual {
+        return detected;
+    }
+    let ports = spec.gateways.iter().flat_map(|gateway| gateway.with_service_of_values().service.ports.clone());
+    let explicit = ports.filter(|_| platform.is_none()).filter_map(|port| u16::try_from(port.node_port?).ok());
+    RangeDiscovery::Known(wider.extended_to(explicit))
 }
 
 /// The relevant part of the operator's revision history.
@@ -251,12 +277,6 @@ fn status_release(current: Option<&MeshInstallation>) -> Option<Version> {
     current?.status.as_ref()?.version.running.as_deref()?.parse().ok()
 }
 
-/// Versions of the running proxies from status.
-fn proxies(current: Option<&MeshInstallation>) -> Vec<String> {
-    let proxies = current.and_then(|current| current.status.as_ref()?.proxies.as_ref());
-    proxies.map(|proxies| proxies.versions.clone()).unwrap_or_default()
-}
-
 /// The records that the operator would use. Those of an earlier MeshInstallation with the same name only count if its
 /// objects still exist, and never as deployed.
 fn own_records(mut records: Vec<RevisionRecord>, uid: Option<&str>, has_objects: bool) -> Vec<RevisionRecord> {
@@ -343,18 +363,20 @@ mod tests {
     fn widens_unknown_range_to_allocated_ports() {
         let unknown = || RangeDiscovery::Unknown("not requested".into());
         let key = PortKey { namespace: "edge".into(), service: "gw".into(), port_name: "http2".into() };
-        let used_ports = |port| [UsedPort { port, key: key.clone(), own: false }];
-        assert_eq!(
-            widen_range(unknown(), None, used_ports(31080).iter()),
-            unknown(),
-            "inside Kubernetes' default range"
-        );
+        let ports = json!([{"name": "http2", "port": 80, "nodePort": 80}]);
+        let spec = json!({"version": "1.31", "gateways": [{"name": "gw", "service": {"ports": ports}}]});
+        let spec: MeshInstallationSpec = serde_json::from_value(spec).unwrap();
+        let widened = |detected: RangeDiscovery, platform: Option<PortRange>, port: u16| {
+            let used_ports = [UsedPort { port, key: key.clone(), own: false }];
+            widen_range(detected, platform, used_ports.iter(), &spec)
+        };
+        assert_eq!(widened(unknown(), None, 31080), unknown(), "inside Kubernetes' default range");
         let narrow: PortRange = "30400-30449".parse().unwrap();
         let wider = |text: &str| RangeDiscovery::Known(text.parse().unwrap());
-        assert_eq!(widen_range(unknown(), Some(narrow), used_ports(31080).iter()), wider("30400-31080"));
-        assert_eq!(widen_range(unknown(), None, used_ports(20080).iter()), wider("20080-32767"));
+        assert_eq!(widened(unknown(), Some(narrow), 31080), wider("30400-31080"));
+        assert_eq!(widened(unknown(), None, 20080), wider("80-32767"), "explicit node ports are included");
         let detected = RangeDiscovery::Known(narrow);
-        assert_eq!(widen_range(detected.clone(), None, used_ports(20080).iter()), detected);
+        assert_eq!(widened(detected.clone(), None, 20080), detected);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::text::{BAD, GOOD, PLAIN, TITLE, WARNING, clean, format_duration, pain
 use super::{is_current, observed};
 use crate::platform::Platforms;
 
-/// Days before its expiry from which the root certificate is shown as a warning.
+/// Days before its expiry from which a CA certificate is shown as a warning.
 const CA_WARNING_DAYS: i64 = 30;
 
 /// The status with colors, in lines of about `width` characters.
@@ -137,6 +137,10 @@ fn authority(out: &mut TableWriter, ca: &CaStatus, now: Timestamp) {
         out.field("Root CA", PLAIN, "", source);
         return;
     };
+    let (label, subject) = match &ca.intermediate {
+        Some(subject) => ("Issuing CA", format!(": {}", clean(subject))),
+        None => ("Root CA", String::new()),
+    };
     let date = not_after.0.to_zoned(tz::TimeZone::UTC).date();
     let days = (not_after.0.as_second() - now.as_second()) / 86_400;
     let (style, head, when) = match () {
@@ -144,7 +148,7 @@ fn authority(out: &mut TableWriter, ca: &CaStatus, now: Timestamp) {
         () if days < CA_WARNING_DAYS => (WARNING, "expires soon:", format!("in {}", format_duration(now, not_after.0))),
         () => (PLAIN, "expires", format!("in {}", format_duration(now, not_after.0))),
     };
-    out.field("Root CA", style, head, &format!(" {date} ({when}), {source}"));
+    out.field(label, style, head, &format!(" {date} ({when}), {source}{subject}"));
 }
 
 fn node_ports(out: &mut TableWriter, range: &NodePortRangeStatus) {
@@ -162,8 +166,11 @@ fn node_ports(out: &mut TableWriter, range: &NodePortRangeStatus) {
 fn proxies(out: &mut TableWriter, status: &ProxiesStatus) {
     if !status.versions.is_empty() {
         let versions: Vec<String> = status.versions.iter().map(|version| clean(version)).collect();
-        let hint = if status.outdated { ", some outdated (see meshwright status --proxies)" } else { "" };
-        let style = if status.outdated { WARNING } else { PLAIN };
+        let (style, hint) = match (status.outdated, status.stale_configuration) {
+            (true, _) => (WARNING, ", some outdated (see meshwright status --proxies)"),
+            (false, true) => (WARNING, ", some with a stale configuration (see meshwright status --proxies)"),
+            (false, false) => (PLAIN, ""),
+        };
         out.field("Proxies", style, &versions.join(", "), hint);
     }
     if let Some(message) = &status.message {
@@ -197,18 +204,23 @@ fn service_type(mesh: &MeshInstallation, gateway: &GatewayStatus) -> Option<Serv
     let platform = observed(mesh).and_then(|status| status.platform.name.clone());
     let platforms = Platforms::bundled().ok()?;
     let usual = platform.and_then(|name| platforms.get(&name)?.gateway_service_type());
-    Some(spec.service_type_on(usual))
+    Some(spec.with_service_of_values().service_type_on(usual))
 }
 
 fn write_gateway(out: &mut TableWriter, gateway: &GatewayStatus, kind: Option<ServiceType>) {
     let (style, state) = if gateway.ready { (GOOD, "ready") } else { (WARNING, "not ready") };
-    let type_text = kind.map(|kind| format!(", {}", kind.as_str())).unwrap_or_default();
+    let type_text = match kind {
+        Some(ServiceType::None) => ", no Service".to_owned(),
+        Some(kind) => format!(", {}", kind.as_str()),
+        None => String::new(),
+    };
     let location = clean(&format!("{}/{}", gateway.namespace, gateway.name));
     out.blank();
     out.line(&format!("  {} {}{type_text}", paint(TITLE, &format!("Gateway {location}:")), paint(style, state)));
     let addresses: Vec<String> = gateway.addresses.iter().map(|address| clean(address)).collect();
     let addresses = addresses.join(", ");
     match (gateway.address_type, kind) {
+        (None, Some(ServiceType::None)) => return,
         (None, Some(ServiceType::LoadBalancer)) => {
             out.field("Addresses", WARNING, "pending", ": the load balancer has no address yet");
         }

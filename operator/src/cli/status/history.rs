@@ -129,6 +129,8 @@ mod tests {
     use meshwright_api::MeshInstallationSpec;
 
     use super::*;
+    use crate::mesh::operator_defaults::OperatorDefaults;
+    use crate::mesh::recorded_objects::RecordedObjects;
     use crate::mesh::revision::ResolvedInputs;
     use crate::nodeports::Pins;
     use crate::platform::DetectedPlatform;
@@ -143,6 +145,7 @@ mod tests {
             revision: None,
             platform: DetectedPlatform::default(),
             node_ports: Pins::default(),
+            defaults: OperatorDefaults::FIRST,
         };
         let failure = (verdict == RevisionVerdict::RolledBack).then(|| "no image".to_owned());
         let record = RevisionRecord {
@@ -153,6 +156,7 @@ mod tests {
             failure,
             renamed_fields: Vec::new(),
             uid: "u".into(),
+            objects: RecordedObjects::default(),
         };
         (record, Timestamp::from_second(1_795_255_200 + 60 * number).ok())
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use kube::Client;
-use meshwright_api::MeshInstallation;
+use meshwright_api::{MeshInstallation, Phase};
 use serde_json::{Value, json};
 
 use super::screen::Screen;
@@ -17,8 +17,17 @@ use crate::proxies::{ProxyGroup, UNKNOWN, list};
 /// Version of the JSON format; incremented when a field changes its meaning or is removed.
 const FORMAT: u8 = 1;
 
-/// The installed version of each mesh, by the revision in its proxies.
-type Meshes<'a> = BTreeMap<String, Option<&'a str>>;
+/// What new pods of a control plane get.
+#[derive(Clone, Copy, Default)]
+struct CurrentProxy<'a> {
+    /// The installed version of the mesh.
+    version: Option<&'a str>,
+    /// Hash of the configuration.
+    configuration: Option<&'a str>,
+}
+
+/// What new pods get, by the revision in the proxies.
+type Meshes<'a> = BTreeMap<String, CurrentProxy<'a>>;
 
 /// Lists pods and shows their proxies with the version of their mesh. `only`: skip proxies of other meshes.
 pub(super) async fn show(
@@ -28,9 +37,15 @@ pub(super) async fn show(
     json: bool,
 ) -> Result<ExitCode, StatusError> {
     let index = list(client).await.map_err(|error| StatusError::ListPods(Box::new(error)))?;
-    let running = |mesh| observed(mesh).and_then(|status| status.version.running.as_deref());
-    let meshes: Meshes<'_> =
-        meshes.iter().flat_map(|mesh| names(mesh).into_iter().map(move |name| (name, running(mesh)))).collect();
+    let meshes: Meshes<'_> = meshes
+        .iter()
+        .flat_map(|mesh| {
+            names(mesh).into_iter().map(move |name| {
+                let current = current(mesh, &name);
+                (name, current)
+            })
+        })
+        .collect();
     let mut groups: Vec<(&ProxyGroup, usize)> =
         index.groups().filter(|(group, _)| !only || meshes.contains_key(&*group.revision)).collect();
     groups.sort();
@@ -52,9 +67,29 @@ fn names(mesh: &MeshInstallation) -> Vec<String> {
     std::iter::once(own).chain(named).collect()
 }
 
+/// What new pods get from a mesh's control plane of this revision.
+fn current<'a>(mesh: &'a MeshInstallation, revision: &str) -> CurrentProxy<'a> {
+    let Some(status) = observed(mesh) else { return CurrentProxy::default() };
+    // During a rollout, new pods may get either configuration.
+    let rolls_out = matches!(status.phase, Some(Phase::Installing | Phase::Updating | Phase::RollingBack));
+    let active = status.version.revision.clone();
+    let active = active.unwrap_or_else(|| Revision::of(&mesh.spec).label().to_owned());
+    let configuration = status.proxies.as_ref().and_then(|proxies| proxies.configuration.as_deref());
+    CurrentProxy {
+        version: status.version.running.as_deref(),
+        configuration: configuration.filter(|_| active == revision && !rolls_out),
+    }
+}
+
 /// The version of the mesh that injected these proxies.
 fn mesh<'a>(group: &ProxyGroup, meshes: &Meshes<'a>) -> Option<&'a str> {
-    meshes.get(&*group.revision).copied().flatten()
+    meshes.get(&*group.revision)?.version
+}
+
+/// Whether proxies of the mesh's version were injected with another configuration than new pods.
+fn is_stale(group: &ProxyGroup, meshes: &Meshes<'_>) -> bool {
+    let current = meshes.get(&*group.revision).and_then(|mesh| mesh.configuration);
+    !is_outdated(group, meshes) && current.is_some_and(|current| group.has_stale_configuration(current))
 }
 
 fn is_outdated(group: &ProxyGroup, meshes: &Meshes<'_>) -> bool {
@@ -72,6 +107,7 @@ fn report(groups: &[(&ProxyGroup, usize)], meshes: &Meshes<'_>) -> Value {
             "meshVersion": mesh(group, meshes),
             "pods": pods,
             "outdated": is_outdated(group, meshes),
+            "staleConfiguration": is_stale(group, meshes),
         })
     };
     json!({"format": FORMAT, "proxies": groups.iter().map(proxy).collect::<Vec<_>>()})
@@ -86,9 +122,15 @@ fn table(groups: &[(&ProxyGroup, usize)], meshes: &Meshes<'_>) -> String {
     let rows: Vec<TableRow> = groups.iter().map(|(group, pods)| row(group, *pods, meshes)).collect();
     out.table(&["NAMESPACE", "WORKLOAD", "REVISION", "VERSION", "PODS", "OUTDATED"], &rows);
     let all: usize = groups.iter().map(|(_, pods)| pods).sum();
-    let outdated: usize = groups.iter().filter(|(group, _)| is_outdated(group, meshes)).map(|(_, pods)| pods).sum();
+    let count = |matches: fn(&ProxyGroup, &Meshes<'_>) -> bool| -> usize {
+        groups.iter().filter(|(group, _)| matches(group, meshes)).map(|(_, pods)| pods).sum()
+    };
+    let stale = match count(is_stale) {
+        0 => String::new(),
+        stale => format!(", {stale} with a stale configuration; restart them to apply the current one"),
+    };
     out.blank();
-    out.line(&format!("{all} pods with a proxy, {outdated} outdated"));
+    out.line(&format!("{all} pods with a proxy, {} outdated{stale}", count(is_outdated)));
     out.finish()
 }
 
@@ -96,6 +138,7 @@ fn row(group: &ProxyGroup, pods: usize, meshes: &Meshes<'_>) -> TableRow {
     let (style, outdated) = match mesh(group, meshes) {
         _ if *group.version == *UNKNOWN => (WARNING, "unknown".to_owned()),
         Some(running) if group.is_outdated(running) => (WARNING, format!("yes, the mesh has {}", clean(running))),
+        Some(_) if is_stale(group, meshes) => (WARNING, "no, but its configuration is stale".to_owned()),
         Some(_) => (PLAIN, "no".to_owned()),
         None => (PLAIN, "no mesh with this revision".to_owned()),
     };
@@ -119,11 +162,36 @@ mod tests {
 
     fn group(kind: PodOwnerKind, name: &str, version: &str) -> ProxyGroup {
         let owner = PodOwner { kind, name: name.into() };
-        ProxyGroup { namespace: "shop".into(), owner, version: version.into(), revision: "default".into() }
+        let (namespace, version, revision) = ("shop".into(), version.into(), "default".into());
+        ProxyGroup { namespace, owner, version, revision, configuration: None }
     }
 
     fn meshes() -> Meshes<'static> {
-        [("default".to_owned(), Some("1.32.0")), ("new".to_owned(), None)].into()
+        let current = CurrentProxy { version: Some("1.32.0"), configuration: Some("c2") };
+        [("default".to_owned(), current), ("new".to_owned(), CurrentProxy::default())].into()
+    }
+
+    #[test]
+    fn shows_stale_configuration_of_current_versions() {
+        let injected = |name: &str, version: &str, hash: Option<&str>| ProxyGroup {
+            configuration: hash.map(Into::into),
+            ..group(PodOwnerKind::Deployment, name, version)
+        };
+        let groups = [
+            injected("stale", "1.32.0", Some("c1")),
+            injected("current", "1.32.0", Some("c2")),
+            injected("older", "1.32.0", None),
+            injected("outdated", "1.31.2", Some("c1")),
+        ];
+        let groups: Vec<(&ProxyGroup, usize)> = groups.iter().map(|group| (group, 2)).collect();
+        let stale = report(&groups, &meshes())["proxies"].as_array().unwrap().clone();
+        assert_eq!(
+            stale.iter().map(|proxy| proxy["staleConfiguration"] == true).collect::<Vec<_>>(),
+            [true, false, false, false]
+        );
+        let shown = strip_str(&table(&groups, &meshes())).to_string();
+        assert_eq!(shown.matches("no, but its configuration is stale").count(), 1, "{shown}");
+        assert!(shown.contains("8 pods with a proxy, 2 outdated, 2 with a stale configuration; restart"), "{shown}");
     }
 
     #[test]
@@ -147,7 +215,8 @@ mod tests {
     fn json_has_the_same_content() {
         let web = group(PodOwnerKind::Deployment, "web", "1.31.2");
         let proxy = json!({"namespace": "shop", "kind": "Deployment", "name": "web", "version": "1.31.2",
-            "revision": "default", "meshVersion": "1.32.0", "pods": 2, "outdated": true});
+            "revision": "default", "meshVersion": "1.32.0", "pods": 2, "outdated": true,
+            "staleConfiguration": false});
         assert_eq!(report(&[(&web, 2)], &meshes()), json!({"format": 1, "proxies": [proxy]}));
     }
 }

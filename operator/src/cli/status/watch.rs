@@ -18,6 +18,7 @@ use super::text::clean;
 use super::{StatusError, find};
 use crate::runtime::client::Clients;
 use crate::runtime::requests::api_error_chain;
+use crate::runtime::watch_activity::watch_config;
 
 /// Interval at which ages are refreshed.
 const AGE_INTERVAL: Duration = Duration::from_secs(1);
@@ -31,7 +32,7 @@ pub(super) async fn watch(
 ) -> Result<Vec<MeshInstallation>, StatusError> {
     let listen = |kind| signal(kind).map_err(StatusError::ListenForInterrupt);
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    let config = watcher::Config::default();
+    let config = watch_config();
     let config = if let Some(name) = name { config.fields(&format!("metadata.name={name}")) } else { config };
     let api: Api<MeshInstallation> = Api::all(clients.watches.clone());
     let mut events = pin!(watcher(api, config).default_backoff());

@@ -95,7 +95,7 @@ async fn crd_object(client: &Client) -> Result<Option<Removal>, UninstallError> 
     let kind = Kind::CustomResourceDefinition;
     let key = ObjectKey { kind, namespace: None, name: MeshInstallation::crd_name().to_owned() };
     let found = api(client, &key).get_metadata_opt(&key.name).await.map_err(failed(&key.name))?;
-    Ok(found.map(|found| Removal { key, uid: found.uid().unwrap_or_default() }))
+    Ok(found.map(|found| Removal { key, uid: found.uid().unwrap_or_default(), resource_version: 0 }))
 }
 
 async fn parts_of(client: &Client, kind: Kind, namespace: &str) -> Result<Vec<ObjectMeta>, UninstallError> {
@@ -118,7 +118,7 @@ async fn parts_of(client: &Client, kind: Kind, namespace: &str) -> Result<Vec<Ob
 
 fn removal(kind: Kind, metadata: ObjectMeta) -> Option<Removal> {
     let key = ObjectKey { kind, namespace: metadata.namespace, name: metadata.name? };
-    Some(Removal { key, uid: metadata.uid? })
+    Some(Removal { key, uid: metadata.uid?, resource_version: 0 })
 }
 
 fn operator_state(deployments: &[Deployment]) -> OperatorState {

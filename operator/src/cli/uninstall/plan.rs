@@ -122,7 +122,7 @@ mod tests {
 
     fn part(kind: Kind, namespace: Option<&str>, name: &str) -> Removal {
         let key = ObjectKey { kind, namespace: namespace.map(str::to_owned), name: name.to_owned() };
-        Removal { key, uid: "u".into() }
+        Removal { key, uid: "u".into(), resource_version: 0 }
     }
 
     fn found(meshes: &[&str], operator: OperatorState) -> InstalledOperator {

@@ -327,6 +327,7 @@ fn alerts_and_dashboards_use_existing_metrics() {
     metrics.count_injection_check(InjectionCheckResult::Injected);
     metrics.set_leader(&LeaderState::Leading);
     metrics.set_watched("Pod", 1);
+    metrics.set_watch_ages(&[("pods".to_owned(), std::time::Duration::ZERO)].into());
     metrics.set_proxies(&[("1.31.2".to_owned(), 1)].into());
     metrics.set_condition_source(Box::new(|| vec![("mesh".to_owned(), vec![condition()])]));
     let exposition = metrics.encode().unwrap();

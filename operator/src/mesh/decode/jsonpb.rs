@@ -1,23 +1,39 @@
 //! The legacy JSON decoder of protocol buffers (`github.com/golang/protobuf/jsonpb`), as far as it decides what is accepted.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
 
-use super::schema::{SCHEMA, field};
-use super::{Rejection, duration};
+use super::{Rejection, ReleaseTypes, duration};
 
 /// Longest text of a refused value in a message.
 const SHOWN_VALUE: usize = 60;
 
 /// The rejections of a document of this type.
-pub(super) fn decode(root: &str, value: &Value) -> Vec<Rejection> {
-    let mut decoder = Decoder { path: String::new(), found: Vec::new() };
+pub(super) fn decode(types: ReleaseTypes, root: &str, value: &Value) -> Vec<Rejection> {
+    let mut decoder = Decoder { types, path: String::new(), found: Vec::new() };
     decoder.value(root, value);
     decoder.found
 }
 
+/// The part of a document that istiod reads: keys that it doesn't know are not validated either.
+pub(super) fn known_part(types: ReleaseTypes, type_name: &str, value: &Value) -> Value {
+    match (value, type_name.strip_prefix("[]"), type_name.strip_prefix("{}")) {
+        (Value::Array(items), Some(element), _) => items.iter().map(|item| known_part(types, element, item)).collect(),
+        (Value::Object(entries), _, Some(element)) => {
+            entries.iter().map(|(key, entry)| (key.clone(), known_part(types, element, entry))).collect()
+        }
+        (Value::Object(object), None, None) if types.is_message(type_name) => {
+            let known = object.iter().filter_map(|(key, value)| {
+                let (_, type_name) = types.field(type_name, key)?;
+                Some((key.clone(), known_part(types, type_name, value)))
+            });
+            known.collect()
+        }
+        _ => value.clone(),
+    }
+}
+
 struct Decoder {
+    types: ReleaseTypes,
     path: String,
     found: Vec<Rejection>,
 }
@@ -58,12 +74,13 @@ impl Decoder {
             for (key, entry) in entries {
                 self.at(key, |decoder| decoder.value(element, entry));
             }
-        } else if let Some(fields) = SCHEMA.messages.get(type_name).filter(|_| !type_name.ends_with(".IntOrString")) {
+        } else if self.types.is_message(type_name) {
             let Value::Object(object) = value else { return self.reject(value, "an object") };
-            self.message(fields, object);
-        } else if let Some(values) = SCHEMA.enums.get(type_name) {
-            if !accepts_enum(value, |name| values.contains_key(name)) {
-                let names: Vec<&str> = values.keys().map(String::as_str).collect();
+            self.message(type_name, object);
+        } else if let Some(names) = self.types.enum_names(type_name) {
+            let accepts_all = self.types.has_unknown_enum_values();
+            if !accepts_enum(value, |name| accepts_all || names.contains(name)) {
+                let names: Vec<&str> = names.into_iter().collect();
                 self.reject(value, &format!("one of {}", names.join(", ")));
             }
         } else {
@@ -71,9 +88,9 @@ impl Decoder {
         }
     }
 
-    fn message(&mut self, fields: &BTreeMap<String, String>, object: &Map<String, Value>) {
+    fn message(&mut self, message: &str, object: &Map<String, Value>) {
         for (key, value) in object {
-            let Some((json, type_name)) = field(fields, key) else { continue };
+            let Some((json, type_name)) = self.types.field(message, key) else { continue };
             // With both spellings the decoder takes the JSON name's value.
             if json != key && object.contains_key(json) {
                 continue;

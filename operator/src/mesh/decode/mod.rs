@@ -3,12 +3,16 @@
 //!
 //! istiod decodes `mesh` and `values` with the legacy JSON decoder of protocol buffers (`protomarshal.ApplyYAML`), then
 //! validates the mesh configuration (`agent.ValidateMeshConfig`); `config` is decoded by Go's encoding/json. Types come from
-//! Istio's modules (`e2e/lab/istio/export-schema`); a test compares the verdicts with those of istiod's own functions.
+//! Istio's modules (`e2e/lab/istio/export-schema`, and `e2e/lab/schemas` for other minors); a test compares the verdicts
+//! with those of istiod's own functions.
 
 mod duration;
 mod jsonpb;
+mod keys;
+mod loaded;
 mod mesh_config;
 mod proxy_config;
+mod release_types;
 mod rendered;
 mod schema;
 #[cfg(test)]
@@ -18,8 +22,10 @@ use std::fmt;
 
 use serde_json::Value;
 
+pub(super) use keys::{field_names, field_type, message_of};
+pub use loaded::{different_value, unloaded_mesh_setting};
+pub use release_types::ReleaseTypes;
 pub use rendered::{documents, problems};
-use schema::SCHEMA;
 
 /// A document in the ConfigMaps of istiod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,13 +69,13 @@ impl fmt::Display for Rejection {
     }
 }
 
-/// What istiod would reject in a document. Unknown keys are not rejected: istiod ignores them.
+/// What istiod with these types would reject in a document. Unknown keys are not rejected: istiod ignores them.
 #[must_use]
-pub fn rejections(document: ConfigDocument, value: &Value) -> Vec<Rejection> {
-    let Some(root) = SCHEMA.roots.get(document.key()) else { return Vec::new() };
-    let mut found = jsonpb::decode(root, value);
+pub fn rejections(types: ReleaseTypes, document: ConfigDocument, value: &Value) -> Vec<Rejection> {
+    let Some(root) = types.root(document) else { return Vec::new() };
+    let mut found = jsonpb::decode(types, root, value);
     if found.is_empty() && document == ConfigDocument::Mesh {
-        mesh_config::validate(value, &mut found);
+        mesh_config::validate(&jsonpb::known_part(types, root, value), &mut found);
     }
     found
 }

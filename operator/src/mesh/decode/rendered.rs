@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use meshwright_api::MeshInstallationSpec;
+use semver::Version;
 use serde_json::Value;
 
-use super::{ConfigDocument, Rejection, rejections};
+use super::{ConfigDocument, Rejection, ReleaseTypes, rejections};
 use crate::mesh::kind::Kind;
 use crate::mesh::object::{Component, DesiredObject};
 use crate::mesh::problem::Problem;
 
-/// What istiod would reject of these objects.
+/// What istiod of a release would reject of these objects.
 #[must_use]
-pub fn problems(spec: &MeshInstallationSpec, desired: &[Arc<DesiredObject>]) -> Vec<Problem> {
+pub fn problems(spec: &MeshInstallationSpec, desired: &[Arc<DesiredObject>], release: &Version) -> Vec<Problem> {
+    let types = ReleaseTypes::of(release);
     let spec = serde_json::to_value(spec).unwrap_or_default();
     let mut problems = Vec::new();
     for (object, document, text) in documents(desired) {
@@ -20,7 +22,7 @@ pub fn problems(spec: &MeshInstallationSpec, desired: &[Arc<DesiredObject>]) -> 
         match meshwright_chart::parse_yaml(&text) {
             Err(error) => problems.push(Problem::new(at(""), error.to_string())),
             Ok(value) => {
-                for Rejection { path, reason } in rejections(document, &value) {
+                for Rejection { path, reason } in rejections(types, document, &value) {
                     let field = field(document, &path, &spec).unwrap_or_else(|| at(&format!(".{path}")));
                     problems.push(Problem::new(field, reason));
                 }
@@ -50,10 +52,14 @@ pub fn documents(
 /// The field of the spec that a value of a document is from, if the spec has one at that path.
 fn field(document: ConfigDocument, path: &str, spec: &Value) -> Option<String> {
     let parents: &[&str] = match document {
-        ConfigDocument::Mesh => &["meshConfig", "values.istiod.meshConfig"],
-        ConfigDocument::Values => &["values.istiod", "values.istiod.defaults"],
-        ConfigDocument::Config => &["injector", "values.istiod.sidecarInjectorWebhook"],
+        ConfigDocument::Mesh => &["meshConfig", "values.istiod.meshConfig", "values.istiod.pilot.meshConfig"],
+        ConfigDocument::Values => &["values.istiod", "values.istiod.pilot"],
+        ConfigDocument::Config => {
+            &["injector", "values.istiod.sidecarInjectorWebhook", "values.istiod.pilot.sidecarInjectorWebhook"]
+        }
     };
+    // The chart puts variables and CNI settings below `pilot`, wherever the user wrote them.
+    let path = path.strip_prefix("pilot.").filter(|_| document == ConfigDocument::Values).unwrap_or(path);
     parents.iter().find(|parent| has(spec, &format!("{parent}.{path}"))).map(|parent| format!("spec.{parent}.{path}"))
 }
 
@@ -92,5 +98,9 @@ mod tests {
             Some("spec.values.istiod.global.proxy.privileged")
         );
         assert_eq!(mapped(ConfigDocument::Mesh, "extensionProviders[1].name"), None);
+        let legacy = json!({"values": {"istiod": {"cni": {"enabled": 1}, "pilot": {"env": {"A": {}}}}}});
+        let mapped = |path: &str| field(ConfigDocument::Values, path, &legacy);
+        assert_eq!(mapped("pilot.env.A").as_deref(), Some("spec.values.istiod.pilot.env.A"));
+        assert_eq!(mapped("pilot.cni.enabled").as_deref(), Some("spec.values.istiod.cni.enabled"));
     }
 }

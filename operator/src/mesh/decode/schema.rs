@@ -23,15 +23,6 @@ pub(super) static SCHEMA: LazyLock<IstiodSchema> = LazyLock::new(|| {
     serde_json::from_str(text).unwrap_or_default()
 });
 
-/// The JSON name and the type of a field, by either of its names.
-pub(super) fn field<'a>(fields: &'a BTreeMap<String, String>, name: &'a str) -> Option<(&'a str, &'a str)> {
-    let type_name = fields.get(name)?;
-    match type_name.strip_prefix('=') {
-        Some(json) => Some((json, fields.get(json)?)),
-        None => Some((name, type_name)),
-    }
-}
-
 /// `statusPort` for `status_port`, as protocol buffers name fields in JSON.
 pub(super) fn json_name(name: &str) -> String {
     let mut words = name.split('_');

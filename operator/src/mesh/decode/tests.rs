@@ -1,10 +1,16 @@
 use serde_json::json;
 
 use super::schema::SCHEMA;
-use super::{ConfigDocument, rejections};
+use super::{ConfigDocument, ReleaseTypes, rejections};
 
 fn rejected(document: ConfigDocument, value: &serde_json::Value) -> Vec<String> {
-    rejections(document, value).iter().map(ToString::to_string).collect()
+    rejections(ReleaseTypes::EXPORTED, document, value).iter().map(ToString::to_string).collect()
+}
+
+/// The same for a minor of Istio.
+fn rejected_by(minor: u64, mesh: &serde_json::Value) -> Vec<String> {
+    let types = ReleaseTypes::of(&semver::Version::new(1, minor, 2));
+    rejections(types, ConfigDocument::Mesh, mesh).iter().map(ToString::to_string).collect()
 }
 
 #[test]
@@ -52,4 +58,31 @@ fn rejects_invalid_mesh_config() {
             "trustDomain: \"a_b\" is not a domain name",
         ]
     );
+}
+
+#[test]
+fn refuses_enum_values_that_a_minor_lacks() {
+    let mesh = json!({"outboundTrafficPolicy": {"mode": "ALLOW_ANY_DYNAMIC_DNS"}});
+    assert_eq!(
+        rejected_by(29, &mesh),
+        ["outboundTrafficPolicy.mode: \"ALLOW_ANY_DYNAMIC_DNS\" is not one of ALLOW_ANY, REGISTRY_ONLY"]
+    );
+    assert_eq!(rejected_by(30, &mesh), Vec::<String>::new());
+}
+
+#[test]
+fn leaves_enum_values_of_unknown_minors_to_istiod() {
+    let mesh = json!({"outboundTrafficPolicy": {"mode": "NEW"}, "accessLogFile": 5});
+    assert_eq!(rejected_by(33, &mesh), ["accessLogFile: 5 is not a string; quote it"]);
+    assert_eq!(rejected_by(32, &mesh).len(), 2);
+}
+
+#[test]
+fn ignores_fields_that_a_minor_lacks() {
+    let wrong_type = json!({"zoneAwareLbSetting": 5, "defaultConfig": {"connectionSettings": {"httpIdleTimeout": 5}}});
+    let wrong_value = json!({"zone_aware_lb_setting": {"failoverPriority": ["topology.kubernetes.io/zone"]}});
+    for mesh in [&wrong_type, &wrong_value] {
+        assert_eq!(rejected_by(30, mesh), Vec::<String>::new());
+        assert!(!rejected_by(31, mesh).is_empty(), "{mesh}");
+    }
 }

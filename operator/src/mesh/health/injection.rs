@@ -28,6 +28,7 @@ impl Injection {
             }
             Self::Checked(
                 InjectionOutcome::NotInjected
+                | InjectionOutcome::NotLoaded { .. }
                 | InjectionOutcome::WebhookFailed(_)
                 | InjectionOutcome::InjectorDenied { .. }
                 | InjectionOutcome::CheckForbidden(_),
@@ -55,6 +56,9 @@ pub fn injection_blocker(injection: &Injection) -> Option<Blocker> {
              injector's policy skips it"
                 .to_owned(),
         ),
+        Injection::Checked(InjectionOutcome::NotLoaded { what }) => {
+            (Reason::Applying, format!("istiod has not loaded its configuration yet. {what}"))
+        }
         Injection::Checked(InjectionOutcome::WebhookFailed(why)) => (
             Reason::WebhookFailed,
             format!("the API server can't call the injection webhook. A dry-run pod was rejected: {why}"),

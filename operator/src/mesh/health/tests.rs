@@ -1,6 +1,7 @@
 //! When gateways may start, and what blocks readiness.
 
 use super::*;
+use crate::mesh::injection_check::InjectionOutcome;
 use crate::mesh::object::Owner;
 use crate::mesh::validated::ChartRelease;
 
@@ -32,12 +33,22 @@ fn gateways_start_where_injection_works() {
     assert!(start(&InjectionOutcome::Injected("image".into()), "istio-system"));
     for outcome in [
         InjectionOutcome::NotInjected,
+        InjectionOutcome::NotLoaded { what: String::new() },
         InjectionOutcome::WebhookFailed(String::new()),
         InjectionOutcome::CheckForbidden(String::new()),
     ] {
         assert!(!start(&outcome, "edges"), "{outcome:?}");
     }
     assert!(!Injection::Pending.allows_gateways(&with_gateway_in("edges")));
+}
+
+#[test]
+fn waits_until_istiod_has_loaded_its_configuration() {
+    let what = "ConfigMap istio-system/istio: data.mesh.accessLogFile differs".to_owned();
+    let blocker = injection_blocker(&Injection::Checked(InjectionOutcome::NotLoaded { what: what.clone() })).unwrap();
+    assert_eq!(blocker.reason, Reason::Applying);
+    assert!(blocker.message.starts_with("istiod has not loaded its configuration yet. "), "{}", blocker.message);
+    assert!(blocker.message.ends_with(&what), "{}", blocker.message);
 }
 
 #[test]
@@ -83,9 +94,11 @@ fn reports_what_workload_waits_for() {
             desired,
             updated,
             available,
+            ready_replicas: available,
             total,
             rollout_error: None,
             unavailable_since: None,
+            available_since: None,
         };
         waiting_for("istiod", Some(&workload)).message
     };

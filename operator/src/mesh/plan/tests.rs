@@ -102,6 +102,24 @@ fn adopts_only_as_the_adoption_policy_allows() {
 }
 
 #[test]
+fn adoption_creates_nothing_beside_adopted_workload() {
+    let object = |kind: &str, api_version: &str, name: &str, component: &str| {
+        let object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}});
+        let component = Component::Gateway(component.into());
+        Arc::new(DesiredObject::from_rendered(object, &component, &owner(), "istio-system").unwrap())
+    };
+    let (pods, service) = (object("Deployment", "apps/v1", "edge", "edge"), object("Service", "v1", "edge", "edge"));
+    let new = [object("Deployment", "apps/v1", "new", "new"), object("Service", "v1", "new", "new")];
+    let found = || live_of(&pods, |o| o["metadata"] = json!({"name": "edge", "namespace": "istio-system"}));
+    let all = [&[Arc::clone(&pods), Arc::clone(&service)][..], &new].concat();
+    let conflicts = |adoption: Adoption| adopting(&all, vec![found()], adoption).conflicts;
+    assert_eq!(conflicts(Adoption::Adopt), [PlanConflict::Creation(service.key.clone())], "new gateways are created");
+    assert_eq!(conflicts(Adoption::Overwrite), []);
+    let owned = live_of(&pods, |_| ());
+    assert_eq!(adopting(&all, vec![owned], Adoption::Adopt).conflicts, [], "after the adoption");
+}
+
+#[test]
 fn never_adopts_workload_of_another_release() {
     let istiod = desired("Deployment", "apps/v1", "istiod");
     let found = |version: &str| {
@@ -173,7 +191,7 @@ fn prunes_own_objects_that_are_not_desired() {
         o["metadata"]["annotations"]["meshwright.dev/installation-uid"] = "u-2".into();
     });
     let plan = make(&[], vec![unwanted.clone(), crd, stale]);
-    assert_eq!(plan.prune, [Removal { key: unwanted.0, uid: "live".into() }]);
+    assert_eq!(plan.prune, [Removal::of(&unwanted.0, &unwanted.1)]);
 }
 
 #[test]
@@ -201,8 +219,9 @@ fn deletes_service_with_needed_node_port_first() {
     };
     let (renamed, other) = (service("old", 30401), service("gone", 30409));
     let plan = make(&[service("new", 30401)], vec![live_of(&renamed, |_| ()), live_of(&other, |_| ())]);
-    assert_eq!(plan.delete_first, [Removal { key: renamed.key.clone(), uid: "live".into() }]);
-    assert_eq!(plan.prune, [Removal { key: other.key.clone(), uid: "live".into() }]);
+    let removal = |desired: &DesiredObject| Removal::of(&desired.key, &live_of(desired, |_| ()).1);
+    assert_eq!(plan.delete_first, [removal(&renamed)]);
+    assert_eq!(plan.prune, [removal(&other)]);
 }
 
 #[test]

@@ -76,11 +76,13 @@ Before you grant these permissions:
 
 - **Secrets.** istiod reads all Secrets (gateway certificates, remote clusters), and so does each gateway. istiod also
   writes Secrets in `{mesh}`, for its CA. The operator needs both permissions to grant them. The operator itself only
-  reads the metadata of one Secret, `istio-ca-secret`.
+  reads the metadata of one Secret, `istio-ca-secret`, and the certificates in another, `cacerts`.
 - **Pods.** The injection check creates a pod in a dry run. RBAC has no permission for dry runs alone, so the operator
   may create pods in `{mesh}`. Such a pod could use any ServiceAccount and any Secret in that namespace.
 - **Workloads.** Gateways, istio-cni and ztunnel may be in any namespace, so the operator may write Deployments,
   DaemonSets and Services in all namespaces. istiod may write Deployments and Services, too.
+- **CRDs.** The operator may change and delete those that Istio's releases have, by name. With `--catalog`, CRDs that
+  only releases in the catalog have are added. RBAC can't limit the permission to create CRDs.
 - **Wildcards** occur only where a role of Istio has one.
 
 The permissions match the charts with the values of the profiles. Some values add permissions to a chart's role (for
@@ -129,11 +131,12 @@ Compared with the above:
 fn own_table(own_permissions: impl Iterator<Item = OwnPermission>) -> String {
     let mut text = OWN_HEADER.to_owned();
     let mut sorted: Vec<OwnPermission> = own_permissions.collect();
-    sorted.sort_by_key(|permission| (permission.group, permission.resource, permission.name, permission.verbs));
+    sorted.sort_by_key(|permission| (permission.group, permission.resource, permission.names, permission.verbs));
     // Resources with the same verbs and texts share a row.
     let mut rows: Vec<(OwnPermission, Vec<String>)> = Vec::new();
     for permission in sorted {
-        let resource = resource(permission.group, permission.resource, permission.name);
+        let names = Some(permission.names.join(", ")).filter(|names| !names.is_empty());
+        let resource = resource(permission.group, permission.resource, names.as_deref());
         let texts = |permission: &OwnPermission| (permission.verbs, permission.purpose, permission.without);
         match rows.iter_mut().find(|(other, _)| texts(other) == texts(&permission)) {
             Some((_, resources)) => resources.push(resource),

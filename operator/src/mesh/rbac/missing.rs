@@ -21,6 +21,12 @@ pub struct RequiredPermissions {
 }
 
 impl RequiredPermissions {
+    /// These permissions and no others.
+    #[must_use]
+    pub fn of(permissions: BTreeSet<Permission>) -> Self {
+        Self { written: permissions, granted_by_roles: BTreeSet::new() }
+    }
+
     /// The permissions for writing those of a mesh's objects that `changes` selects. Unreadable rules are left to the
     /// API server.
     pub fn to_write<'a>(

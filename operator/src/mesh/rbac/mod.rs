@@ -19,8 +19,8 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde_json::{Value, json};
 
 pub use self::missing::{GrantedPermissions, RequiredPermissions, group_by_scope, sentence};
-use self::own_permissions::{PermissionScope, own_permissions};
-use self::rule::{RuleSet, RuleTarget};
+use self::own_permissions::{CRD_VERBS, CRDS, PermissionScope, own_permissions};
+use self::rule::{NameSet, RuleSet, RuleTarget};
 use super::kind::Kind;
 use super::object::{Component, DesiredObject, ObjectKey};
 
@@ -73,6 +73,8 @@ pub struct OperatorPermissions {
     namespaces: InstallNamespaces,
     /// Rules of the charts' roles, by the title of the role.
     granted: BTreeMap<String, ChartRoleRules>,
+    /// CRDs of the charts that are not in [`CRDS`].
+    further_crds: NameSet,
 }
 
 /// One permission, in the form of a SelfSubjectAccessReview.
@@ -134,6 +136,7 @@ impl OperatorPermissions {
         let mut granted: BTreeMap<String, ChartRoleRules> = BTreeMap::new();
         let mut created = BTreeSet::new();
         let mut bindings = Vec::new();
+        let mut further_crds = NameSet::new();
         for object in objects {
             match object.key.kind {
                 Kind::ClusterRole | Kind::Role => {
@@ -147,6 +150,9 @@ impl OperatorPermissions {
                     read_rules(object, rules)?;
                 }
                 Kind::ClusterRoleBinding | Kind::RoleBinding => bindings.push(object),
+                Kind::CustomResourceDefinition if !CRDS.contains(&object.key.name.as_str()) => {
+                    further_crds.insert(object.key.name.clone());
+                }
                 _ => {}
             }
         }
@@ -156,7 +162,7 @@ impl OperatorPermissions {
                 return Err(PermissionsError::UnknownRole { key: binding.key.clone(), role });
             }
         }
-        Ok(Self { namespaces, granted })
+        Ok(Self { namespaces, granted, further_crds })
     }
 
     /// The manifests that the operator needs, without its own namespace and ServiceAccount.
@@ -199,6 +205,12 @@ impl OperatorPermissions {
     fn in_cluster(&self) -> RuleSet {
         let mut rules = Self::own_rules(PermissionScope::Cluster);
         self.granted.values().for_each(|granted| rules.extend(&granted.cluster_wide()));
+        if !self.further_crds.is_empty() {
+            let (group, resource) = (Kind::CustomResourceDefinition.group(), Kind::CustomResourceDefinition.plural());
+            let names = self.further_crds.clone();
+            let target = RuleTarget::Resource { group: group.to_owned(), resource: resource.to_owned(), names };
+            rules.add(target, CRD_VERBS.map(str::to_owned));
+        }
         rules.reduced()
     }
 

@@ -25,8 +25,8 @@ pub(super) struct OwnPermission {
     pub(super) scope: PermissionScope,
     pub(super) group: &'static str,
     pub(super) resource: &'static str,
-    /// Name of the only object; `None` for all.
-    pub(super) name: Option<&'static str>,
+    /// Names of the only objects; empty for all.
+    pub(super) names: &'static [&'static str],
     pub(super) verbs: &'static [&'static str],
     pub(super) purpose: &'static str,
     pub(super) without: &'static str,
@@ -37,6 +37,27 @@ const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "delete", "patch"];
 const WRITE_WITHOUT_DELETE: &[&str] = &["create", "patch"];
 
+/// The CRDs of Istio releases since 1.24. RBAC can't limit `create` to names.
+pub(super) const CRDS: [&str; 15] = [
+    "authorizationpolicies.security.istio.io",
+    "destinationrules.networking.istio.io",
+    "envoyfilters.networking.istio.io",
+    "gateways.networking.istio.io",
+    "peerauthentications.security.istio.io",
+    "proxyconfigs.networking.istio.io",
+    "requestauthentications.security.istio.io",
+    "serviceentries.networking.istio.io",
+    "sidecars.networking.istio.io",
+    "telemetries.telemetry.istio.io",
+    "trafficextensions.extensions.istio.io",
+    "virtualservices.networking.istio.io",
+    "wasmplugins.extensions.istio.io",
+    "workloadentries.networking.istio.io",
+    "workloadgroups.networking.istio.io",
+];
+/// What is allowed for them only.
+pub(super) const CRD_VERBS: [&str; 2] = ["delete", "patch"];
+
 const NO_RESTART: &str =
     "with `Restart`, no workload is restarted, and `status.proxies.message` reports it; `Report` is not affected";
 
@@ -46,7 +67,7 @@ const fn restart_permission(resource: &'static str) -> OwnPermission {
         scope: PermissionScope::Cluster,
         group: "apps",
         resource,
-        name: None,
+        names: &[],
         verbs: &["list", "patch"],
         purpose: "with `spec.proxy.update.mode: Restart`: restart workloads that are labelled for it, by two annotations on the pod template",
         without: NO_RESTART,
@@ -54,12 +75,12 @@ const fn restart_permission(resource: &'static str) -> OwnPermission {
 }
 
 /// All permissions except those for the kinds of the mesh's objects.
-const OTHER_PERMISSIONS: [OwnPermission; 21] = [
+const OTHER_PERMISSIONS: [OwnPermission; 22] = [
     OwnPermission {
         scope: PermissionScope::Cluster,
         group: "meshwright.dev",
         resource: "meshinstallations",
-        name: None,
+        names: &[],
         verbs: &["get", "list", "patch", "watch"],
         purpose: "watch MeshInstallations; add and remove the finalizer",
         without: "the operator does nothing",
@@ -68,7 +89,7 @@ const OTHER_PERMISSIONS: [OwnPermission; 21] = [
         scope: PermissionScope::Cluster,
         group: "meshwright.dev",
         resource: "meshinstallations/status",
-        name: None,
+        names: &[],
         verbs: &["patch"],
         purpose: "update status",
         without: "status is not updated; only the log reports it",
@@ -77,7 +98,7 @@ const OTHER_PERMISSIONS: [OwnPermission; 21] = [
         scope: PermissionScope::Cluster,
         group: "",
         resource: "pods",
-        name: None,
+        names: &[],
         verbs: &["list", "watch"],
         purpose: "find running proxies for `status.proxies`, the metrics, restarts and the uninstall; only the workload and the proxy version of each pod are stored",
         without: "proxies are not reported and workloads not restarted; an uninstall waits until the permission is granted or `spec.deletion.whileInUse` is `Proceed`",
@@ -89,7 +110,7 @@ const OTHER_PERMISSIONS: [OwnPermission; 21] = [
         scope: PermissionScope::Cluster,
         group: "policy",
         resource: "poddisruptionbudgets",
-        name: None,
+        names: &[],
         verbs: &["list"],
         purpose: "restart no workload whose PodDisruptionBudget allows no disruption",
         without: NO_RESTART,
@@ -98,7 +119,7 @@ const OTHER_PERMISSIONS: [OwnPermission; 21] = [
         scope: PermissionScope::Cluster,
         group: "",
         resource: "namespaces",
-        name: None,
+        names: &[],
         verbs: &["list"],
         purpose: "find the namespaces in which workloads may be restarted",
         without: NO_RESTART,
@@ -107,7 +128,7 @@ const OTHER_PERMISSIONS: [OwnPermission; 21] = [
         scope: PermissionScope::Cluster,
         group: "",
         resource: "nodes",
-        name: None,
+        names: &[],
         verbs: &["list"],
         purpose: "detect the platform; show node addresses of gateways in status",
         without: "the platform is detected from the API server alone, or set in `spec.platform`; status has no addresses for gateways without a load balancer",
@@ -116,7 +137,7 @@ const OTHER_PERMISSIONS: [OwnPermission; 21] = [
         scope: PermissionScope::Cluster,
         group: "",
         resource: "pods",
-        name: None,
+        names: &[],
         verbs: &["delete"],
         purpose: "replace gateway pods that were created without injection; gateways may be in any namespace",
         without: "such a pod keeps failing to pull the image `auto` until it is deleted manually; status names it",
@@ -125,7 +146,7 @@ const OTHER_PERMISSIONS: [OwnPermission; 21] = [
         scope: PermissionScope::Cluster,
         group: "events.k8s.io",
         resource: "events",
-        name: None,
+        names: &[],
         verbs: &["create", "patch"],
         purpose: "publish Events about state changes",
         without: "no Events are published",
@@ -134,7 +155,7 @@ const OTHER_PERMISSIONS: [OwnPermission; 21] = [
         scope: PermissionScope::Cluster,
         group: "",
         resource: "events",
-        name: None,
+        names: &[],
         verbs: &["list"],
         purpose: "report why pods don't start; gateways may be in any namespace",
         without: "status shows only the cause in the pods' own status",
@@ -143,7 +164,7 @@ const OTHER_PERMISSIONS: [OwnPermission; 21] = [
         scope: PermissionScope::Mesh,
         group: "",
         resource: "pods",
-        name: None,
+        names: &[],
         verbs: &["create"],
         purpose: "run the injection check, a pod created in a dry run",
         without: "the injection check is impossible, so the mesh never becomes Ready",
@@ -152,7 +173,7 @@ const OTHER_PERMISSIONS: [OwnPermission; 21] = [
         scope: PermissionScope::Mesh,
         group: "",
         resource: "secrets",
-        name: Some("istio-ca-secret"),
+        names: &["istio-ca-secret"],
         verbs: &["get"],
         purpose: "report after an uninstall whether istiod's CA Secret still exists; only its metadata is read",
         without: "the report does not mention it",
@@ -160,8 +181,17 @@ const OTHER_PERMISSIONS: [OwnPermission; 21] = [
     OwnPermission {
         scope: PermissionScope::Mesh,
         group: "",
+        resource: "secrets",
+        names: &["cacerts"],
+        verbs: &["get"],
+        purpose: "report when the intermediate certificate of a CA that you provide expires; the private key in the Secret is not read",
+        without: "`status.ca` shows the root certificate only",
+    },
+    OwnPermission {
+        scope: PermissionScope::Mesh,
+        group: "",
         resource: "configmaps",
-        name: None,
+        names: &[],
         verbs: WRITE,
         purpose: "apply the mesh's configuration, revert drift, delete it",
         without: "the mesh is not installed",
@@ -170,7 +200,7 @@ const OTHER_PERMISSIONS: [OwnPermission; 21] = [
         scope: PermissionScope::Cluster,
         group: "",
         resource: "configmaps",
-        name: Some("istio-cni-config"),
+        names: &["istio-cni-config"],
         verbs: WRITE,
         purpose: "apply istio-cni's configuration in any namespace, revert drift, delete it",
         without: "istio-cni can't be installed outside the mesh's namespace; the condition Ready reports it",
@@ -179,7 +209,7 @@ const OTHER_PERMISSIONS: [OwnPermission; 21] = [
         scope: PermissionScope::Operator,
         group: "",
         resource: "services",
-        name: None,
+        names: &[],
         verbs: &["create", "delete"],
         purpose: "create a Service with an invalid node port, since the error names the API server's node port range",
         without: "the platform's default range is assumed, or Kubernetes' own",
@@ -188,7 +218,7 @@ const OTHER_PERMISSIONS: [OwnPermission; 21] = [
         scope: PermissionScope::Operator,
         group: "coordination.k8s.io",
         resource: "leases",
-        name: None,
+        names: &[],
         verbs: &["create"],
         purpose: "create the Lease for leader election (`create` can't be limited to a name)",
         without: "no replica becomes leader",
@@ -197,7 +227,7 @@ const OTHER_PERMISSIONS: [OwnPermission; 21] = [
         scope: PermissionScope::Operator,
         group: "coordination.k8s.io",
         resource: "leases",
-        name: Some(LEASE_NAME),
+        names: &[LEASE_NAME],
         verbs: &["get", "list", "patch", "watch"],
         purpose: "acquire, renew, release and watch that Lease",
         without: "no replica becomes leader",
@@ -206,7 +236,7 @@ const OTHER_PERMISSIONS: [OwnPermission; 21] = [
         scope: PermissionScope::Operator,
         group: "apps",
         resource: "controllerrevisions",
-        name: None,
+        names: &[],
         verbs: &["create", "list", "patch"],
         purpose: "store the revision history: each accepted spec with its resolved release and its result",
         without: "nothing is applied, since a rollback would be impossible",
@@ -215,7 +245,7 @@ const OTHER_PERMISSIONS: [OwnPermission; 21] = [
         scope: PermissionScope::Operator,
         group: "apps",
         resource: "controllerrevisions",
-        name: None,
+        names: &[],
         verbs: &["delete"],
         purpose: "delete the oldest revisions, and all of an uninstalled mesh",
         without: "an uninstall does not finish",
@@ -252,12 +282,12 @@ pub(super) fn namespaced_own_permissions() -> impl Iterator<Item = OwnPermission
 }
 
 /// The permissions for applying objects of a kind. Gateways and their objects may be in any namespace.
-fn permissions_for_kind(kind: Kind) -> impl Iterator<Item = OwnPermission> {
+fn permissions_for_kind(kind: Kind) -> Vec<OwnPermission> {
     let permission = |verbs, purpose, without| OwnPermission {
         scope: PermissionScope::Cluster,
         group: kind.group(),
         resource: kind.plural(),
-        name: None,
+        names: &[],
         verbs,
         purpose,
         without,
@@ -270,23 +300,22 @@ fn permissions_for_kind(kind: Kind) -> impl Iterator<Item = OwnPermission> {
     let without = "the mesh is not installed, or drift is not reverted; the condition Ready names the failure";
     let write = match kind {
         // Only the control plane has ConfigMaps, in its namespace, and istio-cni has one.
-        Kind::ConfigMap => None,
+        Kind::ConfigMap => return vec![read],
         Kind::Namespace => {
-            Some(permission(WRITE_WITHOUT_DELETE, "create and label namespaces; they are never deleted", without))
+            permission(WRITE_WITHOUT_DELETE, "create and label namespaces; they are never deleted", without)
         }
-        Kind::CustomResourceDefinition => Some(permission(
-            WRITE,
-            "apply Istio's CRDs; they are deleted only with `spec.deletion.crds: Delete`",
-            without,
-        )),
-        Kind::ClusterRole | Kind::ClusterRoleBinding | Kind::Role | Kind::RoleBinding => Some(permission(
-            WRITE,
-            "apply and delete the mesh's roles, limited to the permissions listed here",
-            without,
-        )),
-        _ => Some(permission(WRITE, "apply the mesh's objects, revert drift, delete them", without)),
+        Kind::CustomResourceDefinition => {
+            let purpose = "apply Istio's CRDs; they are deleted only with `spec.deletion.crds: Delete`";
+            let named = OwnPermission { names: &CRDS, ..permission(&CRD_VERBS, purpose, without) };
+            let create = "create Istio's CRDs (`create` can't be limited to names)";
+            return vec![read, permission(&["create"], create, without), named];
+        }
+        Kind::ClusterRole | Kind::ClusterRoleBinding | Kind::Role | Kind::RoleBinding => {
+            permission(WRITE, "apply and delete the mesh's roles, limited to the permissions listed here", without)
+        }
+        _ => permission(WRITE, "apply the mesh's objects, revert drift, delete them", without),
     };
-    std::iter::once(read).chain(write)
+    vec![read, write]
 }
 
 impl OwnPermission {
@@ -295,7 +324,7 @@ impl OwnPermission {
         let target = RuleTarget::Resource {
             group: self.group.to_owned(),
             resource: self.resource.to_owned(),
-            names: self.name.into_iter().map(str::to_owned).collect(),
+            names: self.names.iter().map(|name| (*name).to_owned()).collect(),
         };
         rules.add(target, self.verbs.iter().map(|verb| (*verb).to_owned()));
     }
@@ -303,16 +332,19 @@ impl OwnPermission {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::catalog::ReleaseFacts;
+    use crate::catalog::facts::Minor;
 
     #[test]
     fn every_kind_can_be_watched_and_written() {
         for kind in Kind::ALL {
             let verbs: Vec<&str> = own_permissions()
                 .filter(|permission| {
-                    permission.group == kind.group()
-                        && permission.resource == kind.plural()
-                        && permission.name.is_none()
+                    let is_complete = permission.names.is_empty() || kind == Kind::CustomResourceDefinition;
+                    permission.group == kind.group() && permission.resource == kind.plural() && is_complete
                 })
                 .flat_map(|permission| permission.verbs.iter().copied())
                 .collect();
@@ -320,6 +352,19 @@ mod tests {
                 assert!(verbs.contains(&verb), "{kind}: {verb} in {verbs:?}");
             }
             assert_eq!(verbs.contains(&"delete"), kind != Kind::Namespace, "{kind}");
+        }
+    }
+
+    #[test]
+    fn changes_only_crds_of_istio() {
+        let facts = ReleaseFacts::bundled().unwrap();
+        let since = Minor { major: 1, minor: 24 };
+        let minors = facts.minors().map(|minor| minor.minor).filter(|minor| *minor >= since);
+        let names: BTreeSet<&str> = minors.flat_map(|minor| facts.crds(minor).unwrap()).map(String::as_str).collect();
+        assert_eq!(names, BTreeSet::from(CRDS));
+        let writes = own_permissions().filter(|permission| permission.resource == "customresourcedefinitions");
+        for permission in writes.filter(|permission| permission.names.is_empty()) {
+            assert!(!permission.verbs.iter().any(|verb| CRD_VERBS.contains(verb)), "{permission:?}");
         }
     }
 
@@ -334,7 +379,7 @@ mod tests {
             );
             assert!(
                 permission.resource != "secrets"
-                    || (permission.name.is_some() && permission.scope == PermissionScope::Mesh),
+                    || (!permission.names.is_empty() && permission.scope == PermissionScope::Mesh),
                 "{permission:?}"
             );
         }

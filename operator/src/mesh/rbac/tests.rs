@@ -85,6 +85,30 @@ fn includes_rules_of_chart_cluster_roles() {
 }
 
 #[test]
+fn changes_only_named_crds() {
+    let crd = |name: &str| {
+        let value = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": name}});
+        object(value, &Component::Base)
+    };
+    let group = "apiextensions.k8s.io";
+    let names = |objects: &[DesiredObject]| -> Vec<Value> {
+        let manifests = permissions(objects).manifests();
+        let cluster = role_named(&manifests, "ClusterRole", "meshwright");
+        assert!(allows(cluster, group, "customresourcedefinitions", "create"));
+        assert!(!allows(cluster, group, "customresourcedefinitions", "patch"), "only by name");
+        let rules =
+            cluster["rules"].as_array().unwrap().iter().filter(|rule| rule["verbs"] == json!(["delete", "patch"]));
+        let crds = rules.filter(|rule| rule["apiGroups"] == json!([group]));
+        crds.map(|rule| rule["resourceNames"].clone()).collect()
+    };
+    let known = names(&[crd("gateways.networking.istio.io")]);
+    assert_eq!(known, [json!(CRDS)]);
+    let further = names(&[crd("meshes.new.istio.io")]);
+    assert!(further.len() == 2 && further.contains(&json!(["meshes.new.istio.io"])), "{further:?}");
+}
+
+#[test]
 fn writes_secrets_only_in_mesh_namespace() {
     let manifests = permissions(&istiod()).manifests();
     let cluster = role_named(&manifests, "ClusterRole", "meshwright");

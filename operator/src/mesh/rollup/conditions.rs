@@ -4,9 +4,10 @@ use meshwright_api::Phase;
 use meshwright_api::conditions::{ConditionType, Reason, get};
 use meshwright_api::situation::Situation;
 
-use super::{Assessment, ReconcileOutcome, RolloutProgress, StatusInput, blocker_of, health};
+use super::{Assessment, ReconcileOutcome, RolloutProgress, StatusInput, blocker_of, health, warnings};
 use crate::mesh::health::{Blocker, Health};
 use crate::mesh::plan::{Applied, Plan, WaitingFor};
+use crate::mesh::text::abbreviate;
 
 /// Computes the situation, the phase, and the reason and message of Ready.
 pub(super) fn compute_conditions(input: &StatusInput<'_>) -> Assessment {
@@ -56,9 +57,18 @@ pub(super) fn compute_conditions(input: &StatusInput<'_>) -> Assessment {
 fn first_blocker(plan: &Plan<Applied>, health: &Health) -> Option<Blocker> {
     let failed = plan.failure().map(blocker_of);
     failed
+        .or_else(|| missing_injection(plan, health))
         .or_else(|| plan.state.waiting.as_ref().map(wait_blocker))
         .or_else(|| health.blockers.first().cloned())
         .or_else(|| deleting(plan))
+}
+
+/// The denial or label that prevents the injection check, which gateways wait for.
+fn missing_injection(plan: &Plan<Applied>, health: &Health) -> Option<Blocker> {
+    let is_cause =
+        |blocker: &&Blocker| matches!(blocker.reason, Reason::InjectionCheckDenied | Reason::NamespaceExcluded);
+    let waits = plan.state.waiting == Some(WaitingFor::Injection);
+    health.blockers.iter().find(is_cause).filter(|_| waits).cloned()
 }
 
 /// During a rollout the mesh is never Ready, even if every component is.
@@ -96,16 +106,22 @@ fn deleting(plan: &Plan<Applied>) -> Option<Blocker> {
 }
 
 fn healthy(input: &StatusInput<'_>, version: &semver::Version) -> Assessment {
-    let checked = health(&input.outcome).and_then(|health| health.warnings.as_ref());
-    let warned = !checked.unwrap_or(&input.previous.platform.warnings).is_empty();
+    let previous = &input.previous.platform.warnings;
+    let warned = health(&input.outcome).map_or(!previous.is_empty(), |health| !warnings(health, previous).is_empty());
     let see_warnings = if warned { ". See status.platform.warnings" } else { "" };
+    let unknown = health(&input.outcome).map(unknown_keys).unwrap_or_default();
     let reasons = |health: &'_ Health| health.unready_add_ons.values().cloned().collect::<Vec<_>>();
     let unready = health(&input.outcome).map(reasons).unwrap_or_default();
     let unready =
         if unready.is_empty() { String::new() } else { format!(". Add-ons not ready: {}", unready.join(", ")) };
-    let message = format!("Istio {version} is ready{see_warnings}{unready}");
+    let message = format!("Istio {version} is ready{unknown}{see_warnings}{unready}");
     let blocker = Blocker { reason: Reason::Healthy, message };
     Assessment { situation: Situation::Healthy, phase: Phase::Ready, blocker }
+}
+
+fn unknown_keys(health: &Health) -> String {
+    let fields: Vec<&str> = health.unknown_keys.iter().map(|key| key.field.as_str()).collect();
+    if fields.is_empty() { String::new() } else { format!(". Unknown keys: {}", abbreviate(&fields)) }
 }
 
 fn was_broken(input: &StatusInput<'_>) -> bool {

@@ -8,6 +8,7 @@ use super::*;
 use crate::mesh::kind::Kind;
 use crate::mesh::object::{Component, DesiredObject, Owner};
 use crate::mesh::plan::{PlanAction, PlanStep};
+use crate::mesh::problem::Problem;
 
 fn now() -> Time {
     Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH)
@@ -23,7 +24,9 @@ fn health(blockers: Vec<Blocker>) -> Health {
         available: true,
         platform: PlatformStatus { name: Some("kind".into()), ..PlatformStatus::default() },
         warnings: None,
+        unknown_keys: vec![],
         retiring: None,
+        obstacles: vec![],
     }
 }
 
@@ -80,7 +83,7 @@ fn compares_proxies_with_active_version() {
         let outcome =
             ReconcileOutcome::Reconciled { plan: &plan(), health: &health, version: &version, was_ready: false };
         let versions = versions.iter().map(|v| (*v).to_owned()).collect();
-        let proxies = Some(ReportedProxies { versions, message: None });
+        let proxies = Some(ReportedProxies { versions, ..ReportedProxies::default() });
         rollup(&StatusInput { proxies, ..input(previous, 3, outcome) }, &now())
     };
     let new = MeshInstallationStatus::default();
@@ -91,6 +94,32 @@ fn compares_proxies_with_active_version() {
     let ready = seen(&new, &["1.31.2", "Unknown"], vec![]);
     assert_eq!(outdated(&ready), Some(false), "an unknown version is not outdated");
     assert_eq!(outdated(&reconciled(&ready, &health(vec![]), true)), Some(false), "stays until the next check");
+}
+
+#[test]
+fn reports_stale_configuration_apart_from_versions() {
+    let seen = |previous: &MeshInstallationStatus, stale: Option<&[&str]>| {
+        let configuration = stale.map(|_| "c1".to_owned());
+        let stale = stale.map(|versions| versions.iter().map(|version| (*version).to_owned()).collect());
+        let versions = vec!["1.30.0".to_owned(), "1.31.2".to_owned()];
+        let proxies = Some(ReportedProxies { versions, configuration, stale, ..ReportedProxies::default() });
+        let (version, health) = (semver::Version::new(1, 31, 2), health(vec![]));
+        let outcome =
+            ReconcileOutcome::Reconciled { plan: &plan(), health: &health, version: &version, was_ready: false };
+        rollup(&StatusInput { proxies, ..input(previous, 3, outcome) }, &now())
+    };
+    let shown = |status: &MeshInstallationStatus| {
+        let proxies = status.proxies.clone().unwrap();
+        (proxies.outdated, proxies.stale_configuration, proxies.configuration)
+    };
+    let hash = || Some("c1".to_owned());
+    let new = MeshInstallationStatus::default();
+    assert_eq!(shown(&seen(&new, None)), (true, false, None), "unknown");
+    assert_eq!(shown(&seen(&new, Some(&["1.30.0"]))), (true, false, hash()), "outdated, and therefore not stale");
+    let stale = seen(&new, Some(&["1.31.2"]));
+    assert_eq!(shown(&stale), (true, true, hash()));
+    assert_eq!(shown(&seen(&stale, None)), (true, true, hash()), "stays while the current one is unknown");
+    assert_eq!(shown(&seen(&stale, Some(&[]))), (true, false, hash()));
 }
 
 #[test]
@@ -182,6 +211,18 @@ fn warnings_stay_until_next_check() {
     let third = reconciled(&second, &cleared, true);
     assert_eq!(third.platform.warnings, [""; 0]);
     assert_eq!(third.message.as_deref(), Some("Istio 1.31.2 is ready"));
+}
+
+#[test]
+fn unknown_keys_are_shown_until_removed() {
+    let key = Problem::new("spec.meshConfig.x", "unknown key, it has no effect");
+    let unknown = Health { unknown_keys: vec![key], warnings: Some(vec!["y".into()]), ..health(vec![]) };
+    let first = reconciled(&MeshInstallationStatus::default(), &unknown, true);
+    assert_eq!(first.platform.warnings, ["spec.meshConfig.x: unknown key, it has no effect", "y"]);
+    let message = "Istio 1.31.2 is ready. Unknown keys: spec.meshConfig.x. See status.platform.warnings";
+    assert_eq!((first.message.as_deref(), ready(&first)), (Some(message), ("True", "Healthy")));
+    let second = reconciled(&first, &health(vec![]), true);
+    assert_eq!(second.platform.warnings, ["y"], "warnings about the cluster stay until the next check");
 }
 
 #[test]

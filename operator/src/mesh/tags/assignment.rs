@@ -119,10 +119,13 @@ pub fn assign_objects(
 }
 
 /// The tags of an installation that is being deleted whose new owner does not serve them yet, so that its objects must
-/// stay.
+/// stay. Another installation that can't be read may list any of its tags.
 #[must_use]
 pub fn awaited_tags(live: &ObservedObjects, tag_ownership: TagOwnership<'_>) -> BTreeSet<String> {
-    let is_awaited = |tag: &str| tag_ownership.owner(tag).is_some() && !tag_ownership.is_served_by_peer(tag);
+    let may_be_listed =
+        |tag: &str| tag_ownership.peers.unreadable().next().is_some() && tag_ownership.peers.me().tags.contains(tag);
+    let is_awaited =
+        |tag: &str| (tag_ownership.owner(tag).is_some() || may_be_listed(tag)) && !tag_ownership.is_served_by_peer(tag);
     let served = live.values().flat_map(|live| match &live.state {
         ObjectState::Webhooks { answers, .. } if !live.deleting => answers.clone(),
         _ => Vec::new(),

@@ -58,7 +58,8 @@ pub struct TagOwnership<'a> {
 }
 
 impl<'a> TagOwnership<'a> {
-    /// The owner of a tag: of the installations that list it, the one with a live webhook for it, else the first.
+    /// The owner of a tag: of the installations that list it, the one with a live webhook for it, else the first. An
+    /// installation that can't be read owns what its webhooks serve.
     #[must_use]
     pub fn owner(&self, tag: &str) -> Option<&'a Peer> {
         let lists = |peer: &&Peer| !peer.terminating && peer.tags.contains(tag);
@@ -66,10 +67,15 @@ impl<'a> TagOwnership<'a> {
             let is_own = |injector: &Injector| injector.installation == peer.name;
             self.injectors.iter().any(|injector| is_own(injector) && injector.tag.as_deref() == Some(tag))
         };
+        let serves = |peer: &&Peer| {
+            let mut own = self.injectors.iter().filter(|injector| injector.installation == peer.name);
+            own.any(|injector| injector.answers.iter().any(|name| name == tag))
+        };
         let is_default = |peer: &&Peer| !peer.terminating && is_default_of(peer, tag);
         let installations = || self.peers.all();
         installations()
             .find(|peer| lists(peer) && has_webhook(peer))
+            .or_else(|| self.peers.unreadable().find(serves))
             .or_else(|| installations().find(lists))
             .or_else(|| installations().find(is_default))
             .or_else(|| self.peers.tag_keeper().filter(|me| me.tags.contains(tag) || is_default_of(me, tag)))
@@ -84,7 +90,7 @@ impl<'a> TagOwnership<'a> {
     /// Whether an active webhook of a peer serves a tag.
     #[must_use]
     pub fn is_served_by_peer(&self, tag: &str) -> bool {
-        let is_peer = |name: &str| self.peers.others().any(|peer| peer.name == name);
+        let is_peer = |name: &str| self.peers.others().chain(self.peers.unreadable()).any(|peer| peer.name == name);
         self.injectors.iter().any(|injector| {
             injector.ready && is_peer(&injector.installation) && injector.answers.iter().any(|name| name == tag)
         })
@@ -159,6 +165,24 @@ pub(super) mod tests {
         let untagged = [peer("a", None, &[]), peer("b", Some("next"), &[])];
         assert_eq!(owner(&untagged, &[], "default").as_deref(), Some("a"));
         assert_eq!(owner(&untagged[1..], &[], "default"), None);
+    }
+
+    #[test]
+    fn unreadable_installation_owns_tags_that_it_serves() {
+        let me = peer("b", Some("next"), &["prod"]);
+        let peer_set =
+            PeerSet::new(me.clone(), [me.clone()]).with_unreadable([Peer::unreadable("a".into(), "a".into())]);
+        let owner = |injectors: &[Injector]| {
+            let ownership = TagOwnership { peers: &peer_set, injectors };
+            let owner = ownership.owner("prod").map(|peer| peer.name.clone());
+            (owner.unwrap_or_default(), ownership.is_served_by_peer("prod"), ownership.conflict().is_some())
+        };
+        assert_eq!(owner(&[]), ("b".into(), false, false));
+        let of_unreadable = injector("a", Some("prod"), &["prod"]);
+        assert_eq!(owner(std::slice::from_ref(&of_unreadable)), ("a".into(), true, true));
+        assert_eq!(owner(&[injector("a", Some("prod"), &[])]), ("b".into(), false, false), "deactivated");
+        let both = [of_unreadable, injector("b", Some("prod"), &["prod"])];
+        assert_eq!(owner(&both), ("b".into(), true, false), "it served the tag before");
     }
 
     #[test]

@@ -5,16 +5,17 @@
 //! that can't start with the old one. The same holds for any release once no istiod has answered for a while.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use meshwright_api::UpgradeDirection;
 
 use super::plan::is_control_plane;
 use crate::mesh::object::{Component, DesiredObject};
-use crate::mesh::observed::{ObjectState, ObservedObjects};
+use crate::mesh::observed::{ObjectState, ObservedObjects, WorkloadStatus};
 
-/// How long no istiod pod must have been available before its configuration is no longer protected.
-const UNAVAILABLE_FOR: SignedDuration = SignedDuration::from_secs(60);
+/// How long no istiod pod must have been ready before its configuration is no longer protected. A pod that is replaced or
+/// moved to another node is away for less.
+const UNREADY_FOR: Duration = Duration::from_mins(1);
 
 /// Whether istiod's configuration is updated before or after istiod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,17 +49,24 @@ pub fn is_same_release(target: &[Arc<DesiredObject>], sources: &[&[Arc<DesiredOb
         && sources().filter(|desired| is_control_plane(desired)).any(|desired| Some(&desired.key) == control_plane)
 }
 
-/// Whether the mesh has an istiod, and none of its pods has been available for a minute.
+/// Whether an istiod pod of the mesh is ready, and may answer.
 #[must_use]
-pub fn is_down(live: &ObservedObjects, now: Timestamp) -> bool {
-    let control_planes = live.values().filter_map(|live| match &live.state {
+pub fn has_ready_istiod(live: &ObservedObjects) -> bool {
+    istiods(live).any(|istiod| istiod.available > 0 || istiod.ready_replicas > 0)
+}
+
+/// Whether the mesh has an istiod whose pods can't be expected to answer. `away_for`: how long no pod has been ready. The
+/// Deployment's condition `Available` does not show that: it is False if one of two pods is unavailable.
+#[must_use]
+pub fn is_down(live: &ObservedObjects, away_for: Duration) -> bool {
+    away_for >= UNREADY_FOR && !has_ready_istiod(live) && istiods(live).next().is_some()
+}
+
+fn istiods(live: &ObservedObjects) -> impl Iterator<Item = &WorkloadStatus> {
+    live.values().filter_map(|live| match &live.state {
         ObjectState::Workload(workload) if live.ownership.component == Some(Component::Istiod) => Some(workload),
         _ => None,
-    });
-    let mut control_planes = control_planes.peekable();
-    let is_down = |since: Option<Timestamp>| since.is_some_and(|since| now.duration_since(since) >= UNAVAILABLE_FOR);
-    control_planes.peek().is_some()
-        && control_planes.all(|workload| workload.available == 0 && is_down(workload.unavailable_since))
+    })
 }
 
 #[cfg(test)]
@@ -70,16 +78,21 @@ mod tests {
     use crate::mesh::object::ObjectKey;
     use crate::mesh::observed::ObservedObject;
 
-    fn istiod(available: i32, condition: &str, since: &str) -> ObservedObjects {
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    /// istiod with two replicas.
+    fn istiod(ready: i32, available: i32) -> ObservedObjects {
         let object = json!({
             "metadata": {
                 "name": "istiod", "namespace": "istio-system", "uid": "u", "resourceVersion": "1", "generation": 1,
                 "labels": {"meshwright.dev/installation": "mesh", "meshwright.dev/component": "istiod"},
             },
-            "spec": {"replicas": 1},
+            "spec": {"replicas": 2},
             "status": {
-                "observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": available,
-                "conditions": [{"type": "Available", "status": condition, "lastTransitionTime": since}],
+                "observedGeneration": 1, "replicas": 2, "updatedReplicas": 2,
+                "readyReplicas": ready, "availableReplicas": available,
+                // One of the two has been crashing for long.
+                "conditions": [{"type": "Available", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
             },
         });
         let key = ObjectKey { kind: Kind::Deployment, namespace: Some("istio-system".into()), name: "istiod".into() };
@@ -88,11 +101,16 @@ mod tests {
 
     #[test]
     fn istiod_is_down_after_a_minute() {
-        let now = "2026-01-01T00:01:00Z".parse().unwrap();
-        assert!(is_down(&istiod(0, "False", "2026-01-01T00:00:00Z"), now));
-        assert!(!is_down(&istiod(0, "False", "2026-01-01T00:00:01Z"), now), "not long enough");
-        assert!(!is_down(&istiod(1, "True", "2026-01-01T00:00:00Z"), now), "available");
-        assert!(!is_down(&ObservedObjects::new(), now), "nothing is known");
+        assert!(is_down(&istiod(0, 0), MINUTE));
+        assert!(!is_down(&istiod(0, 0), Duration::from_secs(5)), "its pod was replaced");
+        assert!(!is_down(&ObservedObjects::new(), MINUTE), "nothing is known");
+    }
+
+    #[test]
+    fn one_ready_replica_is_enough() {
+        assert!(!is_down(&istiod(1, 1), MINUTE));
+        assert!(!is_down(&istiod(1, 0), MINUTE), "ready, but not for minReadySeconds yet");
+        assert!(!is_down(&istiod(0, 0), Duration::from_secs(59)), "the other one has become unready, too");
     }
 
     #[test]

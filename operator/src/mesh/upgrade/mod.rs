@@ -25,7 +25,7 @@ pub mod step;
 #[cfg(test)]
 mod tests;
 
-pub use configuration_order::{ConfigurationOrder, is_down, is_same_release};
+pub use configuration_order::{ConfigurationOrder, has_ready_istiod, is_down, is_same_release};
 pub use direction::direction;
 pub use gate::{CurrentStep, current_step};
 pub use plan::{UpgradePlan, with_rules_of};

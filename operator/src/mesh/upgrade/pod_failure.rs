@@ -6,6 +6,10 @@ use serde_json::Value;
 
 use crate::mesh::kind::Kind;
 use crate::mesh::object::ObjectKey;
+use crate::mesh::text::shortened;
+
+/// The most bytes of a failure: messages quote images, which any user can choose.
+const MAX_FAILURE: usize = 768;
 
 /// Waiting reasons of containers that start normally.
 const NORMAL_REASONS: [&str; 2] = ["ContainerCreating", "PodInitializing"];
@@ -19,7 +23,31 @@ pub fn pod_failure(pods: &[Value], events: &[Value]) -> Option<String> {
         .find_map(waiting_container)
         .or_else(|| newest_first().find_map(unschedulable))
         .or_else(|| newest_first().find_map(crashed_container))
-        .or_else(|| events.iter().rev().find_map(|event| warning(event, pods)))
+        .or_else(|| events.iter().rev().filter(|event| is_current(event, pods)).find_map(|event| warning(event, pods)))
+        .map(|failure| shortened(&failure, MAX_FAILURE))
+}
+
+/// Whether an Event still describes the present pods. An Event about a pod that was deleted, or that has become ready or
+/// unready since, is about the past; but a pod that crashes repeatedly may be ready in between.
+fn is_current(event: &Value, pods: &[Value]) -> bool {
+    if text(event, "/involvedObject/kind") != Some("Pod") {
+        return true;
+    }
+    let about = text(event, "/involvedObject/name").unwrap_or_default();
+    let Some(pod) = pods.iter().find(|pod| name(pod) == about) else { return false };
+    if is_ready(pod) {
+        return text(event, "/reason") == Some("BackOff") && containers(pod).any(|c| termination(c).is_some());
+    }
+    match (last_seen(event), unready_since(pod)) {
+        (Some(seen), Some(since)) => seen.as_second() >= since.as_second(),
+        _ => true,
+    }
+}
+
+/// When a pod became unready, or was created if it has never been ready.
+fn unready_since(pod: &Value) -> Option<Timestamp> {
+    let ready = list(pod, "/status/conditions").find(|condition| text(condition, "/type") == Some("Ready"))?;
+    text(ready, "/lastTransitionTime")?.parse().ok()
 }
 
 /// The Events about a workload, its ReplicaSets and its pods that were last seen at or after `since`, the newest last.
@@ -156,6 +184,16 @@ mod tests {
     }
 
     #[test]
+    fn shortens_message_about_huge_image() {
+        let image = "x".repeat(900_000);
+        let status = json!({"containerStatuses": [{"name": "discovery", "state": {"waiting":
+            {"reason": "ImagePullBackOff", "message": format!("Back-off pulling image \"{image}\"")}}}]});
+        let failure = pod_failure(&[pod(&status)], &[]).unwrap();
+        assert!(failure.len() <= MAX_FAILURE, "{} bytes", failure.len());
+        assert!(failure.starts_with("container discovery of Pod istiod-1 is waiting: ImagePullBackOff"), "{failure}");
+    }
+
+    #[test]
     fn reports_last_termination_of_crashing_container() {
         let status = json!({"containerStatuses": [{"name": "discovery",
             "state": {"waiting": {"reason": "CrashLoopBackOff"}},
@@ -207,6 +245,28 @@ mod tests {
         let failure = pod_failure(&[between], &[restarted]);
         let generated_parts = "Pod istiod-1: BackOff: Back-off restarting failed container; it last terminated with exit code 137 (Error)";
         assert_eq!(failure.as_deref(), Some(generated_parts));
+    }
+
+    #[test]
+    fn ignores_events_about_past_states() {
+        let with_ready = |status: &str, since: &str| {
+            let ready = json!({"type": "Ready", "status": status, "lastTransitionTime": since});
+            pod(&json!({"conditions": [ready], "containerStatuses": [{"name": "discovery", "state": {"running": {}}}]}))
+        };
+        let seen = "2026-11-21T10:00:30Z";
+        let event = |reason: &str| {
+            json!({"type": "Warning", "reason": reason, "message": "m", "lastTimestamp": seen,
+                "involvedObject": {"kind": "Pod", "name": "istiod-1"}})
+        };
+        let reports = |pods: &[Value], reason: &str| pod_failure(pods, &[event(reason)]).is_some();
+        assert!(reports(&[with_ready("False", "2026-11-21T10:00:30Z")], "Unhealthy"));
+        assert!(!reports(&[with_ready("False", "2026-11-21T10:00:31Z")], "Unhealthy"), "unready for another reason");
+        assert!(!reports(&[with_ready("True", "2026-11-21T10:00:10Z")], "Unhealthy"), "ready by now");
+        assert!(!reports(&[with_ready("True", "2026-11-21T10:00:10Z")], "BackOff"), "its image was pulled by now");
+        assert!(!reports(&[], "Unhealthy"), "deleted");
+        let denied = json!({"type": "Warning", "reason": "FailedCreate", "message": "denied", "lastTimestamp": seen,
+            "involvedObject": {"kind": "ReplicaSet", "name": "istiod-5d4"}});
+        assert!(pod_failure(&[], &[denied]).is_some());
     }
 
     #[test]

@@ -1,7 +1,12 @@
 //! Which version changes a running mesh may make.
 
+use std::collections::BTreeSet;
+
 use meshwright_api::{AllowedUpgrade, Upgrade, UpgradeStrategy};
 use semver::Version;
+
+use crate::mesh::text::abbreviate;
+use crate::proxies::ServingProxies;
 
 /// A version change that Istio doesn't support.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,12 +41,15 @@ pub enum SkewError {
     },
     /// Proxies would be more than one minor older than the control plane.
     #[error(
-        "pods have proxies of {oldest}, more than one minor older than {target}. Restart these pods first (meshwright \
-         status --proxies lists them), or allow the skew with spec.upgrade.allow: [SkipMinor]"
+        "pods have proxies of {oldest}, more than one minor older than {target}: {}. Restart these first, or allow the \
+         skew with spec.upgrade.allow: [SkipMinor]",
+        abbreviate(workloads)
     )]
     ProxiesTooOld {
         /// Version of the oldest proxy.
         oldest: Version,
+        /// Workloads with proxies that are too old, those with the oldest first.
+        workloads: Vec<String>,
         /// The requested release.
         target: Version,
     },
@@ -76,21 +84,22 @@ pub fn check(running: &Version, target: &Version, upgrade: &Upgrade, available: 
     Ok(())
 }
 
-/// Checks an in-place upgrade against the versions of running proxies. Unparsable versions are ignored; a canary does
-/// not replace the old control plane.
-pub fn check_proxies(proxies: &[String], target: &Version, upgrade: &Upgrade) -> Result<(), SkewError> {
+/// Checks an in-place upgrade against the proxies of serving pods. A canary does not replace the old control plane.
+pub fn check_proxies(proxies: &[ServingProxies], target: &Version, upgrade: &Upgrade) -> Result<(), SkewError> {
     if upgrade.strategy == UpgradeStrategy::Canary || upgrade.allows(AllowedUpgrade::SkipMinor) {
         return Ok(());
     }
-    match oldest(proxies) {
-        Some(oldest) if (oldest.major, oldest.minor + 1) < minor(target) => {
-            Err(SkewError::ProxiesTooOld { oldest, target: target.clone() })
-        }
-        _ => Ok(()),
-    }
+    let is_too_old = |version: &Version| (version.major, version.minor + 1) < minor(target);
+    let mut too_old: Vec<&ServingProxies> = proxies.iter().filter(|proxies| is_too_old(&proxies.version)).collect();
+    too_old.sort();
+    let Some(oldest) = too_old.first().map(|proxies| proxies.version.clone()) else { return Ok(()) };
+    let mut seen = BTreeSet::new();
+    let workloads = too_old.into_iter().filter(|proxies| seen.insert(&proxies.workload));
+    let workloads = workloads.map(|proxies| proxies.workload.clone()).collect();
+    Err(SkewError::ProxiesTooOld { oldest, workloads, target: target.clone() })
 }
 
-/// The oldest of these proxy versions.
+/// The oldest of these proxy versions. Those that can't be parsed are ignored.
 #[must_use]
 pub fn oldest(proxies: &[String]) -> Option<Version> {
     proxies.iter().filter_map(|version| version.parse::<Version>().ok()).min()
@@ -145,14 +154,26 @@ mod tests {
     #[test]
     fn refuses_proxies_two_minors_older() {
         let target = Version::new(1, 32, 0);
-        let check_change = |proxies: &[&str], upgrade: &Upgrade| {
-            let proxies: Vec<String> = proxies.iter().map(|version| (*version).to_owned()).collect();
+        let check_change = |versions: &[&str], upgrade: &Upgrade| {
+            let proxies = |(n, version): (usize, &&str)| ServingProxies {
+                version: version.parse().unwrap(),
+                workload: format!("Deployment shop/web-{n}"),
+            };
+            let proxies: Vec<ServingProxies> = versions.iter().enumerate().map(proxies).collect();
             check_proxies(&proxies, &target, upgrade).map_err(|error| error.to_string())
         };
         let in_place = Upgrade::default();
-        assert_eq!(check_change(&["1.31.0", "1.32.0", "Unknown"], &in_place), Ok(()));
+        assert_eq!(check_change(&["1.31.0", "1.32.0"], &in_place), Ok(()));
         let refused = check_change(&["1.30.3", "1.31.0"], &in_place).unwrap_err();
         assert!(refused.contains("proxies of 1.30.3") && refused.contains("SkipMinor"), "{refused}");
+        assert!(refused.contains("than 1.32.0: Deployment shop/web-0. Restart"), "{refused}");
+        let refused = check_change(&["1.30.3"; 500], &in_place).unwrap_err();
+        assert!(refused.contains(" and 495 more") && refused.len() < 500, "{refused}");
+        let refused = check_change(&["1.30.3", "1.9.0"], &in_place).unwrap_err();
+        assert!(
+            refused.contains("proxies of 1.9.0") && refused.contains("shop/web-1, Deployment shop/web-0"),
+            "{refused}"
+        );
         assert_eq!(
             check_change(&["1.30.3"], &Upgrade { allow: vec![AllowedUpgrade::SkipMinor], ..in_place.clone() }),
             Ok(())

@@ -1,5 +1,7 @@
 //! Whole upgrades on simulated live objects.
 
+mod recovery;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -291,6 +293,8 @@ fn only_permanent_denial_cannot_succeed() {
         at(InjectionOutcome::WebhookFailed("connection refused".into()), None),
         (UpgradeStep::InjectionCheck, false)
     );
+    let not_loaded = InjectionOutcome::NotLoaded { what: "ConfigMap istio-system/istio".into() };
+    assert_eq!(at(not_loaded, None), (UpgradeStep::InjectionCheck, false));
     assert_eq!(at(denied(true), Some(UpgradeStep::Cni)), (UpgradeStep::Cni, false), "injection was checked earlier");
 }
 

@@ -72,7 +72,7 @@ fn rejects_owned_keys_in_every_chart() {
         ["spec.values.base.defaultRevision"]
     );
     assert_eq!(
-        rejected_fields(json!({"values": {"istiod": {"replicaCount": 2}}})),
+        rejected_fields(json!({"controlPlane": {"replicas": 3}, "values": {"istiod": {"replicaCount": 2}}})),
         ["spec.values.istiod.replicaCount"]
     );
     valid(json!({"gateways": [{"name": "edge", "values": {"minReadySeconds": 5}}]}));
@@ -90,6 +90,8 @@ fn rejects_environment_variable_with_two_sources() {
     }));
     let twice = json!({"controlPlane": {"env": env("A")}, "values": {"istiod": {"env": {"A": "2"}}}});
     assert_eq!(rejected_fields(twice), ["spec.values.istiod.env.A"]);
+    let legacy = json!({"controlPlane": {"env": env("A")}, "values": {"istiod": {"pilot": {"env": {"A": "2"}}}}});
+    assert_eq!(rejected_fields(legacy), ["spec.values.istiod.pilot.env.A"]);
     let listed = json!({"controlPlane": {"env": env("A")}, "values": {"istiod": {"envVarFrom": [{"name": "A"}]}}});
     assert_eq!(rejected_fields(listed), ["spec.values.istiod.envVarFrom[A]"]);
     let native = json!({"controlPlane": {"env": env("ENABLE_NATIVE_SIDECARS")}, "proxy": {"nativeSidecar": false}});

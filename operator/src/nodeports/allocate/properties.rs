@@ -84,13 +84,25 @@ prop_compose! {
     ) -> AllocationScenario {
         let range = PortRange::new(FIRST, FIRST + size - 1).unwrap();
         AllocationScenario {
-            range: KnownRange { range, source: NodePortRangeSource::Discovered, note: None },
+            range: KnownRange { range, source: NodePortRangeSource::Discovered, server: Some(range), note: None },
             reserved: reserved.into_iter().map(|(first, more)| PortRange::new(first, first + more).unwrap()).collect(),
             requests,
             previous,
             used,
         }
     }
+}
+
+/// Ranges of API servers, from single ports to all ports.
+fn any_range() -> impl Strategy<Value = PortRange> {
+    let ends = prop_oneof![
+        Just((1u16, 65535u16)),
+        (1..2000u16, 1..3000u16).prop_map(|(first, more)| (first, first + more)),
+        (29990..30010u16, 0..40u16).prop_map(|(first, more)| (first, first + more)),
+        (32750..32780u16, 0..40u16).prop_map(|(first, more)| (first, first + more)),
+        (1..=65535u16, 1..=65535u16).prop_map(|(a, b)| (a.min(b), a.max(b))),
+    ];
+    ends.prop_map(|(first, last)| PortRange::new(first, last).unwrap())
 }
 
 fn request_of<'a>(scenario: &'a AllocationScenario, key: &PortKey) -> &'a PortRequest {
@@ -171,6 +183,44 @@ proptest! {
         for (key, port, _) in before.iter().filter(|(key, ..)| is_needed(&scenario, key)) {
             prop_assert_eq!(after.get(key).map(|(port, _)| port), Some(port), "a gateway was added");
         }
+    }
+
+    #[test]
+    fn never_chooses_ports_of_nodes(range in any_range(), number in 1..40u16, taken in 0..60u16) {
+        let known = KnownRange { range, source: NodePortRangeSource::Discovered, server: Some(range), note: None };
+        let requests: Vec<PortRequest> = (0..number)
+            .map(|n| PortRequest {
+                key: PortKey { namespace: "edge".into(), service: "gw".into(), port_name: format!("p{n}") },
+                port: 1000 + n,
+                protocol: Protocol::Tcp,
+                requirement: PortRequirement::Assign,
+            })
+            .collect();
+        let usual = range.intersection(PortRange::KUBERNETES);
+        let used: Vec<UsedPort> = usual
+            .into_iter()
+            .flat_map(PortRange::ports)
+            .take(usize::from(taken))
+            .map(|port| UsedPort {
+                port,
+                key: PortKey { namespace: "shop".into(), service: format!("web{port}"), port_name: "http".into() },
+                own: false,
+            })
+            .collect();
+        let previous = Pins::default();
+        let input =
+            AllocationInput { range: &known, reserved: &[], requests: &requests, previous: &previous, used: &used };
+        let free = usual.map_or(0, PortRange::size) - used.len();
+        let Ok(pins) = allocate(&input) else {
+            prop_assert!(free < requests.len());
+            return Ok(());
+        };
+        let ports: Vec<u16> = pins.iter().map(|(_, port, _)| port).collect();
+        for port in &ports {
+            prop_assert!(range.contains(*port) && *port >= 1024 && !is_port_of_nodes(*port), "{port}");
+        }
+        let outside = ports.iter().filter(|port| !PortRange::KUBERNETES.contains(**port)).count();
+        prop_assert_eq!(outside, requests.len().saturating_sub(free), "only when the default range is full");
     }
 
     #[test]

@@ -5,7 +5,8 @@ use meshwright_api::{NodePortRangeSource, Protocol};
 use super::*;
 
 pub(super) fn range(text: &str) -> KnownRange {
-    KnownRange { range: text.parse().unwrap(), source: NodePortRangeSource::Discovered, note: None }
+    let range = text.parse().unwrap();
+    KnownRange { range, source: NodePortRangeSource::Discovered, server: Some(range), note: None }
 }
 
 /// Parses a key written as `service/port`.
@@ -267,6 +268,50 @@ fn rejects_exchanged_ports() {
         AllocationScenario { used: vec![used("a/x", 30400), used("b/x", 30401)], ..AllocationScenario::default() };
     let requests = [request("a/x", 80, PortRequirement::Assign), request("b/x", 80, PortRequirement::Explicit(30400))];
     assert_eq!(scenario.allocated(&requests), expected_ports(&[("a/x", 30402), ("b/x", 30400)]));
+}
+
+#[test]
+fn honors_explicit_ports_outside_default_range() {
+    let mut requests = gateway("a", PortRequirement::Assign);
+    requests[1].requirement = PortRequirement::Explicit(80);
+    requests[2].requirement = PortRequirement::Explicit(443);
+    let expected = expected_ports(&[("a/http2", 80), ("a/https", 443), ("a/status-port", 30000)]);
+    let scenario = AllocationScenario { range: "1-65535", ..AllocationScenario::default() };
+    assert_eq!(scenario.allocated(&requests), expected, "the API server accepts all ports");
+
+    let allocated = |range: &KnownRange| {
+        let previous = Pins::default();
+        allocate(&AllocationInput { range, reserved: &[], requests: &requests, previous: &previous, used: &[] })
+    };
+    let unknown = KnownRange { source: NodePortRangeSource::Default, server: None, ..range("30000-32767") };
+    assert_eq!(by_name(&allocated(&unknown).unwrap()), expected, "the API server decides");
+    let narrower = KnownRange {
+        source: NodePortRangeSource::Spec,
+        server: Some("1-65535".parse().unwrap()),
+        ..range("30000-30009")
+    };
+    assert_eq!(by_name(&allocated(&narrower).unwrap()), expected, "spec.nodePorts.range limits the operator's choice");
+    let only_known = KnownRange { server: None, ..narrower };
+    let errors = allocated(&only_known).unwrap_err();
+    assert!(errors.iter().all(|error| matches!(error, AllocationError::OutOfRange { .. })), "{errors:?}");
+}
+
+#[test]
+fn keeps_pins_on_ports_of_nodes() {
+    // Chosen by an earlier version of the operator.
+    let mut previous = Pins::default();
+    previous.insert(key("a/http2"), 22, PinOrigin::Assigned);
+    let scenario = AllocationScenario { range: "1-65535", previous, ..AllocationScenario::default() };
+    let requests = [request("a/http2", 80, PortRequirement::Assign), request("b/http2", 80, PortRequirement::Assign)];
+    assert_eq!(scenario.allocated(&requests), expected_ports(&[("a/http2", 22), ("b/http2", 30000)]));
+}
+
+#[test]
+fn error_counts_ports_of_nodes() {
+    let scenario = AllocationScenario { range: "1000-1024", ..AllocationScenario::default() };
+    let message = scenario.error_message(&gateway("a", PortRequirement::Assign));
+    assert!(message.contains("only 1 of 25 are free"), "{message}");
+    assert!(message.contains("24 are only used as nodePort because nodes need them"), "{message}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use meshwright_api::{MaintenanceWindow, ProxyUpdate, ProxyUpdateMode};
 use proptest::prelude::*;
 
-use super::tests::{VERSION, at, outdated};
+use super::tests::{TARGET, VERSION, at, outdated};
 use super::*;
 use crate::proxies::workload::{LastRestart, WorkloadKind};
 
@@ -63,7 +63,7 @@ proptest! {
     #[test]
     fn plans_respect_all_limits(
         mut candidates in candidates_strategy(),
-        rounds in prop::collection::vec((prop::collection::vec(event(), 12), 1..90_i64), 1..12),
+        rounds in prop::collection::vec((prop::collection::vec(event(), 12), 1..90_i64, prop::bool::weighted(0.2)), 1..12),
         per_minute in 1..4_i32,
         max_failures in 1..4_i32,
         windowed in any::<bool>(),
@@ -74,19 +74,28 @@ proptest! {
         let mode = ProxyUpdateMode::Restart;
         let update = ProxyUpdate { mode, windows, restarts_per_minute: per_minute, max_failures };
         let policy = RestartPolicy::parse(&update).unwrap();
-        let mut now = at(0);
+        let (mut now, mut target) = (at(0), TARGET);
         let mut restarts: BTreeMap<WorkloadId, usize> = BTreeMap::new();
         let mut times: Vec<Timestamp> = Vec::new();
-        for (events, seconds) in rounds {
-            let plan = plan_restarts(now, &policy, VERSION, &candidates);
-            prop_assert_eq!(&plan, &plan_restarts(now, &policy, VERSION, &candidates), "the plan is deterministic");
+        for (events, seconds, upgraded_again) in rounds {
+            if upgraded_again {
+                // A rollback and an upgrade to the same version: all pods may have been recreated meanwhile.
+                now += MINUTE;
+                target.since = Some(now);
+                for candidate in &mut candidates {
+                    candidate.outdated = true;
+                }
+                restarts.clear();
+            }
+            let plan = plan_restarts(now, &policy, target, &candidates);
+            prop_assert_eq!(&plan, &plan_restarts(now, &policy, target, &candidates), "the plan is deterministic");
             let mut reversed = candidates.clone();
             reversed.reverse();
-            let same = plan_restarts(now, &policy, VERSION, &reversed);
+            let same = plan_restarts(now, &policy, target, &reversed);
             prop_assert_eq!(&plan.restart, &same.restart, "the order of candidates is irrelevant");
 
             let busy: BTreeSet<String> = candidates.iter()
-                .filter(|c| c.workload.restarted.is_some() && c.workload.rollout != RolloutState::Complete)
+                .filter(|c| target.restart_of(&c.workload).is_some() && c.workload.rollout != RolloutState::Complete)
                 .map(|c| c.workload.id.namespace.clone())
                 .collect();
             let mut taken = BTreeSet::new();
@@ -104,7 +113,7 @@ proptest! {
                 candidate.workload.restarted = Some(LastRestart { version: VERSION.into(), at: Some(now) });
                 candidate.workload.rollout = RolloutState::InProgress("0 of 2 pods available".into());
             }
-            prop_assert!(restarts.values().all(|count| *count == 1), "never twice for one version");
+            prop_assert!(restarts.values().all(|count| *count == 1), "never twice for one rollout");
             let in_a_minute = times.iter().filter(|time| now.duration_since(**time) < MINUTE).count();
             prop_assert!(in_a_minute <= usize::try_from(per_minute).unwrap(), "rate limit");
             for (candidate, event) in candidates.iter_mut().zip(events) {
@@ -121,7 +130,7 @@ proptest! {
         let wanted = candidates.iter().filter(|c| c.allowed && c.outdated).count();
         let mut done = 0;
         for minute in 0..30 {
-            for id in plan_restarts(at(minute), &policy, VERSION, &candidates).restart {
+            for id in plan_restarts(at(minute), &policy, TARGET, &candidates).restart {
                 let candidate = candidates.iter_mut().find(|c| c.workload.id == id).unwrap();
                 candidate.workload.restarted = Some(LastRestart { version: VERSION.into(), at: Some(at(minute)) });
                 candidate.outdated = false;

@@ -13,6 +13,9 @@ pub(super) fn at(minute: i64) -> Timestamp {
     Timestamp::from_second(1_763_719_200 + 60 * minute).unwrap()
 }
 
+/// The version of the mesh, whose rollout started long ago.
+pub(super) const TARGET: ProxyTarget<'static> = ProxyTarget { version: VERSION, since: None };
+
 pub(super) fn policy(per_minute: i32, max_failures: i32) -> RestartPolicy {
     let mode = ProxyUpdateMode::Restart;
     let update = ProxyUpdate { mode, windows: vec![], restarts_per_minute: per_minute, max_failures };
@@ -54,7 +57,7 @@ fn names(ids: &[WorkloadId]) -> Vec<String> {
 }
 
 fn planned(candidates: &[RestartCandidate]) -> RestartPlan {
-    plan_restarts(at(0), &policy(10, 3), VERSION, candidates)
+    plan_restarts(at(0), &policy(10, 3), TARGET, candidates)
 }
 
 #[test]
@@ -83,6 +86,34 @@ fn restarts_once_per_version() {
     assert_eq!(plan.restart, []);
     let before = restarted(web("a", "x"), "1.31.2", -60, RolloutState::Complete);
     assert_eq!(names(&planned(&[before]).restart), ["a/x"], "restarted for another version");
+}
+
+#[test]
+fn restarts_again_after_rollback_and_upgrade() {
+    // Restarted for this version an hour ago; then the mesh was rolled back, and upgraded again 10 minutes ago.
+    let target = ProxyTarget { since: Some(at(-10)), ..TARGET };
+    let planned =
+        |candidate: &RestartCandidate| plan_restarts(at(0), &policy(10, 3), target, std::slice::from_ref(candidate));
+    let earlier = restarted(web("a", "x"), VERSION, -60, RolloutState::Complete);
+    assert_eq!(names(&planned(&earlier).restart), ["a/x"]);
+    let mut without_time = earlier.clone();
+    without_time.workload.restarted = Some(LastRestart { version: VERSION.into(), at: None });
+    assert_eq!(names(&planned(&without_time).restart), ["a/x"], "an annotation from a Git repository");
+    let failed = restarted(web("a", "x"), VERSION, -60, RolloutState::Failed);
+    assert_eq!(planned(&failed).failed, [], "failures of the earlier rollout don't count");
+    for minute in [-10, -6] {
+        let ineffective = restarted(web("a", "x"), VERSION, minute, RolloutState::Complete);
+        let plan = planned(&ineffective);
+        assert_eq!((plan.restart.len(), plan.skipped.len()), (0, 1), "never in a loop");
+    }
+}
+
+#[test]
+fn reports_pinned_image_after_ineffective_restart() {
+    let mut ineffective = restarted(web("a", "x"), VERSION, -60, RolloutState::Complete);
+    ineffective.workload.pinned_image = Some("my/proxy:1".into());
+    let plan = planned(&[ineffective]);
+    assert_eq!(plan.skipped.first().map(|(_, reason)| reason), Some(&SkipReason::PinnedImage("my/proxy:1".into())));
 }
 
 #[test]
@@ -138,7 +169,7 @@ fn budget_does_not_block_started_restarts() {
 fn stops_at_max_failures() {
     let failed = |namespace: &str| restarted(web(namespace, "x"), VERSION, -20, RolloutState::Failed);
     let two = [failed("a"), failed("b"), web("c", "y")];
-    let plan_restarts = |candidates: &[RestartCandidate]| plan_restarts(at(0), &policy(10, 2), VERSION, candidates);
+    let plan_restarts = |candidates: &[RestartCandidate]| plan_restarts(at(0), &policy(10, 2), TARGET, candidates);
     let plan = plan_restarts(&two);
     assert_eq!((plan.stopped, plan.failed.len(), plan.queued, plan.restart.len()), (true, 2, 1, 0));
     let [a, _, c] = two;
@@ -165,7 +196,7 @@ fn limits_restarts_per_minute() {
     let earlier = restarted(web("z", "x"), VERSION, -1, RolloutState::Complete);
     let candidates =
         [RestartCandidate { outdated: false, ..recent }, earlier, web("b", "y"), web("c", "y"), web("d", "y")];
-    let plan = plan_restarts(at(0), &policy(2, 3), VERSION, &candidates);
+    let plan = plan_restarts(at(0), &policy(2, 3), TARGET, &candidates);
     assert_eq!((names(&plan.restart), plan.queued), (vec!["b/y".into()], 2));
 }
 
@@ -177,10 +208,10 @@ fn reports_next_window_when_closed() {
     let policy = RestartPolicy::parse(&update).unwrap();
     let noon = "2026-11-21T12:00:00Z".parse().unwrap();
     let evening: Timestamp = "2026-11-21T22:00:00Z".parse().unwrap();
-    let plan = plan_restarts(noon, &policy, VERSION, &[web("a", "x")]);
+    let plan = plan_restarts(noon, &policy, TARGET, &[web("a", "x")]);
     assert_eq!((plan.restart.len(), plan.queued, plan.closed_until), (0, 1, Some(evening)));
-    assert_eq!(names(&plan_restarts(evening, &policy, VERSION, &[web("a", "x")]).restart), ["a/x"]);
-    assert_eq!(plan_restarts(noon, &policy, VERSION, &[]).closed_until, None, "no workload waits");
+    assert_eq!(names(&plan_restarts(evening, &policy, TARGET, &[web("a", "x")]).restart), ["a/x"]);
+    assert_eq!(plan_restarts(noon, &policy, TARGET, &[]).closed_until, None, "no workload waits");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use tokio::time::{sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::fence::{BootTime, LeaseFence};
 use super::step::{LeaseCandidate, LeaseDecision, ObservedLease};
 use super::store::{KubeLeaseStore, LeaseClaim, LeaseStore, LeaseWriteError};
 use super::{LeaderConfig, LeaderState, LeaseLostError, LossReason};
@@ -31,6 +32,12 @@ impl Leader {
         (Self { driver }, state)
     }
 
+    /// The fence that lets writes pass while this candidate is the leader.
+    #[must_use]
+    pub fn fence(&self) -> LeaseFence {
+        self.driver.fence.clone()
+    }
+
     /// Runs the election until `finished` is cancelled and then releases the lease, so that a standby takes over
     /// immediately. Cancel `finished` only after all writes have stopped.
     ///
@@ -45,6 +52,7 @@ struct Driver<S> {
     config: LeaderConfig,
     candidate: LeaseCandidate,
     state: watch::Sender<LeaderState>,
+    fence: LeaseFence,
     /// The lease as last read or written. `Unknown` triggers a read.
     last: ObservedLease,
     /// The last logged error, until a request succeeds.
@@ -55,7 +63,8 @@ impl<S: LeaseStore> Driver<S> {
     fn new(store: S, config: LeaderConfig) -> (Self, watch::Receiver<LeaderState>) {
         let (state, receiver) = watch::channel(LeaderState::Standby { holder: None });
         let candidate = LeaseCandidate::new(config.identity.clone(), config.timing);
-        (Self { store, config, candidate, state, last: ObservedLease::Unknown, last_error: None }, receiver)
+        let fence = LeaseFence::new(config.timing);
+        (Self { store, config, candidate, state, fence, last: ObservedLease::Unknown, last_error: None }, receiver)
     }
 
     async fn run(mut self, finished: CancellationToken) -> Result<(), LeaseLostError> {
@@ -64,7 +73,8 @@ impl<S: LeaseStore> Driver<S> {
             () = finished.cancelled() => None,
             reason = self.contend() => Some(reason),
         };
-        // Receivers must be notified before another candidate can acquire the lease.
+        // Writes must end and receivers be notified before another candidate can acquire the lease.
+        self.fence.close();
         self.state.send_replace(LeaderState::Stopped);
         if let Some(reason) = lost {
             let LeaderConfig { identity, namespace, .. } = self.config;
@@ -122,7 +132,7 @@ impl<S: LeaseStore> Driver<S> {
         let acquired = !self.candidate.is_leading();
         let LeaderConfig { identity, timing, .. } = &self.config;
         let claim = LeaseClaim { identity: identity.clone(), duration: timing.lease_duration, transitions, acquired };
-        let started = now();
+        let (started, since_boot) = (now(), BootTime::now());
         let write = async {
             match &version {
                 Some(version) => self.store.update(&claim, version).await,
@@ -132,6 +142,7 @@ impl<S: LeaseStore> Driver<S> {
         self.last = match timeout_at(self.request_deadline().into(), write).await {
             Ok(Ok(written)) => {
                 self.candidate.renewed_at(started);
+                self.fence.renewed_at(since_boot);
                 self.last_error = None;
                 written
             }

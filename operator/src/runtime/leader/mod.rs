@@ -3,9 +3,11 @@
 //! `step` contains the pure decision logic, `store` the API requests and `driver` the loop. The rules are those of
 //! client-go: a lease has expired when *this* process has observed the same record for the lease duration on its own
 //! monotonic clock, so clock skew between nodes is harmless. Every write includes the resourceVersion that the decision
-//! was based on, so only one of two candidates succeeds.
+//! was based on, so only one of two candidates succeeds. `fence` refuses the writes of a process that may have lost the
+//! lease.
 
 mod driver;
+mod fence;
 mod step;
 mod store;
 
@@ -15,6 +17,7 @@ use clap::Args;
 use thiserror::Error;
 
 pub use driver::Leader;
+pub use fence::{LeaseFence, LeaseNotHeldError};
 pub use step::LossReason;
 
 /// Name of the Lease object.

@@ -2,7 +2,7 @@
 
 use anstream::adapter::strip_str;
 use jiff::Timestamp;
-use meshwright_api::{GatewayAddressType, MeshInstallation, NodePortRangeSource};
+use meshwright_api::{GatewayAddressType, MeshInstallation, NodePortRangeSource, ServiceType};
 use serde_json::json;
 
 use super::samples::{condition, installing, ready, with_status};
@@ -105,6 +105,14 @@ fn highlights_expiring_root_certificate() {
 }
 
 #[test]
+fn names_intermediate_that_expires_first() {
+    let ca = json!({"source": "External", "notAfter": "2026-11-26T05:00:00Z", "intermediate": "CN=Issuer"});
+    let text = text_of(&with_status(&json!({"observedGeneration": 1, "ca": ca})), 200);
+    let expected = "Issuing CA   expires soon: 2026-11-26 (in 5d), provided by the user: CN=Issuer";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
 fn builds_urls_from_address_and_ports() {
     let open = |kind: GatewayAddressType, address: &str| {
         let mut mesh = ready();
@@ -135,6 +143,17 @@ fn shows_pending_load_balancer() {
     let text = text_of(&mesh, 200);
     assert!(text.contains("Addresses    load balancer pending; node addresses: 10.98.1.1, 10.98.1.2"), "{text}");
     assert!(text.contains("URLs         http://10.98.1.1:30401/"), "{text}");
+}
+
+#[test]
+fn gateway_without_service_has_no_address() {
+    let mut mesh = ready();
+    mesh.spec.gateways[0].service.type_ = Some(ServiceType::None);
+    let gateway = &mut mesh.status.as_mut().unwrap().gateways[0];
+    (gateway.address_type, gateway.addresses, gateway.ports) = (None, Vec::new(), Vec::new());
+    let text = text_of(&mesh, 200);
+    assert!(text.contains("Gateway istio-system/istio-ingressgateway: ready, no Service\n"), "{text}");
+    assert!(!text.contains("Addresses"), "{text}");
 }
 
 #[test]

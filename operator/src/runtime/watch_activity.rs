@@ -1,0 +1,233 @@
+//! Observes watches where their data arrives: kube hides bookmarks and restarts, so that its events don't show whether a
+//! quiet watch still works.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::http::{Request, Response, Uri};
+use http_body::{Body, Frame};
+use kube_runtime::watcher;
+use tokio::time::{Instant, sleep};
+use tower::{Layer, Service};
+
+/// Seconds after which the API server ends a watch. kube restarts one that has been silent for 5 seconds longer.
+/// Bookmarks arrive about once a minute, but not for every resource.
+const WATCH_SECONDS: u32 = 85;
+/// The longest time without data of a watch that works: a dead connection is replaced after 90 seconds, and the next
+/// watch ends 85 seconds later at the latest.
+pub const MAX_SILENCE: Duration = Duration::from_secs(200);
+
+/// The configuration of all watches: a dead one is noticed within 90 seconds.
+#[must_use]
+pub fn watch_config() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
+}
+
+/// Path of a resource, and the selectors of a watch.
+type WatchKey = (String, String);
+
+/// When the watches of a client last delivered data: an event, a bookmark or a regular end. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct WatchActivity(Arc<Mutex<BTreeMap<WatchKey, Instant>>>);
+
+impl WatchActivity {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<WatchKey, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self, key: &WatchKey) {
+        self.lock().entry(key.clone()).or_insert_with(Instant::now);
+    }
+
+    fn note(&self, key: &WatchKey) {
+        // A watch that was forgotten stays so until it is started again.
+        if let Some(last) = self.lock().get_mut(key) {
+            *last = Instant::now();
+        }
+    }
+
+    /// The time since the last data by resource. Of several watches of a resource, the one that has been silent longest
+    /// counts.
+    #[must_use]
+    pub fn ages(&self) -> BTreeMap<String, Duration> {
+        let now = Instant::now();
+        let mut ages: BTreeMap<String, Duration> = BTreeMap::new();
+        for ((path, _), last) in self.lock().iter() {
+            let resource = path.rsplit('/').next().unwrap_or_default();
+            let age = ages.entry(resource.to_owned()).or_default();
+            *age = now.saturating_duration_since(*last).max(*age);
+        }
+        ages
+    }
+
+    /// Forgets the watches of a resource that the API server no longer serves.
+    pub fn forget(&self, path: &str) {
+        self.lock().retain(|(watched, _), _| watched != path);
+    }
+
+    /// Waits until a watch of a resource has been silent for too long. `listed_at`: the end of its list, before which it
+    /// has not started.
+    pub async fn until_silent(&self, path: &str, listed_at: Option<Instant>) {
+        let Some(start) = listed_at else { return std::future::pending().await };
+        loop {
+            let last = self.lock().iter().filter(|((watched, _), _)| watched == path).map(|(_, last)| *last).min();
+            let last = last.map_or(start, |last| last.max(start));
+            let left = MAX_SILENCE.saturating_sub(last.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            sleep(left).await;
+        }
+    }
+}
+
+/// The key of a request that starts a watch. Watches in a namespace are those of leader election, which end when this
+/// replica becomes the leader.
+fn watch_key(uri: &Uri) -> Option<WatchKey> {
+    let parameters = || uri.query().unwrap_or_default().split('&');
+    let is_watch = parameters().any(|parameter| parameter == "watch=true");
+    let is_selector =
+        |parameter: &&str| parameter.starts_with("labelSelector=") || parameter.starts_with("fieldSelector=");
+    let selectors: Vec<&str> = parameters().filter(is_selector).collect();
+    let is_ours = is_watch && !uri.path().contains("/namespaces/");
+    is_ours.then(|| (uri.path().to_owned(), selectors.join("&")))
+}
+
+impl<S> Layer<S> for WatchActivity {
+    type Service = ObservedWatches<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        ObservedWatches { inner, activity: self.clone() }
+    }
+}
+
+/// The service of [`WatchActivity`].
+#[derive(Debug)]
+pub struct ObservedWatches<S> {
+    inner: S,
+    activity: WatchActivity,
+}
+
+impl<S, R, B> Service<Request<R>> for ObservedWatches<S>
+where
+    S: Service<Request<R>, Response = Response<B>>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<ObservedBody<B>>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<R>) -> Self::Future {
+        let watch = watch_key(request.uri()).map(|key| (self.activity.clone(), key));
+        if let Some((activity, key)) = &watch {
+            activity.start(key);
+        }
+        let response = self.inner.call(request);
+        Box::pin(async move {
+            let response = response.await?;
+            let watch = watch.filter(|_| response.status().is_success());
+            Ok(response.map(|inner| ObservedBody { inner, watch }))
+        })
+    }
+}
+
+/// The body of a response, whose data is noted if it is a watch.
+#[derive(Debug)]
+pub struct ObservedBody<B> {
+    inner: B,
+    watch: Option<(WatchActivity, WatchKey)>,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for ObservedBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        if let Some((activity, key)) = &self.watch
+            && !matches!(frame, Some(Err(_)))
+        {
+            activity.note(key);
+        }
+        Poll::Ready(frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{StreamExt as _, pin_mut};
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::Client;
+    use kube::api::{Api, WatchParams};
+    use kube::client::{Body as ClientBody, ClientBuilder};
+    use tokio::time::{advance, timeout};
+    use tower::BoxError;
+
+    use super::*;
+
+    const PATH: &str = "/api/v1/configmaps";
+    const BOOKMARK: &str = "{\"type\":\"BOOKMARK\",\"object\":{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\
+                            \"metadata\":{\"resourceVersion\":\"7\"}}}\n";
+
+    /// Watches against a server that sends a bookmark, if `healthy`, or else fails.
+    async fn watch(activity: &WatchActivity, healthy: bool) {
+        let server = tower::service_fn(move |_: Request<ClientBody>| {
+            let (status, body) = if healthy { (200, BOOKMARK) } else { (500, "") };
+            let body = ClientBody::from(body.as_bytes().to_vec());
+            std::future::ready(Ok::<_, BoxError>(Response::builder().status(status).body(body).unwrap()))
+        });
+        let client: Client = ClientBuilder::new(server, "default").with_layer(activity).build();
+        let maps: Api<ConfigMap> = Api::all(client);
+        if let Ok(events) = maps.watch(&WatchParams::default().labels("a=b"), "1").await {
+            pin_mut!(events);
+            while events.next().await.is_some() {}
+        }
+    }
+
+    fn age(activity: &WatchActivity) -> Option<u64> {
+        activity.ages().get("configmaps").map(Duration::as_secs)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bookmarks_count_and_failures_do_not() {
+        let activity = WatchActivity::default();
+        assert_eq!(age(&activity), None);
+        watch(&activity, false).await;
+        advance(Duration::from_mins(1)).await;
+        watch(&activity, false).await;
+        assert_eq!(age(&activity), Some(60), "since the first attempt");
+        watch(&activity, true).await;
+        assert_eq!(age(&activity), Some(0));
+        activity.forget(PATH);
+        assert_eq!(age(&activity), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_noticed() {
+        let activity = WatchActivity::default();
+        let start = Instant::now();
+        let is_silent =
+            async |within: Duration| timeout(within, activity.until_silent(PATH, Some(start))).await.is_ok();
+        watch(&activity, true).await;
+        advance(Duration::from_secs(150)).await;
+        watch(&activity, true).await;
+        assert!(!is_silent(Duration::from_secs(199)).await);
+        assert!(is_silent(Duration::from_secs(2)).await);
+        let restarted = Instant::now();
+        let again = timeout(Duration::from_secs(150), activity.until_silent(PATH, Some(restarted))).await;
+        assert!(again.is_err(), "a new list is not silent yet");
+        let listing = timeout(Duration::from_hours(1), activity.until_silent(PATH, None)).await;
+        assert!(listing.is_err(), "a list has timeouts of its own");
+    }
+}
