@@ -111,6 +111,8 @@ reasons! {
     NamespaceTerminating,
     /// The injection check's pod was admitted without a sidecar.
     NotInjected,
+    /// istiod runs with another configuration than that of its ConfigMaps, since it can't load that.
+    ConfigurationNotLoaded,
     /// The API server could not call a webhook of the mesh, or the injection webhook denied the pod.
     WebhookFailed,
     /// Pod Security of the namespace rejects a component's pods.

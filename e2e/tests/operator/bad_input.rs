@@ -89,13 +89,9 @@ fn recovers_after_invalid_spec_is_corrected() {
         assert_stalls(&mesh, with("version", json!("1.0.9")), "VersionNotSupported", &["1.0", "Kubernetes", LAB_1_31])
             .await?;
         let owned = json!({"istiod": {"global": {"hub": "example.com/x"}}});
-        assert_stalls(
-            &mesh,
-            with("values", owned),
-            "InvalidSpec",
-            &["spec.values.istiod.global.hub", "spec.images.registry"],
-        )
-        .await?;
+        let mut spec = with("values", owned);
+        spec["images"] = json!({"registry": "example.com/y"});
+        assert_stalls(&mesh, spec, "InvalidSpec", &["spec.values.istiod.global.hub", "spec.images.registry"]).await?;
         let twice = json!({"istiod": {"env": {"A": "2"}}});
         let mut spec = with("values", twice);
         spec["controlPlane"] = json!({"env": [{"name": "A", "value": "1"}]});

@@ -63,6 +63,9 @@ fn retry(failures: u32) -> Duration {
 /// but a terminating istiod may respond for up to 10 s more with its last configuration.
 const CONFIRMATION_PERIOD: Duration = Duration::from_secs(15);
 
+/// The kubelet updates mounted ConfigMaps within about a minute and a half, and istiod reads them then.
+const LOADING_PERIOD: Duration = Duration::from_mins(3);
+
 /// Longer than the API server's maximum timeout of a webhook, 30 s.
 const DRY_RUN_DEADLINE: Duration = Duration::from_secs(35);
 
@@ -239,7 +242,7 @@ impl InjectionChecker {
             Ok(Err(kube::Error::Api(status))) => {
                 let unloaded = expected.and_then(|expected| expected.unknown_template(&status.message));
                 unloaded
-                    .map(|what| InjectionOutcome::NotLoaded { what })
+                    .map(|what| InjectionOutcome::NotLoaded { what, lasting: false })
                     .or_else(|| classify_denial(status.code, &status.message))
             }
             Ok(Err(error)) => {
@@ -261,7 +264,8 @@ fn failures(before: u32, has_same_inputs: bool, outcome: &InjectionOutcome) -> u
     }
 }
 
-/// Marks a denial by the injector as permanent after the confirmation period. `since` is the start of the denials.
+/// Marks a denial by the injector, or a configuration that istiod has not loaded, as lasting after a while. `since` is the
+/// first such outcome.
 fn confirm_denial(
     outcome: InjectionOutcome,
     since: Option<Instant>,
@@ -274,6 +278,10 @@ fn confirm_denial(
                 InjectionOutcome::InjectorDenied { why, lasting: now.duration_since(since) >= CONFIRMATION_PERIOD },
                 Some(since),
             )
+        }
+        InjectionOutcome::NotLoaded { what, .. } => {
+            let since = since.unwrap_or(now);
+            (InjectionOutcome::NotLoaded { what, lasting: now.duration_since(since) >= LOADING_PERIOD }, Some(since))
         }
         other => (other, None),
     }

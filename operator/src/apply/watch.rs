@@ -19,12 +19,11 @@ use super::inventory::Inventory;
 use super::raw_object::RawObject;
 use crate::catalog::error_chain;
 use crate::mesh::kind::Kind;
-use crate::mesh::object::{INSTALLATION_LABEL, ObjectKey};
+use crate::mesh::object::{INSTALLATION_LABEL, ObjectKey, REPLACED_ANNOTATION};
 use crate::runtime::client::Clients;
 use crate::runtime::ready::{Readiness, ReadinessHandle};
 use crate::runtime::requests::api_error_message;
-use crate::runtime::response_limits::REPLACED_ANNOTATION;
-use crate::runtime::watch_activity::{MAX_SILENCE, WatchActivity, watch_config};
+use crate::runtime::watch_activity::{MAX_SILENCE, WatchActivity, WatchKey, watch_config};
 use crate::runtime::watch_health::WatchHealth;
 
 /// Retry interval for a kind that the API server does not serve; a write of ours to that kind ends it.
@@ -42,7 +41,7 @@ pub fn watch_all(
     for kind in Kind::ALL {
         let watch = KindWatch {
             kind,
-            path: RawObject::url_path(&kind.api_resource(), None),
+            key: WatchKey::new(&RawObject::url_path(&kind.api_resource(), None), &config(kind)),
             client: clients.watches.clone(),
             activity: clients.watch_activity.clone(),
             inventory: inventory.clone(),
@@ -61,7 +60,7 @@ type Events = BoxStream<'static, Result<watcher::Event<RawObject>, watcher::Erro
 /// The watch of one kind.
 struct KindWatch {
     kind: Kind,
-    path: String,
+    key: WatchKey,
     client: Client,
     activity: WatchActivity,
     inventory: Inventory,
@@ -105,7 +104,7 @@ impl KindWatch {
         loop {
             let next = tokio::select! {
                 next = events.try_next() => next,
-                () = self.activity.until_silent(&self.path, listed_at) => {
+                () = self.activity.until_silent(&self.key, listed_at) => {
                     warn!(%kind, "the watch is silent; listing again");
                     self.lose(&format!("no data for {} seconds", MAX_SILENCE.as_secs()));
                     return Some(Restart::Failed(Duration::ZERO));
@@ -119,14 +118,15 @@ impl KindWatch {
                 Ok(None) => return None,
                 Err(error) if !kind.built_in() && is_not_served(&error) => {
                     debug!(%kind, "the API server does not serve this kind");
-                    self.activity.forget(&self.path);
+                    self.activity.forget(self.key.path());
                     let affected = self.inventory.retain(kind, &BTreeSet::new());
                     self.synced(affected);
                     return Some(Restart::NotServed);
                 }
                 Err(error) => {
                     warn!(%kind, error = %error, "watch failed; retrying");
-                    let delay = self.health.fail(std::time::Instant::now());
+                    let last_data = self.activity.last_data(&self.key).map(Instant::into_std);
+                    let delay = self.health.note_error(&error, last_data, std::time::Instant::now());
                     let is_denied = is_denied(&error);
                     if is_denied || delay.is_some() {
                         self.lose(&error_text(&error));
@@ -200,12 +200,14 @@ fn is_not_served(error: &watcher::Error) -> bool {
     absent(source)
 }
 
-fn events(client: Client, kind: Kind) -> Events {
-    let resource = kind.api_resource();
+fn config(kind: Kind) -> watcher::Config {
     // Small pages for large objects: a list of all CRDs would determine the process's peak memory.
     let page = if matches!(kind, Kind::CustomResourceDefinition | Kind::ConfigMap) { 4 } else { 50 };
-    let config = watch_config().labels(INSTALLATION_LABEL).page_size(page);
-    watcher(Api::all_with(client, &resource), config).default_backoff().boxed()
+    watch_config().labels(INSTALLATION_LABEL).page_size(page)
+}
+
+fn events(client: Client, kind: Kind) -> Events {
+    watcher(Api::all_with(client, &kind.api_resource()), config(kind)).default_backoff().boxed()
 }
 
 /// Whether a watch can't continue, since a permission was revoked or the kind is no longer served.

@@ -17,12 +17,13 @@ use super::cluster_scoped::{blocking_webhooks, drop_cluster_scoped, remaining_cl
 use super::context::{Context, FINALIZER};
 use super::error::ReconcileError;
 use super::outcome::SOON;
-use super::owned_objects::remaining_objects;
+use super::owned_objects::{remaining_objects, warn_of_unknown_owners};
 use super::peers::{peer_set, requeue_peers};
 use super::proxies::users;
 use super::report::{StatusUpdate, report};
 use crate::apply::ApplyError;
 use crate::mesh::health::{Blocker, Health};
+use crate::mesh::kind::Kind;
 use crate::mesh::object::{Component, ObjectKey};
 use crate::mesh::observed::ObservedObjects;
 use crate::mesh::owned_objects::lookalike_warning;
@@ -143,7 +144,10 @@ async fn hold(
     let name = installation.name_any();
     // Pods of the revisions that the operator has named count, too.
     context.revision_history.of(&name).await.map_err(ReconcileError::RevisionHistory)?;
-    let ambient = live.values().any(|live| live.ownership.component == Some(Component::Ztunnel));
+    // The cache of a new leader may not have ztunnel yet, but the inventory has.
+    let is_ztunnel = |key: &ObjectKey| key.kind == Kind::DaemonSet && key.name == "ztunnel";
+    let ambient = live.values().any(|live| live.ownership.component == Some(Component::Ztunnel))
+        || context.inventory.owned(&name).keys().iter().any(is_ztunnel);
     let users = users(context, &name, &context.revision_names(installation), ambient).await;
     let users = users.map_err(|e| ReconcileError::InUse(Box::new(e)))?;
     let pods = users.total();
@@ -276,6 +280,9 @@ async fn complete(
     reason: Reason,
 ) -> Result<Action, ReconcileError> {
     let name = installation.name_any();
+    let is_uninstalled = matches!(reason, Reason::Uninstalled);
+    // Read while the inventory is recorded, so that a failed request is repeated.
+    let unknown = if is_uninstalled { warn_of_unknown_owners(context, &name).await? } else { None };
     context.revision_history.erase(&name).await.map_err(ReconcileError::RevisionHistory)?;
     let peer_set = peer_set(installation, context);
     let note = match reason {
@@ -288,8 +295,9 @@ async fn complete(
             let kept = kept.unwrap_or_default();
             let external = remaining_cluster_scoped(context, &name);
             let lookalikes = lookalike_warning(&name, &context.inventory.lookalikes(&name));
-            let lookalikes = lookalikes.map(|warning| format!("; {warning}")).unwrap_or_default();
-            format!("the mesh is uninstalled; istiod left behind: {left}{kept}{external}{lookalikes}")
+            let prefixed = |warning: Option<String>| warning.map(|warning| format!("; {warning}")).unwrap_or_default();
+            let warnings = [lookalikes, unknown].map(prefixed).concat();
+            format!("the mesh is uninstalled; istiod left behind: {left}{kept}{external}{warnings}")
         }
         _ => "the mesh keeps running without an operator".to_owned(),
     };

@@ -10,6 +10,7 @@ use super::context::Context;
 use super::resolved_revision::ResolvedRevision;
 use crate::mesh::health::{Injection, min_replicas};
 use crate::mesh::injection_check::{InjectionOutcome, injection_check_pods};
+use crate::mesh::kind::Kind;
 use crate::mesh::loaded_configuration::{ExpectedConfiguration, is_written};
 use crate::mesh::object::{Component, DesiredObject, short_hash};
 use crate::mesh::observed::{ObjectState, ObservedObjects};
@@ -29,7 +30,7 @@ pub fn injection(
     // Injection depends on the webhooks even if the operator does not manage them.
     let desired = [desired, &accepted.external].concat();
     let Some(mut inputs) = injection_inputs(&desired, live) else { return (Injection::Pending, RESYNC) };
-    let is_written = is_written(&accepted.validated, &desired, live);
+    let is_written = is_written(&accepted.validated, &desired, live) && !is_deactivated(&desired, live);
     if is_written {
         // A check from before says nothing about what istiod has loaded.
         inputs.push_str("-written");
@@ -53,6 +54,18 @@ pub fn injection(
         },
         _ => (Injection::Pending, again),
     }
+}
+
+/// Whether the injector answers no pod, since another installation has its tags: then that one's istiod answers the
+/// check.
+fn is_deactivated(desired: &[Arc<DesiredObject>], live: &ObservedObjects) -> bool {
+    let answers_no_pod = |d: &Arc<DesiredObject>| match live.get(&d.key).map(|live| &live.state) {
+        Some(ObjectState::Webhooks { answers, .. }) => answers.is_empty(),
+        _ => false,
+    };
+    let is_injector =
+        |d: &&Arc<DesiredObject>| d.component == Component::Istiod && d.key.kind == Kind::MutatingWebhookConfiguration;
+    desired.iter().filter(is_injector).any(answers_no_pod)
 }
 
 /// The data of the injector's ConfigMap.

@@ -11,6 +11,7 @@ mod events;
 mod finalize;
 mod finalizer;
 mod gateways;
+mod generation;
 mod injection;
 mod node_ports;
 mod observed_cluster;

@@ -19,6 +19,7 @@ use crate::nodeports::{
     PortRequirement, RangeDiscovery, UsedPort, allocate, blocker, port_requests, reserved,
 };
 use crate::platform::Platform;
+use crate::runtime::requests::api_error_message;
 
 /// Assigns node ports. `existing` is the revision of this spec, if it has one; `last` is the newest revision.
 pub async fn assign_node_ports(
@@ -95,7 +96,7 @@ pub fn usual_range(platform: Option<&Platform>) -> Option<PortRange> {
 }
 
 fn list_failed(error: &kube::Error) -> Blocker {
-    let message = format!("listing Services for their node ports failed: {error}");
+    let message = format!("listing Services for their node ports failed: {}", api_error_message(error));
     Blocker { reason: reason_of(ErrorClass::of(error)), message }
 }
 

@@ -4,10 +4,11 @@ use meshwright_api::MeshInstallation;
 use meshwright_chart::Capabilities;
 use semver::Version;
 
+use super::generation::defaults_of;
 use super::node_ports::pins;
 use super::resolve::{
     DraftInputs, RevisionChoice, build, check_configuration, check_images, check_proxy_policy, check_upgrade_path,
-    defaults_of, inputs, is_same_control_plane, kubernetes_of, release, release_of,
+    inputs, is_same_control_plane, kubernetes_of, release, release_of,
 };
 use super::resolved_revision::ResolvedRevision;
 use crate::catalog::Catalog;

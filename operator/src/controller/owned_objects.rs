@@ -13,7 +13,8 @@ use super::error::ReconcileError;
 use super::resolve::resolve_record;
 use crate::mesh::object::ObjectKey;
 use crate::mesh::observed::ObservedObjects;
-use crate::mesh::owned_objects::OwnedObjects;
+use crate::mesh::owned_objects::{OwnedObjects, unknown_owner_warning};
+use crate::mesh::ownership::OwnershipMeta;
 use crate::mesh::revision::ResolvedInputs;
 
 /// Sets which live objects are the installation's own, from its revision records. Every reconcile starts with it.
@@ -60,7 +61,8 @@ async fn objects_to_record(context: &Context, installation: &str) -> BTreeSet<Ob
     let unseen: Vec<ObjectKey> = owned.earlier().into_iter().filter(|key| !live.contains_key(key)).collect();
     match context.reader.read_metadata(unseen.clone()).await {
         Ok(found) => {
-            let exists = |key: &ObjectKey| found.get(key).is_some_and(|found| owned.is_marked(&found.ownership));
+            let may_be_own = |live: &OwnershipMeta| owned.is_marked(live) || live.is_unknown();
+            let exists = |key: &ObjectKey| found.get(key).is_some_and(|found| may_be_own(&found.ownership));
             for key in unseen.iter().filter(|key| !exists(key)) {
                 objects.remove(key);
             }
@@ -90,6 +92,14 @@ pub async fn remaining_objects(
     found.retain(|_, live| owned.is_marked(&live.ownership));
     drop_cluster_scoped(context, &mut found);
     Ok(found)
+}
+
+/// The warning about objects of the inventory that an uninstall leaves, since they may belong to anyone.
+pub async fn warn_of_unknown_owners(context: &Context, installation: &str) -> Result<Option<String>, ReconcileError> {
+    let keys = context.inventory.owned(installation).keys();
+    let found = context.reader.read_metadata(keys).await.map_err(ReconcileError::Object)?;
+    let unknown = found.into_iter().filter(|(_, live)| live.ownership.is_unknown()).map(|(key, _)| key);
+    Ok(unknown_owner_warning(&unknown.collect::<Vec<_>>()))
 }
 
 /// Adds the objects of revisions that were recorded without an inventory, as far as their releases are available.

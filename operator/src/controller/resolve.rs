@@ -7,13 +7,12 @@ use jiff::tz::TimeZone;
 use kube::ResourceExt as _;
 use meshwright_api::conditions::Reason;
 use meshwright_api::version::VersionRequest;
-use meshwright_api::{
-    Adoption, AllowedUpgrade, MeshInstallation, MeshInstallationSpec, PlatformName, Upgrade, UpgradeStrategy,
-};
+use meshwright_api::{AllowedUpgrade, MeshInstallation, MeshInstallationSpec, PlatformName, Upgrade, UpgradeStrategy};
 use meshwright_chart::Capabilities;
 use semver::Version;
 
 use super::context::Context;
+use super::generation::{defaults_of, with_defaults_of_running};
 use super::node_ports::assign_node_ports;
 use super::proxies::serving_proxies;
 use super::resolved_revision::ResolvedRevision;
@@ -22,6 +21,7 @@ use crate::apply::DetectClusterError;
 use crate::catalog::facts::VersionRefusal;
 use crate::catalog::{Catalog, Profile, Release, ReleaseFacts, error_chain};
 use crate::mesh::decode;
+use crate::mesh::external_ca;
 use crate::mesh::gateway_selectors;
 use crate::mesh::health::Blocker;
 use crate::mesh::images;
@@ -91,8 +91,11 @@ pub async fn resolve(
     let server_version = context.server_version.get();
     let release = release(&catalog, &spec, existing, running.as_ref(), &server_version)?;
     if existing.is_none() {
-        let is_installed = running.is_some() || !records.is_empty();
-        let proxies = if is_installed { serving_proxies(context, installation).await } else { Vec::new() };
+        let is_upgrade = match &running {
+            Some(running) => release.version() > running,
+            None => !records.is_empty(),
+        };
+        let proxies = if is_upgrade { serving_proxies(context, installation).await } else { Vec::new() };
         check_upgrade_path(records, running.as_ref(), release.version(), &spec.upgrade, &catalog, &proxies)?;
         check_images(records, &spec, release.version())?;
     }
@@ -102,7 +105,11 @@ pub async fn resolve(
     let kubernetes = kubernetes_of(existing, server_version);
     let draft = DraftInputs { spec, platform, node_ports, revision: None, kubernetes, defaults };
     let revision = revision(context, installation, records, &draft, release).await?;
-    let resolved = render_revision(context, installation, DraftInputs { revision, ..draft }, release).await?;
+    let mut draft = DraftInputs { revision, ..draft };
+    if records.is_empty() {
+        draft = with_defaults_of_running(context, installation, draft, (release, running.as_ref())).await?;
+    }
+    let resolved = render_revision(context, installation, draft, release).await?;
     check_configuration(&resolved, existing)?;
     Ok(resolved)
 }
@@ -135,21 +142,6 @@ pub(super) struct DraftInputs {
 /// server starts no rollout.
 pub(super) fn kubernetes_of(existing: Option<&RevisionRecord>, server_version: String) -> String {
     existing.map_or(server_version, |record| record.inputs.kubernetes.clone())
-}
-
-/// The generation of the operator's values for a spec: that of its record, if it has one.
-pub(super) fn defaults_of(
-    installation: &MeshInstallation,
-    existing: Option<&RevisionRecord>,
-    records: &[RevisionRecord],
-    release: &Release,
-) -> OperatorDefaults {
-    if let Some(record) = existing {
-        return record.inputs.defaults;
-    }
-    let active = RolloutTarget::of(records).map(|target| target.target());
-    let adopts = installation.spec.adoption != Adoption::Refuse;
-    OperatorDefaults::of_new_revision(active, release.version(), adopts)
 }
 
 /// The `istio.io/rev` that the operator gives a control plane.
@@ -361,7 +353,7 @@ pub(super) fn check_images(
     problem.map_or(Ok(()), |problem| Err(blocker(Reason::InvalidSpec, problem.to_string())))
 }
 
-async fn render_revision(
+pub(super) async fn render_revision(
     context: &Context,
     installation: &MeshInstallation,
     draft: DraftInputs,
@@ -444,6 +436,7 @@ pub(super) fn build(
         })?;
     let mut problems = decode::problems(&inputs.spec, &desired, release.version());
     problems.extend(gateway_selectors::problems(&desired));
+    problems.extend(external_ca::problem(&inputs.spec));
     let unknown_keys = unknown_keys(&inputs.spec, release.version(), &charts);
     Ok(ResolvedRevision { inputs, validated, desired, external: Vec::new(), problems, unknown_keys })
 }

@@ -16,9 +16,9 @@ use super::context::Context;
 use super::status_write::write_status;
 use crate::catalog::error_chain;
 use crate::mesh::bounds::bounded;
+use crate::mesh::object::REPLACED_ANNOTATION;
 use crate::mesh::renamed_fields::{in_managed_fields, message};
 use crate::runtime::requests::within_deadline;
-use crate::runtime::response_limits::REPLACED_ANNOTATION;
 
 /// Reports why a MeshInstallation can't be reconciled. Failures are only logged: nothing else can be done for it.
 pub async fn report_unreadable(context: &Context, watched: &Watched, invalid: &InvalidObject) {

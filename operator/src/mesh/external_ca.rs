@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use meshwright_api::{CaSource, CaStatus};
+use meshwright_api::{CaSource, CaStatus, MeshInstallationSpec};
 use serde_json::Value;
 
 use super::kind::Kind;
 use super::merge::get;
 use super::object::{Component, DesiredObject};
+use super::problem::Problem;
 use super::proxy_inputs::parse;
 
 /// What Go parses as false. istiod ignores other values.
@@ -24,6 +25,18 @@ pub fn is_external(desired: &[Arc<DesiredObject>]) -> bool {
     let ztunnel = ztunnel.and_then(|ztunnel| variable(&ztunnel.value(), "CA_ADDRESS"));
     let mut addresses = ztunnel.into_iter().chain(address_of_proxies(desired));
     addresses.any(|address| !address.is_empty() && host(&address) != istiod.key.name)
+}
+
+/// Refuses an external control plane for ztunnel in the spelling that deployed specs may have: the chart's other one is an
+/// owned key.
+#[must_use]
+pub fn problem(spec: &MeshInstallationSpec) -> Option<Problem> {
+    let address = spec.values.ztunnel.0.get("global")?.get("xdsAddress")?;
+    if address.is_null() || address == "" {
+        return None;
+    }
+    let message = format!("{address} can't be set: only a local control plane is supported");
+    Some(Problem::new("spec.values.ztunnel.global.xdsAddress", message))
 }
 
 /// The status of such a CA. The root certificate is istiod's own where istiod still publishes it, and no workload uses

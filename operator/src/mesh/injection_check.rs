@@ -25,6 +25,8 @@ pub enum InjectionOutcome {
     NotLoaded {
         /// The ConfigMap and the path of the first difference.
         what: String,
+        /// For longer than a new configuration takes to reach istiod.
+        lasting: bool,
     },
     /// The injector denied the pod.
     InjectorDenied {
@@ -160,7 +162,9 @@ pub fn pod(
 pub fn read_created_pod(pod: &Value, expected: Option<&ExpectedConfiguration>) -> InjectionOutcome {
     let outcome = injected_image(pod);
     match expected.filter(|_| matches!(outcome, InjectionOutcome::Injected(_))) {
-        Some(expected) => expected.unloaded(pod).map_or(outcome, |what| InjectionOutcome::NotLoaded { what }),
+        Some(expected) => {
+            expected.unloaded(pod).map_or(outcome, |what| InjectionOutcome::NotLoaded { what, lasting: false })
+        }
         None => outcome,
     }
 }

@@ -180,13 +180,6 @@ impl NamespaceObstacle {
     pub fn message(&self) -> String {
         format!("{}; {}", self.reason(), self.fix())
     }
-
-    /// Whether the component can't work even if its present pods are ready: istiod neither renews the certificate nor
-    /// reads the configuration in the namespace. A label that excludes pods from injection affects new pods only.
-    #[must_use]
-    pub fn blocks_ready_pods(&self) -> bool {
-        matches!(self.cause, ObstacleCause::NotDiscovered(_)) && self.component != Component::Istiod
-    }
 }
 
 fn has_placeholder(workload: &Value) -> bool {

@@ -23,6 +23,10 @@ pub const RELEASE_ANNOTATION: &str = "meshwright.dev/release";
 pub const ADOPTED_INPUTS_ANNOTATION: &str = "meshwright.dev/adopted-proxy-inputs";
 /// Label of a namespace: the Pod Security level that is enforced on its pods.
 pub const ENFORCE_LABEL: &str = "pod-security.kubernetes.io/enforce";
+/// Annotation of a stub, which replaces an object in a response that exceeds limits: why it was replaced. A stub also
+/// has a field of that name beside its metadata, which distinguishes it from an object that a user has annotated so:
+/// the API server stores no such field.
+pub const REPLACED_ANNOTATION: &str = "meshwright.dev/response-replaced";
 /// Field manager of the operator's server-side applies.
 pub const FIELD_MANAGER: &str = "meshwright";
 

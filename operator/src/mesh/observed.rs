@@ -13,7 +13,7 @@ use super::external_objects;
 use super::fields::FieldChange;
 use super::kind::Kind;
 use super::namespace_rules::Labels;
-use super::object::{DesiredObject, ENFORCE_LABEL, ObjectKey, short_hash};
+use super::object::{DesiredObject, ENFORCE_LABEL, ObjectKey, REPLACED_ANNOTATION, short_hash};
 use super::ownership::OwnershipMeta;
 use super::revisions::REVISION_LABEL;
 use super::text::shortened;
@@ -265,7 +265,9 @@ fn compare(desired: &DesiredObject, live: &Value, accepted: Option<&str>) -> Dri
     let (extras, fields): (Vec<Difference>, Vec<Difference>) =
         differences.into_iter().partition(|d| d.kind == DifferenceKind::Extra);
     let paths = |list: Vec<Difference>| list.into_iter().map(|d| d.path).collect();
-    if !fields.is_empty() && accepted != Some(drift::fingerprint(&wanted, live).as_str()) {
+    // The accepted response may have been a stub as well, which says nothing about the fields that it lacks.
+    let is_stub = live.get(REPLACED_ANNOTATION).is_some();
+    if !fields.is_empty() && (is_stub || accepted != Some(drift::fingerprint(&wanted, live).as_str())) {
         return Drift::Fields(paths(fields));
     }
     if extras.is_empty() { Drift::None } else { Drift::Extras(paths(extras)) }

@@ -62,7 +62,6 @@ const ZTUNNEL: &[OwnedKey] = &[
     ("resourceName", "the name of ztunnel is fixed"),
     ("istioNamespace", "use spec.namespace"),
     ("xdsAddress", "only a local control plane is supported"),
-    ("global.xdsAddress", "only a local control plane is supported"),
     ("resourceScope", "the operator always applies the whole chart"),
 ];
 
@@ -177,9 +176,7 @@ mod tests {
             assert_eq!(owned_keys(ValuesScope::Ztunnel, &accepted, "f"), [], "{accepted}");
             assert_eq!(owned_keys(ValuesScope::Istiod, &accepted, "f"), [], "{accepted}");
         }
-        for refused in [json!({"xdsAddress": "istiod:15012"}), json!({"global": {"xdsAddress": "istiod:15012"}})] {
-            assert_eq!(owned_keys(ValuesScope::Ztunnel, &refused, "f").len(), 1, "{refused}");
-        }
+        assert_eq!(owned_keys(ValuesScope::Ztunnel, &json!({"xdsAddress": "istiod:15012"}), "f").len(), 1);
     }
 
     #[test]

@@ -128,12 +128,20 @@ pub fn lookalike_warning(installation: &str, lookalikes: &[ObjectKey]) -> Option
     (!lookalikes.is_empty()).then_some(warning)
 }
 
+/// The warning about objects that an uninstall leaves, since their metadata is too large to show whose they are.
+#[must_use]
+pub fn unknown_owner_warning(unknown: &[ObjectKey]) -> Option<String> {
+    let names = abbreviate(unknown);
+    let warning = format!("not deleted, since the metadata is too large to read: {names}. Delete what no mesh needs");
+    (!unknown.is_empty()).then_some(warning)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::mesh::object::FIELD_MANAGER;
+    use crate::mesh::object::{FIELD_MANAGER, REPLACED_ANNOTATION};
     use crate::mesh::operator_defaults::OperatorDefaults;
     use crate::mesh::recorded_objects::RecordedObjects;
     use crate::mesh::revision::{ResolvedInputs, RevisionVerdict};
@@ -244,6 +252,19 @@ mod tests {
         };
         assert!(of(FIELD_MANAGER).is_applied);
         assert!(!of("kubectl").is_applied);
+    }
+
+    #[test]
+    fn owner_is_unknown_without_metadata() {
+        let of = |labels: Value, annotations: Value| {
+            OwnershipMeta::of(&json!({"metadata": {"name": "x", "labels": labels, "annotations": annotations}}))
+        };
+        let replaced = || json!({REPLACED_ANNOTATION: "larger than 512 KiB"});
+        assert!(of(Value::Null, replaced()).is_unknown());
+        assert!(!of(json!({INSTALLATION_LABEL: "other"}), replaced()).is_unknown(), "only other fields were left out");
+        assert!(!of(Value::Null, json!({})).is_unknown(), "a released object");
+        assert_eq!(unknown_owner_warning(&[]), None);
+        assert!(unknown_owner_warning(&[service("edge", "a")]).unwrap().contains("Service edge/a"));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::object::{
-    COMPONENT_LABEL, Component, FIELD_MANAGER, HASH_ANNOTATION, INSTALLATION_LABEL, RELEASE_ANNOTATION, UID_ANNOTATION,
+    COMPONENT_LABEL, Component, FIELD_MANAGER, HASH_ANNOTATION, INSTALLATION_LABEL, RELEASE_ANNOTATION,
+    REPLACED_ANNOTATION, UID_ANNOTATION,
 };
 
 /// The operator's labels and annotations on a live object; each is `None` when missing.
@@ -21,6 +22,8 @@ pub struct OwnershipMeta {
     pub release: Option<semver::Version>,
     /// The operator's field manager has written fields of it.
     pub is_applied: bool,
+    /// The object exceeds the limits of responses, so that it may lack labels and annotations.
+    pub is_replaced: bool,
 }
 
 impl OwnershipMeta {
@@ -28,6 +31,12 @@ impl OwnershipMeta {
     #[must_use]
     pub const fn is_absent(&self) -> bool {
         self.installation.is_none() && self.uid.is_none()
+    }
+
+    /// Whether labels and annotations were left out of the response, so that the owner is unknown.
+    #[must_use]
+    pub const fn is_unknown(&self) -> bool {
+        self.is_replaced && self.is_absent()
     }
 
     /// Reads the metadata of an object.
@@ -46,6 +55,7 @@ impl OwnershipMeta {
             hash: read("annotations", HASH_ANNOTATION).map(str::to_owned),
             release: release.and_then(|v| v.parse().ok()),
             is_applied: managers.is_some_and(|managers| managers.iter().any(is_own)),
+            is_replaced: read("annotations", REPLACED_ANNOTATION).is_some(),
         }
     }
 }

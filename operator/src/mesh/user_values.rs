@@ -212,12 +212,13 @@ impl OwnValues<'_> {
                     let mut tags: Vec<&str> = spec.tags.iter().map(|tag| tag.name.as_str()).collect();
                     listed.sort_unstable();
                     tags.sort_unstable();
-                    listed == tags
+                    listed.is_empty() || listed == tags
                 })
             }
-            "autoscaleEnabled" | "configMap" => *value == true,
-            "autoscaleMin" | "replicaCount" => *value == 1,
-            "autoscaleMax" => *value == 5,
+            "configMap" => *value == true,
+            "autoscaleEnabled" => own.is_none() && *value == true,
+            "autoscaleMin" | "replicaCount" => own.is_none() && *value == 1,
+            "autoscaleMax" => own.is_none() && *value == 5,
             "istiodRemote" => is_part_of(value, &istiod_remote()),
             "global.externalIstiod"
             | "global.configCluster"
@@ -236,7 +237,6 @@ impl OwnValues<'_> {
             | "base.validationURL"
             | "trustedZtunnelNamespace"
             | "xdsAddress"
-            | "global.xdsAddress"
             | "service.clusterIP"
             | "service.loadBalancerClass"
             | "service.externalTrafficPolicy" => is_one_of(&[]),

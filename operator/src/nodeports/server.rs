@@ -23,8 +23,8 @@ const INVALID_NODE_PORTS: [u16; 2] = [1, u16::MAX];
 const PROBE_NAME_PREFIX: &str = "meshwright-node-port-range-";
 /// Minimum interval between discoveries.
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(10);
-/// Services per page.
-const PAGE: u32 = 200;
+/// Services per page. In larger pages, usual Services would exceed the limits once there are a few large ones.
+const PAGE: u32 = 50;
 
 /// Node port range and used node ports of the API server. Clones share the state.
 #[derive(Clone)]
@@ -162,13 +162,23 @@ impl NodePortServer {
         }
     }
 
-    /// Lists the node ports of all Services in the cluster. Those labelled with `installation` are marked as own.
+    /// Lists the node ports of all Services in the cluster. Those labelled with `installation` are marked as own. Fails
+    /// if the ports of a Service can't be read, since they would count as free.
     pub async fn used_ports(&self, installation: &str) -> Result<Vec<UsedPort>, kube::Error> {
         let api: Api<Service> = Api::all(self.client.clone());
         let params = ListParams::default().fields("spec.type!=ClusterIP").limit(PAGE);
-        let mut used = Vec::new();
-        pages(&api, params, |service| used.extend(ports_of(&service, installation))).await?;
-        Ok(used)
+        let (mut used, mut unreadable) = (Vec::new(), None);
+        let listed = pages(&api, params, |service| {
+            // The API server stores no Service without a spec, so this one exceeds the limits of responses.
+            if service.spec.is_none() {
+                let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
+                let message = format!("Service {namespace}/{name} is too large to read; make it smaller or delete it");
+                unreadable = Some(message);
+            }
+            used.extend(ports_of(&service, installation));
+        });
+        listed.await?;
+        unreadable.map_or(Ok(used), |message| Err(kube::Error::Service(message.into())))
     }
 }
 
@@ -296,6 +306,23 @@ mod tests {
         assert_eq!(range, RangeDiscovery::Unknown(format!("the discovery is forbidden: {forbidden}")));
         let (range, _) = discover(&[failure(422, "Invalid", "not today")]).await;
         assert_eq!(range, RangeDiscovery::Unknown("the API server's error contains no range: not today".into()));
+    }
+
+    #[tokio::test]
+    async fn unreadable_service_fails_the_list() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let items = json!([
+            {"metadata": {"namespace": "tenant", "name": "large"}},
+            {"metadata": {"namespace": "default", "name": "web"}, "spec": {"ports": [{"port": 80, "nodePort": 30080}]}},
+        ]);
+        let list = json!({"kind": "ServiceList", "apiVersion": "v1", "metadata": {}, "items": items});
+        let server = std::thread::spawn(move || serve(&listener, &(200, list)));
+        let clients = Clients::from_config(kube::Config::new(url.parse().unwrap())).unwrap();
+        let listed = NodePortServer::new(clients.requests, "meshwright-system").used_ports("mesh").await;
+        let message = listed.unwrap_err().to_string();
+        assert!(message.contains("Service tenant/large is too large"), "{message}");
+        assert!(server.join().unwrap().contains("limit=50"));
     }
 
     #[test]

@@ -72,6 +72,7 @@ fn skip_reason(reason: &SkipReason) -> String {
         SkipReason::Paused => "it is paused".to_owned(),
         SkipReason::RolloutFailed => "its last rollout failed".to_owned(),
         SkipReason::ManualUpdates => "its update strategy requires manual deletion of old pods".to_owned(),
+        SkipReason::Unreadable => "it is too large to read; make it smaller, or restart it manually".to_owned(),
         SkipReason::PinnedImage(image) => format!("its pod template sets the proxy image {image}"),
         SkipReason::StillOutdated => {
             "its pods got outdated proxies again after a restart; check the label istio.io/rev of \

@@ -10,8 +10,8 @@ use crate::runtime::requests::{pages, within_deadline};
 
 /// Annotation that istio-cni sets on pods whose traffic is redirected to ztunnel, and its value.
 const REDIRECTION: (&str, &str) = ("ambient.istio.io/redirection", "enabled");
-/// Pods per page.
-const PAGE: u32 = 200;
+/// Pods per page. In larger pages, pods with many containers would exceed the limits of responses.
+const PAGE: u32 = 50;
 /// Pods per page when only metadata is read.
 const METADATA_PAGE: u32 = 500;
 

@@ -280,8 +280,8 @@ mod tests {
 
     use super::*;
     use crate::mesh::injected_configuration::INJECTED_CONFIGURATION_ANNOTATION;
+    use crate::mesh::object::REPLACED_ANNOTATION;
     use crate::mesh::proxy_inputs::PROXY_INPUTS_ANNOTATION;
-    use crate::runtime::response_limits::REPLACED_ANNOTATION;
 
     fn parse(metadata: &Value, spec: &Value) -> Option<DetectedProxy> {
         let pod: ProxyPod = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();

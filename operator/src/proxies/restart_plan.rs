@@ -101,6 +101,8 @@ pub enum SkipReason {
     RolloutFailed,
     /// The update strategy doesn't update all pods automatically.
     ManualUpdates,
+    /// The workload is too large to read, so that its update strategy and template are unknown.
+    Unreadable,
     /// The pod template sets the proxy's image.
     PinnedImage(String),
     /// The workload was restarted for this rollout, and its new pods have outdated proxies, too.
@@ -211,6 +213,7 @@ fn blocker(candidate: &RestartCandidate, target: ProxyTarget<'_>, now: Timestamp
         RolloutState::Paused => return RestartBlocker::Skip(SkipReason::Paused),
         RolloutState::Failed => return RestartBlocker::Skip(SkipReason::RolloutFailed),
         RolloutState::Manual => return RestartBlocker::Skip(SkipReason::ManualUpdates),
+        RolloutState::Unreadable => return RestartBlocker::Skip(SkipReason::Unreadable),
         RolloutState::Complete | RolloutState::InProgress(_) => {}
     }
     if let Some(reason) = pinned {

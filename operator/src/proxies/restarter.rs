@@ -110,28 +110,43 @@ impl WorkloadRestarter {
         now: Timestamp,
     ) -> Result<bool, ProxyUpdateError> {
         let id = &workload.id;
-        let annotations = json!({RESTARTED_FOR: version, RESTARTED_AT: format!("{now:.0}")});
+        let at = format!("{now:.0}");
+        let restart = LastRestart { version: version.to_owned(), at: at.parse().ok() };
+        let annotations = json!({RESTARTED_FOR: version, RESTARTED_AT: at});
         let patch = json!({
             "metadata": {"resourceVersion": workload.resource_version},
             "spec": {"template": {"metadata": {"annotations": annotations}}},
         });
-        let resource = kube::core::ApiResource::erase::<WorkloadResource>(&id.kind);
-        let api: Api<kube::api::DynamicObject> = Api::namespaced_with(self.client.clone(), &id.namespace, &resource);
+        let api = self.api(id);
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         self.metrics.count_write(WriteVerb::Patch);
-        match within_deadline(api.patch_metadata(&id.name, &params, &Patch::Merge(&patch))).await {
-            Ok(_) => {
-                let restart = LastRestart { version: version.to_owned(), at: Some(now) };
-                self.restarted.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), restart);
-                info!(workload = %id, version, "restarted workload with outdated proxies");
-                Ok(true)
-            }
-            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
-                debug!(workload = %id, "workload was changed since it was read; retrying later");
-                Ok(false)
-            }
-            Err(source) => Err(ProxyUpdateError::Restart { workload: id.clone(), source: Box::new(source) }),
+        let answer = within_deadline(api.patch_metadata(&id.name, &params, &Patch::Merge(&patch))).await;
+        // A request that the API server has executed may fail nevertheless: after a lost response it is repeated, and
+        // conflicts with its own change.
+        if let Err(error) = answer
+            && !self.is_restarted(id, &restart).await
+        {
+            return not_restarted(id, error);
         }
+        self.restarted.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), restart);
+        info!(workload = %id, version, "restarted workload with outdated proxies");
+        Ok(true)
+    }
+
+    fn api(&self, id: &WorkloadId) -> Api<kube::api::DynamicObject> {
+        let resource = kube::core::ApiResource::erase::<WorkloadResource>(&id.kind);
+        Api::namespaced_with(self.client.clone(), &id.namespace, &resource)
+    }
+
+    /// Whether the annotations of the live workload record this restart.
+    async fn is_restarted(&self, id: &WorkloadId, restart: &LastRestart) -> bool {
+        let Ok(live) = within_deadline(self.api(id).get(&id.name)).await else { return false };
+        let annotation = |key: &str| {
+            let annotations = live.data.pointer("/spec/template/metadata/annotations")?;
+            annotations.get(key)?.as_str().map(str::to_owned)
+        };
+        let at = annotation(RESTARTED_AT).and_then(|at| at.parse().ok());
+        annotation(RESTARTED_FOR).as_ref() == Some(&restart.version) && at == restart.at
     }
 
     /// The later of the restart in the annotations and that by this process.
@@ -176,6 +191,17 @@ impl WorkloadRestarter {
     }
 }
 
+/// The result of a failed restart: `false` if the workload was changed since it was read.
+fn not_restarted(id: &WorkloadId, error: kube::Error) -> Result<bool, ProxyUpdateError> {
+    match error {
+        kube::Error::Api(status) if status.is_conflict() || status.is_not_found() => {
+            debug!(workload = %id, "workload was changed since it was read; retrying later");
+            Ok(false)
+        }
+        source => Err(ProxyUpdateError::Restart { workload: id.clone(), source: Box::new(source) }),
+    }
+}
+
 fn page() -> ListParams {
     ListParams::default().limit(PAGE)
 }
@@ -200,9 +226,42 @@ fn workload_id(group: &ProxyGroup) -> Option<WorkloadId> {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::{Method, Request, Response};
+    use kube::client::Body;
     use serde_json::{Value, json};
+    use tower::BoxError;
 
     use super::*;
+
+    /// Restarts a workload through a server that reports a conflict, and has a workload with these annotations.
+    async fn restart_with_conflict(annotations: Value) -> (bool, Option<LastRestart>) {
+        let server = tower::service_fn(move |request: Request<Body>| {
+            let template = json!({"metadata": {"annotations": annotations}});
+            let live = json!({"metadata": {"name": "web"}, "spec": {"template": template}});
+            let conflict = json!({"kind": "Status", "status": "Failure", "reason": "Conflict", "code": 409});
+            let (code, answer) = if request.method() == Method::PATCH { (409, conflict) } else { (200, live) };
+            let response = Response::builder().status(code).body(Body::from(answer.to_string().into_bytes()));
+            std::future::ready(response.map_err(BoxError::from))
+        });
+        let restarter = WorkloadRestarter::new(Client::new(server, "default"), Metrics::new());
+        let workload = json!({"metadata": {"namespace": "shop", "name": "web", "resourceVersion": "7"}});
+        let workload: WorkloadResource = serde_json::from_value(workload).unwrap();
+        let workload = ProxyWorkload::new(WorkloadKind::Deployment, workload.raw);
+        let now = "2026-11-21T10:00:00.2Z".parse().unwrap();
+        let restarted = restarter.restart(&workload, "1.32.0", now).await.unwrap();
+        (restarted, restarter.last_restart(&workload))
+    }
+
+    #[tokio::test]
+    async fn repeated_restart_is_recorded_despite_conflict() {
+        let at = |at: &str| json!({RESTARTED_FOR: "1.32.0", RESTARTED_AT: at});
+        let (restarted, recorded) = restart_with_conflict(at("2026-11-21T10:00:00Z")).await;
+        let expected = LastRestart { version: "1.32.0".into(), at: "2026-11-21T10:00:00Z".parse().ok() };
+        assert_eq!((restarted, recorded), (true, Some(expected)));
+        for of_others in [at("2026-11-21T09:00:00Z"), json!({})] {
+            assert_eq!(restart_with_conflict(of_others).await, (false, None));
+        }
+    }
 
     fn selector(spec: &Value, status: &Value) -> Option<Selector> {
         selector_if_exhausted(serde_json::from_value(json!({"spec": spec, "status": status})).unwrap())

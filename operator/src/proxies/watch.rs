@@ -18,15 +18,16 @@ use super::proxy_pod::{INJECTED, ProxyPod, UNFINISHED};
 use crate::apply::{Changes, Inventory};
 use crate::runtime::client::Clients;
 use crate::runtime::metrics::Metrics;
-use crate::runtime::watch_activity::watch_config;
+use crate::runtime::watch_activity::{WatchKey, watch_config};
 use crate::runtime::watch_health::WatchHealth;
 
 /// Minimum interval between reports.
 const REPORT_INTERVAL: Duration = Duration::from_mins(1);
 /// Interval at which the index is checked for changes and metrics are updated.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// Pods per page. The size of a page determines the peak memory use at startup.
-const PAGE: u32 = 100;
+/// Pods per page. The size of a page determines the peak memory use at startup, and in larger pages, pods with many
+/// containers would exceed the limits of responses.
+const PAGE: u32 = 64;
 
 /// Watches the proxies of all pods. Clones share the state.
 #[derive(Clone, Default)]
@@ -197,21 +198,23 @@ impl ProxyWatcher {
     /// Watches pods until a new list is necessary, and returns its delay; `None` at the end of the stream.
     async fn watch_until_lost(&self, clients: &Clients, health: &mut WatchHealth) -> Option<Duration> {
         let config = watch_config().labels(INJECTED).fields(UNFINISHED).page_size(PAGE);
+        let key = WatchKey::new(&ProxyPod::url_path(&(), None), &config);
         let mut events = watcher(Api::<ProxyPod>::all(clients.watches.clone()), config).default_backoff().boxed();
-        let path = ProxyPod::url_path(&(), None);
         let (mut listed, mut listed_at) = (ProxyIndex::default(), None);
         loop {
             let next = tokio::select! {
                 next = events.try_next() => next,
-                () = clients.watch_activity.until_silent(&path, listed_at) => {
+                () = clients.watch_activity.until_silent(&key, listed_at) => {
                     warn!("the watch of pods with a proxy is silent; listing again");
                     return Some(Duration::ZERO);
                 }
             };
             match next {
                 Ok(Some(event)) => {
-                    if matches!(event, watcher::Event::InitDone) {
-                        listed_at = Some(tokio::time::Instant::now());
+                    match event {
+                        watcher::Event::InitDone => listed_at = Some(tokio::time::Instant::now()),
+                        watcher::Event::Apply(_) | watcher::Event::Delete(_) => health.recover(),
+                        _ => {}
                     }
                     self.handle(event, &mut listed);
                 }
@@ -221,7 +224,8 @@ impl ProxyWatcher {
                     if is_rejected(&error) {
                         self.lock().index = None;
                     }
-                    if let Some(delay) = health.fail(Instant::now()) {
+                    let last_data = clients.watch_activity.last_data(&key).map(tokio::time::Instant::into_std);
+                    if let Some(delay) = health.note_error(&error, last_data, Instant::now()) {
                         return Some(delay);
                     }
                 }

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use meshwright_api::{PROXY_UPDATE, PROXY_UPDATE_RESTART};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::proxy_pod::{PodOwnerKind, Spec as PodSpec};
 use crate::mesh::object::INSTALLATION_LABEL;
@@ -134,6 +135,8 @@ pub enum RolloutState {
     Paused,
     /// The update strategy requires manual deletion of pods, or a partition excludes pods from updates.
     Manual,
+    /// The workload exceeds the limits of responses, so that its update strategy, template or status is unknown.
+    Unreadable,
 }
 
 /// A workload as returned by the API server. The kinds have different status fields; missing ones are 0.
@@ -151,6 +154,9 @@ pub(super) struct RawWorkload {
     spec: Spec,
     #[serde(default)]
     status: Status,
+    /// Set if the workload lacks fields that exceed the limits of responses.
+    #[serde(rename = "meshwright.dev/response-replaced", default)]
+    replaced: Option<IgnoredAny>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -246,7 +252,7 @@ impl ProxyWorkload {
     /// Converts a workload as returned by the API server.
     pub(super) fn new(kind: WorkloadKind, raw: RawWorkload) -> Self {
         let rollout = rollout(kind, &raw);
-        let RawWorkload { metadata: meta, spec, status } = raw;
+        let RawWorkload { metadata: meta, spec, status, .. } = raw;
         let opt_in = meta.annotations.update.as_ref().or_else(|| meta.labels.get(PROXY_UPDATE));
         let template = spec.template.metadata;
         // Templates of injected gateways contain a proxy container with the image `auto`.
@@ -270,7 +276,10 @@ impl ProxyWorkload {
 }
 
 fn rollout(kind: WorkloadKind, raw: &RawWorkload) -> RolloutState {
-    let RawWorkload { metadata, spec, status } = raw;
+    let RawWorkload { metadata, spec, status, replaced } = raw;
+    if replaced.is_some() {
+        return RolloutState::Unreadable;
+    }
     if kind == WorkloadKind::Deployment && spec.paused {
         return RolloutState::Paused;
     }

@@ -81,17 +81,17 @@ impl Clients {
     fn with_limits(config: Config, limits: fn(ReplacedObjects) -> ResponseLimits) -> Result<Self, ConnectError> {
         let (replaced, watch_activity) = (ReplacedObjects::default(), WatchActivity::default());
         let limits = limits(replaced.clone());
-        let build = |config: Config| {
+        let build = |config: Config, limits: &ResponseLimits| {
             let url = config.cluster_url.to_string();
             match ClientBuilder::try_from(config) {
-                Ok(builder) => Ok(builder.with_layer(&limits).with_layer(&watch_activity).build()),
+                Ok(builder) => Ok(builder.with_layer(limits).with_layer(&watch_activity).build()),
                 Err(source) => Err(ConnectError::BuildClient { url, source: Box::new(source) }),
             }
         };
         Ok(Self {
-            requests: build(with_timeouts(config.clone(), REQUEST_TIMEOUT))?,
+            requests: build(with_timeouts(config.clone(), REQUEST_TIMEOUT), &limits)?,
             namespace: config.default_namespace.clone(),
-            watches: build(with_timeouts(config, WATCH_TIMEOUT))?,
+            watches: build(with_timeouts(config, WATCH_TIMEOUT), &limits.for_watches())?,
             replaced,
             watch_activity: watch_activity.clone(),
         })

@@ -10,6 +10,8 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::http::{Request, Response, Uri};
 use http_body::{Body, Frame};
+use kube::api::WatchParams;
+use kube::core::Request as ApiRequest;
 use kube_runtime::watcher;
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service};
@@ -27,8 +29,31 @@ pub fn watch_config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS)
 }
 
-/// Path of a resource, and the selectors of a watch.
-type WatchKey = (String, String);
+/// Identifies a watch: the path of its resource, and its selectors.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WatchKey {
+    path: String,
+    /// As they are in a request.
+    selectors: String,
+}
+
+impl WatchKey {
+    /// The key of the requests that kube sends for this configuration.
+    #[must_use]
+    pub fn new(path: &str, config: &watcher::Config) -> Self {
+        let watcher::Config { label_selector, field_selector, .. } = config.clone();
+        let params = WatchParams { label_selector, field_selector, ..WatchParams::default() };
+        let request = ApiRequest::new(path).watch(&params, "0").ok();
+        let unselected = || Self { path: path.to_owned(), selectors: String::new() };
+        request.and_then(|request| watch_key(request.uri())).unwrap_or_else(unselected)
+    }
+
+    /// Path of the resource.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+}
 
 /// When the watches of a client last delivered data: an event, a bookmark or a regular end. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -56,8 +81,8 @@ impl WatchActivity {
     pub fn ages(&self) -> BTreeMap<String, Duration> {
         let now = Instant::now();
         let mut ages: BTreeMap<String, Duration> = BTreeMap::new();
-        for ((path, _), last) in self.lock().iter() {
-            let resource = path.rsplit('/').next().unwrap_or_default();
+        for (key, last) in self.lock().iter() {
+            let resource = key.path.rsplit('/').next().unwrap_or_default();
             let age = ages.entry(resource.to_owned()).or_default();
             *age = now.saturating_duration_since(*last).max(*age);
         }
@@ -66,16 +91,21 @@ impl WatchActivity {
 
     /// Forgets the watches of a resource that the API server no longer serves.
     pub fn forget(&self, path: &str) {
-        self.lock().retain(|(watched, _), _| watched != path);
+        self.lock().retain(|key, _| key.path != path);
     }
 
-    /// Waits until a watch of a resource has been silent for too long. `listed_at`: the end of its list, before which it
-    /// has not started.
-    pub async fn until_silent(&self, path: &str, listed_at: Option<Instant>) {
+    /// When a watch last delivered data, or was started first.
+    #[must_use]
+    pub fn last_data(&self, key: &WatchKey) -> Option<Instant> {
+        self.lock().get(key).copied()
+    }
+
+    /// Waits until a watch has been silent for too long. `listed_at`: the end of its list, before which it has not
+    /// started.
+    pub async fn until_silent(&self, key: &WatchKey, listed_at: Option<Instant>) {
         let Some(start) = listed_at else { return std::future::pending().await };
         loop {
-            let last = self.lock().iter().filter(|((watched, _), _)| watched == path).map(|(_, last)| *last).min();
-            let last = last.map_or(start, |last| last.max(start));
+            let last = self.last_data(key).map_or(start, |last| last.max(start));
             let left = MAX_SILENCE.saturating_sub(last.elapsed());
             if left.is_zero() {
                 return;
@@ -94,7 +124,7 @@ fn watch_key(uri: &Uri) -> Option<WatchKey> {
         |parameter: &&str| parameter.starts_with("labelSelector=") || parameter.starts_with("fieldSelector=");
     let selectors: Vec<&str> = parameters().filter(is_selector).collect();
     let is_ours = is_watch && !uri.path().contains("/namespaces/");
-    is_ours.then(|| (uri.path().to_owned(), selectors.join("&")))
+    is_ours.then(|| WatchKey { path: uri.path().to_owned(), selectors: selectors.join("&") })
 }
 
 impl<S> Layer<S> for WatchActivity {
@@ -169,7 +199,7 @@ mod tests {
     use futures::{StreamExt as _, pin_mut};
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::Client;
-    use kube::api::{Api, WatchParams};
+    use kube::api::Api;
     use kube::client::{Body as ClientBody, ClientBuilder};
     use tokio::time::{advance, timeout};
     use tower::BoxError;
@@ -214,20 +244,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn other_watch_of_resource_does_not_count() {
+        let activity = WatchActivity::default();
+        let start = Some(Instant::now());
+        watch(&activity, true).await;
+        let other = WatchKey::new(PATH, &watch_config().labels("a=b").fields("metadata.name=a"));
+        activity.start(&other);
+        advance(Duration::from_secs(150)).await;
+        watch(&activity, true).await;
+        let key = WatchKey::new(PATH, &watch_config().labels("a=b"));
+        assert!(timeout(Duration::from_secs(100), activity.until_silent(&key, start)).await.is_err());
+        assert!(timeout(Duration::from_secs(1), activity.until_silent(&other, start)).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn silence_is_noticed() {
         let activity = WatchActivity::default();
         let start = Instant::now();
+        let key = WatchKey::new(PATH, &watch_config().labels("a=b"));
         let is_silent =
-            async |within: Duration| timeout(within, activity.until_silent(PATH, Some(start))).await.is_ok();
+            async |within: Duration| timeout(within, activity.until_silent(&key, Some(start))).await.is_ok();
         watch(&activity, true).await;
         advance(Duration::from_secs(150)).await;
         watch(&activity, true).await;
         assert!(!is_silent(Duration::from_secs(199)).await);
         assert!(is_silent(Duration::from_secs(2)).await);
         let restarted = Instant::now();
-        let again = timeout(Duration::from_secs(150), activity.until_silent(PATH, Some(restarted))).await;
+        let again = timeout(Duration::from_secs(150), activity.until_silent(&key, Some(restarted))).await;
         assert!(again.is_err(), "a new list is not silent yet");
-        let listing = timeout(Duration::from_hours(1), activity.until_silent(PATH, None)).await;
+        let listing = timeout(Duration::from_hours(1), activity.until_silent(&key, None)).await;
         assert!(listing.is_err(), "a list has timeouts of its own");
     }
 }

@@ -105,7 +105,7 @@ fn corrected_release_replaces_failed_first_install() {
     run(LabOptions::default(), async |lab| {
         let mesh = Mesh::install_operator(lab).await?;
         let mut broken = spec(LAB_1_31);
-        broken["values"] = json!({"istiod": {"extraContainerArgs": ["--no-such-flag"]}});
+        broken["values"] = json!({"istiod": {"extraContainerArgs": ["--keepaliveMaxServerConnectionAge=never"]}});
         mesh.apply(NAME, broken).await?;
         wait_crashed(lab).await?;
         mesh.apply(NAME, spec(LAB_1_32)).await?;

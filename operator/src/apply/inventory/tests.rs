@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::mesh::object::{Component, Owner};
+use crate::mesh::object::{Component, Owner, REPLACED_ANNOTATION};
 
 fn desired() -> Arc<DesiredObject> {
     let owner = Owner { installation: "mesh".into(), uid: "u".into(), release: semver::Version::new(1, 31, 2) };
@@ -44,6 +44,24 @@ fn edit_during_our_write_is_checked_again() {
     assert!(inventory.observe(desired.key.clone(), &state(&desired, "9", "edited")).is_some());
     inventory.applied(&desired, &state(&desired, "8", "1"));
     assert_eq!(drift(&inventory, &desired), Drift::Unchecked);
+}
+
+#[test]
+fn response_without_desired_fields_is_drift() {
+    let desired = desired();
+    let inventory = inventory(&desired);
+    let response = |version: &str, replaced: bool| {
+        let mut object = state(&desired, version, "1");
+        object.as_object_mut().unwrap().remove("data");
+        if replaced {
+            object[REPLACED_ANNOTATION] = true.into();
+        }
+        object
+    };
+    inventory.applied(&desired, &response("8", false));
+    assert_eq!(drift(&inventory, &desired), Drift::None, "the API server has normalized the object");
+    inventory.applied(&desired, &response("9", true));
+    assert!(matches!(drift(&inventory, &desired), Drift::Fields(_)), "the response is a stub");
 }
 
 #[test]

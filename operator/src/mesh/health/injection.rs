@@ -56,8 +56,12 @@ pub fn injection_blocker(injection: &Injection) -> Option<Blocker> {
              injector's policy skips it"
                 .to_owned(),
         ),
-        Injection::Checked(InjectionOutcome::NotLoaded { what }) => {
+        Injection::Checked(InjectionOutcome::NotLoaded { what, lasting: false }) => {
             (Reason::Applying, format!("istiod has not loaded its configuration yet. {what}"))
+        }
+        Injection::Checked(InjectionOutcome::NotLoaded { what, lasting: true }) => {
+            let message = format!("istiod doesn't load its configuration: {what}. See istiod's log");
+            (Reason::ConfigurationNotLoaded, message)
         }
         Injection::Checked(InjectionOutcome::WebhookFailed(why)) => (
             Reason::WebhookFailed,

@@ -13,7 +13,7 @@ pub(super) fn blockers<'a>(
 ) -> impl Iterator<Item = Blocker> + 'a {
     let blocks = move |obstacle: &&NamespaceObstacle| {
         let is_unready = unready.iter().any(|workload| workload.desired.component == obstacle.component);
-        obstacle.component != Component::Istiod && (is_unready || obstacle.blocks_ready_pods())
+        obstacle.component != Component::Istiod && is_unready
     };
     let blocking = obstacles.iter().filter(blocks);
     blocking.map(|obstacle| Blocker { reason: Reason::NamespaceExcluded, message: obstacle.message() })
@@ -91,10 +91,14 @@ mod tests {
     }
 
     #[test]
-    fn undiscovered_namespace_blocks_ready_pods_too() {
+    fn undiscovered_namespace_blocks_until_pods_are_ready() {
         let mesh_config = "discoverySelectors: [{matchLabels: {mesh: joined}}]";
+        let starting = health_with(0, ("team", "a"), mesh_config);
+        let fix = "kubectl label namespace ingress mesh=joined";
+        assert!(excluded(&starting)[0].contains(fix), "{:?}", excluded(&starting));
         let ready = health_with(1, ("team", "a"), mesh_config);
-        assert!(excluded(&ready)[0].contains("kubectl label namespace ingress mesh=joined"), "{:?}", excluded(&ready));
+        assert_eq!(excluded(&ready), [""; 0]);
+        assert!(ready.obstacle_warnings().any(|warning| warning.contains(fix)));
         let labelled = health_with(1, ("mesh", "joined"), mesh_config);
         assert_eq!(excluded(&labelled), [""; 0]);
     }

@@ -33,7 +33,7 @@ fn gateways_start_where_injection_works() {
     assert!(start(&InjectionOutcome::Injected("image".into()), "istio-system"));
     for outcome in [
         InjectionOutcome::NotInjected,
-        InjectionOutcome::NotLoaded { what: String::new() },
+        InjectionOutcome::NotLoaded { what: String::new(), lasting: false },
         InjectionOutcome::WebhookFailed(String::new()),
         InjectionOutcome::CheckForbidden(String::new()),
     ] {
@@ -45,7 +45,9 @@ fn gateways_start_where_injection_works() {
 #[test]
 fn waits_until_istiod_has_loaded_its_configuration() {
     let what = "ConfigMap istio-system/istio: data.mesh.accessLogFile differs".to_owned();
-    let blocker = injection_blocker(&Injection::Checked(InjectionOutcome::NotLoaded { what: what.clone() })).unwrap();
+    let blocker =
+        injection_blocker(&Injection::Checked(InjectionOutcome::NotLoaded { what: what.clone(), lasting: false }))
+            .unwrap();
     assert_eq!(blocker.reason, Reason::Applying);
     assert!(blocker.message.starts_with("istiod has not loaded its configuration yet. "), "{}", blocker.message);
     assert!(blocker.message.ends_with(&what), "{}", blocker.message);

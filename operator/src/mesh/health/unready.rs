@@ -65,7 +65,7 @@ impl Health {
         if let Some(status) = self.components.iter_mut().find(|status| status.name == *component)
             && status.message.as_ref().is_none_or(|status| status == message)
         {
-            status.message = Some(cause.to_owned());
+            status.message = Some(status.message.as_ref().map_or_else(|| cause.to_owned(), |_| explained.clone()));
         }
     }
 }

@@ -136,14 +136,13 @@ fn suggests_selector_with_fewest_changes() {
 }
 
 #[test]
-fn undiscovered_control_plane_is_no_blocker() {
+fn undiscovered_components_are_named() {
     let ztunnel = object(&Component::Ztunnel, workload("DaemonSet", "ztunnel", "hub/ztunnel:1"));
     let mesh = mesh_config("discovery_selectors: [{matchLabels: {mesh: \"on\"}}]");
     let mesh = NamespaceRules::of(&ValidatedSpec::empty(owner()), &[ztunnel, mesh]);
     let none = Labels::new();
     let found = mesh.obstacles(|_| Some(&none));
-    let blocks: Vec<(String, bool)> =
-        found.iter().map(|obstacle| (obstacle.component.to_string(), obstacle.blocks_ready_pods())).collect();
-    assert_eq!(blocks, [("istiod".to_owned(), false), ("ztunnel".to_owned(), true)]);
+    let components: Vec<String> = found.iter().map(|obstacle| obstacle.component.to_string()).collect();
+    assert_eq!(components, ["istiod", "ztunnel"]);
     assert_eq!(mesh.obstacles(|_| None), [], "labels are unknown");
 }

@@ -37,12 +37,13 @@ const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "delete", "patch"];
 const WRITE_WITHOUT_DELETE: &[&str] = &["create", "patch"];
 
-/// The CRDs of Istio releases since 1.24. RBAC can't limit `create` to names.
-pub(super) const CRDS: [&str; 15] = [
+/// The CRDs of Istio releases since 1.5, which an adopted mesh may still have. RBAC can't limit `create` to names.
+pub(super) const CRDS: [&str; 16] = [
     "authorizationpolicies.security.istio.io",
     "destinationrules.networking.istio.io",
     "envoyfilters.networking.istio.io",
     "gateways.networking.istio.io",
+    "istiooperators.install.istio.io",
     "peerauthentications.security.istio.io",
     "proxyconfigs.networking.istio.io",
     "requestauthentications.security.istio.io",
@@ -358,10 +359,12 @@ mod tests {
     #[test]
     fn changes_only_crds_of_istio() {
         let facts = ReleaseFacts::bundled().unwrap();
-        let since = Minor { major: 1, minor: 24 };
+        // Older releases have Mixer, and its CRDs.
+        let since = Minor { major: 1, minor: 5 };
         let minors = facts.minors().map(|minor| minor.minor).filter(|minor| *minor >= since);
         let names: BTreeSet<&str> = minors.flat_map(|minor| facts.crds(minor).unwrap()).map(String::as_str).collect();
         assert_eq!(names, BTreeSet::from(CRDS));
+        assert!(names.contains("istiooperators.install.istio.io"), "of releases before 1.24");
         let writes = own_permissions().filter(|permission| permission.resource == "customresourcedefinitions");
         for permission in writes.filter(|permission| permission.names.is_empty()) {
             assert!(!permission.verbs.iter().any(|verb| CRD_VERBS.contains(verb)), "{permission:?}");

@@ -293,7 +293,7 @@ fn only_permanent_denial_cannot_succeed() {
         at(InjectionOutcome::WebhookFailed("connection refused".into()), None),
         (UpgradeStep::InjectionCheck, false)
     );
-    let not_loaded = InjectionOutcome::NotLoaded { what: "ConfigMap istio-system/istio".into() };
+    let not_loaded = InjectionOutcome::NotLoaded { what: "ConfigMap istio-system/istio".into(), lasting: false };
     assert_eq!(at(not_loaded, None), (UpgradeStep::InjectionCheck, false));
     assert_eq!(at(denied(true), Some(UpgradeStep::Cni)), (UpgradeStep::Cni, false), "injection was checked earlier");
 }

@@ -138,6 +138,7 @@ fn skips_workloads_with_reason() {
         (with(RolloutState::Paused), SkipReason::Paused),
         (with(RolloutState::Failed), SkipReason::RolloutFailed),
         (with(RolloutState::Manual), SkipReason::ManualUpdates),
+        (with(RolloutState::Unreadable), SkipReason::Unreadable),
         (pinned_image, SkipReason::PinnedImage("my/proxy:1".into())),
     ] {
         let plan = planned(&[candidate, web("a", "y")]);

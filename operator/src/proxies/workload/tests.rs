@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::mesh::object::REPLACED_ANNOTATION;
 
 fn parse(kind: WorkloadKind, object: Value) -> ProxyWorkload {
     ProxyWorkload::new(kind, serde_json::from_value::<WorkloadResource>(object).unwrap().raw)
@@ -54,6 +55,14 @@ fn uses_status_fields_of_each_kind() {
     assert_eq!(rollout(WorkloadKind::DaemonSet, json!({"updateStrategy": {"type": "OnDelete"}})), RolloutState::Manual);
     let part = json!({"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}});
     assert_eq!(rollout(WorkloadKind::StatefulSet, part), RolloutState::Manual);
+}
+
+#[test]
+fn rollout_of_replaced_workload_is_unknown() {
+    let stub = json!({"metadata": {"name": "a"}, "status": {"replicas": 1}, REPLACED_ANNOTATION: true});
+    for kind in WorkloadKind::ALL {
+        assert_eq!(parse(kind, stub.clone()).rollout, RolloutState::Unreadable);
+    }
 }
 
 #[test]

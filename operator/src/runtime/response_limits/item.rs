@@ -4,10 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::lexer::{Lexer, Token};
 use super::replaced::ObjectIdentity;
-
-/// Annotation of a stub: why the object was replaced. A stub also has a field of that name beside its metadata, which
-/// distinguishes it from an object that a user has annotated so: the API server stores no such field.
-pub const REPLACED_ANNOTATION: &str = "meshwright.dev/response-replaced";
+use crate::mesh::object::REPLACED_ANNOTATION;
 
 /// Fields of the metadata that a stub has even if its metadata exceeds limits.
 const IDENTITY: [&str; 5] = ["name", "namespace", "uid", "resourceVersion", "deletionTimestamp"];
@@ -37,7 +34,7 @@ pub(super) struct Item {
     level: usize,
     bytes: Vec<u8>,
     values: usize,
-    excess: Option<String>,
+    excess: Option<Excess>,
     /// The lexer's depth within the object of which a field is being left out.
     dropping: Option<usize>,
     in_metadata: bool,
@@ -64,8 +61,15 @@ pub(super) struct FinishedItem {
     pub(super) bytes: Vec<u8>,
     pub(super) values: usize,
     pub(super) identity: ObjectIdentity,
-    /// Which limit it exceeds.
-    pub(super) excess: Option<String>,
+    pub(super) excess: Option<Excess>,
+}
+
+/// The limit that an object exceeds.
+#[derive(Debug)]
+pub(super) struct Excess {
+    pub(super) reason: String,
+    /// Whether the object might fit into a list without other large objects.
+    pub(super) is_reduced: bool,
 }
 
 impl Item {
@@ -122,7 +126,7 @@ impl Item {
         };
         let bytes = match &excess {
             None => bytes,
-            Some(reason) => stub(&bytes, type_meta, identity, reason).to_string().into_bytes(),
+            Some(Excess { reason, .. }) => stub(&bytes, type_meta, identity, reason).to_string().into_bytes(),
         };
         FinishedItem { bytes, values, identity: object, excess }
     }
@@ -181,7 +185,7 @@ impl Item {
                 self.drop_from(start, self.level + 1);
             }
         } else if let Some(reason) = excess {
-            self.excess.get_or_insert(reason);
+            self.excess.get_or_insert(Excess { reason, is_reduced: is_reduced && !is_too_deep });
             self.drop_from(self.field, self.level);
         }
     }

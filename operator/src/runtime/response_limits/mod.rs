@@ -21,7 +21,6 @@ use tower::{Layer, Service};
 use request::RequestTarget;
 use scanner::Scanner;
 
-pub use item::REPLACED_ANNOTATION;
 pub use replaced::{ObjectIdentity, ReplacedObject, ReplacedObjects};
 
 /// Scans the responses of a client.
@@ -29,19 +28,26 @@ pub use replaced::{ObjectIdentity, ReplacedObject, ReplacedObjects};
 pub struct ResponseLimits {
     replaced: ReplacedObjects,
     bounds_pages: bool,
+    is_for_watches: bool,
 }
 
 impl ResponseLimits {
     /// Limits of each object and of each page of a list, for an operator. Records the objects that exceed them.
     #[must_use]
     pub const fn for_operator(replaced: ReplacedObjects) -> Self {
-        Self { replaced, bounds_pages: true }
+        Self { replaced, bounds_pages: true, is_for_watches: false }
     }
 
     /// Limits of each object only, for commands, which may take as much memory as a list needs.
     #[must_use]
     pub const fn for_commands(replaced: ReplacedObjects) -> Self {
-        Self { replaced, bounds_pages: false }
+        Self { replaced, bounds_pages: false, is_for_watches: false }
+    }
+
+    /// The same for a client that lists objects only to watch them.
+    #[must_use]
+    pub fn for_watches(&self) -> Self {
+        Self { is_for_watches: true, ..self.clone() }
     }
 }
 
@@ -90,6 +96,7 @@ struct Scan {
     scanner: Scanner,
     resource: String,
     replaced: ReplacedObjects,
+    is_for_watches: bool,
 }
 
 impl Scan {
@@ -97,13 +104,14 @@ impl Scan {
         let target = RequestTarget::of(method, uri)?;
         let budget = target.budget().filter(|_| limits.bounds_pages);
         let scanner = Scanner::new(target.format, target.limits(), budget);
-        Some(Self { scanner, resource: target.resource.to_owned(), replaced: limits.replaced.clone() })
+        let ResponseLimits { replaced, is_for_watches, .. } = limits.clone();
+        Some(Self { scanner, resource: target.resource.to_owned(), replaced, is_for_watches })
     }
 
     fn scan(&mut self, chunk: &[u8]) -> Bytes {
         let (mut output, mut seen) = (Vec::with_capacity(chunk.len()), Vec::new());
         self.scanner.scan(chunk, &mut output, &mut seen);
-        self.replaced.note(&self.resource, seen);
+        self.replaced.note(&self.resource, seen, self.is_for_watches);
         output.into()
     }
 }
@@ -152,6 +160,7 @@ mod tests {
     use tower::BoxError;
 
     use super::*;
+    use crate::mesh::object::REPLACED_ANNOTATION;
 
     /// A client whose server always responds with this body.
     fn client(body: &Value, replaced: &ReplacedObjects) -> Client {

@@ -1,6 +1,6 @@
 //! Scans the body of a response as it arrives.
 
-use super::item::{FinishedItem, Item, ItemLimits};
+use super::item::{Excess, FinishedItem, Item, ItemLimits};
 use super::lexer::{Lexer, Token};
 use super::replaced::{ObjectIdentity, SeenObject};
 
@@ -136,12 +136,12 @@ impl Scanner {
         }
         output.extend(bytes);
         seen.push(match excess {
-            Some(reason) if !self.is_deletion => {
+            Some(Excess { reason, is_reduced }) if !self.is_deletion => {
                 if identity.kind.is_empty() {
                     identity.kind.clone_from(&self.list.kind);
                     identity.api_version.clone_from(&self.list.api_version);
                 }
-                SeenObject::Replaced { identity, reason }
+                SeenObject::Replaced { identity, reason, is_reduced }
             }
             _ => SeenObject::Fits { uid: identity.uid },
         });

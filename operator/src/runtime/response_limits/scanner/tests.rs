@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::runtime::response_limits::REPLACED_ANNOTATION;
+use crate::mesh::object::REPLACED_ANNOTATION;
 
 const LIMITS: ItemLimits = ItemLimits { bytes: 2000, values: 500, depth: 16, managed_fields: true, is_reduced: false };
 
@@ -18,7 +18,7 @@ fn scanned(
         scanner.scan(chunk, &mut output, &mut seen);
     }
     let replaced = seen.into_iter().filter_map(|seen| match seen {
-        SeenObject::Replaced { identity, reason } => Some((identity.name, reason)),
+        SeenObject::Replaced { identity, reason, .. } => Some((identity.name, reason)),
         SeenObject::Fits { .. } => None,
     });
     (String::from_utf8(output).unwrap(), replaced.collect())
