@@ -182,11 +182,15 @@ impl TemplateReads<'_> {
             }
             ("set" | "unset", [map, rest @ ..]) => {
                 self.expression(map, ValueUse::Test);
-                rest.iter().for_each(|value| self.expression(value, ValueUse::Whole));
+                for value in rest {
+                    self.expression(value, ValueUse::Whole);
+                }
             }
             (name, arguments) => {
                 let usage = if TESTS.contains(&name) { ValueUse::Test } else { ValueUse::Whole };
-                arguments.iter().for_each(|argument| self.expression(argument, usage));
+                for argument in arguments {
+                    self.expression(argument, usage);
+                }
             }
         }
     }

@@ -143,7 +143,7 @@ async fn operate(
         let components = Components { inventory, gateway_api, proxies, releases, changed: changed.clone() };
         let reported = events.clone();
         let context = context(options, &clients, &namespace, components, &metrics, events);
-        let Some(context) = drain.run_until_cancelled(context).await else { return Ok(()) };
+        let Some(context) = Box::pin(drain.run_until_cancelled(context)).await else { return Ok(()) };
         let context = context?;
         background.spawn(context.server_version.clone().refresh());
         tokio::select! {

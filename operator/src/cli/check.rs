@@ -160,7 +160,7 @@ async fn check_cluster(
     let available = catalog.iter().flat_map(Catalog::versions).cloned().collect();
     let platforms = Arc::new(Platforms::bundled().map_err(CheckError::Platforms)?);
     let name = installation.as_ref().map(kube::ResourceExt::name_any).unwrap_or_default();
-    let detected = observe::detect(client, Arc::clone(&platforms), kubernetes, &name).await;
+    let detected = Box::pin(observe::detect(client, Arc::clone(&platforms), kubernetes, &name)).await;
     let (input, desired) = match (&installation, &catalog) {
         (Some(mesh), Some(catalog)) => {
             let (node_ports, used_ports) = match &detected.node_ports {
@@ -192,7 +192,7 @@ async fn check_cluster(
         (None, None) => (CheckInput::without_installation(&args.mesh_namespace, available, today), Vec::new()),
     };
     let permissions = required_permissions(args, &input.namespace, &desired)?;
-    let cluster = observe::observe(client, &input, &args.operator_namespace, permissions, detected).await;
+    let cluster = Box::pin(observe::observe(client, &input, &args.operator_namespace, permissions, detected)).await;
     Ok(evaluate(&input, &cluster))
 }
 

@@ -49,8 +49,8 @@ pub struct InstallArgs {
     /// external, because otherwise the operator has permissions in all namespaces
     #[arg(long = "gateway-namespace", value_parser = namespace, value_name = "NAMESPACE", requires = "catalogs")]
     gateway_namespaces: Vec<String>,
-    /// PriorityClass of the operator's pods. With a class of Kubernetes, such as system-cluster-critical, the manifest
-    /// has a ResourceQuota, which GKE requires
+    /// Priority class of the operator's pods. With a class of Kubernetes, such as system-cluster-critical, the manifest
+    /// has a resource quota, which GKE requires
     #[arg(long, value_parser = priority_class, value_name = "NAME")]
     priority_class: Option<String>,
 }

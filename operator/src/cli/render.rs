@@ -137,7 +137,7 @@ pub enum RenderCommandError {
 pub fn run(args: &RenderArgs) -> Result<ExitCode, RenderCommandError> {
     let installation = manifest::read(&args.file).map_err(RenderCommandError::Manifest)?;
     let RenderedMesh { text, warnings } = rendered(args, &installation)?;
-    let warnings: String = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
+    let warnings = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect::<Vec<_>>().concat();
     print(io::stderr().lock(), &warnings).map_err(RenderCommandError::Print)?;
     print(io::stdout().lock(), &text).map_err(RenderCommandError::Print)?;
     Ok(ExitCode::SUCCESS)

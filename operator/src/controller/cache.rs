@@ -40,6 +40,7 @@ pub struct ReconcileCache {
     generations: Mutex<HashMap<String, i64>>,
     ca_read: Mutex<HashMap<String, Instant>>,
     unused: Mutex<HashMap<String, (String, Instant)>>,
+    listed_users: Mutex<HashMap<String, (RetiringRevision, Instant)>>,
     progress: Mutex<HashMap<String, StepProgress>>,
     istiod_seen: Mutex<HashMap<String, Instant>>,
     unready: Mutex<HashMap<String, BTreeMap<ObjectKey, Timestamp>>>,
@@ -201,6 +202,19 @@ impl ReconcileCache {
         Some(since.elapsed())
     }
 
+    /// A retained control plane with the number of its pods that was stored within this interval.
+    #[must_use]
+    pub fn listed_users(&self, installation: &str, revision: &str, interval: Duration) -> Option<RetiringRevision> {
+        let listed = lock(&self.listed_users);
+        let (retained, at) = listed.get(installation)?;
+        (retained.revision == revision && at.elapsed() < interval).then(|| retained.clone())
+    }
+
+    /// Stores how many pods of a retained control plane were listed, or that they can't be listed.
+    pub fn store_listed_users(&self, installation: &str, retained: RetiringRevision) {
+        lock(&self.listed_users).insert(installation.to_owned(), (retained, Instant::now()));
+    }
+
     /// Since when each of these workloads, which are all that are unready, has been observed as such.
     pub fn unready_since<'k>(
         &self,
@@ -278,11 +292,31 @@ impl ReconcileCache {
         lock(&self.ca_read).remove(installation);
         lock(&self.replaced).remove(installation);
         lock(&self.unused).remove(installation);
+        lock(&self.listed_users).remove(installation);
         lock(&self.progress).remove(installation);
         lock(&self.istiod_seen).remove(installation);
         lock(&self.unready).remove(installation);
         self.forget_dry_runs(installation);
         self.unwritten.clear(installation);
         self.clear_failures(installation);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listed_users_count_for_an_interval() {
+        let cache = ReconcileCache::default();
+        let (old, minute) = (RetiringRevision { revision: "1-31-0".into(), pods: Some(2) }, Duration::from_mins(1));
+        assert_eq!(cache.listed_users("mesh", "1-31-0", minute), None);
+        cache.store_listed_users("mesh", old.clone());
+        assert_eq!(cache.listed_users("mesh", "1-31-0", minute), Some(old));
+        assert_eq!(cache.listed_users("mesh", "1-31-0", Duration::ZERO), None);
+        assert_eq!(cache.listed_users("mesh", "1-32-0", minute), None, "another revision");
+        assert_eq!(cache.listed_users("other", "1-31-0", minute), None);
+        cache.forget("mesh");
+        assert_eq!(cache.listed_users("mesh", "1-31-0", minute), None);
     }
 }

@@ -23,7 +23,6 @@ use super::proxies::users;
 use super::report::{StatusUpdate, report};
 use crate::apply::ApplyError;
 use crate::mesh::health::{Blocker, Health};
-use crate::mesh::kind::Kind;
 use crate::mesh::object::{Component, ObjectKey};
 use crate::mesh::observed::ObservedObjects;
 use crate::mesh::owned_objects::lookalike_warning;
@@ -131,7 +130,8 @@ async fn record_start(installation: &MeshInstallation, context: &Context) -> Res
     }
 }
 
-/// Why the uninstall must not start yet.
+/// Why the uninstall must not start yet. Before it starts, objects that the cache lacks are read: that of a new leader
+/// may lag behind, and ztunnel and tags decide.
 async fn hold(
     installation: &MeshInstallation,
     context: &Context,
@@ -141,13 +141,27 @@ async fn hold(
     if installation.spec.deletion.while_in_use != InUsePolicy::Wait {
         return Ok(None);
     }
+    if let Some(hold) = hold_of(installation, context, live, peer_set).await? {
+        return Ok(Some(hold));
+    }
+    let existing = remaining_objects(context, installation).await?;
+    if existing.keys().all(|key| live.contains_key(key)) {
+        return Ok(None);
+    }
+    hold_of(installation, context, &existing, peer_set).await
+}
+
+/// Why a mesh with these objects must not be uninstalled yet.
+async fn hold_of(
+    installation: &MeshInstallation,
+    context: &Context,
+    live: &ObservedObjects,
+    peer_set: &PeerSet,
+) -> Result<Option<UninstallHold>, ReconcileError> {
     let name = installation.name_any();
     // Pods of the revisions that the operator has named count, too.
     context.revision_history.of(&name).await.map_err(ReconcileError::RevisionHistory)?;
-    // The cache of a new leader may not have ztunnel yet, but the inventory has.
-    let is_ztunnel = |key: &ObjectKey| key.kind == Kind::DaemonSet && key.name == "ztunnel";
-    let ambient = live.values().any(|live| live.ownership.component == Some(Component::Ztunnel))
-        || context.inventory.owned(&name).keys().iter().any(is_ztunnel);
+    let ambient = live.values().any(|live| live.ownership.component == Some(Component::Ztunnel));
     let users = users(context, &name, &context.revision_names(installation), ambient).await;
     let users = users.map_err(|e| ReconcileError::InUse(Box::new(e)))?;
     let pods = users.total();

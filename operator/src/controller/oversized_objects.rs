@@ -23,7 +23,7 @@ pub async fn report_oversized(replaced: &ReplacedObjects, events: &EventSink) {
             published += 1;
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// MeshInstallations have a status that says so.

@@ -25,12 +25,13 @@ pub async fn identify_objects(context: &Context, installation: &MeshInstallation
     Ok(())
 }
 
-/// Stores what may exist after the next writes: with `accepted` inputs as the newest revision, and otherwise in its
-/// inventory, since a newer operator may render more objects from the same inputs. A record without an inventory stays
-/// as it is.
+/// Stores what may exist after the next writes, with `target` as the objects of the revision that is reconciled: with
+/// `accepted` inputs as the newest revision, and otherwise in its inventory, since a newer operator may render more
+/// objects from the same inputs. A record without an inventory stays as it is.
 pub async fn record_objects(
     context: &Context,
     installation: &MeshInstallation,
+    target: &BTreeSet<ObjectKey>,
     accepted: Option<&ResolvedInputs>,
 ) -> Result<(), ReconcileError> {
     let (name, uid) = (installation.name_any(), installation.uid().unwrap_or_default());
@@ -41,24 +42,23 @@ pub async fn record_objects(
         newest.is_some_and(|newest| newest.uid == uid && newest.name == inputs.revision_name(&name))
     };
     if let Some(inputs) = accepted.filter(|inputs| !is_stored(inputs)) {
-        let objects = objects_to_record(context, &name).await;
+        let objects = objects_to_record(context, &name, target).await;
         return history.accept(&name, &uid, inputs, objects).await.map_err(ReconcileError::RevisionHistory);
     }
-    let outdated = newest.filter(|newest| {
-        newest.objects.is_complete && !context.inventory.owned(&name).are_listed_in(&newest.objects.keys)
-    });
+    let outdated = newest.filter(|newest| newest.objects.is_complete && !target.is_subset(&newest.objects.keys));
     let Some(newest) = outdated else { return Ok(()) };
-    let objects = objects_to_record(context, &name).await;
+    let objects = objects_to_record(context, &name, target).await;
     history.set_objects(&name, newest, objects).await.map_err(ReconcileError::RevisionHistory)
 }
 
-/// All objects that may exist: those of the rendered revisions, those observed, and those of earlier revisions unless
-/// they are gone.
-async fn objects_to_record(context: &Context, installation: &str) -> BTreeSet<ObjectKey> {
+/// All objects that may exist: those of the target, those observed, and those of other revisions unless they are gone.
+async fn objects_to_record(context: &Context, installation: &str, target: &BTreeSet<ObjectKey>) -> BTreeSet<ObjectKey> {
     let owned = context.inventory.owned(installation);
     let live = context.inventory.snapshot(installation, &[]);
     let mut objects = owned.keys();
-    let unseen: Vec<ObjectKey> = owned.earlier().into_iter().filter(|key| !live.contains_key(key)).collect();
+    objects.extend(target.iter().cloned());
+    let others = owned.of_others_than(target);
+    let unseen: Vec<ObjectKey> = others.into_iter().filter(|key| !live.contains_key(key)).collect();
     match context.reader.read_metadata(unseen.clone()).await {
         Ok(found) => {
             let may_be_own = |live: &OwnershipMeta| owned.is_marked(live) || live.is_unknown();

@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::context::Context;
 use super::resolved_revision::ResolvedRevision;
+use crate::mesh::health::RetiringRevision;
 use crate::mesh::injected_configuration::injected_configuration;
 use crate::proxies::{
     MeshUsage, ProxyGroup, ProxyTarget, ProxyUpdateError, RestartPlan, RestartPolicy, ServingProxies, count_usage,
@@ -152,6 +153,31 @@ pub async fn users(
         Some(proxies) if proxies > 0 => Ok(MeshUsage { proxies, ambient: 0 }),
         _ => count_usage(&context.clients.requests, revisions, &own, ambient).await,
     }
+}
+
+/// A previous control plane with the number of pods that use it, which are listed before it is deleted: the watch may
+/// lack some. The number counts for `interval`, since each reconcile needs it while pods are found or deletes wait.
+pub async fn listed_users(
+    context: &Context,
+    installation: &str,
+    revision: &str,
+    interval: Duration,
+) -> RetiringRevision {
+    if let Some(known) = context.cache.listed_users(installation, revision, interval) {
+        return known;
+    }
+    let (revisions, own) = ([revision.to_owned()], context.inventory.workload_names(installation));
+    let pods = match count_usage(&context.clients.requests, &revisions, &own, false).await {
+        Ok(users) => Some(users.total()),
+        Err(error) => {
+            let error = api_error_message(&error);
+            warn!(installation, revision, error, "listing pods with a proxy failed; the control plane is retained");
+            None
+        }
+    };
+    let retained = RetiringRevision { revision: revision.to_owned(), pods };
+    context.cache.store_listed_users(installation, retained.clone());
+    retained
 }
 
 /// The proxies of serving pods, which delay an upgrade. While the watch doesn't know them, they are listed; without the

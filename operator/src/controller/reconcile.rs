@@ -43,7 +43,7 @@ const PEER_RECHECK: Duration = Duration::from_secs(10);
 /// Reconciles one MeshInstallation, and counts the result.
 pub async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let started = Instant::now();
-    let _running = context.changes.progress().reconcile();
+    let running = context.changes.progress().reconcile();
     let installation = match &watched.0 {
         Ok(installation) => installation,
         Err(unreadable) => {
@@ -54,7 +54,7 @@ pub async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<A
     let current = context.cache.unwritten.apply_to(installation);
     let installation: &MeshInstallation = &current;
     // The future is large, and moving it would copy it on the stack.
-    let reconciled = Box::pin(reconcile_once(installation, &context)).await;
+    let reconciled = running.run(Box::pin(reconcile_once(installation, &context))).await;
     let result = match &reconciled {
         // Metrics count a failed status write, which stops nothing else.
         Ok((result, _)) => {
@@ -123,7 +123,7 @@ async fn reconcile_once(installation: &MeshInstallation, context: &Context) -> R
     if installation.metadata.deletion_timestamp.is_some() {
         return match finalize(installation, context).await? {
             Finalized::Step(action) => Ok((ReconcileResult::Waiting, action)),
-            Finalized::Waits(hold) => retain(installation, context, hold).await,
+            Finalized::Waits(hold) => Box::pin(retain(installation, context, hold)).await,
         };
     }
     if context.cache.is_new_generation(installation) {
@@ -171,7 +171,7 @@ async fn reconcile_once(installation: &MeshInstallation, context: &Context) -> R
                     Attempt { installation, context, records, target, accepted, assignment, stall, hold: None };
                 return reconcile_target(attempt).await;
             };
-            return reconcile_last_known_good(installation, context, &records, target, None, None).await;
+            return Box::pin(reconcile_last_known_good(installation, context, &records, target, None, None)).await;
         }
         Err(blocker) => blocker,
     };
@@ -181,7 +181,9 @@ async fn reconcile_once(installation: &MeshInstallation, context: &Context) -> R
     }
     let is_forbidden = blocker.reason == Reason::Forbidden;
     let (result, action) = match RolloutTarget::of(&records) {
-        Some(target) => reconcile_last_known_good(installation, context, &records, target, Some(blocker), None).await?,
+        Some(target) => {
+            Box::pin(reconcile_last_known_good(installation, context, &records, target, Some(blocker), None)).await?
+        }
         None if is_transient(blocker.reason) => {
             report_blocked(installation, context, blocker, false, ErrorClass::Transient).await?
         }
@@ -241,7 +243,9 @@ async fn reconcile_last_known_good(
 async fn retain(installation: &MeshInstallation, context: &Context, hold: UninstallHold) -> Reconciled {
     let records = revision_records(installation, context).await?;
     match RolloutTarget::of(&records) {
-        Some(target) => reconcile_last_known_good(installation, context, &records, target, None, Some(hold)).await,
+        Some(target) => {
+            Box::pin(reconcile_last_known_good(installation, context, &records, target, None, Some(hold))).await
+        }
         None => report_hold(installation, context, hold).await,
     }
 }

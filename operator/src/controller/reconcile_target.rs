@@ -29,7 +29,7 @@ use super::report::{StatusUpdate, blocked, publish_reverts, report, report_progr
 use super::resolved_revision::ResolvedRevision;
 use super::rollout_causes::{add_rollout_causes, namespace_obstacle};
 use super::rollout_target::RolloutTarget;
-use super::transition::{Transition, UpgradeState, completed_rollback, transition};
+use super::transition::{RETAINED_POLL, Transition, UpgradeState, completed_rollback, transition};
 use super::unrendered::measure_unrendered;
 use crate::apply::{ApplyError, ErrorClass};
 use crate::mesh::external_ca;
@@ -48,8 +48,6 @@ use crate::runtime::metrics::ReconcileResult;
 const UPGRADE_POLL: Duration = Duration::from_secs(3);
 /// Interval while a workload is unavailable, since pods that fail to start are not watched.
 const ROLLOUT_POLL: Duration = Duration::from_secs(10);
-/// Interval while a previous control plane is retained.
-const RETAINED_POLL: Duration = Duration::from_secs(10);
 /// Interval while waiting for a peer, in case its requeue is missed.
 const PEER_POLL: Duration = Duration::from_secs(2);
 
@@ -125,8 +123,10 @@ pub async fn reconcile_target(attempt: Attempt<'_>) -> Reconciled {
         };
     let now = Time(Timestamp::now());
     let live = context.inventory.snapshot(&name, &attempt.accepted.all());
-    let state =
-        transition.as_ref().map(|transition| transition.state(context, installation, attempt.accepted, &live, &now));
+    let state = match &transition {
+        Some(transition) => Some(transition.state(context, installation, attempt.accepted, &live, &now).await),
+        None => None,
+    };
     if let (Some(transition), Some(state)) = (&transition, &state)
         && state.failed
     {
@@ -153,7 +153,8 @@ pub async fn reconcile_target(attempt: Attempt<'_>) -> Reconciled {
     ensure_finalizer(installation, context).await?;
     let is_current = matches!(attempt.target, None | Some(RolloutTarget::Current(_)));
     let is_accepted = is_current && attempt.stall.is_none() && attempt.hold.is_none();
-    record_objects(context, installation, is_accepted.then_some(&attempt.accepted.inputs)).await?;
+    let accepted_inputs = is_accepted.then_some(&attempt.accepted.inputs);
+    record_objects(context, installation, &attempt.assignment.keys(), accepted_inputs).await?;
     let throttled = context.cache.throttle_conflicts(&mut prepared);
     let applied = context.applier.apply(&name, prepared).await;
     context.cache.record_writes(&applied);

@@ -1,6 +1,7 @@
 //! An upgrade or rollback in progress: its current step, and what happens when a step exceeds its deadline.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -14,6 +15,7 @@ use super::cluster_scoped::drop_cluster_scoped;
 use super::context::Context;
 use super::injection::injection;
 use super::peers::split_shared_objects;
+use super::proxies::listed_users;
 use super::resolve::resolve_record;
 use super::resolved_revision::ResolvedRevision;
 use super::rollout_target::{RolloutTarget, last_known_good, may_be_live, previous_records};
@@ -26,6 +28,9 @@ use crate::mesh::upgrade::{
     ConfigurationOrder, CurrentStep, RolloutStep, UpgradePlan, UpgradeProgress, UpgradeRun, current_step, direction,
     has_ready_istiod, is_down, is_same_release,
 };
+
+/// Interval while a previous control plane is retained.
+pub const RETAINED_POLL: Duration = Duration::from_secs(10);
 
 /// An upgrade or rollback between two revisions.
 pub struct Transition {
@@ -175,7 +180,7 @@ fn upgrade_status(installation: &MeshInstallation) -> Option<&UpgradeStatus> {
 
 impl Transition {
     /// The current state, from the live objects.
-    pub fn state(
+    pub async fn state(
         &self,
         context: &Context,
         installation: &MeshInstallation,
@@ -195,7 +200,7 @@ impl Transition {
         };
         let injection = |desired: &[Arc<DesiredObject>]| injection(context, &name, accepted, desired, live).0;
         if self.is_deployed {
-            let retained = self.retained(context, &name, live);
+            let retained = self.retained(context, installation, live).await;
             return UpgradeState { current_step: None, progress: None, retained, failed: false, forced: false };
         }
         let mut current = current_step(&self.plan, live, injection, furthest.as_ref());
@@ -224,7 +229,7 @@ impl Transition {
         let is_overdue = is_overdue && !installation.spec.paused;
         let cannot_succeed =
             current.as_ref().is_some_and(|current| current.cannot_succeed) && !installation.spec.paused;
-        let retained = if current.is_none() { self.retained(context, &name, live) } else { None };
+        let retained = if current.is_none() { self.retained(context, installation, live).await } else { None };
         UpgradeState {
             current_step: current,
             progress: Some(progress),
@@ -248,24 +253,32 @@ impl Transition {
     }
 
     /// The previous control plane, until it has been unused for the retirement period.
-    fn retained(
+    async fn retained(
         &self,
         context: &Context,
-        installation: &str,
+        installation: &MeshInstallation,
         live: &ObservedObjects,
     ) -> Option<(RetiringRevision, Vec<Arc<DesiredObject>>)> {
         let at = self.plan.leftover_source(live)?;
         let (verdict, source) = self.sources.get(at)?;
         let revision = source.validated.revision.label().to_owned();
-        let own = context.inventory.workload_names(installation);
+        let name = installation.name_any();
+        let own = context.inventory.workload_names(&name);
         let pods = context.proxies.count_users(std::slice::from_ref(&revision), &own);
         let retained = RetiringRevision { revision, pods };
         // A revision that was never deployed is only retained while pods use it.
         let was_deployed = matches!(verdict, RevisionVerdict::Deployed | RevisionVerdict::Superseded);
         let grace = if was_deployed { self.retirement } else { SignedDuration::ZERO };
-        let unused = context.cache.unused_for(installation, &retained);
+        let unused = context.cache.unused_for(&name, &retained);
         let expired = unused.is_some_and(|unused| SignedDuration::try_from(unused).is_ok_and(|unused| unused >= grace));
-        (!expired).then(|| (retained, self.plan.retained(at, live)))
+        // While the MeshInstallation is paused, nothing is deleted.
+        let retained = if expired && !installation.spec.paused {
+            listed_users(context, &name, &retained.revision, RETAINED_POLL).await
+        } else {
+            retained
+        };
+        let is_unused = expired && retained.pods == Some(0);
+        (!is_unused).then(|| (retained, self.plan.retained(at, live)))
     }
 
     /// The objects that decide about injection: those of the target, without retained ones of the source.

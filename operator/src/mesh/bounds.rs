@@ -131,14 +131,22 @@ impl Limits {
         }
         self.texts(message);
         shorten_versions(version);
-        upgrade.iter_mut().for_each(|upgrade| self.upgrade(upgrade));
+        if let Some(upgrade) = upgrade {
+            self.upgrade(upgrade);
+        }
         self.platform(platform);
         components.truncate(self.objects);
-        components.iter_mut().for_each(|component| self.component(component));
+        for component in components.iter_mut() {
+            self.component(component);
+        }
         gateways.truncate(self.objects);
-        gateways.iter_mut().for_each(|gateway| self.gateway(gateway));
+        for gateway in gateways.iter_mut() {
+            self.gateway(gateway);
+        }
         node_ports.truncate(self.objects);
-        node_ports.iter_mut().for_each(|port| self.node_port(port));
+        for port in node_ports {
+            self.node_port(port);
+        }
         if let Some(CaStatus { source: _, not_after: _, intermediate }) = ca {
             self.names(intermediate);
         }

@@ -95,17 +95,11 @@ impl OwnedObjects {
         self.recorded.iter().chain(&self.rendered).flat_map(|keys| keys.iter().cloned()).collect()
     }
 
-    /// Objects of earlier revisions only, which may be gone.
+    /// Objects of other revisions than the one with these objects. They may be gone, even if an upgrade has rendered
+    /// their revision.
     #[must_use]
-    pub fn earlier(&self) -> BTreeSet<ObjectKey> {
-        let is_rendered = |key: &ObjectKey| self.rendered.iter().any(|keys| keys.contains(key));
-        self.recorded.iter().flat_map(|keys| keys.iter()).filter(|key| !is_rendered(key)).cloned().collect()
-    }
-
-    /// Whether an inventory lists all objects that were rendered.
-    #[must_use]
-    pub fn are_listed_in(&self, recorded: &BTreeSet<ObjectKey>) -> bool {
-        self.rendered.iter().all(|keys| keys.is_subset(recorded))
+    pub fn of_others_than(&self, target: &BTreeSet<ObjectKey>) -> BTreeSet<ObjectKey> {
+        self.keys().difference(target).cloned().collect()
     }
 }
 
@@ -148,6 +142,7 @@ mod tests {
     use crate::nodeports::Pins;
     use crate::platform::DetectedPlatform;
 
+    #[allow(clippy::needless_pass_by_value, reason = "tests read better without a reference to each literal")]
     fn installation(spec: Value) -> MeshInstallation {
         let metadata = json!({"name": "mesh", "uid": "u"});
         serde_json::from_value(
@@ -206,8 +201,17 @@ mod tests {
         assert!(!owned.contains(&service("tenant", "edge"), &copied));
         owned.add_rendered([service("edge", "copy")].into());
         assert!(owned.contains(&service("edge", "copy"), &copied));
-        assert_eq!(owned.earlier(), BTreeSet::from([service("edge", "edge")]));
-        assert!(!owned.are_listed_in(&[service("edge", "edge")].into()));
+    }
+
+    #[test]
+    fn rendered_objects_of_earlier_revisions_may_be_gone() {
+        let listed = RecordedObjects::new([service("edge", "target"), service("edge", "recorded")].into());
+        let mut owned = OwnedObjects::of(&installation(spec()), &[record("u", listed)]);
+        let target = BTreeSet::from([service("edge", "target"), service("edge", "new")]);
+        owned.add_rendered(target.clone());
+        owned.add_rendered([service("edge", "target"), service("edge", "rendered")].into());
+        let others = BTreeSet::from([service("edge", "recorded"), service("edge", "rendered")]);
+        assert_eq!(owned.of_others_than(&target), others);
     }
 
     #[test]

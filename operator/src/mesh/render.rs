@@ -198,7 +198,9 @@ fn render_release(
     }
     let hash = (!config_maps.is_empty()).then(|| injector.injected_configuration()).flatten();
     for (template, mut object) in config_maps {
-        hash.iter().for_each(|hash| injected_configuration::fill_in(&mut object, hash));
+        if let Some(hash) = &hash {
+            injected_configuration::fill_in(&mut object, hash);
+        }
         objects.push(to_desired(object, &release.component, validated, helm_release.clone(), template)?);
     }
     Ok(objects)

@@ -77,7 +77,8 @@ pub fn abbreviated(warnings: &[Problem]) -> Vec<String> {
 fn mesh_config(types: ReleaseTypes, values: &Map<String, Value>, field: &str, found: &mut Vec<Problem>) {
     let known = KnownKeys::default();
     let mut search = ChartSearch { scope: ValuesScope::Istiod, types, known: &known, found };
-    let level = KeyLevel { types, keys: Vec::new(), messages: types.root(ConfigDocument::Mesh).into_iter().collect() };
+    let level =
+        KeyLevel { types, keys: Vec::new(), messages: ReleaseTypes::root(ConfigDocument::Mesh).into_iter().collect() };
     search.values(values, &level, field, "", 0);
 }
 
@@ -136,7 +137,7 @@ struct ChartSearch<'s> {
 
 impl<'s> ChartSearch<'s> {
     fn chart_values(&mut self, values: &Map<String, Value>, field: &str) {
-        let root = self.types.root(ConfigDocument::Values);
+        let root = ReleaseTypes::root(ConfigDocument::Values);
         let messages = match self.scope {
             ValuesScope::Istiod => root.into_iter().chain(self.message_of_values("pilot")).collect(),
             ValuesScope::Cni => self.message_of_values("cni").into_iter().collect(),
@@ -164,7 +165,7 @@ impl<'s> ChartSearch<'s> {
 
     /// The message of a key in the values of all charts.
     fn message_of_values(&self, key: &str) -> Option<&'static str> {
-        field_type(self.types, self.types.root(ConfigDocument::Values)?, key)
+        field_type(self.types, ReleaseTypes::root(ConfigDocument::Values)?, key)
     }
 
     /// The level of `global`. The charts share one message; those of gateways and ztunnel read all values there too.

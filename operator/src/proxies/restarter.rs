@@ -54,7 +54,7 @@ pub enum ProxyUpdateError {
 pub struct WorkloadRestarter {
     client: Client,
     metrics: Metrics,
-    /// Restarts by this process. A GitOps tool may reset the annotations that record them, and without this record an
+    /// Restarts by this process. A tool such as Argo CD may reset the annotations that record them, and without this record an
     /// ineffective restart would then be repeated without end.
     restarted: Arc<Mutex<BTreeMap<WorkloadId, LastRestart>>>,
 }
@@ -248,8 +248,8 @@ mod tests {
         let workload: WorkloadResource = serde_json::from_value(workload).unwrap();
         let workload = ProxyWorkload::new(WorkloadKind::Deployment, workload.raw);
         let now = "2026-11-21T10:00:00.2Z".parse().unwrap();
-        let restarted = restarter.restart(&workload, "1.32.0", now).await.unwrap();
-        (restarted, restarter.last_restart(&workload))
+        let is_done = restarter.restart(&workload, "1.32.0", now).await.unwrap();
+        (is_done, restarter.last_restart(&workload))
     }
 
     #[tokio::test]

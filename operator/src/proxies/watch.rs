@@ -121,7 +121,7 @@ impl ProxyWatcher {
         let seen = revisions.iter().filter_map(|revision| report.proxies.get(revision)).flatten();
         let serving = revisions.iter().filter_map(|revision| report.serving.get(revision)).flatten();
         let current = state.current.get(installation);
-        let stale = current.map(|current| {
+        let with_stale_configuration = current.map(|current| {
             let seen = report.proxies.get(&current.revision).into_iter().flatten();
             seen.filter(|(_, hash)| hash.is_some() && current.hash.is_some() && *hash != current.hash)
                 .map(|(version, _)| version.clone())
@@ -131,7 +131,7 @@ impl ProxyWatcher {
             versions: sorted_versions(seen.map(|(version, _)| version.clone()).collect()),
             serving: sorted_versions(serving.cloned().collect()),
             configuration: current.and_then(|current| current.hash.clone()),
-            stale,
+            stale: with_stale_configuration,
             message: report.messages.get(installation).cloned(),
         })
     }

@@ -42,7 +42,9 @@ impl Collector for ConditionCollector {
         let mut family = encoder.encode_descriptor("installation_condition", help, None, MetricType::Gauge)?;
         for (installation, conditions) in source() {
             for Condition { mut type_, mut status, mut reason, .. } in conditions {
-                [&mut type_, &mut status, &mut reason].into_iter().for_each(|label| shorten(label, MAX_LABEL));
+                for label in [&mut type_, &mut status, &mut reason] {
+                    shorten(label, MAX_LABEL);
+                }
                 let labels = [
                     ("installation", installation.as_str()),
                     ("type", type_.as_str()),

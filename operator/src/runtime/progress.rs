@@ -7,8 +7,14 @@ use std::time::{Duration, Instant};
 
 /// The controller takes requests at once, even while it reconciles.
 const MAX_WAIT: Duration = Duration::from_mins(2);
-/// A reconcile takes seconds. With an API server that lets every request run into its deadline it takes minutes.
+/// A reconcile takes seconds. With an API server that lets every request run into its deadline it takes long, but then
+/// requests keep completing.
 const MAX_RECONCILE: Duration = Duration::from_mins(30);
+
+tokio::task_local! {
+    /// The reconcile that runs in this task.
+    static CURRENT: (ControllerProgress, u64);
+}
 
 /// Requests that wait for the controller, and its running reconciles. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +25,7 @@ struct ProgressState {
     /// The controller has been started. A standby has none.
     started: bool,
     waiting_since: Option<Instant>,
+    /// When each running reconcile has started, or completed its last request.
     running: BTreeMap<u64, Instant>,
     next: u64,
 }
@@ -28,6 +35,19 @@ struct ProgressState {
 pub struct RunningReconcile {
     id: u64,
     progress: ControllerProgress,
+}
+
+impl RunningReconcile {
+    /// Runs a part of the reconcile, whose requests are its progress.
+    pub async fn run<T>(&self, part: impl Future<Output = T>) -> T {
+        CURRENT.scope((self.progress.clone(), self.id), part).await
+    }
+}
+
+/// Records that a request has completed, with or without success. Those outside reconciles don't count.
+pub(super) fn record_request() {
+    let record = |(progress, id): &(ControllerProgress, u64)| progress.record_request_at(*id, Instant::now());
+    CURRENT.try_with(record).unwrap_or_default();
 }
 
 impl Drop for RunningReconcile {
@@ -78,7 +98,13 @@ impl ControllerProgress {
         RunningReconcile { id, progress: self.clone() }
     }
 
-    /// Whether the controller has stopped: it takes no requests, or a reconcile doesn't end.
+    fn record_request_at(&self, id: u64, now: Instant) {
+        if let Some(since) = self.lock().running.get_mut(&id) {
+            *since = now;
+        }
+    }
+
+    /// Whether the controller has stopped: it takes no requests, or a reconcile neither ends nor completes requests.
     #[must_use]
     pub fn is_stuck(&self, now: Instant) -> bool {
         let state = self.lock();
@@ -91,6 +117,7 @@ impl ControllerProgress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::requests::within_deadline;
 
     #[test]
     fn requests_must_be_taken_once_started() {
@@ -117,5 +144,22 @@ mod tests {
         assert!(progress.is_stuck(later));
         drop(second);
         assert!(!progress.is_stuck(later));
+    }
+
+    #[tokio::test]
+    async fn completed_requests_are_progress() {
+        let (progress, now) = (ControllerProgress::default(), Instant::now());
+        let started = now.checked_sub(MAX_RECONCILE + Duration::from_secs(1)).unwrap();
+        let running = progress.reconcile_at(started);
+        record_request();
+        assert!(progress.is_stuck(now), "that request belongs to no reconcile");
+        let failed = || async { Err::<(), _>(kube::Error::LinesCodecMaxLineLengthExceeded) };
+        running.run(async { within_deadline(failed()).await.unwrap_err() }).await;
+        assert!(!progress.is_stuck(now));
+        let other = progress.reconcile_at(started);
+        running.run(async { within_deadline(failed()).await.unwrap_err() }).await;
+        assert!(progress.is_stuck(now), "each reconcile has to progress");
+        drop(other);
+        assert!(!progress.is_stuck(now));
     }
 }

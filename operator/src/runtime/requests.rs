@@ -8,6 +8,7 @@ use kube::api::{Api, ListParams};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use super::progress::record_request;
 use crate::catalog::error_chain;
 use crate::mesh::text::shorten;
 
@@ -21,7 +22,9 @@ const MAX_MESSAGE: usize = 4096;
 pub(crate) async fn within_deadline<T>(
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, kube::Error> {
-    timeout(REQUEST_DEADLINE, request).await.unwrap_or_else(|elapsed| Err(kube::Error::Service(elapsed.into())))
+    let result = timeout(REQUEST_DEADLINE, request).await;
+    record_request();
+    result.unwrap_or_else(|elapsed| Err(kube::Error::Service(elapsed.into())))
 }
 
 /// Lists all objects page by page and passes them to `each`, so that only one page is in memory. `params` sets the page

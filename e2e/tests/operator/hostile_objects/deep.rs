@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{assert_reverts_drift, operator_pods, restart_operator};
 use crate::stalled::wait_stalled;
 
-/// Levels of nesting; the API server stores more, and serde_json reads 128.
+/// Levels of nesting; the API server stores more, and `serde_json` reads 128.
 const LEVELS: usize = 180;
 const INSTALLATIONS: &str = "/apis/meshwright.dev/v1alpha1/meshinstallations";
 

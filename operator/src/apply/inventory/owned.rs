@@ -117,7 +117,7 @@ mod tests {
         }
         assert_eq!(inventory.snapshot("mesh", &[]).into_keys().collect::<Vec<_>>(), [own]);
         assert_eq!(inventory.workload_names("mesh"), [("istio-system".to_owned(), "istio".to_owned())]);
-        assert_eq!(inventory.lookalikes("mesh"), [copy.clone()]);
+        assert_eq!(inventory.lookalikes("mesh"), std::slice::from_ref(&copy));
         assert_eq!(inventory.lookalikes("other"), []);
         inventory.disown("mesh");
         assert_eq!(inventory.owned("mesh"), OwnedObjects::default());

@@ -292,7 +292,9 @@ proptest! {
             events: std::collections::VecDeque::new(),
             responses: Vec::new(),
         };
-        steps.into_iter().for_each(|step| server.step(step));
+        for step in steps {
+            server.step(step);
+        }
         let rest = |server: &mut SimulatedServer, events: bool| {
             while events && !server.events.is_empty() {
                 server.step(HistoryStep::Event);

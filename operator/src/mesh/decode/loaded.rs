@@ -46,7 +46,7 @@ const EXCLUSIVE_FIELDS: [(&str, &[&str]); 9] = [
 /// zero values nor fields that its release doesn't know.
 #[must_use]
 pub fn unloaded_mesh_setting(types: ReleaseTypes, rendered: &Value, loaded: &Value) -> Option<String> {
-    let root = types.root(ConfigDocument::Mesh)?;
+    let root = ReleaseTypes::root(ConfigDocument::Mesh)?;
     difference(types, root, rendered, Some(loaded))
 }
 

@@ -72,7 +72,7 @@ impl fmt::Display for Rejection {
 /// What istiod with these types would reject in a document. Unknown keys are not rejected: istiod ignores them.
 #[must_use]
 pub fn rejections(types: ReleaseTypes, document: ConfigDocument, value: &Value) -> Vec<Rejection> {
-    let Some(root) = types.root(document) else { return Vec::new() };
+    let Some(root) = ReleaseTypes::root(document) else { return Vec::new() };
     let mut found = jsonpb::decode(types, root, value);
     if found.is_empty() && document == ConfigDocument::Mesh {
         mesh_config::validate(&jsonpb::known_part(types, root, value), &mut found);

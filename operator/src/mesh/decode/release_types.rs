@@ -48,7 +48,7 @@ impl ReleaseTypes {
     }
 
     /// The type of a document.
-    pub(in crate::mesh) fn root(self, document: ConfigDocument) -> Option<&'static str> {
+    pub(in crate::mesh) fn root(document: ConfigDocument) -> Option<&'static str> {
         SCHEMA.roots.get(document.key()).map(String::as_str)
     }
 

@@ -78,6 +78,9 @@ fn pods_with_own_image_need_no_injection() {
     assert_eq!(messages(&mesh, &[("istio-injection", "disabled")]), [""; 0]);
 }
 
+/// Expressions, labels of the namespace, and the label to change.
+type Case<'c> = (Value, &'c [(&'c str, &'c str)], Option<&'c str>);
+
 #[test]
 fn names_label_that_discovery_selectors_require() {
     let fix = |selectors: Value, of: &[(&str, &str)]| {
@@ -96,7 +99,7 @@ fn names_label_that_discovery_selectors_require() {
         }
         json!([{"matchExpressions": [expression]}])
     };
-    let cases: [(Value, &[(&str, &str)], Option<&str>); 11] = [
+    let cases: [Case<'_>; 11] = [
         (expression("In", json!(["a", "b"])), &[][..], Some("mesh=a")),
         (expression("In", json!(["a", "b"])), &[("mesh", "b")], None),
         (expression("NotIn", json!(["a"])), &[("mesh", "a")], Some("mesh-")),

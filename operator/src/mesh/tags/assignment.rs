@@ -26,6 +26,12 @@ pub struct ObjectAssignment {
 }
 
 impl ObjectAssignment {
+    /// The keys of all desired objects.
+    #[must_use]
+    pub fn keys(&self) -> BTreeSet<ObjectKey> {
+        self.desired.iter().map(|object| object.key.clone()).collect()
+    }
+
     /// The objects that this installation writes.
     #[must_use]
     pub fn own(&self) -> Vec<Arc<DesiredObject>> {

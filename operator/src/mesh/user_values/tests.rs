@@ -18,6 +18,7 @@ fn try_accept(fields: Value) -> Result<MeshInstallationSpec, Vec<String>> {
 }
 
 /// The values of a chart after acceptance.
+#[allow(clippy::needless_pass_by_value, reason = "tests read better without a reference to each literal")]
 fn accepted(chart: &str, values: Value, more: Value) -> Value {
     let mut fields = json!({"values": {chart: values}});
     merge(&mut fields, more);

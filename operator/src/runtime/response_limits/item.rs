@@ -193,7 +193,7 @@ impl Item {
     /// Follows the keys of the object and of its metadata, and their values that are strings.
     fn note(&mut self, token: Token, lexer: &Lexer) {
         let is_own = lexer.depth == self.level;
-        if !is_own && !(self.in_metadata && lexer.depth == self.level + 1) {
+        if !(is_own || self.in_metadata && lexer.depth == self.level + 1) {
             return;
         }
         match token {

@@ -26,6 +26,7 @@ pub(super) enum Token {
 
 /// State between two bytes.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts about the last byte")]
 pub(super) struct Lexer {
     /// Number of open objects and arrays.
     pub(super) depth: usize,

@@ -111,7 +111,7 @@ impl Scanner {
             (1, Token::KeyEnd) => self.key = text(),
             (1, Token::StringEnd) => match (self.format, self.key.as_str()) {
                 (BodyFormat::List, "apiVersion") => self.list.api_version = text(),
-                (BodyFormat::List, "kind") => self.list.kind = text().trim_end_matches("List").to_owned(),
+                (BodyFormat::List, "kind") => text().trim_end_matches("List").clone_into(&mut self.list.kind),
                 (BodyFormat::Watch, "type") => self.is_deletion = self.lexer.string() == b"DELETED",
                 _ => {}
             },

@@ -33,6 +33,7 @@ fn nested(levels: usize) -> Value {
     (0..levels).fold(json!("end"), |inner, _| json!({"f:a": inner}))
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "tests read better without a reference to each literal")]
 fn object(name: &str, more: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a\"{[": "]}\\\",", "b": more},
         "metadata": {"labels": {"name": "other"}, "managedFields": [{"manager": "x", "fieldsV1": {"f:data": {}}}],
