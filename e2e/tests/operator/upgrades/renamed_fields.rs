@@ -1,7 +1,7 @@
 //! A mesh of the last dist's operator whose spec has fields under their former names: the API server drops their values, and
 //! the operator changes nothing until the spec has the new names.
 
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use meshwright_e2e::mesh::{LAB_1_31, Mesh, NAME, OPERATOR_NAMESPACE, operator_writes};
 use meshwright_e2e::programs::{LAST_DIST, last_dist};
 use meshwright_e2e::{Lab, LabOptions, TestResult, objects, run, wait};
@@ -46,8 +46,7 @@ async fn wait_true(installations: &Api<DynamicObject>, condition: &str) -> TestR
 /// Stops the older operator, as the changelog says: it would apply a spec whose values the new CRD drops.
 async fn stop_operator(lab: &Lab, mesh: &Mesh) -> TestResult {
     let deployments = mesh.api("apps/v1", "Deployment", Some(OPERATOR_NAMESPACE));
-    let stopped = Patch::Merge(json!({"spec": {"replicas": 0}}));
-    deployments.patch("meshwright", &PatchParams::default(), &stopped).await?;
+    deployments.delete("meshwright", &DeleteParams::default()).await?;
     wait::until(wait::TIMEOUT, "the older operator to end", async || {
         let pods = objects::pod_names(&lab.client(), OPERATOR_NAMESPACE, "").await;
         let pods = pods.map_err(|error| error.to_string())?;
