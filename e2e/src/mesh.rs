@@ -140,6 +140,28 @@ impl Mesh {
         .await
     }
 
+    /// Scales the operator, and waits until all of its pods are ready, or gone.
+    pub async fn scale_operator(&self, replicas: i32) -> TestResult {
+        let deployments = self.api("apps/v1", "Deployment", Some(OPERATOR_NAMESPACE));
+        let scale = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        deployments.patch("meshwright", &PatchParams::default(), &scale).await?;
+        if replicas == 0 {
+            return self.wait_operator_gone().await;
+        }
+        objects::deployment_ready(&self.client(), OPERATOR_NAMESPACE, "meshwright").await?;
+        Ok(())
+    }
+
+    /// Waits until the operator has no pods.
+    pub async fn wait_operator_gone(&self) -> TestResult {
+        wait::until(TIMEOUT, "the operator to end", async || {
+            let left = objects::pod_names(&self.client(), OPERATOR_NAMESPACE, "").await.map_err(|e| e.to_string())?;
+            if left.is_empty() { Ok(()) } else { Err(left.join(", ")) }
+        })
+        .await?;
+        Ok(())
+    }
+
     /// Waits until istiod has set failurePolicy Fail on the validating webhooks; before that, the objects still change.
     pub async fn wait_fail_closed(&self) -> Result<(), WaitError> {
         let validators = self.api("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", None);

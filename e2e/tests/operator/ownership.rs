@@ -4,9 +4,9 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
-use meshwright_api::conditions::{ConditionType, is_true};
+use meshwright_api::conditions::ConditionType;
 use meshwright_e2e::mesh::{Mesh, NAME, OPERATOR_NAMESPACE, describe};
-use meshwright_e2e::{LabOptions, TestResult, objects, run, wait};
+use meshwright_e2e::{LabOptions, objects, run, wait};
 use serde_json::json;
 
 use crate::uninstall::owned_objects;
@@ -18,23 +18,6 @@ const READER: &str = "istio-reader-service-account";
 
 fn revisions(mesh: &Mesh) -> Api<DynamicObject> {
     mesh.api("apps/v1", "ControllerRevision", Some(OPERATOR_NAMESPACE))
-}
-
-/// Scales the operator, and waits until it has no pod or all pods are ready.
-async fn scale_operator(mesh: &Mesh, replicas: i32) -> TestResult {
-    let deployments = mesh.api("apps/v1", "Deployment", Some(OPERATOR_NAMESPACE));
-    let scale = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-    deployments.patch("meshwright", &PatchParams::default(), &scale).await?;
-    if replicas > 0 {
-        objects::deployment_ready(&mesh.client(), OPERATOR_NAMESPACE, "meshwright").await?;
-        return Ok(());
-    }
-    wait::until(wait::TIMEOUT, "the operator to terminate", async || {
-        let left = objects::pod_names(&mesh.client(), OPERATOR_NAMESPACE, "").await.map_err(|e| e.to_string())?;
-        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
-    })
-    .await?;
-    Ok(())
 }
 
 #[test]
@@ -69,12 +52,7 @@ fn copied_ownership_metadata_changes_nothing() {
         deployments.create(&PostParams::default(), &cart).await?;
         objects::deployment_ready(&lab.client(), "shop", "cart").await?;
         mesh.installations().delete(NAME, &DeleteParams::default()).await?;
-        wait::until(wait::TIMEOUT, "the InUse condition", async || {
-            let found = mesh.installations().get(NAME).await.map_err(|error| error.to_string())?;
-            let conditions = found.status.clone().unwrap_or_default().conditions;
-            if is_true(&conditions, ConditionType::InUse) { Ok(()) } else { Err(describe(&found)) }
-        })
-        .await?;
+        mesh.wait_for(NAME, ConditionType::InUse, "True", None).await?;
         deployments.delete("cart", &DeleteParams::foreground()).await?;
         wait::until(wait::TIMEOUT, "deletion of the Deployment", async || {
             let left = deployments.get_opt("cart").await.map_err(|error| error.to_string())?;
@@ -97,10 +75,10 @@ fn lost_revision_history_is_recorded_again() {
         let deployments = mesh.api("apps/v1", "Deployment", Some("istio-system"));
         let before = deployments.get("istiod").await?;
         let pods = objects::pod_names(&lab.client(), "istio-system", "").await?;
-        scale_operator(&mesh, 0).await?;
+        mesh.scale_operator(0).await?;
         let list = ListParams::default();
         revisions(&mesh).delete_collection(&DeleteParams::default(), &list).await?;
-        scale_operator(&mesh, 2).await?;
+        mesh.scale_operator(2).await?;
         wait::until(wait::TIMEOUT, "a record with an inventory", async || {
             let found = revisions(&mesh).list(&list).await.map_err(|error| error.to_string())?;
             let has_inventory = |record: &DynamicObject| {
@@ -115,10 +93,10 @@ fn lost_revision_history_is_recorded_again() {
         assert_eq!(objects::pod_names(&lab.client(), "istio-system", "").await?, pods, "no pod should be restarted");
 
         // Without any record, labels, UID and field manager identify the objects.
-        scale_operator(&mesh, 0).await?;
+        mesh.scale_operator(0).await?;
         revisions(&mesh).delete_collection(&DeleteParams::default(), &list).await?;
         mesh.installations().delete(NAME, &DeleteParams::default()).await?;
-        scale_operator(&mesh, 2).await?;
+        mesh.scale_operator(2).await?;
         mesh.wait_gone(NAME).await?;
         assert_eq!(owned_objects(&mesh).await?, Vec::<String>::new());
         assert!(deployments.get_opt("istiod").await?.is_none());
@@ -142,10 +120,10 @@ fn object_without_label_is_relabelled_and_uninstalled() {
         mesh.wait_ready(NAME).await?;
 
         // Watches don't report this object to the operator that uninstalls the mesh.
-        scale_operator(&mesh, 0).await?;
+        mesh.scale_operator(0).await?;
         accounts.patch(READER, &PatchParams::default(), &unlabel).await?;
         mesh.installations().delete(NAME, &DeleteParams::default()).await?;
-        scale_operator(&mesh, 2).await?;
+        mesh.scale_operator(2).await?;
         mesh.wait_gone(NAME).await?;
         assert!(accounts.get_opt(READER).await?.is_none(), "the ServiceAccount should be deleted");
         assert_eq!(owned_objects(&mesh).await?, Vec::<String>::new());

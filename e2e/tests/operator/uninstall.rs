@@ -155,19 +155,12 @@ fn restored_installation_takes_over_objects() {
         let deployments = mesh.api("apps/v1", "Deployment", Some("istio-system"));
         let before = deployments.get("istiod").await?;
         // Simulates a restored backup: the resource is deleted without its finalizer and recreated with another UID.
-        let deployment = mesh.api("apps/v1", "Deployment", Some("meshwright-system"));
-        let scale = |n: i32| kube::api::Patch::Merge(json!({"spec": {"replicas": n}}));
-        deployment.patch("meshwright", &Default::default(), &scale(0)).await?;
-        wait::until(wait::TIMEOUT, "the operator to terminate", async || {
-            let left = objects::pod_names(&lab.client(), "meshwright-system", "").await.map_err(|e| e.to_string())?;
-            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
-        })
-        .await?;
+        mesh.scale_operator(0).await?;
         let remove_finalizers = kube::api::Patch::Merge(json!({"metadata": {"finalizers": null}}));
         mesh.installations().patch(NAME, &Default::default(), &remove_finalizers).await?;
         mesh.delete(NAME, &DeleteParams::default()).await?;
         mesh.apply(NAME, demo_spec()).await?;
-        deployment.patch("meshwright", &Default::default(), &scale(2)).await?;
+        mesh.scale_operator(2).await?;
         let restored = mesh.wait_ready(NAME).await?;
 
         let after = deployments.get("istiod").await?;

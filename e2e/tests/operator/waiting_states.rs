@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use meshwright_api::MeshInstallation;
-use meshwright_api::conditions::{ConditionType, get, is_true};
+use meshwright_api::conditions::{ConditionType, get};
 use meshwright_e2e::mesh::{LAB_1_31, LAB_1_32, Mesh, NAME, OPERATOR_NAMESPACE, VERSION, demo_spec, describe};
 use meshwright_e2e::programs::catalog;
 use meshwright_e2e::{Fault, LabOptions, TestResult, objects, run, wait};
@@ -234,12 +234,7 @@ fn keeps_mesh_while_spec_release_or_deletion_waits() {
         let pods = Api::<k8s_openapi::api::core::v1::Pod>::namespaced(lab.client(), "shop");
         pods.create(&PostParams::default(), &objects::pod("cart", &[("app", "cart")])).await?;
         mesh.installations().delete(NAME, &DeleteParams::default()).await?;
-        wait::until(wait::TIMEOUT, "the InUse condition", async || {
-            let found = mesh.installations().get(NAME).await.map_err(|error| error.to_string())?;
-            let conditions = found.status.clone().unwrap_or_default().conditions;
-            if is_true(&conditions, ConditionType::InUse) { Ok(()) } else { Err(describe(&found)) }
-        })
-        .await?;
+        mesh.wait_for(NAME, ConditionType::InUse, "True", None).await?;
         subject.assert_behavior("deletion waits for pods").await?;
         pods.delete("cart", &DeleteParams::default().grace_period(0)).await?;
         mesh.wait_gone(NAME).await?;

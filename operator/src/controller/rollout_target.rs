@@ -111,32 +111,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::mesh::recorded_objects::RecordedObjects;
-    use crate::mesh::revision::ResolvedInputs;
 
     fn record(number: i64, verdict: RevisionVerdict, on_failure: &str) -> RevisionRecord {
         let spec = json!({"version": "1.31", "upgrade": {"onFailure": on_failure}});
-        let inputs = ResolvedInputs {
-            spec: serde_json::from_value(spec).unwrap(),
-            version: Version::new(1, 31, 2),
-            charts: std::collections::BTreeMap::new(),
-            revision: None,
-            kubernetes: "v1.33.0".into(),
-            platform: crate::platform::DetectedPlatform::default(),
-            node_ports: crate::nodeports::Pins::default(),
-            defaults: crate::mesh::operator_defaults::OperatorDefaults::FIRST,
-        };
+        let spec = serde_json::from_value(spec).unwrap();
+        let sample = RevisionRecord::sample(number, spec, Version::new(1, 31, 2));
         let failure = (verdict == RevisionVerdict::Failed).then(|| "no image".to_owned());
-        RevisionRecord {
-            name: format!("r{number}"),
-            number,
-            inputs,
-            verdict,
-            failure,
-            renamed_fields: Vec::new(),
-            uid: "u".into(),
-            objects: RecordedObjects::default(),
-        }
+        RevisionRecord { name: format!("r{number}"), verdict, failure, ..sample }
     }
 
     #[test]

@@ -136,11 +136,7 @@ mod tests {
 
     use super::*;
     use crate::mesh::object::{FIELD_MANAGER, REPLACED_ANNOTATION};
-    use crate::mesh::operator_defaults::OperatorDefaults;
     use crate::mesh::recorded_objects::RecordedObjects;
-    use crate::mesh::revision::{ResolvedInputs, RevisionVerdict};
-    use crate::nodeports::Pins;
-    use crate::platform::DetectedPlatform;
 
     #[allow(clippy::needless_pass_by_value, reason = "tests read better without a reference to each literal")]
     fn installation(spec: Value) -> MeshInstallation {
@@ -152,26 +148,9 @@ mod tests {
     }
 
     fn record(uid: &str, objects: RecordedObjects) -> RevisionRecord {
-        let inputs = ResolvedInputs {
-            spec: installation(json!({"version": "1.31.2", "gateways": [{"name": "old", "namespace": "old"}]})).spec,
-            version: semver::Version::new(1, 31, 2),
-            charts: std::collections::BTreeMap::new(),
-            revision: None,
-            kubernetes: "v1.33.0".into(),
-            platform: DetectedPlatform::default(),
-            node_ports: Pins::default(),
-            defaults: OperatorDefaults::FIRST,
-        };
-        RevisionRecord {
-            name: "r".into(),
-            number: 1,
-            inputs,
-            verdict: RevisionVerdict::Deployed,
-            failure: None,
-            renamed_fields: Vec::new(),
-            uid: uid.into(),
-            objects,
-        }
+        let spec = json!({"version": "1.31.2", "gateways": [{"name": "old", "namespace": "old"}]});
+        let sample = RevisionRecord::sample(1, installation(spec).spec, semver::Version::new(1, 31, 2));
+        RevisionRecord { uid: uid.into(), objects, ..sample }
     }
 
     fn service(namespace: &str, name: &str) -> ObjectKey {

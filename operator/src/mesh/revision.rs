@@ -146,6 +146,33 @@ pub fn mesh_fields(spec: &MeshInstallationSpec) -> MeshInstallationSpec {
 }
 
 #[cfg(test)]
+impl RevisionRecord {
+    /// A deployed revision of a spec, by its number.
+    pub(crate) fn sample(number: i64, spec: MeshInstallationSpec, version: Version) -> Self {
+        let inputs = ResolvedInputs {
+            spec,
+            version,
+            charts: BTreeMap::new(),
+            revision: None,
+            kubernetes: "v1.33.0".into(),
+            platform: DetectedPlatform::default(),
+            node_ports: Pins::default(),
+            defaults: OperatorDefaults::FIRST,
+        };
+        Self {
+            name: format!("mesh-{number}"),
+            number,
+            inputs,
+            verdict: RevisionVerdict::Deployed,
+            failure: None,
+            renamed_fields: Vec::new(),
+            uid: "u".into(),
+            objects: RecordedObjects::default(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 

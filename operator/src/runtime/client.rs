@@ -16,6 +16,7 @@ use thiserror::Error;
 use tower::BoxError;
 use tower::retry::{Policy, Retry};
 
+use super::body_filter::BodyFilterLayer;
 use super::leader::LeaseFence;
 use super::response_limits::{ReplacedObjects, ResponseLimits};
 use super::retry::{TransientRetries, has_parameter};
@@ -84,7 +85,10 @@ impl Clients {
         let build = |config: Config, limits: &ResponseLimits| {
             let url = config.cluster_url.to_string();
             match ClientBuilder::try_from(config) {
-                Ok(builder) => Ok(builder.with_layer(limits).with_layer(&watch_activity).build()),
+                Ok(builder) => Ok({
+                    let limits = BodyFilterLayer(limits.clone());
+                    builder.with_layer(&limits).with_layer(&BodyFilterLayer(watch_activity.clone())).build()
+                }),
                 Err(source) => Err(ConnectError::BuildClient { url, source: Box::new(source) }),
             }
         };

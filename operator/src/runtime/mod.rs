@@ -5,6 +5,7 @@
 //! Then a second token is cancelled, which releases the lease and closes the admin server.
 
 pub mod admin;
+pub mod body_filter;
 pub mod client;
 mod conditions;
 pub mod leader;

@@ -2,19 +2,17 @@
 //! quiet watch still works.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::http::{Request, Response, Uri};
-use http_body::{Body, Frame};
+use axum::http::{Method, Uri};
 use kube::api::WatchParams;
 use kube::core::Request as ApiRequest;
 use kube_runtime::watcher;
 use tokio::time::{Instant, sleep};
-use tower::{Layer, Service};
+
+use super::body_filter::{BodyFilter, FilterResponses};
 
 /// Seconds after which the API server ends a watch. kube restarts one that has been silent for 5 seconds longer.
 /// Bookmarks arrive about once a minute, but not for every resource.
@@ -127,75 +125,37 @@ fn watch_key(uri: &Uri) -> Option<WatchKey> {
     is_ours.then(|| WatchKey { path: uri.path().to_owned(), selectors: selectors.join("&") })
 }
 
-impl<S> Layer<S> for WatchActivity {
-    type Service = ObservedWatches<S>;
+impl FilterResponses for WatchActivity {
+    type Filter = ObservedWatch;
 
-    fn layer(&self, inner: S) -> Self::Service {
-        ObservedWatches { inner, activity: self.clone() }
+    fn filter(&self, _: &Method, uri: &Uri) -> Option<ObservedWatch> {
+        let key = watch_key(uri)?;
+        self.start(&key);
+        Some(ObservedWatch { activity: self.clone(), key })
     }
 }
 
-/// The service of [`WatchActivity`].
+/// Notes the data of one watch, and its regular end.
 #[derive(Debug)]
-pub struct ObservedWatches<S> {
-    inner: S,
+pub struct ObservedWatch {
     activity: WatchActivity,
+    key: WatchKey,
 }
 
-impl<S, R, B> Service<Request<R>> for ObservedWatches<S>
-where
-    S: Service<Request<R>, Response = Response<B>>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<ObservedBody<B>>;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(context)
+impl BodyFilter for ObservedWatch {
+    fn data(&mut self, chunk: Bytes) -> Bytes {
+        self.activity.note(&self.key);
+        chunk
     }
 
-    fn call(&mut self, request: Request<R>) -> Self::Future {
-        let watch = watch_key(request.uri()).map(|key| (self.activity.clone(), key));
-        if let Some((activity, key)) = &watch {
-            activity.start(key);
-        }
-        let response = self.inner.call(request);
-        Box::pin(async move {
-            let response = response.await?;
-            let watch = watch.filter(|_| response.status().is_success());
-            Ok(response.map(|inner| ObservedBody { inner, watch }))
-        })
-    }
-}
-
-/// The body of a response, whose data is noted if it is a watch.
-#[derive(Debug)]
-pub struct ObservedBody<B> {
-    inner: B,
-    watch: Option<(WatchActivity, WatchKey)>,
-}
-
-impl<B: Body<Data = Bytes> + Unpin> Body for ObservedBody<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
-        if let Some((activity, key)) = &self.watch
-            && !matches!(frame, Some(Err(_)))
-        {
-            activity.note(key);
-        }
-        Poll::Ready(frame)
+    fn end(&mut self) {
+        self.activity.note(&self.key);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::http::{Request, Response};
     use futures::{StreamExt as _, pin_mut};
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::Client;
@@ -205,6 +165,7 @@ mod tests {
     use tower::BoxError;
 
     use super::*;
+    use crate::runtime::body_filter::BodyFilterLayer;
 
     const PATH: &str = "/api/v1/configmaps";
     const BOOKMARK: &str = "{\"type\":\"BOOKMARK\",\"object\":{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\
@@ -217,7 +178,8 @@ mod tests {
             let body = ClientBody::from(body.as_bytes().to_vec());
             std::future::ready(Ok::<_, BoxError>(Response::builder().status(status).body(body).unwrap()))
         });
-        let client: Client = ClientBuilder::new(server, "default").with_layer(activity).build();
+        let client: Client =
+            ClientBuilder::new(server, "default").with_layer(&BodyFilterLayer(activity.clone())).build();
         let maps: Api<ConfigMap> = Api::all(client);
         if let Ok(events) = maps.watch(&WatchParams::default().labels("a=b"), "1").await {
             pin_mut!(events);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
-use meshwright_e2e::mesh::{LAB_1_31, LAB_1_32, Mesh, NAME, OPERATOR_NAMESPACE};
+use meshwright_e2e::mesh::{LAB_1_31, LAB_1_32, Mesh, NAME};
 use meshwright_e2e::{Fault, Lab, LabOptions, TestResult, objects, run, wait};
 use serde_json::{Value, json};
 
@@ -71,16 +71,7 @@ fn reverts_configuration_that_istiod_cannot_load() {
         };
         let before = values().await?;
         // The operator would refuse such a value, and revert it at once.
-        let operator = mesh.api("apps/v1", "Deployment", Some(OPERATOR_NAMESPACE));
-        let scale = |replicas: i32| Patch::Merge(json!({"spec": {"replicas": replicas}}));
-        operator.patch("meshwright", &PatchParams::default(), &scale(0)).await?;
-        wait::until(wait::TIMEOUT, "the operator to end", async || {
-            let names =
-                objects::pod_names(&lab.client(), OPERATOR_NAMESPACE, "app.kubernetes.io/name=meshwright").await;
-            let names = names.map_err(|error| error.to_string())?;
-            if names.is_empty() { Ok(()) } else { Err(names.join(", ")) }
-        })
-        .await?;
+        mesh.scale_operator(0).await?;
         let mut broken: Value = serde_json::from_str(&before)?;
         broken["global"]["proxy"]["privileged"] = "true".into();
         let patch = Patch::Merge(json!({"data": {"values": broken.to_string()}}));
@@ -88,7 +79,7 @@ fn reverts_configuration_that_istiod_cannot_load() {
         delete_istiod_pods(lab).await?;
         wait_crashed(lab).await?;
 
-        operator.patch("meshwright", &PatchParams::default(), &scale(2)).await?;
+        mesh.scale_operator(2).await?;
         wait::until(wait::TIMEOUT, "the reverted values", async || {
             let now = values().await.map_err(|error| error.to_string())?;
             if now == before { Ok(()) } else { Err(now) }

@@ -4,7 +4,7 @@
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use meshwright_e2e::mesh::{LAB_1_31, Mesh, NAME, OPERATOR_NAMESPACE, operator_writes};
 use meshwright_e2e::programs::{LAST_DIST, last_dist};
-use meshwright_e2e::{Lab, LabOptions, TestResult, objects, run, wait};
+use meshwright_e2e::{Lab, LabOptions, TestResult, run, wait};
 use serde_json::{Value, json};
 
 use super::last_dist::apply_manifest;
@@ -44,16 +44,10 @@ async fn wait_true(installations: &Api<DynamicObject>, condition: &str) -> TestR
 }
 
 /// Stops the older operator, as the changelog says: it would apply a spec whose values the new CRD drops.
-async fn stop_operator(lab: &Lab, mesh: &Mesh) -> TestResult {
+async fn stop_operator(mesh: &Mesh) -> TestResult {
     let deployments = mesh.api("apps/v1", "Deployment", Some(OPERATOR_NAMESPACE));
     deployments.delete("meshwright", &DeleteParams::default()).await?;
-    wait::until(wait::TIMEOUT, "the older operator to end", async || {
-        let pods = objects::pod_names(&lab.client(), OPERATOR_NAMESPACE, "").await;
-        let pods = pods.map_err(|error| error.to_string())?;
-        if pods.is_empty() { Ok(()) } else { Err(pods.join(", ")) }
-    })
-    .await?;
-    Ok(())
+    mesh.wait_operator_gone().await
 }
 
 /// Upgrades the operator over a mesh with `fields` and checks that only a spec with `renamed` fields goes on.
@@ -66,7 +60,7 @@ async fn upgrade_over(lab: &Lab, fields: &Value, renamed: &Value, names: [&str; 
     wait_true(&installations, "Ready").await?;
     mesh.wait_fail_closed().await?;
 
-    stop_operator(lab, &mesh).await?;
+    stop_operator(&mesh).await?;
     let start = lab.settled_audit().await?.position();
     apply_manifest(lab, &manifest(lab, &[]).await?).await?;
     let (reason, message) = wait_true(&installations, "Stalled").await?;

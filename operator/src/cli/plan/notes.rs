@@ -69,12 +69,9 @@ pub(super) mod tests {
 
     use super::*;
     use crate::mesh::object::Owner;
-    use crate::mesh::operator_defaults::OperatorDefaults;
-    use crate::mesh::recorded_objects::RecordedObjects;
-    use crate::mesh::revision::{ResolvedInputs, RevisionVerdict};
+    use crate::mesh::revision::ResolvedInputs;
     use crate::mesh::validated::ValidatedSpec;
     use crate::nodeports::Pins;
-    use crate::platform::DetectedPlatform;
 
     pub(in super::super) fn installation(name: &str, status: &Value) -> MeshInstallation {
         let object = json!({"apiVersion": "meshwright.dev/v1alpha1", "kind": "MeshInstallation",
@@ -89,16 +86,10 @@ pub(super) mod tests {
     }
 
     fn inputs(port: u16, digest: &str) -> ResolvedInputs {
-        ResolvedInputs {
-            spec: installation("mesh", &json!({})).spec,
-            version: Version::new(1, 31, 2),
-            charts: [("istiod".to_owned(), digest.to_owned())].into(),
-            kubernetes: "v1.33.0".into(),
-            revision: None,
-            platform: DetectedPlatform::default(),
-            node_ports: pins(port),
-            defaults: OperatorDefaults::FIRST,
-        }
+        let spec = installation("mesh", &json!({})).spec;
+        let charts = [("istiod".to_owned(), digest.to_owned())].into();
+        let sample = RevisionRecord::sample(1, spec, Version::new(1, 31, 2)).inputs;
+        ResolvedInputs { charts, node_ports: pins(port), ..sample }
     }
 
     pub(in super::super) fn resolved(port: u16, digest: &str) -> ResolvedRevision {
@@ -115,16 +106,8 @@ pub(super) mod tests {
 
     pub(in super::super) fn record(uid: &str, port: u16) -> RevisionRecord {
         let inputs = inputs(port, "sha256:1");
-        RevisionRecord {
-            name: "r".into(),
-            number: 1,
-            inputs,
-            verdict: RevisionVerdict::Deployed,
-            failure: None,
-            renamed_fields: Vec::new(),
-            uid: uid.into(),
-            objects: RecordedObjects::default(),
-        }
+        let sample = RevisionRecord::sample(1, inputs.spec.clone(), inputs.version.clone());
+        RevisionRecord { name: "r".into(), inputs, uid: uid.into(), ..sample }
     }
 
     #[test]

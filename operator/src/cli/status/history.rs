@@ -129,35 +129,13 @@ mod tests {
     use meshwright_api::MeshInstallationSpec;
 
     use super::*;
-    use crate::mesh::operator_defaults::OperatorDefaults;
-    use crate::mesh::recorded_objects::RecordedObjects;
-    use crate::mesh::revision::ResolvedInputs;
-    use crate::nodeports::Pins;
-    use crate::platform::DetectedPlatform;
 
     fn record(number: i64, version: &str, verdict: RevisionVerdict) -> (RevisionRecord, Option<Timestamp>) {
         let spec: MeshInstallationSpec = serde_json::from_value(json!({"version": version})).unwrap();
-        let inputs = ResolvedInputs {
-            spec,
-            version: version.parse().unwrap(),
-            charts: [("istiod".to_owned(), format!("sha256:{number}"))].into(),
-            kubernetes: "v1.33.0".into(),
-            revision: None,
-            platform: DetectedPlatform::default(),
-            node_ports: Pins::default(),
-            defaults: OperatorDefaults::FIRST,
-        };
-        let failure = (verdict == RevisionVerdict::RolledBack).then(|| "no image".to_owned());
-        let record = RevisionRecord {
-            name: format!("mesh-{number}"),
-            number,
-            inputs,
-            verdict,
-            failure,
-            renamed_fields: Vec::new(),
-            uid: "u".into(),
-            objects: RecordedObjects::default(),
-        };
+        let mut record = RevisionRecord::sample(number, spec, version.parse().unwrap());
+        record.inputs.charts = [("istiod".to_owned(), format!("sha256:{number}"))].into();
+        record.verdict = verdict;
+        record.failure = (verdict == RevisionVerdict::RolledBack).then(|| "no image".to_owned());
         (record, Timestamp::from_second(1_795_255_200 + 60 * number).ok())
     }
 

@@ -10,14 +10,10 @@ mod replaced;
 mod request;
 mod scanner;
 
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-
 use axum::body::Bytes;
-use axum::http::{Method, Request, Response, Uri};
-use http_body::{Body, Frame};
-use tower::{Layer, Service};
+use axum::http::{Method, Uri};
 
+use super::body_filter::{BodyFilter, FilterResponses};
 use request::RequestTarget;
 use scanner::Scanner;
 
@@ -51,107 +47,39 @@ impl ResponseLimits {
     }
 }
 
-impl<S> Layer<S> for ResponseLimits {
-    type Service = LimitedResponses<S>;
+impl FilterResponses for ResponseLimits {
+    type Filter = Scan;
 
-    fn layer(&self, inner: S) -> Self::Service {
-        LimitedResponses { inner, limits: self.clone() }
-    }
-}
-
-/// The service of [`ResponseLimits`].
-#[derive(Debug)]
-pub struct LimitedResponses<S> {
-    inner: S,
-    limits: ResponseLimits,
-}
-
-impl<S, R, B> Service<Request<R>> for LimitedResponses<S>
-where
-    S: Service<Request<R>, Response = Response<B>>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<LimitedBody<B>>;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<R>) -> Self::Future {
-        let scan = Scan::of(request.method(), request.uri(), &self.limits);
-        let response = self.inner.call(request);
-        Box::pin(async move {
-            let response = response.await?;
-            let scan = scan.filter(|_| response.status().is_success());
-            Ok(response.map(|inner| LimitedBody { inner, scan }))
-        })
+    fn filter(&self, method: &Method, uri: &Uri) -> Option<Scan> {
+        let target = RequestTarget::of(method, uri)?;
+        let budget = target.budget().filter(|_| self.bounds_pages);
+        let scanner = Scanner::new(target.format, target.limits(), budget);
+        let Self { replaced, is_for_watches, .. } = self.clone();
+        Some(Scan { scanner, resource: target.resource.to_owned(), replaced, is_for_watches })
     }
 }
 
 /// A scan of one response.
 #[derive(Debug)]
-struct Scan {
+pub struct Scan {
     scanner: Scanner,
     resource: String,
     replaced: ReplacedObjects,
     is_for_watches: bool,
 }
 
-impl Scan {
-    fn of(method: &Method, uri: &Uri, limits: &ResponseLimits) -> Option<Self> {
-        let target = RequestTarget::of(method, uri)?;
-        let budget = target.budget().filter(|_| limits.bounds_pages);
-        let scanner = Scanner::new(target.format, target.limits(), budget);
-        let ResponseLimits { replaced, is_for_watches, .. } = limits.clone();
-        Some(Self { scanner, resource: target.resource.to_owned(), replaced, is_for_watches })
-    }
-
-    fn scan(&mut self, chunk: &[u8]) -> Bytes {
+impl BodyFilter for Scan {
+    fn data(&mut self, chunk: Bytes) -> Bytes {
         let (mut output, mut seen) = (Vec::with_capacity(chunk.len()), Vec::new());
-        self.scanner.scan(chunk, &mut output, &mut seen);
+        self.scanner.scan(&chunk, &mut output, &mut seen);
         self.replaced.note(&self.resource, seen, self.is_for_watches);
         output.into()
     }
 }
 
-/// The body of a response, with its objects bounded.
-#[derive(Debug)]
-pub struct LimitedBody<B> {
-    inner: B,
-    scan: Option<Scan>,
-}
-
-impl<B: Body<Data = Bytes> + Unpin> Body for LimitedBody<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        loop {
-            let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
-            let (frame, scan) = match (frame, self.scan.as_mut()) {
-                (Some(Ok(frame)), Some(scan)) => (frame, scan),
-                (other, _) => return Poll::Ready(other),
-            };
-            match frame.into_data() {
-                Ok(chunk) => {
-                    let output = scan.scan(&chunk);
-                    if !output.is_empty() {
-                        return Poll::Ready(Some(Ok(Frame::data(output))));
-                    }
-                }
-                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::http::{Request, Response};
     use k8s_openapi::api::core::v1::{ConfigMap, Pod};
     use kube::Client;
     use kube::api::{Api, ListParams};
@@ -161,6 +89,7 @@ mod tests {
 
     use super::*;
     use crate::mesh::object::REPLACED_ANNOTATION;
+    use crate::runtime::body_filter::BodyFilterLayer;
 
     /// A client whose server always responds with this body.
     fn client(body: &Value, replaced: &ReplacedObjects) -> Client {
@@ -168,7 +97,9 @@ mod tests {
         let server = tower::service_fn(move |_: Request<ClientBody>| {
             std::future::ready(Ok::<_, BoxError>(Response::new(ClientBody::from(body.clone().into_bytes()))))
         });
-        ClientBuilder::new(server, "default").with_layer(&ResponseLimits::for_operator(replaced.clone())).build()
+        ClientBuilder::new(server, "default")
+            .with_layer(&BodyFilterLayer(ResponseLimits::for_operator(replaced.clone())))
+            .build()
     }
 
     fn list(kind: &str, items: &Value) -> Value {
